@@ -1,0 +1,115 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// ConnectMode says who may connect to a namespace.
+type ConnectMode uint8
+
+// The modes of a namespace.
+const (
+	ConnectOpen    ConnectMode = iota // anyone
+	ConnectHandler                    // a handler decides; while none is there, nobody comes in
+)
+
+// NamespaceConfig is a namespace that exists without a handler's asking.
+type NamespaceConfig struct {
+	Pattern string // a name, or a prefix with "*" at its end
+	Connect ConnectMode
+}
+
+// Config is what a Node needs. Zero values mean the default that the field names.
+type Config struct {
+	NodeID     string            // 4 characters of A-Z a-z 0-9 - _; default: random
+	Version    string            // told by Info
+	Namespaces []NamespaceConfig // "/" is always there, open unless it is named here
+	// How long a connect or an event waits for a handler that is not there. Default 10 s.
+	HandlerWait time.Duration
+	// How long a handler has to decide a connect. Default 5 s.
+	DecideWithin time.Duration
+	// How often an idle watch is sent a bookmark. Default 10 s.
+	BookmarkEvery time.Duration
+
+	MaxPayloadBytes      int // largest payload with its attachments; default 1,000,000
+	MaxRoomsPerSocket    int // default 1,000
+	MaxNamespaces        int // that exist at once; default 10,000
+	MaxPendingConnects   int // that wait for a decision; default 10,000
+	MaxQueuedEvents      int // of one socket, waiting for its handler; default 64
+	MaxQueuedEventBytes  int // of one socket, waiting for its handler; default 1 MiB
+	MaxHandlerQueue      int // events waiting for one handler, and for handlers that are not there; default 65,536
+	MaxHandlerQueueBytes int // the same in bytes; default 64 MiB
+	MaxHandlers          int // attached to this node; default 1,000
+	MaxWatchers          int // on this node; default 10,000
+	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
+
+	Logger *zap.Logger // default: none
+}
+
+// Validate says all that is wrong with a Config at once.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.NodeID != "" && len(c.NodeID) != nodeIDLen {
+		errs = append(errs, fmt.Errorf("node id %q: want %d characters", c.NodeID, nodeIDLen))
+	}
+	for _, ns := range c.Namespaces {
+		if err := CheckPattern(ns.Pattern); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// MaxNameBytes is the longest name of a namespace, room, event or handler.
+const MaxNameBytes = 255
+
+// CheckPattern says what is wrong with a namespace pattern: an exact name, or a prefix and "*".
+func CheckPattern(pattern string) error {
+	name := strings.TrimSuffix(pattern, "*")
+	switch {
+	case len(pattern) > MaxNameBytes:
+		return fmt.Errorf("namespace %.20q...: longer than %d bytes", pattern, MaxNameBytes)
+	case strings.ContainsAny(name, "*,"):
+		return fmt.Errorf("namespace %q: only one * at the end, and no comma", pattern)
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	dur := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	dur(&c.HandlerWait, 10*time.Second)
+	dur(&c.DecideWithin, 5*time.Second)
+	dur(&c.BookmarkEvery, 10*time.Second)
+	def(&c.MaxPayloadBytes, 1_000_000)
+	def(&c.MaxRoomsPerSocket, 1000)
+	def(&c.MaxNamespaces, 10_000)
+	def(&c.MaxPendingConnects, 10_000)
+	def(&c.MaxQueuedEvents, 64)
+	def(&c.MaxQueuedEventBytes, 1<<20)
+	def(&c.MaxHandlerQueue, 65_536)
+	def(&c.MaxHandlerQueueBytes, 64<<20)
+	def(&c.MaxHandlers, 1000)
+	def(&c.MaxWatchers, 10_000)
+	def(&c.PresenceLog, 16_384)
+	if c.NodeID == "" {
+		c.NodeID = randomText(nodeIDLen)
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c
+}

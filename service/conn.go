@@ -1,0 +1,99 @@
+package service
+
+import "time"
+
+// Codec turns packets into frames. There is one for each parser (JSON, msgpack); it must be comparable, stateless and safe
+// for concurrent use, and Encode must not keep or change the packet.
+type Codec interface {
+	Encode(p *Packet) (Frame, error)
+}
+
+// Frame is an encoded packet: opaque, immutable, shared by every link that it is sent to.
+type Frame interface {
+	Len() int // bytes
+}
+
+// Flags are an emit's wishes about its transport.
+type Flags uint8
+
+// The flags of an emit.
+const (
+	Volatile   Flags = 1 << iota // drop it where the transport is not writable now
+	NoCompress                   // do not compress it
+)
+
+// Outcome says what became of a frame at one link.
+type Outcome uint8
+
+// The outcomes of Conn.Send.
+const (
+	Queued          Outcome = iota // in the queue; somebody else flushes
+	QueuedFlush                    // in the queue; the caller owes a Flush
+	DroppedVolatile                // volatile, and the transport was not writable
+	Slow                           // the queue was full: the link fails itself
+	Closed                         // the link is closed or closing
+)
+
+// Conn is one client link, as far as the service needs it. Implementations are safe for concurrent use.
+type Conn interface {
+	// Codec is the same for the whole life of the link, from its first packet on.
+	Codec() Codec
+	// Send puts a frame of this link's codec into its queue: memory only, never IO, and it calls nothing back.
+	Send(f Frame, flags Flags) Outcome
+	// Flush writes what is queued without blocking; what the kernel does not take is left to a writer of the link.
+	Flush()
+	// Close closes the link after what is queued was written. The client comes back by itself. Does not block; the link's
+	// sockets are told by Socket.Close from another goroutine.
+	Close(r Reason)
+	// Dismiss sends a DISCONNECT for every namespace of the link and closes it. The client stays away. Does not block.
+	Dismiss()
+	// Forget tells the link that the server ended this socket: what the client still sends to that namespace is ignored.
+	Forget(s *Socket)
+
+	// SessionID is the public handle of the link.
+	SessionID() string
+	// Transport is how the link runs now.
+	Transport() string
+	// Handshake tells how the link was opened. Its maps are shared and not to be changed.
+	Handshake() Handshake
+}
+
+// Handshake is the request that opened a link.
+type Handshake struct {
+	Address string
+	Time    time.Time
+	URL     string
+	Query   map[string]string
+	Headers map[string]string
+}
+
+// Reason says why a socket or a link is gone. Where Socket.IO has a word for it, String is that word.
+type Reason uint8
+
+// The reasons (Socket.IO protocol v5, "Disconnecting: reasons", and Foyer's own).
+const (
+	ReasonNone Reason = iota
+	ReasonClientDisconnect
+	ReasonServerDisconnect
+	ReasonTransportClose
+	ReasonTransportError
+	ReasonPingTimeout
+	ReasonParseError
+	ReasonForcedClose
+	ReasonShutdown
+	ReasonSlow
+	ReasonHandlerSlow
+	ReasonNodeLost
+)
+
+var reasonWords = [...]string{
+	"", "client namespace disconnect", "server namespace disconnect", "transport close", "transport error", "ping timeout",
+	"parse error", "forced close", "server shutting down", "slow", "handler slow", "node lost",
+}
+
+func (r Reason) String() string {
+	if int(r) >= len(reasonWords) {
+		return ""
+	}
+	return reasonWords[r]
+}

@@ -1,0 +1,289 @@
+package service
+
+import (
+	"container/list"
+	"fmt"
+	"time"
+)
+
+// Connect asks to let a link into a namespace.
+type Connect struct {
+	Conn      Conn
+	Namespace string // verbatim from the CONNECT packet
+	Auth      []byte // the CONNECT packet's JSON object; nil when there was none
+	// Bind gives the link its socket, just before the CONNECT answer is queued by Conn.Send: the socket may receive from
+	// now on. It says false when the link has closed meanwhile. Called with locks held: memory only, and it must call
+	// nothing of this package.
+	Bind func(s *Socket) bool
+	// Refuse tells the link that it is not let in. Called without locks, from any goroutine.
+	Refuse func(r Refusal)
+}
+
+// Refusal is why a link is not let into a namespace.
+type Refusal struct {
+	Message string // of the CONNECT_ERROR
+	Data    []byte // of the CONNECT_ERROR: JSON, or nil
+	// CloseLink: close the link instead, without a packet, so that the client comes back by itself.
+	CloseLink bool
+	// UnlessShared: with CloseLink, send the CONNECT_ERROR after all when other namespaces live on the link.
+	UnlessShared bool
+}
+
+// unavailable is the refusal while no handler is there to decide: it never fails open, and the stock client retries.
+func unavailable(retryAfter time.Duration) Refusal {
+	return Refusal{
+		Message: "handler unavailable", CloseLink: true, UnlessShared: true,
+		Data: fmt.Appendf(nil, `{"code":"HANDLER_UNAVAILABLE","retry_after_ms":%d}`, retryAfter.Milliseconds()),
+	}
+}
+
+var invalidNamespace = Refusal{Message: "Invalid namespace"}
+
+// pending is a connect without a decision. It waits for a handler (in handlers.waiting), or one was asked.
+type pending struct {
+	c      Connect
+	socket *Socket
+	timer  *time.Timer // its time to wait, or the handler's to decide
+
+	// Guarded by handlers.mu.
+	done  bool
+	place *list.Element // in handlers.waiting
+	asked *Handler
+	call  uint64
+}
+
+// Connect asks to let a link into a namespace; exactly one of c.Bind and c.Refuse is called, now or later, unless cancel is
+// called before. It does not block.
+func (n *Node) Connect(c Connect) (cancel func()) {
+	hs := n.handlers
+	p := &pending{c: c}
+	var after followUps
+	hs.mu.Lock()
+	hs.connectLocked(p, &after)
+	hs.mu.Unlock()
+	after.run()
+	return func() { hs.cancel(p) }
+}
+
+func (hs *handlers) connectLocked(p *pending, after *followUps) {
+	n := hs.node
+	refuse := func(why drop, r Refusal) {
+		p.done = true
+		n.drops.add(why, 1)
+		after.add(func() { p.c.Refuse(r) })
+	}
+	if hs.closed || hs.draining {
+		refuse(dropConnectWait, Refusal{CloseLink: true})
+		return
+	}
+	if hs.pendings >= n.cfg.MaxPendingConnects {
+		refuse(dropConnectLimit, unavailable(n.cfg.HandlerWait))
+		return
+	}
+	_, known := hs.ruleLocked(p.c.Namespace)
+	if until, denied := hs.denied[p.c.Namespace]; !known && denied && time.Now().Before(until) {
+		refuse(dropNamespace, invalidNamespace)
+		return
+	}
+	ns := n.acquire(p.c.Namespace)
+	if ns == nil {
+		refuse(dropConnectLimit, invalidNamespace)
+		return
+	}
+	p.socket = &Socket{id: newSocketID(n.id), ns: ns, conn: p.c.Conn}
+	hs.pendings++
+	hs.seekLocked(p, after)
+}
+
+// seekLocked takes a pending connect the next step: in, to a handler, or to wait for one.
+func (hs *handlers) seekLocked(p *pending, after *followUps) {
+	name := p.socket.ns.name
+	mode, known := hs.ruleLocked(name)
+	p.asked = nil
+	if known && mode == ConnectOpen {
+		hs.acceptLocked(p, Decision{}, nil, after)
+		return
+	}
+	if h := hs.deciderLocked(name); known && h != nil {
+		hs.askLocked(p, h)
+		return
+	}
+	if p.place == nil {
+		p.place = hs.waiting.PushBack(p)
+		hs.setTimerLocked(p, hs.node.cfg.HandlerWait, func(after *followUps) { hs.waitedInVainLocked(p, after) })
+	}
+}
+
+func (hs *handlers) deciderLocked(namespace string) *Handler {
+	for _, g := range hs.groups {
+		if g.observer {
+			continue
+		}
+		if h := g.pickLocked(namespace, true); h != nil {
+			return h
+		}
+	}
+	return nil
+}
+
+// askLocked asks a handler for its decision.
+func (hs *handlers) askLocked(p *pending, h *Handler) {
+	hs.stopWaitingLocked(p)
+	p.socket.ns.mu.RLock()
+	info := p.socket.infoLocked()
+	p.socket.ns.mu.RUnlock()
+	info.Auth = p.c.Auth
+	info.ConnectedAt = time.Now()
+	p.asked = h
+	p.call = h.ask(Notice{Kind: NoticeConnect, Sockets: []*SocketInfo{info}})
+	h.connects[p.call] = p
+	hs.setTimerLocked(p, hs.node.cfg.DecideWithin, func(after *followUps) {
+		hs.node.drops.add(dropDecisionTimeout, 1)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+	})
+}
+
+// setTimerLocked gives a pending connect a new deadline.
+func (hs *handlers) setTimerLocked(p *pending, d time.Duration, expire func(*followUps)) {
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	var t *time.Timer
+	t = time.AfterFunc(d, func() {
+		var after followUps
+		hs.mu.Lock()
+		if !p.done && p.timer == t {
+			expire(&after)
+		}
+		hs.mu.Unlock()
+		after.run()
+	})
+	p.timer = t
+}
+
+func (hs *handlers) waitedInVainLocked(p *pending, after *followUps) {
+	if _, known := hs.ruleLocked(p.socket.ns.name); known {
+		hs.node.drops.add(dropConnectWait, 1)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		return
+	}
+	// Nobody wanted this name for as long as a handler's restart may take: who asks again is told at once.
+	if len(hs.denied) >= maxDenied {
+		clear(hs.denied)
+	}
+	hs.denied[p.socket.ns.name] = time.Now().Add(deniedFor)
+	hs.node.drops.add(dropNamespace, 1)
+	hs.refuseLocked(p, invalidNamespace, after)
+}
+
+// serveWaitingLocked takes up the connects that a newly attached handler may decide, oldest first.
+func (hs *handlers) serveWaitingLocked(after *followUps) {
+	for e := hs.waiting.Front(); e != nil; {
+		next := e.Next()
+		hs.seekLocked(e.Value.(*pending), after)
+		e = next
+	}
+}
+
+// Decision answers a NoticeConnect: it accepts, unless Reject is set.
+type Decision struct {
+	Rooms  []string
+	UserID string
+	Data   []byte // JSON object, or nil
+	Reject *Refusal
+}
+
+// Decide answers a NoticeConnect. What comes late or is unknown is ignored and counted.
+func (h *Handler) Decide(callID uint64, d Decision) {
+	hs := h.node.handlers
+	var after followUps
+	hs.mu.Lock()
+	p := h.connects[callID]
+	switch {
+	case p == nil:
+		hs.node.drops.add(dropDecisionUnknown, 1)
+	case d.Reject != nil:
+		hs.refuseLocked(p, *d.Reject, &after)
+	default:
+		hs.acceptLocked(p, d, h, &after)
+	}
+	hs.mu.Unlock()
+	after.run()
+}
+
+// acceptLocked lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this
+// before the first emit or event can meet it.
+func (hs *handlers) acceptLocked(p *pending, d Decision, by *Handler, after *followUps) {
+	s := p.socket
+	ns := s.ns
+	hs.finishLocked(p)
+	s.userID, s.data, s.connectedAt = d.UserID, d.Data, time.Now()
+	frame, err := s.conn.Codec().Encode(&Packet{
+		Kind: KindConnect, Namespace: ns.name, AckID: NoAck, Payload: []byte(`{"sid":"` + string(s.id) + `"}`),
+	})
+	if err != nil {
+		after.add(func() { p.c.Refuse(Refusal{CloseLink: true}) })
+		hs.node.release(ns)
+		return
+	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tell := hs.connectedLocked(s, by)
+	if !p.c.Bind(s) {
+		s.assigned = nil
+		after.add(func() { hs.node.release(ns) })
+		return
+	}
+	s.conn.Send(frame, 0)
+	ns.insertLocked(s, d.Rooms)
+	tell(s.infoLocked())
+	after.add(s.conn.Flush)
+}
+
+func (hs *handlers) refuseLocked(p *pending, r Refusal, after *followUps) {
+	hs.finishLocked(p)
+	ns := p.socket.ns
+	after.add(func() {
+		hs.node.release(ns)
+		p.c.Refuse(r)
+	})
+}
+
+// finishLocked ends a pending connect, however it came out.
+func (hs *handlers) finishLocked(p *pending) {
+	p.done = true
+	hs.pendings--
+	hs.stopWaitingLocked(p)
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if h := p.asked; h != nil {
+		p.asked = nil
+		delete(h.connects, p.call)
+		h.mu.Lock()
+		h.openConnects--
+		h.signal()
+		h.mu.Unlock()
+	}
+}
+
+func (hs *handlers) stopWaitingLocked(p *pending) {
+	if p.place != nil {
+		hs.waiting.Remove(p.place)
+		p.place = nil
+	}
+}
+
+// cancel ends a pending connect whose link is gone or has changed its mind.
+func (hs *handlers) cancel(p *pending) {
+	hs.mu.Lock()
+	if p.done {
+		hs.mu.Unlock()
+		return
+	}
+	hs.finishLocked(p)
+	hs.mu.Unlock()
+	hs.node.release(p.socket.ns)
+}

@@ -1,0 +1,16 @@
+// Package service is Foyer's domain: who is here, in which rooms, and who hears what. It knows no wire, no socket of the
+// operating system and no HTTP; the transports bring links in as Conn and calls in as methods of Node.
+//
+// The walk of an emit: Node.Emit finds the Namespace, which takes the emit through its lane (broadcast.go); deliver matches
+// the Target against the room index (rooms.go), encodes the packet once per codec, puts the frame into the queue of every
+// matching link and flushes each touched link once.
+//
+// The walk of a browser's event: Socket.Receive finds the group that owns the event and, in it, the handler of this socket
+// (handler.go), and appends the event to that handler's queue; the handler's stream takes it by Handler.Next.
+//
+// Locks, in the order in which they may be taken: Handlers.mu, Namespace.mu, Socket.mu, Handler.mu, then those of a link's
+// queue. Nothing blocks, writes or logs while one of them is held.
+//
+// Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
+// of a timer.
+package service

@@ -1,0 +1,46 @@
+package service
+
+import "sync/atomic"
+
+// drop is a reason for which something was dropped or refused.
+type drop uint8
+
+const (
+	dropVolatile        drop = iota // an emit, for a socket that was not writable
+	dropSlow                        // an emit, for a socket whose queue was full or whose link was closing
+	dropHandlerAbsent               // an event that no handler came for
+	dropHandlerSlow                 // an event that did not fit into its socket's or handler's queue
+	dropHandlerLost                 // an event in flight with a handler that left
+	dropObserver                    // a copy for an observer that is too slow
+	dropHandlerTooSlow              // a handler that did not read
+	dropReplyUnknown                // a reply to no event
+	dropDecisionUnknown             // a decision that came too late, or about nothing
+	dropDecisionTimeout             // a connect that its handler did not decide
+	dropConnectWait                 // a connect that no handler came for
+	dropConnectLimit                // a connect beyond the limits
+	dropNamespace                   // a connect to a namespace that is not there
+	dropAckUnknown                  // an acknowledgement of nothing, or a second one
+	dropWatcherSlow                 // a watcher that did not read
+	dropCount
+)
+
+var dropNames = [dropCount]string{
+	"volatile", "slow", "handler_absent", "handler_slow", "handler_lost", "observer_slow", "handler_too_slow",
+	"reply_unknown", "decision_unknown", "decision_timeout", "connect_wait", "connect_limit", "invalid_namespace",
+	"ack_unknown", "watcher_slow",
+}
+
+// drops counts what was dropped, by reason.
+type drops [dropCount]atomic.Int64
+
+func (d *drops) add(why drop, n int) { d[why].Add(int64(n)) }
+
+func (d *drops) snapshot() map[string]int64 {
+	m := map[string]int64{}
+	for i := range d {
+		if v := d[i].Load(); v > 0 {
+			m[dropNames[i]] = v
+		}
+	}
+	return m
+}

@@ -1,0 +1,48 @@
+package service
+
+import "errors"
+
+// Code is the kind of an Error, one for each gRPC code that Foyer uses.
+type Code uint8
+
+// The codes.
+const (
+	Invalid Code = iota + 1
+	NotFound
+	Denied
+	Unauthenticated
+	Exhausted
+	Precondition
+	Unavailable
+	Unimplemented
+	Aborted
+	Internal
+)
+
+// Error is what a caller did wrong or can not have now. Errors with the same Reason are the same for errors.Is.
+type Error struct {
+	Code    Code
+	Reason  string // a stable word of the API's ErrorReason, without its prefix
+	Message string // for developers; names no secrets
+	Field   string // path of the request's field that is wrong, if it is one
+	Cause   error  // for the log only
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Is says whether target is an Error with the same reason.
+func (e *Error) Is(target error) bool {
+	var other *Error
+	return errors.As(target, &other) && other.Reason == e.Reason
+}
+
+// Errors without further detail; others are made where they occur.
+var (
+	ErrTooSlow  = &Error{Code: Exhausted, Reason: "TOO_SLOW", Message: "the stream does not read what it is sent"}
+	ErrDraining = &Error{Code: Unavailable, Reason: "DRAINING", Message: "the node is going down"}
+	ErrReplaced = &Error{Code: Aborted, Reason: "REPLACED", Message: "another stream with this handler_id took over"}
+	ErrToken    = &Error{Code: Invalid, Reason: "INVALID_TOKEN", Message: "not a token of this query"}
+)

@@ -1,0 +1,615 @@
+package service
+
+import (
+	"container/list"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// handlers are the backends attached to a node: who owns which events, which socket belongs to whom, and what waits while
+// nobody is there. One mutex serves it all: it is taken when sockets and handlers come and go, never by an event on its way.
+type handlers struct {
+	node    *Node
+	version atomic.Uint64 // changes with every handler that comes or goes; written with mu held
+
+	mu       sync.Mutex
+	closed   bool
+	draining bool
+	until    time.Time // of the drain
+	groups   map[string]*group
+
+	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
+	names    map[string]ConnectMode
+	prefixes map[string]ConnectMode // without their star
+	deciders []string               // patterns whose connects a handler decides, or once did
+	denied   map[string]time.Time   // names that were waited for in vain, and until when that is remembered
+
+	pendings int       // connects without a decision
+	waiting  list.List // of *pending: those of them that wait for a handler to come
+
+	parking parking
+}
+
+// group is a set of handlers that share the work. It stays for a while after its last handler has left.
+type group struct {
+	name     string
+	observer bool
+	handlers []*Handler
+	forget   *time.Timer // while nobody is there
+}
+
+// Bounds on what is remembered of names.
+const (
+	maxNames    = 10_000
+	maxPrefixes = 1_000
+	maxDenied   = 1_024
+	deniedFor   = time.Minute
+)
+
+func newHandlers(n *Node) *handlers {
+	hs := &handlers{
+		node: n, groups: map[string]*group{}, names: map[string]ConnectMode{"/": ConnectOpen},
+		prefixes: map[string]ConnectMode{}, denied: map[string]time.Time{},
+	}
+	for _, c := range n.cfg.Namespaces {
+		hs.learnLocked(Canonical(c.Pattern), c.Connect)
+	}
+	hs.parking.sockets = map[*Socket]struct{}{}
+	hs.parking.timer = time.AfterFunc(time.Hour, hs.expireParked)
+	hs.parking.timer.Stop()
+	return hs
+}
+
+// learnLocked makes a name or prefix known.
+func (hs *handlers) learnLocked(pattern string, mode ConnectMode) {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		hs.prefixes[prefix] = max(mode, hs.prefixes[prefix])
+	} else {
+		hs.names[pattern] = max(mode, hs.names[pattern])
+	}
+}
+
+// ruleLocked says whether a namespace is known, and who may connect.
+func (hs *handlers) ruleLocked(name string) (mode ConnectMode, known bool) {
+	mode, known = hs.names[name]
+	if !known {
+		longest := -1
+		for prefix, m := range hs.prefixes {
+			if len(prefix) > longest && strings.HasPrefix(name, prefix) {
+				mode, known, longest = m, true, len(prefix)
+			}
+		}
+	}
+	if slices.ContainsFunc(hs.deciders, func(p string) bool { return matches(p, name) }) {
+		mode = ConnectHandler
+	}
+	return mode, known
+}
+
+// matches says whether a pattern covers a name.
+func matches(pattern, name string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, prefix)
+	}
+	return pattern == name
+}
+
+// overlap says whether some name is covered by both patterns.
+func overlap(a, b string) bool {
+	return matches(a, strings.TrimSuffix(b, "*")) || matches(b, strings.TrimSuffix(a, "*"))
+}
+
+// covers says whether a handler has registered for a namespace.
+func (h *Handler) covers(name string) bool {
+	return slices.ContainsFunc(h.reg.Namespaces, func(p string) bool { return matches(p, name) })
+}
+
+func (hs *handlers) count() int {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	n := 0
+	for _, g := range hs.groups {
+		n += len(g.handlers)
+	}
+	return n
+}
+
+// Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
+// that names it. A live handler with the same id is replaced: it finishes what it has, and its sockets come over to the new
+// one. The caller ends it with Detach.
+func (n *Node) Attach(r Registration) (*Handler, error) {
+	r.Namespaces = slices.Clone(r.Namespaces)
+	for i, p := range r.Namespaces {
+		r.Namespaces[i] = Canonical(p)
+	}
+	if r.Group == "" {
+		r.Group = "default"
+	}
+	if r.ID == "" {
+		r.ID = "handler-" + randomText(12)
+	}
+	if r.MaxInFlight <= 0 {
+		r.MaxInFlight = defaultInFlight
+	}
+	h := &Handler{
+		node: n, reg: r, wake: make(chan struct{}, 1), done: make(chan struct{}), connects: map[uint64]*pending{},
+	}
+	after, err := n.handlers.attach(h)
+	after.run()
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func (hs *handlers) attach(h *Handler) (after followUps, err error) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if hs.closed || hs.draining {
+		return nil, ErrDraining
+	}
+	if err := hs.checkClaimsLocked(h); err != nil {
+		return nil, err
+	}
+	g := hs.groups[h.reg.Group]
+	if g == nil {
+		g = &group{name: h.reg.Group}
+		hs.groups[g.name] = g
+	}
+	if g.forget != nil {
+		g.forget.Stop()
+		g.forget = nil
+	}
+	var replaced *Handler
+	if i := slices.IndexFunc(g.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
+		replaced = g.handlers[i]
+	}
+	g.observer = h.reg.Observer
+	g.handlers = append(g.handlers, h)
+	h.group = g
+	hs.version.Add(1)
+	hs.learnRegistrationLocked(h, &after)
+
+	if replaced != nil {
+		hs.handOverLocked(replaced, &after)
+		hs.retireLocked(replaced, Notice{Kind: NoticeDraining, Replaced: true, Until: time.Now().Add(handlerDrainTime)})
+	}
+	hs.adoptLocked(h)
+	hs.serveParkedLocked(h)
+	h.mu.Lock()
+	h.open = true // from here on events come by themselves, behind those that waited
+	h.mu.Unlock()
+	hs.serveWaitingLocked(&after)
+	return after, nil
+}
+
+// checkClaimsLocked says whether a handler may have what it registers for: each event of a namespace has one owner group,
+// and so have its connect decisions.
+func (hs *handlers) checkClaimsLocked(h *Handler) error {
+	total := 0
+	for _, g := range hs.groups {
+		total += len(g.handlers)
+	}
+	if total >= hs.node.cfg.MaxHandlers {
+		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has its %d handlers", total)}
+	}
+	if len(hs.names)+len(h.reg.Namespaces) > maxNames || len(hs.prefixes)+len(h.reg.Namespaces) > maxPrefixes && hs.newPrefixLocked(h) {
+		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node knows too many namespaces"}
+	}
+	if g := hs.groups[h.reg.Group]; g != nil && len(g.handlers) > 0 && g.observer != h.reg.Observer {
+		return claimed("observer", "the group %q is one of observers, or is not: all its handlers must agree", g.name)
+	}
+	if h.reg.Observer {
+		return nil
+	}
+	for _, g := range hs.groups {
+		if g.name == h.reg.Group || g.observer {
+			continue
+		}
+		for _, other := range g.handlers {
+			if err := conflict(h, other); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (hs *handlers) newPrefixLocked(h *Handler) bool {
+	return slices.ContainsFunc(h.reg.Namespaces, func(p string) bool {
+		prefix, ok := strings.CutSuffix(p, "*")
+		_, known := hs.prefixes[prefix]
+		return ok && !known
+	})
+}
+
+func conflict(h, other *Handler) error {
+	for _, a := range h.reg.Namespaces {
+		for _, b := range other.reg.Namespaces {
+			if !overlap(a, b) {
+				continue
+			}
+			if h.reg.DecideConnects && other.reg.DecideConnects {
+				return claimed("decide_connects", "group %q decides the connects of %q", other.reg.Group, b)
+			}
+			if len(h.reg.Events) == 0 && len(other.reg.Events) == 0 {
+				return claimed("events", "group %q takes all events of %q that nobody names", other.reg.Group, b)
+			}
+			for _, e := range h.reg.Events {
+				if slices.Contains(other.reg.Events, e) {
+					return claimed("events", "group %q takes the event %q of %q", other.reg.Group, e, b)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func claimed(field, format string, args ...any) error {
+	return &Error{Code: Precondition, Reason: "ALREADY_CLAIMED", Field: "register." + field, Message: fmt.Sprintf(format, args...)}
+}
+
+func (hs *handlers) learnRegistrationLocked(h *Handler, after *followUps) {
+	for _, p := range h.reg.Namespaces {
+		hs.learnLocked(p, ConnectOpen)
+		if !h.reg.DecideConnects || h.reg.Observer || slices.Contains(hs.deciders, p) {
+			continue
+		}
+		if mode, _ := hs.ruleLocked(p); mode == ConnectOpen {
+			after.add(func() {
+				hs.node.log.Warn("a handler decides connects of an open namespace: until the node restarts nobody comes in without one; configure it so",
+					zap.String("nsp", p), zap.String("group", h.reg.Group))
+			})
+		}
+		hs.deciders = append(hs.deciders, p)
+	}
+	clear(hs.denied)
+}
+
+// adoptLocked gives a handler that has just come the sockets that nobody has in its group.
+func (hs *handlers) adoptLocked(h *Handler) {
+	var adopted []*SocketInfo
+	for _, ns := range hs.node.all() {
+		if !h.covers(ns.name) {
+			continue
+		}
+		ns.mu.RLock()
+		for _, e := range ns.order.entries {
+			if e.socket == nil || hs.handlerOfLocked(e.socket, h.group) != nil {
+				continue
+			}
+			e.socket.assignLocked(h.group, h)
+			h.sockets++
+			adopted = append(adopted, e.socket.infoLocked())
+		}
+		ns.mu.RUnlock()
+	}
+	h.assigned(adopted, false)
+}
+
+// assignLocked makes h the socket's handler in g; nil: nobody is.
+func (s *Socket) assignLocked(g *group, h *Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.assigned, func(a assignment) bool { return a.group == g }); i >= 0 {
+		s.assigned[i].handler = h
+		return
+	}
+	s.assigned = append(s.assigned, assignment{g, h})
+}
+
+// assignedChunk is how many sockets one Assigned carries.
+const assignedChunk = 1000
+
+func (h *Handler) assigned(sockets []*SocketInfo, failover bool) {
+	for chunk := range slices.Chunk(sockets, assignedChunk) {
+		h.tell(Notice{Kind: NoticeAssigned, Sockets: chunk, Failover: failover})
+	}
+}
+
+// pickLocked is the handler of a group with the fewest sockets that takes new work in a namespace; nil when there is none.
+func (g *group) pickLocked(namespace string, decides bool) *Handler {
+	var best *Handler
+	for _, h := range g.handlers {
+		if !h.leaving && h.covers(namespace) && (h.reg.DecideConnects || !decides) && (best == nil || h.sockets < best.sockets) {
+			best = h
+		}
+	}
+	return best
+}
+
+// Drain ends new work for the handler: its sockets go over to others; when the last event has its reply, Next returns io.EOF.
+func (h *Handler) Drain() {
+	h.node.handlers.leave(h, func(hs *handlers, after *followUps) {
+		hs.handOverLocked(h, after)
+		h.mu.Lock()
+		h.finishing = true
+		h.signal()
+		h.mu.Unlock()
+	})
+}
+
+// Detach takes the handler away for good: its sockets go over to others of its group, what is in flight with it is lost and
+// counted.
+func (h *Handler) Detach() {
+	h.node.handlers.leave(h, func(hs *handlers, after *followUps) {
+		hs.handOverLocked(h, after)
+		hs.detachLocked(h, after)
+	})
+}
+
+func (hs *handlers) leave(h *Handler, how func(*handlers, *followUps)) {
+	var after followUps
+	hs.mu.Lock()
+	how(hs, &after)
+	hs.mu.Unlock()
+	after.run()
+}
+
+// detachLocked removes what is left of a handler whose sockets are with others.
+func (hs *handlers) detachLocked(h *Handler, after *followUps) {
+	if h.detached {
+		return
+	}
+	h.detached = true
+	if h.deadline != nil {
+		h.deadline.Stop()
+	}
+	for id, p := range h.connects {
+		delete(h.connects, id)
+		hs.seekLocked(p, after)
+	}
+	h.mu.Lock()
+	h.endLocked(ErrReplaced)
+	lost := len(h.inFlight)
+	h.inFlight, h.withoutAck, h.out, h.pending = nil, nil, fifo[Notice]{}, fifo[Notice]{}
+	h.mu.Unlock()
+	if !h.reg.Observer {
+		hs.node.drops.add(dropHandlerLost, lost)
+	}
+}
+
+// retireLocked lets a handler whose sockets are with others finish what is in flight, for a while.
+func (hs *handlers) retireLocked(h *Handler, n Notice) {
+	h.tell(n)
+	h.mu.Lock()
+	h.finishing = true
+	h.signal()
+	h.mu.Unlock()
+	h.deadline = time.AfterFunc(time.Until(n.Until), func() { h.end(ErrReplaced) })
+}
+
+// handOverLocked takes a handler out of its group and gives its sockets, and the events that its backend has not seen, to
+// others, in order.
+func (hs *handlers) handOverLocked(h *Handler, after *followUps) {
+	g := h.group
+	if i := slices.Index(g.handlers, h); i >= 0 {
+		g.handlers = slices.Delete(g.handlers, i, i+1)
+	} else if h.sockets == 0 {
+		return
+	}
+	h.leaving = true
+	hs.version.Add(1)
+	if len(g.handlers) == 0 && g.forget == nil {
+		g.forget = time.AfterFunc(hs.node.cfg.HandlerWait, func() { hs.forget(g) })
+	}
+	unseen := h.takeUnseen()
+
+	// Who comes after whom is settled first, and told, and only then seen by events: those that come now find h closed and
+	// wait for this mutex.
+	heirs := map[*Socket]*Handler{}
+	told := map[*Handler][]*SocketInfo{}
+	inherit := func(s *Socket, info *SocketInfo) {
+		heir := g.pickLocked(s.ns.name, false)
+		heirs[s] = heir
+		if heir != nil {
+			told[heir] = append(told[heir], info)
+			if s.gone == nil {
+				heir.sockets++
+			}
+		}
+	}
+	for _, ns := range hs.node.all() {
+		ns.mu.RLock()
+		for _, e := range ns.order.entries {
+			if e.socket != nil && hs.handlerOfLocked(e.socket, g) == h {
+				inherit(e.socket, e.socket.infoLocked())
+			}
+		}
+		ns.mu.RUnlock()
+	}
+	for i := range unseen {
+		if s := unseen[i].From; s.gone != nil {
+			if _, ok := heirs[s]; !ok {
+				inherit(s, s.gone)
+			}
+		}
+	}
+	for heir, sockets := range told {
+		heir.assigned(sockets, true)
+	}
+	for _, n := range unseen {
+		hs.inheritLocked(h, heirs[n.From], n, after)
+	}
+	for s, heir := range heirs {
+		if s.gone == nil {
+			s.assignLocked(g, heir)
+		}
+	}
+	h.sockets = 0
+}
+
+// inheritLocked gives one notice that h's backend has not seen to the heir of its socket.
+func (hs *handlers) inheritLocked(h, heir *Handler, n Notice, after *followUps) {
+	switch {
+	case n.Kind == NoticeDisconnected && heir != nil:
+		heir.tellAfterEvents(n)
+	case n.Kind == NoticeDisconnected:
+		n.From.assignLocked(h.group, nil)
+		hs.parkLocked(n)
+	case heir == nil && h.reg.Observer:
+		hs.node.drops.add(dropObserver, 1)
+	case heir == nil:
+		hs.parkLocked(n)
+	default:
+		if heir.inherit(n) == full {
+			hs.node.drops.add(dropHandlerSlow, 1)
+			after.add(func() { n.From.conn.Close(ReasonHandlerSlow) })
+		}
+	}
+}
+
+// takeUnseen closes the handler for events and returns those that Next has not taken, and the disconnects among them.
+func (h *Handler) takeUnseen() []Notice {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = false
+	var unseen, keep []Notice
+	for _, n := range h.out.take() {
+		switch n.Kind {
+		case NoticeEvent:
+			delete(h.inFlight, n.CallID)
+			h.queuedBytes -= n.size()
+			unseen = append(unseen, n)
+		case NoticeDisconnected:
+			unseen = append(unseen, n)
+		case NoticeConnected, NoticeAssigned:
+			// They are news of sockets that are not its own any more.
+		default:
+			keep = append(keep, n)
+		}
+	}
+	for _, n := range keep {
+		h.out.push(n)
+	}
+	for _, n := range h.pending.take() {
+		if n.Kind == NoticeEvent && !h.reg.Observer {
+			n.From.unreserve(n.size())
+		}
+		unseen = append(unseen, n)
+	}
+	h.queuedBytes = 0
+	return unseen
+}
+
+// forget lets go of a group that nobody came back to.
+func (hs *handlers) forget(g *group) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if len(g.handlers) > 0 || hs.groups[g.name] != g {
+		return
+	}
+	delete(hs.groups, g.name)
+	for _, ns := range hs.node.all() {
+		ns.mu.RLock()
+		for _, e := range ns.order.entries {
+			if e.socket != nil {
+				e.socket.unassignLocked(g)
+			}
+		}
+		ns.mu.RUnlock()
+	}
+}
+
+func (s *Socket) unassignLocked(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool { return a.group == g })
+}
+
+// connectedLocked assigns a new socket in every group and tells them. s.mu is held by the caller from before the client can
+// know of it, so that no event overtakes this.
+func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo) {
+	for _, g := range hs.groups {
+		h := g.pickLocked(s.ns.name, false)
+		if first != nil && first.group == g && !first.leaving {
+			h = first // who let it in keeps it
+		}
+		if h != nil || len(g.handlers) == 0 {
+			s.assigned = append(s.assigned, assignment{g, h})
+		}
+	}
+	return func(info *SocketInfo) {
+		for _, a := range s.assigned {
+			if a.handler != nil {
+				a.handler.sockets++
+				a.handler.tell(Notice{Kind: NoticeConnected, Sockets: []*SocketInfo{info}})
+			}
+		}
+	}
+}
+
+// disconnectedLocked tells every group that knows a socket that it is gone. Who is not there may hear of it later.
+func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
+	n := Notice{Kind: NoticeDisconnected, From: s, Sockets: []*SocketInfo{s.gone}, Reason: r, Detail: detail}
+	s.mu.Lock()
+	assigned := s.assigned
+	s.assigned = slices.DeleteFunc(slices.Clone(assigned), func(a assignment) bool { return a.handler != nil })
+	s.mu.Unlock()
+	for _, a := range assigned {
+		if a.handler != nil {
+			a.handler.sockets--
+			a.handler.tellAfterEvents(n)
+		}
+	}
+	if len(s.assigned) > 0 || len(s.parked) > 0 {
+		hs.parkLocked(n)
+	}
+}
+
+func (hs *handlers) beginDrain(until time.Time) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.draining, hs.until = true, until
+	for _, g := range hs.groups {
+		for _, h := range g.handlers {
+			h.tell(Notice{Kind: NoticeDraining, Until: until})
+		}
+	}
+}
+
+// close ends every handler and drops what waits.
+func (hs *handlers) close() {
+	var after followUps
+	hs.mu.Lock()
+	hs.closed = true
+	hs.parking.timer.Stop()
+	for s := range hs.parking.sockets {
+		for len(s.parked) > 0 {
+			hs.unparkLocked(s, 0, true)
+		}
+	}
+	for hs.waiting.Len() > 0 {
+		hs.refuseLocked(hs.waiting.Front().Value.(*pending), unavailable(0), &after)
+	}
+	for _, g := range hs.groups {
+		if g.forget != nil {
+			g.forget.Stop()
+		}
+		for _, h := range g.handlers {
+			for _, p := range h.connects {
+				hs.refuseLocked(p, unavailable(0), &after)
+			}
+			h.end(ErrDraining)
+		}
+	}
+	hs.mu.Unlock()
+	after.run()
+}
+
+// followUps are what is to be done once no lock is held any more.
+type followUps []func()
+
+func (f *followUps) add(do func()) { *f = append(*f, do) }
+
+func (f followUps) run() {
+	for _, do := range f {
+		do()
+	}
+}

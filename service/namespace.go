@@ -1,0 +1,114 @@
+package service
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Namespace is a set of sockets with their rooms. Its one mutex guards membership: the sockets, the rooms and the presence
+// log change together, so that the order of the log is the order of the registry. Whoever only reads takes it shared.
+type Namespace struct {
+	// Set before start.
+	node *Node
+	name string
+
+	users int          // guarded by Node.mu
+	size  atomic.Int64 // sockets; changed with mu held
+	lane  lane
+	acks  acks
+	// What events of this namespace go where; remade by handlers when its version has moved on.
+	routes atomic.Pointer[routes]
+
+	mu      sync.RWMutex
+	sockets map[SocketID]*Socket
+	order   roster           // the same sockets by seq
+	rooms   map[string]*room // those with members
+	seq     uint64           // of the newest socket
+	log     *presenceLog     // nil until somebody watches
+}
+
+func newNamespace(n *Node, name string) *Namespace {
+	return &Namespace{node: n, name: name, sockets: map[SocketID]*Socket{}, rooms: map[string]*room{}}
+}
+
+// insertLocked adds a socket that was not there, in its first rooms.
+func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
+	ns.seq++
+	s.seq = ns.seq
+	s.present = true
+	ns.sockets[s.id] = s
+	ns.order.add(s)
+	ns.size.Add(1)
+	joined := ns.joinLocked(s, rooms)
+	s.generation++
+	ns.recordLocked(PresenceConnected, s, joined, ReasonNone, "")
+}
+
+// removeLocked takes a socket out of everything and returns the rooms it was in, sorted.
+func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
+	rooms := s.roomNames()
+	for len(s.rooms) > 0 {
+		ns.leaveRoomLocked(s, len(s.rooms)-1)
+	}
+	s.rooms = nil
+	s.present = false
+	delete(ns.sockets, s.id)
+	ns.order.remove(s)
+	ns.size.Add(-1)
+	s.generation++
+	ns.recordLocked(PresenceDisconnected, s, rooms, r, detail)
+	return rooms
+}
+
+// recordLocked appends a change to the presence log, if anybody ever watched.
+func (ns *Namespace) recordLocked(kind PresenceKind, s *Socket, rooms []string, r Reason, detail string) {
+	if ns.log == nil {
+		return
+	}
+	info := s.infoLocked()
+	if kind == PresenceDisconnected {
+		info.Rooms = rooms
+	}
+	ns.log.append(PresenceEvent{Kind: kind, Socket: info, Rooms: rooms, Reason: r, Detail: detail, Time: time.Now()})
+}
+
+// roster is a list of sockets in the order of their seq, with holes where sockets left. A hole costs nothing to make, and
+// when half of the list is holes it is closed up, so that walking and finding a place in it cost what its sockets cost.
+type roster struct {
+	entries []rosterEntry
+	holes   int
+}
+
+type rosterEntry struct {
+	seq    uint64
+	socket *Socket // nil: a hole
+}
+
+func (r *roster) add(s *Socket) { r.entries = append(r.entries, rosterEntry{s.seq, s}) }
+
+func (r *roster) remove(s *Socket) {
+	r.entries[r.from(s.seq)].socket = nil
+	if r.holes++; r.holes > 32 && r.holes > len(r.entries)/2 {
+		r.entries = slices.DeleteFunc(r.entries, func(e rosterEntry) bool { return e.socket == nil })
+		r.holes = 0
+		if cap(r.entries) > 4*len(r.entries) {
+			r.entries = slices.Clone(r.entries)
+		}
+	}
+}
+
+// from is the place of the first entry whose seq is not below seq.
+func (r *roster) from(seq uint64) int {
+	i, _ := slices.BinarySearchFunc(r.entries, seq, func(e rosterEntry, seq uint64) int {
+		switch {
+		case e.seq < seq:
+			return -1
+		case e.seq > seq:
+			return 1
+		}
+		return 0
+	})
+	return i
+}

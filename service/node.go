@@ -1,0 +1,138 @@
+package service
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Node is one Foyer process: its namespaces by name, the handlers attached to it, and what they share.
+type Node struct {
+	// Set before start.
+	cfg       Config
+	id        NodeID
+	boot      string // tells this run of the node from others in resume tokens
+	startedAt time.Time
+	log       *zap.Logger
+	handlers  *handlers
+	flushers  *flushers
+
+	drops    drops
+	watchers atomic.Int64
+	draining atomic.Bool
+	drainCh  chan struct{} // closed by BeginDrain
+
+	mu         sync.RWMutex
+	namespaces map[string]*Namespace // guarded by mu
+}
+
+// New makes a node. The caller ends it with Close.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	n := &Node{
+		cfg: cfg, id: NodeID(cfg.NodeID), boot: randomText(8), startedAt: time.Now(), log: cfg.Logger.Named("service"),
+		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{},
+	}
+	n.handlers = newHandlers(n)
+	return n, nil
+}
+
+// BeginDrain refuses new connects and handlers, and tells attached handlers and watchers that the node goes down at until.
+// It returns at once; only the first call counts.
+func (n *Node) BeginDrain(until time.Time) {
+	if n.draining.CompareAndSwap(false, true) {
+		n.handlers.beginDrain(until)
+		close(n.drainCh)
+	}
+}
+
+// Close ends what the node runs: pending connects, waiting events, handlers, watchers and the flush workers. Links are
+// closed by their transports before.
+func (n *Node) Close() {
+	n.BeginDrain(time.Now())
+	n.handlers.close()
+	n.flushers.close()
+}
+
+// Config returns the node's settings with their defaults.
+func (n *Node) Config() Config { return n.cfg }
+
+// ID is the node's name.
+func (n *Node) ID() NodeID { return n.id }
+
+// Info is what a node tells of itself.
+type Info struct {
+	NodeID     NodeID
+	Version    string
+	StartedAt  time.Time
+	Sockets    int
+	Namespaces int
+	Handlers   int
+	Watchers   int
+	Dropped    map[string]int64 // by reason, those that occurred
+}
+
+// Info describes the node.
+func (n *Node) Info() Info {
+	i := Info{
+		NodeID: n.id, Version: n.cfg.Version, StartedAt: n.startedAt, Watchers: int(n.watchers.Load()),
+		Handlers: n.handlers.count(), Dropped: n.drops.snapshot(),
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	i.Namespaces = len(n.namespaces)
+	for _, ns := range n.namespaces {
+		i.Sockets += int(ns.size.Load())
+	}
+	return i
+}
+
+// namespace finds a namespace that exists; nil if it does not.
+func (n *Node) namespace(name string) *Namespace {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.namespaces[name]
+}
+
+// acquire finds or makes a namespace and counts one more user of it; nil when there are too many. Every socket, pending
+// connect and watcher is a user; a namespace without users is freed.
+func (n *Node) acquire(name string) *Namespace {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ns := n.namespaces[name]
+	if ns == nil {
+		if len(n.namespaces) >= n.cfg.MaxNamespaces {
+			return nil
+		}
+		// The name may be a part of a larger buffer, such as the packet that it came with.
+		ns = newNamespace(n, strings.Clone(name))
+		n.namespaces[ns.name] = ns
+	}
+	ns.users++
+	return ns
+}
+
+func (n *Node) release(ns *Namespace) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ns.users--; ns.users == 0 {
+		delete(n.namespaces, ns.name)
+	}
+}
+
+// all returns the namespaces that exist.
+func (n *Node) all() []*Namespace {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	list := make([]*Namespace, 0, len(n.namespaces))
+	for _, ns := range n.namespaces {
+		list = append(list, ns)
+	}
+	return list
+}

@@ -1,0 +1,536 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// textCodec writes packets as people would, and counts how often it is asked to.
+type textCodec struct{ encodes *int }
+
+type textFrame string
+
+func (f textFrame) Len() int { return len(f) }
+
+func (c textCodec) Encode(p *Packet) (Frame, error) {
+	*c.encodes++
+	switch p.Kind {
+	case KindConnect:
+		return textFrame("connect " + p.Namespace), nil
+	case KindDisconnect:
+		return textFrame("disconnect " + p.Namespace), nil
+	case KindAck:
+		return textFrame(fmt.Sprintf("ack %d %s", p.AckID, p.Payload)), nil
+	}
+	if p.AckID != NoAck {
+		return textFrame(fmt.Sprintf("event %d %s", p.AckID, p.Payload)), nil
+	}
+	return textFrame("event " + string(p.Payload)), nil
+}
+
+// fakeConn is a link whose queue is read by the test.
+type fakeConn struct {
+	codec    textCodec
+	onClosed func(*fakeConn, Reason)
+
+	mu      sync.Mutex
+	sockets []*Socket
+	frames  []string
+	refused []Refusal
+	closed  Reason
+	out     Outcome
+	flushes int
+}
+
+func newConn() *fakeConn { return &fakeConn{codec: textCodec{new(int)}, out: QueuedFlush} }
+
+func (c *fakeConn) Codec() Codec { return c.codec }
+func (c *fakeConn) Send(f Frame, flags Flags) Outcome {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed != ReasonNone {
+		return Closed
+	}
+	if c.out == DroppedVolatile && flags&Volatile == 0 {
+		return Queued
+	}
+	if c.out != Slow && c.out != DroppedVolatile {
+		c.frames = append(c.frames, string(f.(textFrame)))
+	}
+	return c.out
+}
+func (c *fakeConn) Flush() { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
+func (c *fakeConn) Close(r Reason) {
+	c.mu.Lock()
+	if c.closed != ReasonNone {
+		c.mu.Unlock()
+		return
+	}
+	c.closed = r
+	sockets := slices.Clone(c.sockets)
+	c.mu.Unlock()
+	for _, s := range sockets {
+		s.Close(r, "")
+	}
+}
+func (c *fakeConn) Dismiss() {
+	for _, s := range c.sockets {
+		s.Close(ReasonServerDisconnect, "")
+	}
+	c.Close(ReasonServerDisconnect)
+}
+func (c *fakeConn) Forget(*Socket)       {}
+func (c *fakeConn) SessionID() string    { return "session" }
+func (c *fakeConn) Transport() string    { return "websocket" }
+func (c *fakeConn) Handshake() Handshake { return Handshake{Address: "10.0.0.1"} }
+
+func (c *fakeConn) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.frames
+	c.frames = nil
+	return f
+}
+
+func (c *fakeConn) request(namespace string) Connect {
+	return Connect{
+		Conn: c, Namespace: namespace, Auth: []byte(`{"token":"t"}`),
+		Bind: func(s *Socket) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.closed != ReasonNone {
+				return false
+			}
+			c.sockets = append(c.sockets, s)
+			return true
+		},
+		Refuse: func(r Refusal) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.refused = append(c.refused, r)
+		},
+	}
+}
+
+func newNode(t testing.TB, cfg Config) *Node {
+	t.Helper()
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+// connect brings a socket into a namespace that lets everybody in.
+func connect(t testing.TB, n *Node, namespace string, rooms ...string) (*Socket, *fakeConn) {
+	t.Helper()
+	c := newConn()
+	n.Connect(c.request(namespace))
+	if len(c.sockets) != 1 {
+		t.Fatalf("connect to %s: not let in: %+v", namespace, c.refused)
+	}
+	s := c.sockets[0]
+	if len(rooms) > 0 {
+		join(t, n, s, rooms...)
+	}
+	c.take()
+	return s, c
+}
+
+func join(t testing.TB, n *Node, s *Socket, rooms ...string) {
+	t.Helper()
+	if m, _, err := n.Join(t.Context(), Target{Namespace: s.Namespace(), Rooms: []string{string(s.ID())}}, rooms); m != 1 || err != nil {
+		t.Fatalf("join: %d, %v", m, err)
+	}
+}
+
+func event(name string, args ...any) *Packet {
+	b, _ := json.Marshal(append([]any{name}, args...))
+	return &Packet{Kind: KindEvent, Namespace: "/", AckID: NoAck, Payload: b, Event: name}
+}
+
+func emit(t testing.TB, n *Node, target Target) Receipt {
+	t.Helper()
+	if target.Namespace == "" {
+		target.Namespace = "/"
+	}
+	r, err := n.Emit(t.Context(), Emit{Target: target, Packet: event("e")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// attach makes a handler and drops the notice of what it was assigned.
+func attach(t testing.TB, n *Node, r Registration) *Handler {
+	t.Helper()
+	if len(r.Namespaces) == 0 {
+		r.Namespaces = []string{"/"}
+	}
+	h, err := n.Attach(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Detach)
+	return h
+}
+
+// told is what a handler is told now, in short.
+func told(t testing.TB, h *Handler) []string {
+	t.Helper()
+	var list []string
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for {
+		notices, err := h.Next(ctx, nil)
+		if err != nil {
+			return list
+		}
+		for _, n := range notices {
+			list = append(list, short(n))
+		}
+	}
+}
+
+func short(n Notice) string {
+	names := map[NoticeKind]string{
+		NoticeConnect: "connect", NoticeConnected: "connected", NoticeAssigned: "assigned", NoticeEvent: "event",
+		NoticeDisconnected: "disconnected", NoticeDraining: "draining", NoticePosted: "posted",
+	}
+	s := names[n.Kind]
+	switch n.Kind {
+	case NoticeEvent:
+		s += " " + string(n.Packet.Payload)
+	case NoticeAssigned:
+		s += fmt.Sprintf(" %d", len(n.Sockets))
+	case NoticeDisconnected:
+		s += " " + n.Reason.String()
+	}
+	return s
+}
+
+func wantEqual(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	n := newNode(t, Config{})
+	names := map[SocketID]string{}
+	conns := map[string]*fakeConn{}
+	ids := map[string]string{}
+	for name, rooms := range map[string][]string{"a": {"r1"}, "b": {"r1", "r2"}, "c": {"r2", "r3"}, "d": nil} {
+		s, c := connect(t, n, "/", rooms...)
+		names[s.ID()], conns[name], ids[name] = name, c, string(s.ID())
+	}
+	for _, tc := range []struct {
+		name   string
+		target Target
+		want   string
+	}{
+		{"all", Target{All: true}, "abcd"},
+		{"everyone but the sender", Target{All: true, ExceptRooms: []string{ids["a"]}}, "bcd"},
+		{"one room", Target{Rooms: []string{"r1"}}, "ab"},
+		{"one room but the sender", Target{Rooms: []string{"r1"}, ExceptRooms: []string{ids["a"]}}, "b"},
+		{"union, once each", Target{Rooms: []string{"r1", "r2"}}, "abc"},
+		{"room named twice", Target{Rooms: []string{"r1", "r1"}}, "ab"},
+		{"union without a room", Target{Rooms: []string{"r1", "r2"}, ExceptRooms: []string{"r3"}}, "ab"},
+		{"all without rooms", Target{All: true, ExceptRooms: []string{"r3", "r1"}}, "d"},
+		{"a socket's own room", Target{Rooms: []string{ids["d"]}}, "d"},
+		{"own room and a room it is in", Target{Rooms: []string{ids["a"], "r1"}}, "ab"},
+		{"own room twice", Target{Rooms: []string{ids["a"], ids["a"]}}, "a"},
+		{"own room but itself", Target{Rooms: []string{ids["a"]}, ExceptRooms: []string{ids["a"]}}, ""},
+		{"empty room", Target{Rooms: []string{"nobody"}}, ""},
+		{"unknown namespace", Target{Namespace: "/none", All: true}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := emit(t, n, tc.target)
+			got := ""
+			for _, name := range []string{"a", "b", "c", "d"} {
+				got += strings.Repeat(name, len(conns[name].take()))
+			}
+			wantEqual(t, "recipients", got, tc.want)
+			wantEqual(t, "receipt", r, Receipt{Matched: len(tc.want), Enqueued: len(tc.want)})
+		})
+	}
+}
+
+func TestRoomsOfASocket(t *testing.T) {
+	n := newNode(t, Config{MaxRoomsPerSocket: 4})
+	s, _ := connect(t, n, "/")
+	target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
+	rooms := func() []string { i, _ := n.Socket("/", s.ID()); return i.Rooms }
+	n.Join(t.Context(), target, []string{"b", "a", "b", string(s.ID())})
+	wantEqual(t, "joined", rooms(), []string{"a", "b"})
+	n.Join(t.Context(), target, []string{"c", "d", "e"})
+	wantEqual(t, "no more than the limit", rooms(), []string{"a", "b", "c", "d"})
+	n.Leave(t.Context(), target, []string{"b", "nope"})
+	n.Leave(t.Context(), Target{Namespace: "/", Rooms: []string{"a"}}, []string{"a"})
+	wantEqual(t, "left", rooms(), []string{"c", "d"})
+	s.Close(ReasonTransportClose, "")
+	ns := n.namespace("/")
+	if ns != nil {
+		t.Errorf("an empty namespace stays: %d rooms, %d sockets", len(ns.rooms), len(ns.sockets))
+	}
+}
+
+// TestRegistryAgainstModel joins, leaves, connects and closes at random, and compares with plain maps.
+func TestRegistryAgainstModel(t *testing.T) {
+	n := newNode(t, Config{})
+	keep, _ := connect(t, n, "/") // so that the namespace stays
+	model := map[*Socket]map[string]bool{keep: {}}
+	var order []*Socket
+	rng := newRand(1)
+	for range 5000 {
+		switch k := rng.IntN(10); {
+		case k < 2 || len(order) == 0:
+			s, _ := connect(t, n, "/")
+			order = append(order, s)
+			model[s] = map[string]bool{}
+		case k < 3:
+			i := rng.IntN(len(order))
+			order[i].Close(ReasonTransportClose, "")
+			delete(model, order[i])
+			order = slices.Delete(order, i, i+1)
+		default:
+			s, room := order[rng.IntN(len(order))], fmt.Sprint("r", rng.IntN(8))
+			target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
+			if k < 7 {
+				n.Join(t.Context(), target, []string{room})
+				model[s][room] = true
+			} else {
+				n.Leave(t.Context(), target, []string{room})
+				delete(model[s], room)
+			}
+		}
+	}
+	ns := n.namespace("/")
+	for room := range 8 {
+		name := fmt.Sprint("r", room)
+		want := 0
+		for _, rooms := range model {
+			if rooms[name] {
+				want++
+			}
+		}
+		if r := emit(t, n, Target{Rooms: []string{name}}); r.Matched != want {
+			t.Errorf("%s: matched %d, want %d", name, r.Matched, want)
+		}
+	}
+	for name, r := range ns.rooms {
+		for i, m := range r.members {
+			if p := m.socket.rooms[m.at]; p.room != r || p.at != i {
+				t.Fatalf("room %s and socket %d do not know each other's place", name, i)
+			}
+		}
+	}
+	wantEqual(t, "sockets", len(ns.sockets), len(model))
+}
+
+func TestOneEncodePerBroadcastAndCodec(t *testing.T) {
+	n := newNode(t, Config{})
+	a, b := 0, 0
+	for i := range 10 {
+		_, c := connect(t, n, "/")
+		if i%2 == 0 {
+			c.codec = textCodec{&a}
+		} else {
+			c.codec = textCodec{&b}
+		}
+	}
+	emit(t, n, Target{All: true})
+	wantEqual(t, "encodes", []int{a, b}, []int{1, 1})
+}
+
+func TestReceiptCountsEachOutcome(t *testing.T) {
+	n := newNode(t, Config{})
+	for i, out := range []Outcome{Queued, QueuedFlush, DroppedVolatile, Slow, Closed} {
+		_, c := connect(t, n, "/")
+		c.out = out
+		_ = i
+	}
+	r, err := n.Emit(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e"), Flags: Volatile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "receipt", r, Receipt{Matched: 5, Enqueued: 2, DroppedVolatile: 1, DroppedSlow: 2})
+	wantEqual(t, "dropped", n.Info().Dropped, map[string]int64{"volatile": 1, "slow": 2})
+}
+
+func TestEmitsOfManyCallersKeepOneOrder(t *testing.T) {
+	n := newNode(t, Config{})
+	_, c1 := connect(t, n, "/")
+	_, c2 := connect(t, n, "/")
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				n.Emit(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e", g, i)})
+			}
+		})
+	}
+	wg.Wait()
+	a, b := c1.take(), c2.take()
+	wantEqual(t, "frames", len(a), 1600)
+	wantEqual(t, "order at two sockets", a, b)
+	if c1.flushes == 0 || c1.flushes > 1601 {
+		t.Errorf("flushes: %d", c1.flushes)
+	}
+}
+
+func TestEmitWithAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{})
+		answers, answersConn := connect(t, n, "/", "r")
+		silent, _ := connect(t, n, "/", "r")
+		leaves, _ := connect(t, n, "/", "r")
+		_, full := connect(t, n, "/", "r")
+		full.out = Slow
+		outsider, _ := connect(t, n, "/")
+		go func() {
+			time.Sleep(time.Second)
+			id := int64(1)
+			if got := answersConn.take(); !slices.Equal(got, []string{`event 1 ["e"]`}) {
+				t.Errorf("sent: %q", got)
+			}
+			outsider.Receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["intruder"]`)})
+			answers.Receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["yes"]`)})
+			answers.Receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["twice"]`)})
+			leaves.Close(ReasonTransportClose, "")
+		}()
+		res, err := n.EmitWithAck(t.Context(), Emit{Target: Target{Namespace: "/", Rooms: []string{"r"}}, Packet: event("e")}, 5*time.Second, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[SocketID]AckOutcome{}
+		for _, o := range res.Outcomes {
+			got[o.Socket] = o
+		}
+		wantEqual(t, "matched", res.Matched, 4)
+		wantEqual(t, "answer", string(got[answers.ID()].Payload), `["yes"]`)
+		wantEqual(t, "latency", got[answers.ID()].Latency, time.Second)
+		wantEqual(t, "silent", got[silent.ID()].Failure, AckTimeout)
+		wantEqual(t, "left", got[leaves.ID()].Failure, AckDisconnected)
+		wantEqual(t, "full", got[full.sockets[0].ID()].Failure, AckQueueFull)
+		ns := n.namespace("/")
+		if len(ns.acks.collects) != 0 || silent.acks != nil {
+			t.Error("a wait that is over is retained")
+		}
+		wantEqual(t, "ignored acks", n.Info().Dropped["ack_unknown"], int64(2))
+	})
+}
+
+func TestEmitWithAckBounds(t *testing.T) {
+	n := newNode(t, Config{})
+	_, c := connect(t, n, "/")
+	connect(t, n, "/")
+	_, err := n.EmitWithAck(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, time.Second, 1)
+	if !errors.Is(err, &Error{Reason: "TOO_MANY_RECIPIENTS"}) {
+		t.Errorf("error: %v", err)
+	}
+	wantEqual(t, "nothing was sent", len(c.take()), 0)
+	res, err := n.EmitWithAck(t.Context(), Emit{Target: Target{Namespace: "/", Rooms: []string{"empty"}}, Packet: event("e")}, time.Hour, 1)
+	if err != nil || res.Matched != 0 {
+		t.Errorf("an empty room: %+v, %v", res, err)
+	}
+}
+
+func TestDisconnectModes(t *testing.T) {
+	n := newNode(t, Config{})
+	h := attach(t, n, Registration{})
+	for mode, want := range map[DisconnectMode][]string{
+		DisconnectNamespace:  {"connected", "disconnected server namespace disconnect"},
+		DisconnectConnection: {"connected", "disconnected server namespace disconnect"},
+		DisconnectTransport:  {"connected", "disconnected forced close"},
+	} {
+		s, c := connect(t, n, "/")
+		m, _, err := n.Disconnect(t.Context(), Target{Namespace: "/", Rooms: []string{string(s.ID())}}, mode)
+		if m != 1 || err != nil {
+			t.Fatalf("matched %d, %v", m, err)
+		}
+		wantEqual(t, "told", told(t, h), want)
+		if mode == DisconnectNamespace {
+			wantEqual(t, "sent", c.take(), []string{"disconnect /"})
+		}
+		if _, ok := n.Socket("/", s.ID()); ok {
+			t.Error("the socket is still listed")
+		}
+	}
+}
+
+func TestPagesListEachSocketOnce(t *testing.T) {
+	n := newNode(t, Config{})
+	var sockets []*Socket
+	for i := range 100 {
+		rooms := []string{"even"}
+		if i%2 == 1 {
+			rooms = []string{"odd", "every"}
+		}
+		s, _ := connect(t, n, "/", rooms...)
+		sockets = append(sockets, s)
+	}
+	for _, target := range []Target{{All: true}, {Rooms: []string{"even", "odd", "every"}}, {All: true, ExceptRooms: []string{"x"}}} {
+		target.Namespace = "/"
+		seen := map[SocketID]int{}
+		cursor := uint64(0)
+		for page := 0; ; page++ {
+			p, err := n.Sockets(t.Context(), target, cursor, 7, func(*SocketInfo) bool { return true })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if page == 0 && p.Total < 90 {
+				t.Errorf("total %d", p.Total)
+			}
+			for _, s := range p.Sockets {
+				seen[s.ID]++
+			}
+			// Somebody leaves and somebody comes between two pages.
+			sockets[page*3].Close(ReasonTransportClose, "")
+			s, _ := connect(t, n, "/", "even")
+			sockets = append(sockets, s)
+			if cursor = p.Next; cursor == 0 {
+				break
+			}
+		}
+		for _, s := range sockets[60:100] { // present throughout
+			if seen[s.ID()] != 1 {
+				t.Fatalf("socket listed %d times", seen[s.ID()])
+			}
+		}
+	}
+}
+
+func TestNextBlocksUntilTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{})
+		h := attach(t, n, Registration{})
+		var got []Notice
+		go func() { got, _ = h.Next(t.Context(), nil) }()
+		synctest.Wait()
+		wantEqual(t, "before", len(got), 0)
+		h.Post("x")
+		synctest.Wait()
+		wantEqual(t, "after", got[0].Posted.(string), "x")
+		h.Drain()
+		if _, err := h.Next(t.Context(), nil); !errors.Is(err, io.EOF) {
+			t.Errorf("drained: %v", err)
+		}
+	})
+}

@@ -1,0 +1,263 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Socket is one client in one namespace.
+type Socket struct {
+	// Set before start.
+	id          SocketID
+	ns          *Namespace
+	conn        Conn
+	connectedAt time.Time
+
+	// Guarded by Namespace.mu.
+	seq        uint64 // its place in the order of connects
+	generation uint64
+	rooms      []roomPlace
+	userID     string
+	data       []byte // JSON object, or nil
+	present    bool   // in the registry
+
+	acks []int64 // ids of emits it still has to acknowledge; guarded by ns.acks.mu
+
+	// What waits for its handler, in events and bytes.
+	queuedEvents, queuedBytes atomic.Int64
+
+	mu       sync.Mutex
+	assigned []assignment // one for each group that knows it; guarded by mu, changed with handlers.mu held too
+	gone     *SocketInfo  // what it was when it left; guarded by handlers.mu
+	parked   []parked     // what waits for a handler to come, oldest first; guarded by handlers.mu
+}
+
+// ID is its id.
+func (s *Socket) ID() SocketID { return s.id }
+
+// Namespace is the name of its namespace.
+func (s *Socket) Namespace() string { return s.ns.name }
+
+// NodeID is the node that it is connected to.
+func (s *Socket) NodeID() NodeID { return s.ns.node.id }
+
+// Receive takes an EVENT or ACK packet that the client sent on this socket. Calls of one link come one after the other.
+// It never blocks.
+func (s *Socket) Receive(p *Packet) {
+	switch p.Kind {
+	case KindEvent:
+		s.ns.node.handlers.route(s, p)
+	case KindAck:
+		if !s.ns.acks.resolve(s, p) {
+			s.ns.node.drops.add(dropAckUnknown, 1)
+		}
+	}
+}
+
+// Close ends the socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers and
+// watchers are told. Only the first call counts. Not to be called with a lock of the link held.
+func (s *Socket) Close(r Reason, detail string) {
+	ns, hs := s.ns, s.ns.node.handlers
+	hs.mu.Lock()
+	ns.mu.Lock()
+	if !s.present {
+		ns.mu.Unlock()
+		hs.mu.Unlock()
+		return
+	}
+	rooms := ns.removeLocked(s, r, detail)
+	info := s.infoLocked()
+	info.Rooms = rooms
+	ns.mu.Unlock()
+	s.gone = info
+	hs.disconnectedLocked(s, r, detail)
+	hs.mu.Unlock()
+
+	ns.acks.leave(s)
+	ns.node.release(ns)
+}
+
+// end disconnects the socket on a backend's order.
+func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
+	switch mode {
+	case DisconnectNamespace:
+		if f, err := once.frame(s.conn.Codec()); err == nil {
+			s.conn.Send(f, 0)
+		}
+		s.conn.Forget(s)
+		s.Close(ReasonServerDisconnect, "")
+		s.conn.Flush()
+	case DisconnectConnection:
+		s.conn.Dismiss()
+	case DisconnectTransport:
+		s.conn.Close(ReasonForcedClose)
+	}
+}
+
+// send puts a packet into the queue of the socket's link and notes in touched whether the caller owes it a flush.
+func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) (Outcome, error) {
+	f, err := once.frame(s.conn.Codec())
+	if err != nil {
+		return Closed, err
+	}
+	out := s.conn.Send(f, flags)
+	if out == QueuedFlush {
+		touched.add(s.conn)
+		out = Queued
+	}
+	return out, nil
+}
+
+// SocketInfo is what is known of a socket at one moment. Its slices and maps are not to be changed.
+type SocketInfo struct {
+	ID          SocketID
+	Generation  uint64
+	Namespace   string
+	NodeID      NodeID
+	SessionID   string
+	Transport   string
+	ConnectedAt time.Time
+	Rooms       []string // sorted, without its own id
+	UserID      string
+	Data        []byte // JSON object, or nil
+	Handshake   Handshake
+	Auth        []byte // JSON object, or nil; in NoticeConnect only
+}
+
+// infoLocked copies what is known of the socket, with Namespace.mu held shared or whole.
+func (s *Socket) infoLocked() *SocketInfo {
+	return &SocketInfo{
+		ID: s.id, Generation: s.generation, Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),
+		Transport: s.conn.Transport(), ConnectedAt: s.connectedAt, Rooms: s.roomNames(), UserID: s.userID, Data: s.data,
+		Handshake: s.conn.Handshake(),
+	}
+}
+
+// roomNames are the socket's rooms, sorted, with Namespace.mu held.
+func (s *Socket) roomNames() []string {
+	if len(s.rooms) == 0 {
+		return nil
+	}
+	names := make([]string, len(s.rooms))
+	for i := range s.rooms {
+		names[i] = s.rooms[i].room.name
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Socket returns what is known of one socket.
+func (n *Node) Socket(namespace string, id SocketID) (SocketInfo, bool) {
+	ns := n.namespace(namespace)
+	if ns == nil {
+		return SocketInfo{}, false
+	}
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	s := ns.sockets[id]
+	if s == nil {
+		return SocketInfo{}, false
+	}
+	return *s.infoLocked(), true
+}
+
+// Page is a part of a list. Next is the cursor of the next page; 0: this was the last.
+type Page struct {
+	Sockets  []SocketInfo
+	Next     uint64
+	Total    int // of the whole list; only when the cursor was 0
+	Coverage Coverage
+}
+
+// Sockets lists at most limit sockets of a target from a cursor on, in the order of their connects; 0 is the beginning. A
+// socket that is present throughout is listed exactly once. more is asked before each further socket and ends the page by
+// saying false.
+func (n *Node) Sockets(_ context.Context, t Target, cursor uint64, limit int, more func(*SocketInfo) bool) (Page, error) {
+	ns := n.namespace(t.Namespace)
+	if ns == nil {
+		return Page{}, nil
+	}
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	var page Page
+	// take adds a socket and says whether the page can go on.
+	take := func(s *Socket) bool {
+		if len(page.Sockets) > 0 && len(page.Sockets) >= limit {
+			page.Next = s.seq
+			return false
+		}
+		info := s.infoLocked()
+		if len(page.Sockets) > 0 && !more(info) {
+			page.Next = s.seq
+			return false
+		}
+		if len(page.Sockets) == 0 {
+			more(info)
+		}
+		page.Sockets = append(page.Sockets, *info)
+		return true
+	}
+	if t.All && len(t.ExceptRooms) == 0 {
+		// The usual case costs what its page costs, however many sockets there are.
+		if cursor == 0 {
+			page.Total = len(ns.sockets)
+		}
+		for i := ns.order.from(cursor); i < len(ns.order.entries); i++ {
+			if s := ns.order.entries[i].socket; s != nil && !take(s) {
+				break
+			}
+		}
+		return page, nil
+	}
+	var list []*Socket
+	ns.matchLocked(&t, func(s *Socket) {
+		if cursor == 0 {
+			page.Total++
+		}
+		if s.seq >= cursor {
+			list = append(list, s)
+		}
+	})
+	slices.SortFunc(list, func(a, b *Socket) int {
+		if a.seq < b.seq {
+			return -1
+		}
+		return 1
+	})
+	for _, s := range list {
+		if !take(s) {
+			break
+		}
+	}
+	return page, nil
+}
+
+// DisconnectMode says how a socket is ended by a backend.
+type DisconnectMode uint8
+
+// The modes.
+const (
+	DisconnectNamespace  DisconnectMode = iota // it leaves the namespace; the link stays
+	DisconnectConnection                       // every namespace of the link, then the link; the client stays away
+	DisconnectTransport                        // the link, as by a lost network; the client comes back
+)
+
+// Disconnect ends every socket of a target and returns how many matched.
+func (n *Node) Disconnect(_ context.Context, t Target, mode DisconnectMode) (int, Coverage, error) {
+	ns := n.namespace(t.Namespace)
+	if ns == nil {
+		return 0, Coverage{}, nil
+	}
+	ns.mu.RLock()
+	var matched []*Socket
+	ns.matchLocked(&t, func(s *Socket) { matched = append(matched, s) })
+	ns.mu.RUnlock()
+	once := encodeOnce{packet: &Packet{Kind: KindDisconnect, Namespace: ns.name, AckID: NoAck}}
+	for _, s := range matched {
+		s.end(mode, &once)
+	}
+	return len(matched), Coverage{}, nil
+}

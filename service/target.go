@@ -1,0 +1,28 @@
+package service
+
+import "strings"
+
+// Target says which sockets of one namespace are meant: the union of Rooms, or All of them, without those in ExceptRooms.
+// A socket's id is also the room that holds this socket alone.
+type Target struct {
+	Namespace   string // as Canonical gives it
+	Rooms       []string
+	ExceptRooms []string
+	All         bool
+	Local       bool // only sockets of this node
+}
+
+// Canonical is the full name of a namespace: "" is "/", and a missing slash is added.
+func Canonical(namespace string) string {
+	if strings.HasPrefix(namespace, "/") {
+		return namespace
+	}
+	return "/" + namespace
+}
+
+// Coverage says which nodes an answer does not speak for.
+type Coverage struct {
+	Unreachable        []string
+	UnreachableUnnamed int
+	UncountedNodes     int
+}
