@@ -106,6 +106,12 @@ func (c *fakeConn) take() []string {
 	return f
 }
 
+func (c *fakeConn) refusals() []Refusal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.refused)
+}
+
 func (c *fakeConn) request(namespace string) Connect {
 	return Connect{
 		Conn: c, Namespace: namespace, Auth: []byte(`{"token":"t"}`),
@@ -229,6 +235,12 @@ func wantEqual(t testing.TB, what string, got, want any) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
+}
+
+// pass lets time go by in a bubble, and all that falls due in it be done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 func TestTargets(t *testing.T) {
