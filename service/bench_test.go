@@ -1,0 +1,94 @@
+package service
+
+import (
+	"fmt"
+	"testing"
+)
+
+// nullConn takes everything at once.
+type nullConn struct {
+	fakeConn
+	codec Codec
+}
+
+type nullCodec struct{}
+
+type nullFrame struct{}
+
+func (nullFrame) Len() int { return 1 }
+
+func (nullCodec) Encode(*Packet) (Frame, error) { return nullFrame{}, nil }
+
+func (c *nullConn) Codec() Codec              { return c.codec }
+func (c *nullConn) Send(Frame, Flags) Outcome { return QueuedFlush }
+func (c *nullConn) Flush()                    {}
+
+func crowd(tb testing.TB, n *Node, size int, rooms func(i int) []string) {
+	tb.Helper()
+	for i := range size {
+		c := &nullConn{codec: nullCodec{}}
+		r := c.request("/")
+		r.Conn = c
+		n.Connect(r)
+		if rooms != nil {
+			join(tb, n, c.sockets[0], rooms(i)...)
+		}
+	}
+}
+
+func BenchmarkDeliver(b *testing.B) {
+	for _, size := range []int{1, 100, 1000, 10_000} {
+		for name, target := range map[string]Target{
+			"all":   {Namespace: "/", All: true},
+			"room":  {Namespace: "/", Rooms: []string{"r"}},
+			"union": {Namespace: "/", Rooms: []string{"r", "half"}},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
+				n := newNode(b, Config{})
+				crowd(b, n, size, func(i int) []string { return []string{"r", "half"}[:1+i%2] })
+				e := Emit{Target: target, Packet: event("e", "some text of a usual length")}
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := n.Emit(b.Context(), e); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(size), "ns/recipient")
+			})
+		}
+	}
+}
+
+// BenchmarkJoinLeave: the cost of a join is that of the socket's own rooms, however many rooms there are.
+func BenchmarkJoinLeave(b *testing.B) {
+	for _, rooms := range []int{10, 1000, 100_000} {
+		b.Run(fmt.Sprint(rooms), func(b *testing.B) {
+			n := newNode(b, Config{})
+			crowd(b, n, rooms, func(i int) []string { return []string{fmt.Sprint("room", i)} })
+			s, _ := connect(b, n, "/")
+			target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _, _ = n.Join(b.Context(), target, []string{"room5"})
+				_, _, _ = n.Leave(b.Context(), target, []string{"room5"})
+			}
+		})
+	}
+}
+
+func BenchmarkEventToHandler(b *testing.B) {
+	n := newNode(b, Config{})
+	h := attach(b, n, Registration{MaxInFlight: 1 << 20})
+	s, _ := connect(b, n, "/")
+	p := event("e", "x")
+	buf := make([]Notice, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Receive(p)
+		notices, err := h.Next(b.Context(), buf)
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.Handled(notices[len(notices)-1].CallID)
+	}
+}
