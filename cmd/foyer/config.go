@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"foyer/service"
+)
+
+// settings are the flags of a node. Kong fills them from FOYER_… and the command line; later wins.
+type settings struct {
+	Edge    string `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
+	Path    string `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
+	API     string `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
+	Admin   string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz and /readyz are; empty: nowhere. Default ${default}."`
+	NodeID  string `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
+	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
+	APITLS  tlsPair `embed:"" prefix:"api-"`
+
+	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback."`
+
+	Namespaces  []string      `placeholder:"NAME,..." help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
+	Connect     []string      `default:"open" placeholder:"MODE,..." help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
+	HandlerWait time.Duration `default:"10s" placeholder:"TIME" help:"How long connects and events wait for a handler that is not there. Default ${default}."`
+
+	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN,..." help:"Origins that may connect, or *. Default: the same origin only."`
+	HandshakeHeaders []string `placeholder:"NAME,..." help:"Request headers that backends see; * is all but cookie and authorization. Default: a safe list."`
+
+	PingInterval   time.Duration `default:"25s" placeholder:"TIME" help:"Time between heartbeats. Default ${default}."`
+	PingTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long a client may take to answer one. Default ${default}."`
+	UpgradeTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long an upgrade from polling may take. Default ${default}."`
+	ConnectTimeout time.Duration `default:"45s" placeholder:"TIME" help:"How long a link may be in no namespace at first. Default ${default}."`
+	MaxPayload     byteSize      `default:"1000000" placeholder:"BYTES" help:"Largest message. Default ${default}."`
+	Compression    bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
+	QueueBytes     byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
+	MaxSessions    int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
+
+	DrainNotice time.Duration `default:"0s" placeholder:"TIME" help:"After SIGTERM, how long to serve on as not ready before links are closed. Default ${default}."`
+	DrainWindow time.Duration `default:"10s" placeholder:"TIME" help:"Over how long links are closed at most. Default ${default}."`
+
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error. Default ${default}."`
+	LogFormat string `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console, json, or auto: console in a terminal. Default ${default}."`
+}
+
+// tlsPair is a certificate with its key.
+type tlsPair struct {
+	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate, PEM."`
+	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM."`
+}
+
+// load returns nil when no TLS is wanted.
+func (p tlsPair) load(what string) (*tls.Config, error) {
+	switch {
+	case p.Cert == "" && p.Key == "":
+		return nil, nil
+	case p.Cert == "" || p.Key == "":
+		return nil, fmt.Errorf("--%s-cert and --%s-key go together", what, what)
+	}
+	cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+	if err != nil {
+		return nil, fmt.Errorf("--%s-cert: %w", what, err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// byteSize is a number of bytes, as 1000000, 64KiB or 1MB.
+type byteSize int
+
+var byteUnits = []struct {
+	suffix string
+	factor float64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1}}
+
+// UnmarshalText reads a size.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	for _, u := range byteUnits {
+		number, ok := strings.CutSuffix(s, u.suffix)
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || v < 1 || v*u.factor > 1<<30 {
+			break
+		}
+		*b = byteSize(v * u.factor)
+		return nil
+	}
+	return fmt.Errorf("%q is no size between 1 and 1GiB, such as 1000000, 64KiB or 1MB", s)
+}
+
+// Validate is called by kong once all is filled in; it says all that is wrong at once.
+func (s *settings) Validate() error {
+	var errs []error
+	for name, d := range map[string]time.Duration{
+		"handler-wait": s.HandlerWait, "ping-interval": s.PingInterval, "ping-timeout": s.PingTimeout,
+		"upgrade-timeout": s.UpgradeTimeout, "connect-timeout": s.ConnectTimeout,
+	} {
+		if d <= 0 {
+			errs = append(errs, fmt.Errorf("--%s: %v is not above zero", name, d))
+		}
+	}
+	if s.DrainNotice < 0 || s.DrainWindow < 0 {
+		errs = append(errs, errors.New("--drain-notice and --drain-window are not below zero"))
+	}
+	if s.MaxSessions <= 0 {
+		errs = append(errs, fmt.Errorf("--max-sessions: %d is not above zero", s.MaxSessions))
+	}
+	for name, addr := range map[string]string{"edge": s.Edge, "api": s.API, "admin": s.Admin} {
+		if addr == "" && name == "admin" {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(addr); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %q is no address of the form HOST:PORT", name, addr))
+		} else if _, err := net.LookupPort("tcp", port); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %q is no port", name, port))
+		}
+	}
+	if !strings.HasPrefix(s.Path, "/") {
+		errs = append(errs, fmt.Errorf("--path: %q does not begin with a slash", s.Path))
+	}
+	if !loopback(s.API) && s.APITokenFile == "" {
+		errs = append(errs, fmt.Errorf("--api: %s is not a loopback address; that needs --api-token-file, so that not everybody may call", s.API))
+	}
+	if _, err := s.namespaceConfig(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return true // told as a bad address
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// namespaceConfig is --namespaces and --connect together.
+func (s *settings) namespaceConfig() ([]service.NamespaceConfig, error) {
+	modes := map[string]service.ConnectMode{"open": service.ConnectOpen, "handler": service.ConnectHandler}
+	all, own := service.ConnectOpen, map[string]service.ConnectMode{}
+	for _, c := range s.Connect {
+		name, word, one := strings.Cut(c, "=")
+		if !one {
+			word = name
+		}
+		mode, ok := modes[word]
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("--connect: %q is neither open nor handler", word)
+		case one:
+			own[service.Canonical(name)] = mode
+		default:
+			all = mode
+		}
+	}
+	configs := []service.NamespaceConfig{}
+	for _, name := range append([]string{"/"}, s.Namespaces...) {
+		name = service.Canonical(name)
+		if err := service.CheckPattern(name); err != nil {
+			return nil, fmt.Errorf("--namespaces: %w", err)
+		}
+		mode, ok := own[name]
+		if !ok {
+			mode = all
+		}
+		delete(own, name)
+		configs = append(configs, service.NamespaceConfig{Pattern: name, Connect: mode})
+	}
+	for name := range own {
+		return nil, fmt.Errorf("--connect: namespace %s is not among --namespaces", name)
+	}
+	return configs, nil
+}
+
+// readTokens reads bearer tokens, one a line; empty lines and those that begin with # are left out.
+func readTokens(file string) ([]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("--api-token-file: %w", err)
+	}
+	defer f.Close()
+	var tokens []string
+	for lines := bufio.NewScanner(f); ; {
+		if !lines.Scan() {
+			if lines.Err() != nil {
+				return nil, fmt.Errorf("--api-token-file: %w", lines.Err())
+			}
+			break
+		}
+		if t := strings.TrimSpace(lines.Text()); t != "" && !strings.HasPrefix(t, "#") {
+			tokens = append(tokens, t)
+		}
+	}
+	if len(tokens) == 0 {
+		return nil, fmt.Errorf("--api-token-file: %s has no token", file)
+	}
+	return tokens, nil
+}

@@ -1,0 +1,86 @@
+// Foyer is the front hall of an application's realtime traffic: browsers come in with the stock Socket.IO client, backends
+// reach them through one gRPC API.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the build; a plain `go build` tells what it knows.
+var version = ""
+
+// Exit codes: a wrong command line or setting, and everything else.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run a node."`
+	Demo    demoCommand    `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+func main() { os.Exit(start(os.Args[1:])) }
+
+func start(args []string) int {
+	var c commands
+	exited := -1
+	parser := kong.Must(&c,
+		kong.Name("foyer"),
+		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. Every flag is also FOYER_… in the environment."),
+		kong.DefaultEnvars("FOYER"),
+		kong.Exit(func(code int) { exited = code }),
+	)
+	command, err := parser.Parse(args)
+	switch {
+	case exited >= 0: // --help
+		return exited
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "foyer: %v (foyer --help lists what there is)\n", err)
+		return exitUsage
+	}
+	// The first signal begins the drain; by then its catching has ended, so that a second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	defer stop()
+	command.BindTo(ctx, (*context.Context)(nil))
+	if err := command.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "foyer: %v\n", err)
+		return exitFailure
+	}
+	return 0
+}
+
+type serveCommand struct{ settings }
+
+func (c *serveCommand) Run(ctx context.Context) error { return run(ctx, &c.settings, false) }
+
+type demoCommand struct{ settings }
+
+func (c *demoCommand) Run(ctx context.Context) error { return run(ctx, &c.settings, true) }
+
+type versionCommand struct{}
+
+func (versionCommand) Run() error {
+	fmt.Printf("foyer %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "dev"
+}

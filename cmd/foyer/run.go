@@ -1,0 +1,326 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"foyer/cmd/foyer/chat"
+	"foyer/cmd/foyer/web"
+	"foyer/service"
+	"foyer/transport/admin"
+	"foyer/transport/engineio"
+	"foyer/transport/grpcapi"
+	"foyer/transport/socketio"
+)
+
+const (
+	maxNamespacesPerLink = 64
+	// net/http adds 4 KiB of its own to what it is told: together 16 KiB.
+	maxHeaderBytes    = 12 << 10
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute // of a connection between two polls or two files
+)
+
+// foyer is a node with its edges and listeners.
+type foyer struct {
+	s      *settings
+	demo   bool
+	log    *zap.Logger
+	tokens []string
+
+	node   *service.Node
+	engine *engineio.Server
+	api    *grpcapi.Server
+
+	edgeListener, apiListener, adminListener net.Listener // admin may be nil
+	edgeServer, adminServer                  *http.Server
+	edgeTLS, apiTLS                          *tls.Config
+
+	draining atomic.Bool
+	serving  sync.WaitGroup // the serve loops, and the demo's backend
+	failed   chan error     // a serve loop that ended by itself
+	stopDemo context.CancelFunc
+}
+
+// run runs a node until ctx ends, and drains it.
+func run(ctx context.Context, s *settings, demo bool) error {
+	log, err := newLogger(s)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // a terminal can not be synced, and says so
+	f := &foyer{s: s, demo: demo, log: log, failed: make(chan error, 3), stopDemo: func() {}}
+	if err := f.build(); err != nil {
+		return err
+	}
+	if err := f.listen(); err != nil {
+		f.close()
+		return err
+	}
+	f.serve()
+	f.greet(os.Stdout)
+
+	select {
+	case <-ctx.Done():
+		f.drain()
+		return nil
+	case err := <-f.failed:
+		f.close()
+		return err
+	}
+}
+
+// build makes the parts and connects them: engineio to socketio to service, and grpcapi to service.
+func (f *foyer) build() (err error) {
+	s := f.s
+	if f.edgeTLS, err = s.EdgeTLS.load("edge"); err != nil {
+		return err
+	}
+	if f.edgeTLS != nil {
+		f.edgeTLS.NextProtos = []string{"http/1.1"} // a websocket needs it
+	}
+	if f.apiTLS, err = s.APITLS.load("api"); err != nil {
+		return err
+	}
+	if s.APITokenFile != "" {
+		if f.tokens, err = readTokens(s.APITokenFile); err != nil {
+			return err
+		}
+	}
+	namespaces, err := s.namespaceConfig()
+	if err != nil {
+		return err
+	}
+	f.node, err = service.New(service.Config{
+		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait,
+		MaxPayloadBytes: int(s.MaxPayload), Logger: f.log,
+	})
+	if err != nil {
+		return err
+	}
+	links, err := socketio.New(socketio.Config{
+		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload), Logger: f.log,
+	}, f.node)
+	if err != nil {
+		return err
+	}
+	f.engine, err = engineio.New(engineio.Config{
+		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
+		MaxPayload: int(s.MaxPayload), QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, Compression: s.Compression,
+		Origins: s.CORSOrigin, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
+	}, links.Accept)
+	if err != nil {
+		return err
+	}
+	features := []string{"polling", "websocket", "json", "msgpack", "memory"}
+	if s.Compression {
+		features = append(features, "compression")
+	}
+	f.api, err = grpcapi.New(grpcapi.Config{
+		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len,
+		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Logger: f.log,
+	}, f.node)
+	if err != nil {
+		return err
+	}
+	f.edgeServer = f.httpServer(f.edge())
+	f.adminServer = f.httpServer(admin.Handler(f.ready))
+	return nil
+}
+
+func (f *foyer) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: zap.NewStdLog(f.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+	}
+}
+
+// edge is what browsers see: the client's files, the protocol, and in the demo a page.
+func (f *foyer) edge() http.Handler {
+	client := web.Client(f.s.Path)
+	path := strings.TrimSuffix(f.s.Path, "/") + "/"
+	var rest http.Handler = http.NotFoundHandler()
+	if f.demo {
+		rest = web.Page()
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case client(w, r):
+		case strings.HasPrefix(r.URL.Path, path):
+			f.engine.ServeHTTP(w, r)
+		default:
+			rest.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (f *foyer) ready() error {
+	if f.draining.Load() {
+		return errors.New("draining")
+	}
+	return nil
+}
+
+// listen takes the addresses before anything is served, so that a taken one is told at once.
+func (f *foyer) listen() (err error) {
+	for _, l := range []struct {
+		what, addr string
+		to         *net.Listener
+	}{
+		{"edge", f.s.Edge, &f.edgeListener}, {"api", f.s.API, &f.apiListener}, {"admin", f.s.Admin, &f.adminListener},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		if *l.to, err = net.Listen("tcp", l.addr); err != nil {
+			return fmt.Errorf("--%s %s: %w", l.what, l.addr, rootOf(err))
+		}
+	}
+	return nil
+}
+
+// rootOf is what the operating system said, without the address again.
+func rootOf(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+func (f *foyer) serve() {
+	edge := f.edgeListener
+	if f.edgeTLS != nil {
+		edge = tls.NewListener(edge, f.edgeTLS)
+	}
+	f.loop("edge", func() error { return f.edgeServer.Serve(edge) })
+	f.loop("api", func() error { return f.api.Serve(f.apiListener) })
+	if f.adminListener != nil {
+		f.loop("admin", func() error { return f.adminServer.Serve(f.adminListener) })
+	}
+	if f.demo {
+		f.startDemo()
+	}
+}
+
+// loop runs a serve loop; when it ends by itself, the node does.
+func (f *foyer) loop(what string, serve func() error) {
+	f.serving.Go(func() {
+		if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			select {
+			case f.failed <- fmt.Errorf("%s: %w", what, err):
+			default:
+			}
+		}
+	})
+}
+
+// startDemo runs the chat's backend against our own API, by the way any other backend comes in.
+func (f *foyer) startDemo() {
+	ctx, cancel := context.WithCancel(context.Background())
+	f.stopDemo = cancel
+	f.serving.Go(func() {
+		conn, err := grpc.NewClient("passthrough:///"+dialable(f.apiListener.Addr()), f.demoOptions()...)
+		if err == nil {
+			err = chat.Run(ctx, conn, f.log.Named("chat"))
+			_ = conn.Close()
+		}
+		if err != nil {
+			f.log.Error("the chat has no backend", zap.Error(err))
+		}
+	})
+}
+
+func (f *foyer) demoOptions() []grpc.DialOption {
+	creds := insecure.NewCredentials()
+	if f.apiTLS != nil {
+		// It is this process that answers; whatever name its certificate is for, it must be that very certificate.
+		own := f.apiTLS.Certificates[0].Certificate[0]
+		creds = credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS12, InsecureSkipVerify: true, //nolint:gosec // VerifyConnection compares the certificate itself
+			VerifyConnection: func(s tls.ConnectionState) error {
+				if len(s.PeerCertificates) == 0 || !bytes.Equal(s.PeerCertificates[0].Raw, own) {
+					return errors.New("not our own certificate")
+				}
+				return nil
+			},
+		})
+	}
+	options := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
+	if len(f.tokens) > 0 {
+		authorize := func(ctx context.Context) context.Context {
+			return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+f.tokens[0])
+		}
+		options = append(options, grpc.WithStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn,
+			method string, next grpc.Streamer, o ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
+			return next(authorize(ctx), d, c, method, o...)
+		}))
+	}
+	return options
+}
+
+// dialable is an address that a client on this machine can use for a listener's.
+func dialable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String()
+	}
+	return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+}
+
+// greet says where everything is: for programs in the log, for people in words that can be pasted.
+func (f *foyer) greet(w io.Writer) {
+	admin := ""
+	if f.adminListener != nil {
+		admin = f.adminListener.Addr().String()
+	}
+	f.log.Info("listening", zap.String("node", string(f.node.ID())), zap.String("version", buildVersion()),
+		zap.String("edge", f.edgeListener.Addr().String()), zap.String("api", f.apiListener.Addr().String()), zap.String("admin", admin))
+	page, flags := "http://", "-plaintext"
+	if f.edgeTLS != nil {
+		page = "https://"
+	}
+	if f.apiTLS != nil {
+		flags = "-insecure"
+	}
+	if len(f.tokens) > 0 {
+		flags += " -H 'authorization: Bearer TOKEN'"
+	}
+	edge, api := browsable(f.edgeListener.Addr()), dialable(f.apiListener.Addr())
+	what := "socket.io   " + page + edge + f.s.Path
+	if f.demo {
+		what = "chat        " + page + edge + "/"
+	}
+	fmt.Fprintf(w, "\n  %s\n  API         %s\n", what, api)
+	if f.demo {
+		fmt.Fprintf(w, "  say hello   grpcurl %s -d '{\"target\":{\"rooms\":[\"lobby\"]},\"payload\":{\"event\":\"chat message\",\"values\":[\"hello\"]}}' %s foyer.v1.EmitService/Emit\n\n", flags, api)
+		return
+	}
+	fmt.Fprintf(w, "  say hello   grpcurl %s -d '{\"target\":{\"all\":true},\"payload\":{\"event\":\"hello\",\"values\":[\"world\"]}}' %s foyer.v1.EmitService/Emit\n\n", flags, api)
+}
+
+// browsable is an address to type into a browser on this machine.
+func browsable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("localhost:%d", tcp.Port)
+	}
+	return addr.String()
+}
