@@ -319,6 +319,9 @@ func (h *Handler) flyLocked(n Notice) {
 	}
 	h.inFlight[n.CallID] = flight{socket: n.From, ackID: n.Packet.AckID, size: n.size()}
 	if n.Packet.AckID == NoAck {
+		if len(h.withoutAck) > 2*len(h.inFlight)+64 { // most were replied to one by one
+			h.withoutAck = slices.DeleteFunc(h.withoutAck, func(id uint64) bool { _, ok := h.inFlight[id]; return !ok })
+		}
 		h.withoutAck = append(h.withoutAck, n.CallID)
 	}
 	h.out.push(n)

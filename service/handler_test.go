@@ -114,6 +114,26 @@ func TestSlotsAndReplies(t *testing.T) {
 	wantEqual(t, "nothing more is sent", len(c.take()), 0)
 }
 
+// TestRepliesOneByOneRetainNothing: a handler that never says Handled, and leaves one event open for ever.
+func TestRepliesOneByOneRetainNothing(t *testing.T) {
+	n := newNode(t, Config{})
+	h := attach(t, n, Registration{})
+	s, _ := connect(t, n, "/")
+	s.emits("open for ever")
+	told(t, h)
+	for range 10_000 {
+		s.emits("e")
+		notices, err := h.Next(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Reply(notices[0].CallID, nil, nil)
+	}
+	if len(h.inFlight) != 1 || cap(h.withoutAck) > 1000 || cap(h.out.items) > 100 {
+		t.Errorf("retained: %d in flight, %d ids, %d notices", len(h.inFlight), cap(h.withoutAck), cap(h.out.items))
+	}
+}
+
 func TestSlowHandlerClosesTheLinkThatFloods(t *testing.T) {
 	n := newNode(t, Config{MaxQueuedEvents: 3})
 	h := attach(t, n, Registration{MaxInFlight: 1})

@@ -16,22 +16,22 @@ import (
 
 // settings are the flags of a node. Kong fills them from FOYER_… and the command line; later wins.
 type settings struct {
-	Edge    string `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
-	Path    string `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
-	API     string `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
-	Admin   string `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz and /readyz are; empty: nowhere. Default ${default}."`
-	NodeID  string `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
+	Edge    string  `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
+	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
+	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
+	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz and /readyz are; empty: nowhere. Default ${default}."`
+	NodeID  string  `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
 	APITLS  tlsPair `embed:"" prefix:"api-"`
 
 	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback."`
 
-	Namespaces  []string      `placeholder:"NAME,..." help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
-	Connect     []string      `default:"open" placeholder:"MODE,..." help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
+	Namespaces  []string      `placeholder:"NAME" help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
+	Connect     []string      `default:"open" placeholder:"MODE" help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
 	HandlerWait time.Duration `default:"10s" placeholder:"TIME" help:"How long connects and events wait for a handler that is not there. Default ${default}."`
 
-	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN,..." help:"Origins that may connect, or *. Default: the same origin only."`
-	HandshakeHeaders []string `placeholder:"NAME,..." help:"Request headers that backends see; * is all but cookie and authorization. Default: a safe list."`
+	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origins that may connect, or *. Default: the same origin only."`
+	HandshakeHeaders []string `placeholder:"NAME" help:"Request headers that backends see; * is all but cookie and authorization. Default: a safe list."`
 
 	PingInterval   time.Duration `default:"25s" placeholder:"TIME" help:"Time between heartbeats. Default ${default}."`
 	PingTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long a client may take to answer one. Default ${default}."`

@@ -14,6 +14,7 @@
 //     "typing", {from, nickname, room, typing}
 //     "who", room, {count, people}     each time it changes; people are the first 50
 //     "rooms", [{name, size}]          all there are, the largest 50
+//     "roll call", ack                 from a gRPC call with acknowledgements: we answer who we are
 //
 // Everything that came from somebody goes to the page as text, never as HTML.
 "use strict";
@@ -484,6 +485,7 @@ function connect() {
 	socket.on("welcome", welcome);
 	socket.on("chat message", receive);
 	socket.on("typing", heardTyping);
+	socket.on("roll call", (...args) => args.at(-1)?.call?.(null, { id: me.id, nickname: me.nickname }));
 	socket.on("who", (name, list) => {
 		const room = rooms.get(name);
 		if (room && list) setPeople(room, list);

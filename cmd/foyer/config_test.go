@@ -1,0 +1,102 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+
+	"foyer/service"
+)
+
+// parse reads a command line as start does, without running it.
+func parse(t *testing.T, args ...string) (*settings, error) {
+	t.Helper()
+	var c commands
+	parser, err := kong.New(&c, kong.DefaultEnvars("FOYER"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = parser.Parse(append([]string{"serve"}, args...))
+	return &c.Serve.settings, err
+}
+
+func TestBadSettingsAreRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"--nope"},
+		{"--edge", "nonsense"},
+		{"--edge", "127.0.0.1:http-but-not-a-port"},
+		{"--api", "0.0.0.0:50051"},
+		{"--api", ":50051"},
+		{"--connect", "maybe"},
+		{"--connect", "other=open"},
+		{"--namespaces", "a*b"},
+		{"--max-payload", "huge"},
+		{"--max-payload", "0"},
+		{"--queue-bytes", "2TiB"},
+		{"--ping-interval", "0s"},
+		{"--ping-timeout=-1s"},
+		{"--drain-window=-1s"},
+		{"--max-sessions", "0"},
+		{"--path", "socket.io"},
+		{"--log-level", "loud"},
+		{"--log-format", "xml"},
+	} {
+		if _, err := parse(t, args...); err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+}
+
+func TestSettingsFromFlagsAndEnvironment(t *testing.T) {
+	t.Setenv("FOYER_PING_INTERVAL", "7s")
+	t.Setenv("FOYER_PING_TIMEOUT", "8s")
+	t.Setenv("FOYER_NAMESPACES", "chat,tenant-*")
+	s, err := parse(t, "--ping-timeout", "9s", "--max-payload", "64KiB", "--connect", "handler,chat=open", "--api-token-file", "t", "--api", ":1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{s.PingInterval, s.PingTimeout, int(s.MaxPayload), int(s.QueueBytes), s.UpgradeTimeout}
+	if d := cmp.Diff([]any{7 * time.Second, 9 * time.Second, 64 << 10, 1 << 20, 10 * time.Second}, got); d != "" {
+		t.Errorf("settings (-want +got):\n%s", d)
+	}
+	namespaces, err := s.namespaceConfig()
+	want := []service.NamespaceConfig{
+		{Pattern: "/", Connect: service.ConnectHandler},
+		{Pattern: "/chat", Connect: service.ConnectOpen},
+		{Pattern: "/tenant-*", Connect: service.ConnectHandler},
+	}
+	if d := cmp.Diff(want, namespaces); d != "" || err != nil {
+		t.Errorf("namespaces: %v (-want +got):\n%s", err, d)
+	}
+}
+
+func TestReadTokens(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	for text, want := range map[string][]string{
+		"one\n# not this\n\n two \n": {"one", "two"},
+		"# none\n":                   nil,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readTokens(file)
+		if d := cmp.Diff(want, got); d != "" || (err == nil) != (want != nil) {
+			t.Errorf("%q: %v (-want +got):\n%s", text, err, d)
+		}
+	}
+}
+
+func TestTLSPairNeedsBoth(t *testing.T) {
+	if c, err := (tlsPair{}).load("edge"); c != nil || err != nil {
+		t.Errorf("none: %v, %v", c, err)
+	}
+	for _, p := range []tlsPair{{Cert: "x"}, {Key: "x"}, {Cert: "absent", Key: "absent"}} {
+		if _, err := p.load("edge"); err == nil {
+			t.Errorf("%+v is taken", p)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestRunServesAndDrains starts all that the binary starts, asks each edge once, and ends it as a signal would.
+func TestRunServesAndDrains(t *testing.T) {
+	s, err := parse(t, "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := newLogger(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &foyer{s: s, demo: true, log: log, failed: make(chan error, 3), stopDemo: func() {}}
+	if err := f.build(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.listen(); err != nil {
+		t.Fatal(err)
+	}
+	f.serve()
+	var banner strings.Builder
+	f.greet(&banner)
+	if !strings.Contains(banner.String(), "grpcurl -plaintext") {
+		t.Errorf("greeting: %q", banner.String())
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for url, want := range map[string]string{
+		"http://" + f.edgeListener.Addr().String() + "/":                                   "<!doctype html>",
+		"http://" + f.edgeListener.Addr().String() + "/socket.io/?EIO=4&transport=polling": `0{"sid":`,
+		"http://" + f.adminListener.Addr().String() + "/readyz":                            "ok",
+	} {
+		if body := get(t, client, url); !strings.HasPrefix(strings.ToLower(body), want) {
+			t.Errorf("%s: %.60q", url, body)
+		}
+	}
+	f.drain()
+	if f.engine.Len() != 0 {
+		t.Errorf("%d sessions outlive the drain", f.engine.Len())
+	}
+}
+
+func get(t *testing.T, client *http.Client, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestTakenAddressIsTold(t *testing.T) {
+	s, err := parse(t, "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	log, _ := newLogger(s)
+	first := &foyer{s: s, log: log, failed: make(chan error, 3), stopDemo: func() {}}
+	if err := first.build(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer first.close()
+	taken := *s
+	taken.Edge = first.edgeListener.Addr().String()
+	err = run(ctx, &taken, false)
+	if err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), taken.Edge) {
+		t.Errorf("error: %v", err)
+	}
+}
