@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -38,49 +39,115 @@ type AckResult struct {
 	Coverage Coverage
 }
 
-// collect is the wait for the acknowledgements of one emit. All its sockets share one ack id, so that the packet is encoded
-// once for all of them.
-type collect struct {
+// Acks are the acknowledgements of one emit as they come. All its sockets share one ack id, so that the packet is encoded
+// once for all of them. Next and Finish are for one goroutine.
+type Acks struct {
+	// Set before start.
+	ns    *Namespace
 	limit int
 	id    int64
 	start time.Time
+	came  chan struct{} // 1: there is something to take, or it is over
+
+	// Matched is how many recipients there are. Set before the Acks are given out.
+	Matched int
 
 	// Guarded by acks.mu.
 	waiting  map[*Socket]struct{}
-	outcomes []AckOutcome
-	done     chan struct{} // closed when nobody is waited for
+	outcomes []AckOutcome // not taken yet
+	bytes    int          // of the answers among them
+	over     bool         // nobody is waited for
+	err      error
 }
+
+// maxUntakenAckBytes is how much may wait for a caller that does not take the answers it asked for.
+const maxUntakenAckBytes = 16 << 20
 
 // acks are the acknowledgements that a namespace waits for.
 type acks struct {
 	mu       sync.Mutex
 	last     int64 // the newest id; they count up, as in Socket.IO, for all sockets of the namespace
-	collects map[int64]*collect
+	collects map[int64]*Acks
+}
+
+// CollectAcks delivers an event and gives its acknowledgements as they come. More recipients than limit (0: any number): an
+// Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. The caller ends the wait with Finish.
+func (n *Node) CollectAcks(e Emit, limit int) (*Acks, error) {
+	c := &Acks{limit: limit, came: make(chan struct{}, 1)}
+	c.ns = n.namespace(e.Target.Namespace)
+	if c.ns == nil {
+		c.over = true
+		c.ns = newNamespace(n, e.Target.Namespace)
+		return c, nil
+	}
+	e.collect = c
+	r := c.ns.lane.pass(c.ns, []Emit{e})[0]
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	c.Matched = r.Matched
+	return c, nil
+}
+
+// Next returns the outcomes that have come since the last call; it blocks until there is one, ctx ends, or the wait does:
+// io.EOF when everybody's is known, ErrTooSlow when more had come than may wait to be taken.
+func (c *Acks) Next(ctx context.Context) ([]AckOutcome, error) {
+	for {
+		c.ns.acks.mu.Lock()
+		taken, over, err := c.outcomes, c.over, c.err
+		c.outcomes, c.bytes = nil, 0
+		c.ns.acks.mu.Unlock()
+		switch {
+		case err != nil:
+			return nil, err
+		case len(taken) > 0:
+			return taken, nil
+		case over:
+			return nil, io.EOF
+		}
+		select {
+		case <-c.came:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Finish ends the wait and returns what was not taken yet: whoever has not answered has timed out. Calling it again does
+// nothing.
+func (c *Acks) Finish() []AckOutcome {
+	a := &c.ns.acks
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for s := range c.waiting {
+		s.forgetAck(c.id)
+		c.outcomes = append(c.outcomes, AckOutcome{Socket: s.id, Node: c.ns.node.id, Latency: time.Since(c.start), Failure: AckTimeout})
+	}
+	a.endLocked(c)
+	rest := c.outcomes
+	c.outcomes = nil
+	return rest
 }
 
 // EmitWithAck delivers an event and waits for the acknowledgement of every recipient, or timeout, or ctx: in all three
 // cases the outcomes say who answered. More recipients than limit: an Error with reason TOO_MANY_RECIPIENTS, and nothing
 // was sent.
 func (n *Node) EmitWithAck(ctx context.Context, e Emit, timeout time.Duration, limit int) (AckResult, error) {
-	ns := n.namespace(e.Target.Namespace)
-	if ns == nil {
-		return AckResult{}, nil
-	}
-	c := &collect{limit: limit, done: make(chan struct{})}
-	e.collect = c
-	t := turn{emits: [1]Emit{e}}
-	ns.lane.pass(ns, &t)
-	if err := t.receipts[0].Err; err != nil {
+	c, err := n.CollectAcks(e, limit)
+	if err != nil {
 		return AckResult{}, err
 	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	select {
-	case <-c.done:
-	case <-timer.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r := AckResult{Matched: c.Matched}
+	for {
+		outcomes, err := c.Next(ctx)
+		r.Outcomes = append(r.Outcomes, outcomes...)
+		if err != nil {
+			r.Outcomes = append(r.Outcomes, c.Finish()...)
+			return r, nil
+		}
 	}
-	return AckResult{Outcomes: ns.acks.finish(c, n.id), Matched: t.receipts[0].Matched}, nil
 }
 
 // deliverCollecting is deliver for an emit that wants acknowledgements: its recipients are counted, then registered, then
@@ -90,7 +157,7 @@ func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touch
 	var recipients []*Socket
 	ns.matchLocked(&e.Target, func(s *Socket) { recipients = append(recipients, s) })
 	receipt.Matched = len(recipients)
-	if len(recipients) > c.limit {
+	if c.limit > 0 && len(recipients) > c.limit {
 		receipt.Err = &Error{
 			Code: Precondition, Reason: "TOO_MANY_RECIPIENTS", Field: "target",
 			Message: fmt.Sprintf("%d recipients match, at most %d can be waited for in one answer", len(recipients), c.limit),
@@ -105,7 +172,7 @@ func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touch
 		out, err := s.send(&once, e.Flags, touched)
 		if err != nil {
 			receipt.Err = err
-			ns.acks.finish(c, ns.node.id)
+			c.Finish()
 			return
 		}
 		switch out {
@@ -121,24 +188,23 @@ func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touch
 	}
 }
 
-func (a *acks) begin(c *collect, recipients []*Socket) {
+func (a *acks) begin(c *Acks, recipients []*Socket) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.start = time.Now()
 	if len(recipients) == 0 {
-		close(c.done)
+		c.over = true
 		return
 	}
 	a.last++
 	c.id = a.last
 	c.waiting = make(map[*Socket]struct{}, len(recipients))
-	c.outcomes = make([]AckOutcome, 0, len(recipients))
 	for _, s := range recipients {
 		c.waiting[s] = struct{}{}
 		s.acks = append(s.acks, c.id)
 	}
 	if a.collects == nil {
-		a.collects = map[int64]*collect{}
+		a.collects = map[int64]*Acks{}
 	}
 	a.collects[c.id] = c
 }
@@ -151,13 +217,13 @@ func (a *acks) resolve(s *Socket, p *Packet) bool {
 	if c == nil {
 		return false
 	}
-	return a.settleLocked(c, s, AckOutcome{Payload: p.Payload, Attachments: p.Attachments})
+	return a.settleLocked(c, s, AckOutcome{Payload: p.Payload, Attachments: p.Attachments}, p.size())
 }
 
-func (a *acks) fail(c *collect, s *Socket, why AckFailure) {
+func (a *acks) fail(c *Acks, s *Socket, why AckFailure) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.settleLocked(c, s, AckOutcome{Failure: why})
+	a.settleLocked(c, s, AckOutcome{Failure: why}, 0)
 }
 
 // leave fails all that a socket has not acknowledged: it never will.
@@ -165,11 +231,11 @@ func (a *acks) leave(s *Socket) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range slices.Clone(s.acks) {
-		a.settleLocked(a.collects[id], s, AckOutcome{Failure: AckDisconnected})
+		a.settleLocked(a.collects[id], s, AckOutcome{Failure: AckDisconnected}, 0)
 	}
 }
 
-func (a *acks) settleLocked(c *collect, s *Socket, o AckOutcome) bool {
+func (a *acks) settleLocked(c *Acks, s *Socket, o AckOutcome, size int) bool {
 	if _, ok := c.waiting[s]; !ok {
 		return false
 	}
@@ -177,24 +243,27 @@ func (a *acks) settleLocked(c *collect, s *Socket, o AckOutcome) bool {
 	s.forgetAck(c.id)
 	o.Socket, o.Node, o.Latency = s.id, s.ns.node.id, time.Since(c.start)
 	c.outcomes = append(c.outcomes, o)
+	if c.bytes += size; c.bytes > maxUntakenAckBytes {
+		c.outcomes, c.err = nil, ErrTooSlow
+		for s := range c.waiting {
+			s.forgetAck(c.id)
+		}
+		clear(c.waiting)
+	}
 	if len(c.waiting) == 0 {
-		delete(a.collects, c.id)
-		close(c.done)
+		a.endLocked(c)
+	}
+	select {
+	case c.came <- struct{}{}:
+	default:
 	}
 	return true
 }
 
-// finish ends the wait; whoever has not answered has timed out.
-func (a *acks) finish(c *collect, node NodeID) []AckOutcome {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for s := range c.waiting {
-		s.forgetAck(c.id)
-		c.outcomes = append(c.outcomes, AckOutcome{Socket: s.id, Node: node, Latency: time.Since(c.start), Failure: AckTimeout})
-	}
+func (a *acks) endLocked(c *Acks) {
+	c.over = true
 	c.waiting = nil
 	delete(a.collects, c.id)
-	return c.outcomes
 }
 
 func (s *Socket) forgetAck(id int64) {

@@ -11,7 +11,7 @@ type Emit struct {
 	Packet *Packet // KindEvent; its Namespace is the target's
 	Flags  Flags
 
-	collect *collect // for an emit that wants acknowledgements
+	collect *Acks // for an emit that wants acknowledgements
 }
 
 // Receipt counts the recipients of an emit: Matched is the sum of the three that follow it.
@@ -40,12 +40,28 @@ func (n *Node) Emit(_ context.Context, e Emit) (Receipt, error) {
 	if ns == nil {
 		return Receipt{}, nil
 	}
-	t := turn{emits: [1]Emit{e}}
-	ns.lane.pass(ns, &t)
-	r := t.receipts[0]
-	n.drops.add(dropVolatile, r.DroppedVolatile)
-	n.drops.add(dropSlow, r.DroppedSlow)
+	r := ns.lane.pass(ns, []Emit{e})[0]
 	return r, r.Err
+}
+
+// EmitBatch delivers events in their order and returns a receipt for each, as Emit would one by one; those of one namespace
+// that follow each other pass together, with one write for each link.
+func (n *Node) EmitBatch(emits []Emit) []Receipt {
+	receipts := make([]Receipt, 0, len(emits))
+	for len(emits) > 0 {
+		name := emits[0].Target.Namespace
+		run := 1
+		for run < len(emits) && emits[run].Target.Namespace == name {
+			run++
+		}
+		if ns := n.namespace(name); ns != nil {
+			receipts = append(receipts, ns.lane.pass(ns, emits[:run])...)
+		} else {
+			receipts = append(receipts, make([]Receipt, run)...)
+		}
+		emits = emits[run:]
+	}
+	return receipts
 }
 
 // lane is the one way by which emits of a namespace pass: their order is one. Callers that find it busy wait together, and
@@ -59,15 +75,16 @@ type lane struct {
 
 // turn is what one caller wants delivered.
 type turn struct {
-	emits    [1]Emit
-	receipts [1]Receipt
+	emits    []Emit
+	receipts []Receipt
 	done     bool
 	wake     chan struct{} // made by a caller that has to wait; a send says done, or that it goes next
 }
 
-// pass delivers a turn, and with it those that came in the meantime. It returns once the frames are queued everywhere; who
+// pass delivers emits, and with them those that came in the meantime. It returns once the frames are queued everywhere; who
 // led also flushes.
-func (l *lane) pass(ns *Namespace, t *turn) {
+func (l *lane) pass(ns *Namespace, emits []Emit) []Receipt {
+	t := &turn{emits: emits, receipts: make([]Receipt, len(emits))}
 	l.mu.Lock()
 	if l.busy {
 		t.wake = make(chan struct{}, 1)
@@ -75,7 +92,7 @@ func (l *lane) pass(ns *Namespace, t *turn) {
 		l.mu.Unlock()
 		<-t.wake
 		if t.done {
-			return
+			return t.receipts
 		}
 		l.mu.Lock()
 	} else {
@@ -100,9 +117,10 @@ func (l *lane) pass(ns *Namespace, t *turn) {
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
 		l.busy = false
-		return
+	} else {
+		l.waiting[0].wake <- struct{}{} // it goes next, for itself and all behind it
 	}
-	l.waiting[0].wake <- struct{}{} // it goes next, for itself and all behind it
+	return t.receipts
 }
 
 // deliver is the hot path: match, encode once per codec, queue at each recipient's link. Memory only; the caller flushes
@@ -125,6 +143,8 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched) {
 				}
 				receipt.add(out)
 			})
+			ns.node.drops.add(dropVolatile, receipt.DroppedVolatile)
+			ns.node.drops.add(dropSlow, receipt.DroppedSlow)
 		}
 	}
 }

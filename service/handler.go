@@ -20,6 +20,7 @@ const (
 	NoticeDisconnected                       // From, Sockets[0], Reason, Detail
 	NoticeDraining                           // Replaced or not; Until
 	NoticePosted                             // Posted
+	NoticeServerSide                         // Namespace, Packet, FromNode; CallID when WantsReply
 )
 
 // Notice is what a handler is told. Shared with others: not to be changed.
@@ -37,6 +38,9 @@ type Notice struct {
 	Replaced   bool
 	Until      time.Time
 	Posted     any
+	Namespace  string
+	FromNode   NodeID
+	WantsReply bool
 }
 
 func (n *Notice) size() int {
@@ -94,6 +98,7 @@ type Handler struct {
 	lastCall     uint64
 	finishing    bool // ends with io.EOF when nothing is in flight
 	openConnects int  // asked and not decided
+	serverCalls  map[uint64]*serverCall
 }
 
 // flight is an event that a handler has not replied to.
@@ -170,9 +175,12 @@ func (h *Handler) Post(v any) bool {
 	return h.ended == nil
 }
 
-// Reply frees the slot of an event and, when the client wants it, acknowledges it with a JSON array. Unknown call ids are
-// ignored and counted.
+// Reply frees the slot of an event and, when the client wants it, acknowledges it with a JSON array; or it is the reply to
+// a server-side event. Unknown call ids are ignored and counted.
 func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
+	if h.replyServer(callID, payload, attachments) {
+		return
+	}
 	h.mu.Lock()
 	f, ok := h.inFlight[callID]
 	if ok && f.taken {

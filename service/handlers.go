@@ -369,6 +369,10 @@ func (hs *handlers) detachLocked(h *Handler, after *followUps) {
 	h.endLocked(ErrReplaced)
 	lost := len(h.inFlight)
 	h.inFlight, h.withoutAck, h.out, h.pending = nil, nil, fifo[Notice]{}, fifo[Notice]{}
+	for id, call := range h.serverCalls {
+		delete(h.serverCalls, id)
+		call.settle(nil)
+	}
 	h.mu.Unlock()
 	if !h.reg.Observer {
 		hs.node.drops.add(dropHandlerLost, lost)

@@ -191,3 +191,49 @@ func (n *Node) changeRooms(t Target, rooms []string, kind PresenceKind, change f
 	}
 	return len(matched)
 }
+
+// Room tells how many sockets are in a room. A socket's id is the room of that one socket.
+func (n *Node) Room(_ context.Context, namespace, room string) (size int, c Coverage, err error) {
+	ns := n.namespace(namespace)
+	if ns == nil {
+		return 0, Coverage{}, nil
+	}
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	ns.matchLocked(&Target{Rooms: []string{room}}, func(*Socket) { size++ })
+	return size, Coverage{}, nil
+}
+
+// RoomInfo is a room with its size.
+type RoomInfo struct {
+	Name string
+	Size int
+}
+
+// Rooms lists at most limit rooms of a namespace by name: those that begin with prefix and come behind after. more says
+// whether others follow. Rooms of single socket ids are not listed.
+func (n *Node) Rooms(_ context.Context, namespace, prefix, after string, limit int) (list []RoomInfo, more bool, c Coverage, err error) {
+	ns := n.namespace(namespace)
+	if ns == nil {
+		return nil, false, Coverage{}, nil
+	}
+	byName := func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) }
+	ns.mu.RLock()
+	for name, r := range ns.rooms {
+		if name <= after || !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		list = append(list, RoomInfo{name, len(r.members)})
+		// The list is cut now and then rather than kept sorted: each room costs a constant, and the page its own size.
+		if len(list) >= 4*(limit+1) {
+			slices.SortFunc(list, byName)
+			list = list[:limit+1]
+		}
+	}
+	ns.mu.RUnlock()
+	slices.SortFunc(list, byName)
+	if len(list) > limit {
+		return list[:limit], true, Coverage{}, nil
+	}
+	return list, false, Coverage{}, nil
+}

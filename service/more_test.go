@@ -1,0 +1,156 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestEmitBatchKeepsOrderAcrossNamespaces(t *testing.T) {
+	n := newNode(t, Config{Namespaces: []NamespaceConfig{{Pattern: "/b"}}})
+	_, a := connect(t, n, "/", "r")
+	_, b := connect(t, n, "/b")
+	var batch []Emit
+	for i, namespace := range []string{"/", "/", "/b", "/none", "/"} {
+		batch = append(batch, Emit{Target: Target{Namespace: namespace, All: true}, Packet: event("e", i)})
+	}
+	got := n.EmitBatch(batch)
+	var matched []int
+	for _, r := range got {
+		matched = append(matched, r.Matched)
+	}
+	wantEqual(t, "receipts", matched, []int{1, 1, 1, 0, 1})
+	wantEqual(t, "in order", a.take(), []string{`event ["e",0]`, `event ["e",1]`, `event ["e",4]`})
+	wantEqual(t, "the other", b.take(), []string{`event ["e",2]`})
+	if a.flushes > 4 {
+		t.Errorf("%d flushes", a.flushes)
+	}
+}
+
+func TestCollectAcksAsTheyCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{})
+		var sockets []*Socket
+		for range 3 {
+			s, _ := connect(t, n, "/")
+			sockets = append(sockets, s)
+		}
+		c, err := n.CollectAcks(Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
+		if err != nil || c.Matched != 3 {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		for i, s := range sockets[:2] {
+			s.Receive(&Packet{Kind: KindAck, AckID: 1, Payload: fmt.Appendf(nil, "[%d]", i)})
+			got, err := c.Next(t.Context())
+			if err != nil || len(got) != 1 || got[0].Socket != s.ID() {
+				t.Fatalf("%+v, %v", got, err)
+			}
+		}
+		time.Sleep(time.Second)
+		rest := c.Finish()
+		wantEqual(t, "the rest", []any{len(rest), rest[0].Failure, rest[0].Latency}, []any{1, AckTimeout, time.Second})
+		if _, err := c.Next(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("after the end: %v", err)
+		}
+		empty, err := n.CollectAcks(Emit{Target: Target{Namespace: "/none", All: true}, Packet: event("e")}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := empty.Next(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("nobody: %v", err)
+		}
+	})
+}
+
+func TestAcksThatNobodyTakesAreBounded(t *testing.T) {
+	n := newNode(t, Config{})
+	var sockets []*Socket
+	for range 20 {
+		s, _ := connect(t, n, "/")
+		sockets = append(sockets, s)
+	}
+	c, err := n.CollectAcks(Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := []byte(`["` + strings.Repeat("x", 1<<20) + `"]`)
+	for _, s := range sockets {
+		s.Receive(&Packet{Kind: KindAck, AckID: 1, Payload: big})
+	}
+	if _, err := c.Next(t.Context()); !errors.Is(err, ErrTooSlow) {
+		t.Errorf("error: %v", err)
+	}
+	ns := n.namespace("/")
+	if len(ns.acks.collects) != 0 || c.outcomes != nil || slices.ContainsFunc(sockets, func(s *Socket) bool { return s.acks != nil }) {
+		t.Error("a wait that was given up is retained")
+	}
+}
+
+func TestRoomsByName(t *testing.T) {
+	n := newNode(t, Config{})
+	for i := range 50 {
+		connect(t, n, "/", fmt.Sprintf("a%02d", i), "all", fmt.Sprintf("b%02d", i%7))
+	}
+	var names []string
+	after := ""
+	for {
+		list, more, _, err := n.Rooms(t.Context(), "/", "", after, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list {
+			names = append(names, r.Name)
+		}
+		if !more {
+			break
+		}
+		after = list[len(list)-1].Name
+	}
+	wantEqual(t, "all of them", len(names), 50+1+7)
+	if !slices.IsSorted(names) || len(slices.Compact(names)) != 58 {
+		t.Errorf("names: %q", names)
+	}
+	list, more, _, _ := n.Rooms(t.Context(), "/", "b", "b02", 2)
+	wantEqual(t, "prefix", []any{list, more}, []any{[]RoomInfo{{"b03", 7}, {"b04", 7}}, true})
+	for room, want := range map[string]int{"all": 50, "b00": 8, "nobody": 0} {
+		if got, _, _ := n.Room(t.Context(), "/", room); got != want {
+			t.Errorf("%s has %d, want %d", room, got, want)
+		}
+	}
+}
+
+func TestServerSideEmit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{})
+		caller := attach(t, n, Registration{ServerSideEvents: true, ID: "caller"})
+		other := attach(t, n, Registration{ServerSideEvents: true, ID: "other"})
+		leaves := attach(t, n, Registration{ServerSideEvents: true, ID: "leaves"})
+		deaf := attach(t, n, Registration{})
+		e := ServerSideEmit{Namespace: "/", Packet: event("e"), From: caller}
+		r, err := n.ServerSideEmit(t.Context(), e)
+		wantEqual(t, "to the others", []any{r.Matched, err}, []any{2, nil})
+		notice := next(t, other)[0]
+		wantEqual(t, "notice", []any{notice.Kind, notice.Namespace, notice.WantsReply, notice.FromNode}, []any{NoticeServerSide, "/", false, n.id})
+		wantEqual(t, "not to who did not ask", told(t, deaf), []string(nil))
+
+		e.WantsReplies, e.Timeout = true, 5*time.Second
+		told(t, leaves)
+		var got ServerSideResult
+		go func() { got, _ = n.ServerSideEmit(t.Context(), e) }()
+		call := next(t, other)[0].CallID
+		other.Reply(call, []byte(`["me"]`), nil)
+		other.Reply(call, []byte(`["twice"]`), nil)
+		leaves.Detach()
+		synctest.Wait()
+		wantEqual(t, "replies", got, ServerSideResult{Matched: 2, Replies: []ServerSideReply{{Node: n.id, Handler: "other", Payload: []byte(`["me"]`)}}})
+
+		go func() { got, _ = n.ServerSideEmit(t.Context(), e) }()
+		pass(6 * time.Second)
+		wantEqual(t, "no reply in time", []int{got.Matched, len(got.Replies), len(other.serverCalls)}, []int{1, 0, 0})
+	})
+}

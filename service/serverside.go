@@ -1,0 +1,149 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ServerSideEmit is an event from one server to the others, in the name of a namespace.
+type ServerSideEmit struct {
+	Namespace string
+	Packet    *Packet  // KindEvent
+	From      *Handler // the caller's own stream, which does not hear it; nil: none
+	// WantsReplies waits for one reply of every other server, for Timeout at the most.
+	WantsReplies bool
+	Timeout      time.Duration
+}
+
+// ServerSideReply is the reply of one handler.
+type ServerSideReply struct {
+	Node        NodeID
+	Handler     string
+	Payload     []byte // JSON array
+	Attachments [][]byte
+}
+
+// ServerSideResult says whom a server-side event reached. Who has not replied in time is missing from Replies.
+type ServerSideResult struct {
+	Matched  int
+	Replies  []ServerSideReply
+	Coverage Coverage
+}
+
+// maxReplyBytes is how much of replies one ServerSideEmit takes; who comes after that is missing.
+const maxReplyBytes = 3 << 20
+
+// serverCall waits for the replies to one server-side event.
+type serverCall struct {
+	done chan struct{} // closed when everybody has replied or left
+
+	mu      sync.Mutex
+	missing int
+	bytes   int
+	replies []ServerSideReply
+}
+
+// ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, except the caller's
+// own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
+func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
+	call := &serverCall{done: make(chan struct{})}
+	hs := n.handlers
+	hs.mu.Lock()
+	var to []*Handler
+	for _, g := range hs.groups {
+		for _, h := range g.handlers {
+			if h != e.From && h.reg.ServerSideEvents && h.covers(e.Namespace) {
+				to = append(to, h)
+			}
+		}
+	}
+	hs.mu.Unlock()
+	call.missing = len(to)
+	for _, h := range to {
+		notice := Notice{Kind: NoticeServerSide, Namespace: e.Namespace, Packet: e.Packet, FromNode: n.id}
+		if e.WantsReplies {
+			h.askServer(notice, call)
+		} else {
+			h.tell(notice)
+		}
+	}
+	r := ServerSideResult{Matched: len(to)}
+	if !e.WantsReplies || len(to) == 0 {
+		return r, nil
+	}
+	timer := time.NewTimer(e.Timeout)
+	defer timer.Stop()
+	select {
+	case <-call.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	for _, h := range to {
+		h.forgetServer(call)
+	}
+	call.mu.Lock()
+	defer call.mu.Unlock()
+	r.Replies = slices.Clone(call.replies)
+	return r, nil
+}
+
+// askServer tells a handler of a server-side event that wants its reply.
+func (h *Handler) askServer(n Notice, call *serverCall) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		call.settle(nil)
+		return
+	}
+	h.lastCall++
+	n.CallID, n.WantsReply = h.lastCall, true
+	if h.serverCalls == nil {
+		h.serverCalls = map[uint64]*serverCall{}
+	}
+	h.serverCalls[n.CallID] = call
+	h.tellLocked(n)
+}
+
+// replyServer takes a reply to a server-side event and says whether there was one to reply to.
+func (h *Handler) replyServer(callID uint64, payload []byte, attachments [][]byte) bool {
+	h.mu.Lock()
+	call := h.serverCalls[callID]
+	delete(h.serverCalls, callID)
+	h.mu.Unlock()
+	if call == nil {
+		return false
+	}
+	call.settle(&ServerSideReply{Node: h.node.id, Handler: h.reg.ID, Payload: payload, Attachments: attachments})
+	return true
+}
+
+func (h *Handler) forgetServer(call *serverCall) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, c := range h.serverCalls {
+		if c == call {
+			delete(h.serverCalls, id)
+		}
+	}
+}
+
+// settle counts one server off, with its reply or without.
+func (c *serverCall) settle(r *ServerSideReply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r != nil {
+		size := len(r.Payload)
+		for _, a := range r.Attachments {
+			size += len(a)
+		}
+		if c.bytes+size <= maxReplyBytes {
+			c.bytes += size
+			c.replies = append(c.replies, *r)
+		}
+	}
+	if c.missing--; c.missing == 0 {
+		close(c.done)
+	}
+}
