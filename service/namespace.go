@@ -42,7 +42,7 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 	ns.order.add(s)
 	ns.size.Add(1)
 	joined := ns.joinLocked(s, rooms)
-	s.generation++
+	s.generation.Add(1)
 	ns.recordLocked(PresenceConnected, s, joined, ReasonNone, "")
 }
 
@@ -57,7 +57,7 @@ func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	delete(ns.sockets, s.id)
 	ns.order.remove(s)
 	ns.size.Add(-1)
-	s.generation++
+	s.generation.Add(1)
 	ns.recordLocked(PresenceDisconnected, s, rooms, r, detail)
 	return rooms
 }

@@ -185,7 +185,7 @@ func (n *Node) changeRooms(t Target, rooms []string, kind PresenceKind, change f
 	ns.matchLocked(&t, func(s *Socket) { matched = append(matched, s) })
 	for _, s := range matched {
 		if changed := change(ns, s, rooms); len(changed) > 0 {
-			s.generation++
+			s.generation.Add(1)
 			ns.recordLocked(kind, s, changed, ReasonNone, "")
 		}
 	}

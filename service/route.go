@@ -27,7 +27,7 @@ type assignment struct {
 
 // route takes a client's event to the handler that owns it, and copies to observers.
 func (hs *handlers) route(s *Socket, p *Packet) {
-	n := Notice{Kind: NoticeEvent, From: s, Packet: p, Time: time.Now()}
+	n := Notice{Kind: NoticeEvent, From: s, Generation: s.generation.Load(), Packet: p, Time: time.Now()}
 	owner := hs.routesOf(s.ns).owner(p.Event)
 	v := closed
 	s.mu.Lock() // while an event is queued, its socket's end is not: Disconnected stays the last word

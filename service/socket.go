@@ -17,12 +17,13 @@ type Socket struct {
 	connectedAt time.Time
 
 	// Guarded by Namespace.mu.
-	seq        uint64 // its place in the order of connects
-	generation uint64
-	rooms      []roomPlace
-	userID     string
-	data       []byte // JSON object, or nil
-	present    bool   // in the registry
+	seq     uint64 // its place in the order of connects
+	rooms   []roomPlace
+	userID  string
+	data    []byte // JSON object, or nil
+	present bool   // in the registry
+
+	generation atomic.Uint64 // changed with Namespace.mu held
 
 	acks []int64 // ids of emits it still has to acknowledge; guarded by ns.acks.mu
 
@@ -130,7 +131,7 @@ type SocketInfo struct {
 // infoLocked copies what is known of the socket, with Namespace.mu held shared or whole.
 func (s *Socket) infoLocked() *SocketInfo {
 	return &SocketInfo{
-		ID: s.id, Generation: s.generation, Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),
+		ID: s.id, Generation: s.generation.Load(), Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),
 		Transport: s.conn.Transport(), ConnectedAt: s.connectedAt, Rooms: s.roomNames(), UserID: s.userID, Data: s.data,
 		Handshake: s.conn.Handshake(),
 	}

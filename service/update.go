@@ -53,7 +53,7 @@ func (n *Node) Update(namespace string, id SocketID, u Update) (SocketInfo, erro
 	}
 	if !bytes.Equal(data, s.data) || userID != s.userID {
 		s.data, s.userID = data, userID
-		s.generation++
+		s.generation.Add(1)
 		ns.recordLocked(PresenceUpdated, s, nil, ReasonNone, "")
 	}
 	return *s.infoLocked(), nil

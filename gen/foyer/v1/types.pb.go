@@ -385,6 +385,10 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 16
 	// ABORTED: another stream with the same handler_id took this one's place.
 	ErrorReason_ERROR_REASON_REPLACED ErrorReason = 17
+	// CANCELLED: the caller has gone.
+	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 18
+	// DEADLINE_EXCEEDED: the call's deadline left no time for it.
+	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 19
 )
 
 // Enum value maps for ErrorReason.
@@ -408,6 +412,8 @@ var (
 		15: "ERROR_REASON_UNAUTHENTICATED",
 		16: "ERROR_REASON_INTERNAL",
 		17: "ERROR_REASON_REPLACED",
+		18: "ERROR_REASON_CANCELLED",
+		19: "ERROR_REASON_DEADLINE_EXCEEDED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":         0,
@@ -428,6 +434,8 @@ var (
 		"ERROR_REASON_UNAUTHENTICATED":     15,
 		"ERROR_REASON_INTERNAL":            16,
 		"ERROR_REASON_REPLACED":            17,
+		"ERROR_REASON_CANCELLED":           18,
+		"ERROR_REASON_DEADLINE_EXCEEDED":   19,
 	}
 )
 
@@ -1662,7 +1670,7 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\x1bDISCONNECT_MODE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19DISCONNECT_MODE_NAMESPACE\x10\x01\x12\x1e\n" +
 	"\x1aDISCONNECT_MODE_CONNECTION\x10\x02\x12\x1d\n" +
-	"\x19DISCONNECT_MODE_TRANSPORT\x10\x03*\xcf\x04\n" +
+	"\x19DISCONNECT_MODE_TRANSPORT\x10\x03*\x8f\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -1682,7 +1690,9 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\x1cERROR_REASON_NOT_IMPLEMENTED\x10\x0e\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x0f\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x10\x12\x19\n" +
-	"\x15ERROR_REASON_REPLACED\x10\x11B\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x15ERROR_REASON_REPLACED\x10\x11\x12\x1a\n" +
+	"\x16ERROR_REASON_CANCELLED\x10\x12\x12\"\n" +
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x13B\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
 
 var (
 	file_foyer_v1_types_proto_rawDescOnce sync.Once

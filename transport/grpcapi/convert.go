@@ -1,0 +1,210 @@
+package grpcapi
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+	"foyer/service/payload"
+)
+
+// This file turns what the service says into messages. Slices and maps of the service are shared, never changed.
+
+func count(n int) *int32 {
+	c := int32(n)
+	return &c
+}
+
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func coverageMessage(c service.Coverage) *foyerv1.Coverage {
+	return &foyerv1.Coverage{
+		Unreachable: c.Unreachable, UnreachableUnnamed: int32(c.UnreachableUnnamed), UncountedNodes: int32(c.UncountedNodes),
+	}
+}
+
+// socketMessage is a socket as a view shows it. data that a Struct can not hold is left out.
+func socketMessage(in *service.SocketInfo, view foyerv1.SocketView) *foyerv1.Socket {
+	s := &foyerv1.Socket{Id: string(in.ID), Generation: in.Generation, Namespace: text(in.Namespace), NodeId: string(in.NodeID)}
+	if view == foyerv1.SocketView_SOCKET_VIEW_REF {
+		return s
+	}
+	s.SessionId = text(in.SessionID)
+	s.Transport = in.Transport
+	s.ConnectedAt = timestamp(in.ConnectedAt)
+	s.Rooms = in.Rooms
+	s.UserId = text(in.UserID)
+	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
+		s.Data, _ = structOf(in.Data)
+		h := &in.Handshake
+		s.Handshake = &foyerv1.Handshake{
+			Address: text(h.Address), Time: timestamp(h.Time), Url: text(h.URL), Query: textMap(h.Query), Headers: textMap(h.Headers),
+		}
+	}
+	return s
+}
+
+// socketBytes estimates the size of socketMessage, rather too large than too small. It is asked under locks of the service.
+func socketBytes(in *service.SocketInfo, view foyerv1.SocketView) int {
+	n := 64 + len(in.Namespace)
+	if view == foyerv1.SocketView_SOCKET_VIEW_REF {
+		return n
+	}
+	n += 64 + len(in.SessionID) + len(in.UserID)
+	for _, r := range in.Rooms {
+		n += len(r) + 3
+	}
+	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
+		h := &in.Handshake
+		n += 48 + structBytes(in.Data) + len(h.Address) + len(h.URL)
+		for _, m := range []map[string]string{h.Query, h.Headers} {
+			for k, v := range m {
+				n += len(k) + len(v) + 10
+			}
+		}
+	}
+	return n
+}
+
+// chunks cuts a list where one more item would make a message larger than maxPageBytes or longer than maxPageSize. A single
+// item may be larger. yield says false to stop.
+func chunks[T any](list []T, size func(*T) int, yield func([]T) bool) {
+	start, bytes := 0, 0
+	for i := range list {
+		n := size(&list[i])
+		if i > start && (bytes+n > maxPageBytes || i-start == maxPageSize) {
+			if !yield(list[start:i]) {
+				return
+			}
+			start, bytes = i, 0
+		}
+		bytes += n
+	}
+	if start < len(list) {
+		yield(list[start:])
+	}
+}
+
+func emitResponse(r service.Receipt) *foyerv1.EmitResponse {
+	return &foyerv1.EmitResponse{
+		Matched: count(r.Matched), Enqueued: count(r.Enqueued), DroppedVolatile: count(r.DroppedVolatile),
+		DroppedSlow: count(r.DroppedSlow), Coverage: coverageMessage(r.Coverage),
+	}
+}
+
+func argsMessageOf(array []byte, attachments [][]byte) *foyerv1.Args {
+	return &foyerv1.Args{Args: &foyerv1.Args_Json{Json: text(string(array))}, Attachments: attachments}
+}
+
+var ackFailures = [...]foyerv1.AckFailure{
+	service.AckTimeout:         foyerv1.AckFailure_ACK_FAILURE_TIMEOUT,
+	service.AckDisconnected:    foyerv1.AckFailure_ACK_FAILURE_DISCONNECTED,
+	service.AckQueueFull:       foyerv1.AckFailure_ACK_FAILURE_QUEUE_FULL,
+	service.AckDroppedVolatile: foyerv1.AckFailure_ACK_FAILURE_DROPPED_VOLATILE,
+	service.AckNodeUnreachable: foyerv1.AckFailure_ACK_FAILURE_NODE_UNREACHABLE,
+}
+
+func ackResponse(r service.AckResult, wait time.Duration) *foyerv1.EmitWithAckResponse {
+	resp := &foyerv1.EmitWithAckResponse{Outcomes: make([]*foyerv1.AckOutcome, 0, len(r.Outcomes))}
+	acked, failed := 0, map[foyerv1.AckFailure]int32{}
+	for i := range r.Outcomes {
+		o := &r.Outcomes[i]
+		out := &foyerv1.AckOutcome{SocketId: string(o.Socket), NodeId: string(o.Node), Latency: durationpb.New(o.Latency)}
+		if o.Failure == service.AckOK {
+			acked++
+			out.Outcome = &foyerv1.AckOutcome_Args{Args: argsMessageOf(o.Payload, o.Attachments)}
+		} else {
+			why := ackFailures[o.Failure]
+			failed[why]++
+			out.Outcome = &foyerv1.AckOutcome_Failure{Failure: why}
+		}
+		resp.Outcomes = append(resp.Outcomes, out)
+	}
+	resp.Summary = &foyerv1.AckSummary{
+		Matched: count(r.Matched), Acked: count(acked), Unattributed: count(r.Matched - len(r.Outcomes)),
+		Coverage: coverageMessage(r.Coverage), TimeoutUsed: durationpb.New(wait),
+	}
+	for why, n := range failed {
+		resp.Summary.Failures = append(resp.Summary.Failures, &foyerv1.AckFailureCount{Failure: why, Count: n})
+	}
+	slices.SortFunc(resp.Summary.Failures, func(a, b *foyerv1.AckFailureCount) int { return cmp.Compare(a.Failure, b.Failure) })
+	return resp
+}
+
+var disconnectReasons = [...]foyerv1.DisconnectReason{
+	service.ReasonNone:             foyerv1.DisconnectReason_DISCONNECT_REASON_UNSPECIFIED,
+	service.ReasonClientDisconnect: foyerv1.DisconnectReason_DISCONNECT_REASON_CLIENT_NAMESPACE_DISCONNECT,
+	service.ReasonServerDisconnect: foyerv1.DisconnectReason_DISCONNECT_REASON_SERVER_NAMESPACE_DISCONNECT,
+	service.ReasonTransportClose:   foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_CLOSE,
+	service.ReasonTransportError:   foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_ERROR,
+	service.ReasonPingTimeout:      foyerv1.DisconnectReason_DISCONNECT_REASON_PING_TIMEOUT,
+	service.ReasonParseError:       foyerv1.DisconnectReason_DISCONNECT_REASON_PARSE_ERROR,
+	service.ReasonForcedClose:      foyerv1.DisconnectReason_DISCONNECT_REASON_FORCED_CLOSE,
+	service.ReasonShutdown:         foyerv1.DisconnectReason_DISCONNECT_REASON_SERVER_SHUTTING_DOWN,
+	service.ReasonSlow:             foyerv1.DisconnectReason_DISCONNECT_REASON_SLOW,
+	service.ReasonHandlerSlow:      foyerv1.DisconnectReason_DISCONNECT_REASON_HANDLER_SLOW,
+	service.ReasonNodeLost:         foyerv1.DisconnectReason_DISCONNECT_REASON_NODE_LOST,
+}
+
+// disconnectDetail is the detail, or without one the reason in Socket.IO's own words.
+func disconnectDetail(r service.Reason, detail string) string {
+	if detail == "" {
+		return r.String()
+	}
+	return text(detail)
+}
+
+var presenceTypes = [...]foyerv1.PresenceEvent_Type{
+	service.PresenceConnected:    foyerv1.PresenceEvent_TYPE_CONNECTED,
+	service.PresenceJoined:       foyerv1.PresenceEvent_TYPE_JOINED,
+	service.PresenceLeft:         foyerv1.PresenceEvent_TYPE_LEFT,
+	service.PresenceUpdated:      foyerv1.PresenceEvent_TYPE_UPDATED,
+	service.PresenceDisconnected: foyerv1.PresenceEvent_TYPE_DISCONNECTED,
+}
+
+func presenceMessage(e *service.PresenceEvent, view foyerv1.SocketView) *foyerv1.PresenceEvent {
+	m := &foyerv1.PresenceEvent{
+		Type: presenceTypes[e.Kind], Socket: socketMessage(e.Socket, view), Rooms: e.Rooms, Time: timestamp(e.Time),
+	}
+	if e.Kind == service.PresenceDisconnected {
+		m.Reason, m.Detail = disconnectReasons[e.Reason], disconnectDetail(e.Reason, e.Detail)
+	}
+	return m
+}
+
+func presenceBytes(e *service.PresenceEvent, view foyerv1.SocketView) int {
+	n := socketBytes(e.Socket, view) + len(e.Detail) + 48
+	for _, r := range e.Rooms {
+		n += len(r) + 3
+	}
+	return n
+}
+
+// eventMessage is a client's event for its handler.
+func eventMessage(n *service.Notice, node service.NodeID) *foyerv1.Event {
+	args := "[]"
+	if _, rest, ok := payload.Token(n.Packet.Payload); ok && len(rest) > 0 && rest[0] == ',' {
+		args = "[" + string(rest[1:]) // the one copy on this way
+	}
+	return &foyerv1.Event{
+		CallId: n.CallID,
+		Socket: &foyerv1.Socket{
+			Id: string(n.From.ID()), Generation: n.Generation, Namespace: text(n.From.Namespace()), NodeId: string(node),
+		},
+		Payload: &foyerv1.Payload{
+			Event: text(n.Packet.Event), Args: &foyerv1.Payload_Json{Json: text(args)}, Attachments: n.Packet.Attachments,
+		},
+		WantsAck: n.Packet.AckID != service.NoAck,
+		Time:     timestamp(n.Time),
+	}
+}

@@ -1,0 +1,322 @@
+package grpcapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"go.uber.org/goleak"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeNode is a node that writes down what it is asked and answers as its fields say.
+type fakeNode struct {
+	config service.Config
+
+	onEmit    func(context.Context, service.Emit) (service.Receipt, error)
+	onAck     func(context.Context, service.Emit, time.Duration, int) (service.AckResult, error)
+	onSockets func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error)
+	onWatch   func(service.Scope, string) (watcher, error)
+	onAttach  func(service.Registration) (handler, error)
+	sockets   map[service.SocketID]service.SocketInfo
+	err       error // of Join, Leave, Disconnect
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func newFakeNode() *fakeNode {
+	return &fakeNode{config: service.Config{
+		NodeID: "node", MaxPayloadBytes: 1000, MaxRoomsPerSocket: 3, DecideWithin: 5 * time.Second, HandlerWait: 10 * time.Second,
+		MaxQueuedEvents: 64,
+	}}
+}
+
+func (n *fakeNode) note(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calls = append(n.calls, fmt.Sprintf(format, args...))
+}
+
+func (n *fakeNode) noted() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	calls := n.calls
+	n.calls = nil
+	return calls
+}
+
+func (n *fakeNode) Emit(ctx context.Context, e service.Emit) (service.Receipt, error) {
+	n.note("emit %s to %v", e.Packet.Payload, e.Target.Rooms)
+	if n.onEmit != nil {
+		return n.onEmit(ctx, e)
+	}
+	return service.Receipt{Matched: 2, Enqueued: 2}, nil
+}
+
+func (n *fakeNode) EmitWithAck(ctx context.Context, e service.Emit, d time.Duration, limit int) (service.AckResult, error) {
+	n.note("emit %s to %v, acks within %v from %d", e.Packet.Payload, e.Target.Rooms, d, limit)
+	if n.onAck != nil {
+		return n.onAck(ctx, e, d, limit)
+	}
+	return service.AckResult{}, nil
+}
+
+func (n *fakeNode) Join(_ context.Context, t service.Target, rooms []string) (int, service.Coverage, error) {
+	n.note("join %v: %v", t.Rooms, rooms)
+	return 1, service.Coverage{}, n.err
+}
+
+func (n *fakeNode) Leave(_ context.Context, t service.Target, rooms []string) (int, service.Coverage, error) {
+	n.note("leave %v: %v", t.Rooms, rooms)
+	return 1, service.Coverage{Unreachable: []string{"b"}, UnreachableUnnamed: 1, UncountedNodes: 2}, n.err
+}
+
+func (n *fakeNode) Disconnect(_ context.Context, t service.Target, mode service.DisconnectMode) (int, service.Coverage, error) {
+	n.note("disconnect %v: %d", t.Rooms, mode)
+	return 1, service.Coverage{}, n.err
+}
+
+func (n *fakeNode) Socket(namespace string, id service.SocketID) (service.SocketInfo, bool) {
+	n.note("socket %s %s", namespace, id)
+	info, ok := n.sockets[id]
+	return info, ok
+}
+
+func (n *fakeNode) Sockets(_ context.Context, t service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error) {
+	n.note("sockets from %d, %d", cursor, limit)
+	if n.onSockets != nil {
+		return n.onSockets(t, cursor, limit, more)
+	}
+	return service.Page{}, nil
+}
+
+func (n *fakeNode) Info() service.Info {
+	return service.Info{NodeID: "node", Version: "v0", Sockets: 3, Namespaces: 1, Dropped: map[string]int64{"slow": 4}}
+}
+
+func (n *fakeNode) Config() service.Config { return n.config }
+
+func (n *fakeNode) Watch(s service.Scope, token string) (watcher, error) {
+	n.note("watch %s %v %t %q", s.Namespace, s.Rooms, s.All, token)
+	if n.onWatch != nil {
+		return n.onWatch(s, token)
+	}
+	return nil, service.ErrDraining
+}
+
+func (n *fakeNode) Attach(r service.Registration) (handler, error) {
+	n.note("attach %v", r.Namespaces)
+	if n.onAttach != nil {
+		return n.onAttach(r)
+	}
+	return nil, service.ErrDraining
+}
+
+// fakeWatcher gives its steps, then waits for done or ctx.
+type fakeWatcher struct {
+	steps  chan service.WatchStep
+	err    error // after the last step, with last
+	last   service.WatchStep
+	done   chan struct{}
+	closed chan struct{}
+}
+
+func newFakeWatcher(steps ...service.WatchStep) *fakeWatcher {
+	w := &fakeWatcher{steps: make(chan service.WatchStep, 1000), done: make(chan struct{}), closed: make(chan struct{})}
+	for _, s := range steps {
+		w.steps <- s
+	}
+	return w
+}
+
+func (w *fakeWatcher) Next(ctx context.Context) (service.WatchStep, error) {
+	select {
+	case s := <-w.steps:
+		return s, nil
+	default:
+	}
+	if w.err != nil {
+		return w.last, w.err
+	}
+	select {
+	case s := <-w.steps:
+		return s, nil
+	case <-w.done:
+		return service.WatchStep{}, service.ErrTooSlow
+	case <-ctx.Done():
+		return service.WatchStep{}, ctx.Err()
+	}
+}
+
+func (w *fakeWatcher) Done() <-chan struct{} { return w.done }
+func (w *fakeWatcher) Close()                { close(w.closed) }
+
+// fakeHandler is a queue of notices that writes down what its backend says.
+type fakeHandler struct {
+	queue    chan service.Notice
+	done     chan struct{}
+	said     chan string
+	detached chan struct{}
+
+	mu    sync.Mutex
+	ended error
+}
+
+func newFakeHandler() *fakeHandler {
+	return &fakeHandler{
+		queue: make(chan service.Notice, 5000), done: make(chan struct{}), said: make(chan string, 5000), detached: make(chan struct{}),
+	}
+}
+
+func (h *fakeHandler) end(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended == nil {
+		h.ended = err
+		close(h.done)
+	}
+}
+
+func (h *fakeHandler) ID() string            { return "h1" }
+func (h *fakeHandler) MaxInFlight() int      { return 7 }
+func (h *fakeHandler) Done() <-chan struct{} { return h.done }
+func (h *fakeHandler) Detach()               { close(h.detached) }
+func (h *fakeHandler) Handled(upTo uint64)   { h.said <- fmt.Sprintf("handled %d", upTo) }
+
+func (h *fakeHandler) Drain() {
+	h.said <- "drain"
+	h.end(io.EOF)
+}
+
+func (h *fakeHandler) Decide(callID uint64, d service.Decision) {
+	if d.Reject != nil {
+		h.said <- fmt.Sprintf("reject %d: %s %s %t", callID, d.Reject.Message, d.Reject.Data, d.Reject.CloseLink)
+		return
+	}
+	h.said <- fmt.Sprintf("accept %d: %v %s %s", callID, d.Rooms, d.UserID, d.Data)
+}
+
+func (h *fakeHandler) Reply(callID uint64, payload []byte, attachments [][]byte) {
+	if payload == nil {
+		h.said <- fmt.Sprintf("no ack %d", callID)
+		return
+	}
+	h.said <- fmt.Sprintf("reply %d: %s %q", callID, payload, attachments)
+}
+
+func (h *fakeHandler) Post(v any) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		return false
+	}
+	h.queue <- service.Notice{Kind: service.NoticePosted, Posted: v}
+	return true
+}
+
+func (h *fakeHandler) Next(ctx context.Context, buf []service.Notice) ([]service.Notice, error) {
+	select {
+	case n := <-h.queue:
+		return append(buf[:0], n), nil
+	default:
+	}
+	select {
+	case n := <-h.queue:
+		return append(buf[:0], n), nil
+	case <-h.done:
+		select {
+		case n := <-h.queue:
+			return append(buf[:0], n), nil
+		default:
+			return nil, h.ended
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// api is a client of every service.
+type api struct {
+	conn    *grpc.ClientConn
+	emit    foyerv1.EmitServiceClient
+	room    foyerv1.RoomServiceClient
+	socket  foyerv1.SocketServiceClient
+	watch   foyerv1.PresenceServiceClient
+	handler foyerv1.HandlerServiceClient
+	node    foyerv1.NodeServiceClient
+}
+
+// start runs a Server of n in memory and ends both with the test.
+func start(t testing.TB, cfg Config, n node, options ...grpc.DialOption) (*Server, *api) {
+	t.Helper()
+	s, err := newServer(cfg, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis := bufconn.Listen(1 << 20)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(lis) }()
+	conn, err := grpc.NewClient("passthrough:///bufconn", append(options,
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		s.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("Serve: got %v, want nil", err)
+		}
+	})
+	return s, &api{
+		conn: conn, emit: foyerv1.NewEmitServiceClient(conn), room: foyerv1.NewRoomServiceClient(conn),
+		socket: foyerv1.NewSocketServiceClient(conn), watch: foyerv1.NewPresenceServiceClient(conn),
+		handler: foyerv1.NewHandlerServiceClient(conn), node: foyerv1.NewNodeServiceClient(conn),
+	}
+}
+
+// wantError checks an error's code, its one ErrorInfo with a published reason, and the field of its BadRequest.
+func wantError(t testing.TB, err error, code codes.Code, reason foyerv1.ErrorReason, field string) {
+	t.Helper()
+	wantStatus(t, status.Convert(err), code, reason, field)
+}
+
+func wantStatus(t testing.TB, st *status.Status, code codes.Code, reason foyerv1.ErrorReason, field string) {
+	t.Helper()
+	if st.Code() != code {
+		t.Fatalf("got %v %q, want %v", st.Code(), st.Message(), code)
+	}
+	var infos []*errdetails.ErrorInfo
+	got := ""
+	for _, d := range st.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			infos = append(infos, d)
+		case *errdetails.BadRequest:
+			got = d.GetFieldViolations()[0].GetField()
+		}
+	}
+	if len(infos) != 1 || infos[0].GetDomain() != "foyer" || infos[0].GetReason() != word(reason) {
+		t.Fatalf("got ErrorInfo %v, want one with reason %s of domain foyer", infos, word(reason))
+	}
+	if got != field {
+		t.Errorf("got field %q, want %q (%s)", got, field, st.Message())
+	}
+}

@@ -1,0 +1,186 @@
+package grpcapi
+
+import (
+	"errors"
+	"io"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+// errOver ends the receiver of a stream that is over: nobody is there to be told.
+var errOver = errors.New("the stream is over")
+
+// receive takes the client's messages and applies them in their order. It has a goroutine of its own, which the Server waits
+// for.
+func (a *attachment) receive() {
+	defer func() {
+		if p := recover(); p != nil {
+			a.end(panicked(p))
+		}
+	}()
+	message, err := a.stream.Recv()
+	a.first <- received{message, err}
+	if err != nil {
+		return
+	}
+	select {
+	case <-a.attached:
+	case <-a.ctx.Done():
+		return
+	}
+	for {
+		message, err := a.stream.Recv()
+		if err == io.EOF {
+			a.end(nil)
+			return
+		}
+		if err != nil {
+			a.end(err)
+			return
+		}
+		if err := a.apply(message); err != nil {
+			a.end(err)
+			return
+		}
+	}
+}
+
+// end makes the sender end the stream with err after what is queued before it, unless the stream has ended otherwise.
+func (a *attachment) end(err error) {
+	if err == errOver {
+		return
+	}
+	select {
+	case <-a.attached:
+		a.h.Post(postedEnd{err}) // false: the handler has ended, and Next says why
+	default: // the first message could not be handled: the RPC sees to it
+		select {
+		case a.first <- received{err: err}:
+		default:
+		}
+	}
+}
+
+// apply lets a message take effect. An error ends the stream.
+func (a *attachment) apply(r *foyerv1.AttachRequest) error {
+	a.gate.Lock()
+	defer a.gate.Unlock()
+	if a.over {
+		return errOver
+	}
+	switch m := r.GetMessage().(type) {
+	case *foyerv1.AttachRequest_EventReply:
+		a.eventReply(m.EventReply)
+	case *foyerv1.AttachRequest_Handled:
+		a.h.Handled(m.Handled.GetUpTo())
+	case *foyerv1.AttachRequest_Command:
+		return a.command(m.Command)
+	case *foyerv1.AttachRequest_ConnectReply:
+		a.connectReply(m.ConnectReply)
+	case *foyerv1.AttachRequest_Drain:
+		a.h.Drain()
+	case *foyerv1.AttachRequest_Register:
+		return notRegistered("a stream registers once")
+	default:
+		return emptyMessage()
+	}
+	return nil
+}
+
+// eventReply answers an event. A reply with invalid arguments frees the slot, but acknowledges nothing: one bad reply must
+// not end the stream and with it the traffic of all other sockets.
+func (a *attachment) eventReply(r *foyerv1.EventReply) {
+	array, attachments, err := ackArguments(r.GetArgs(), a.s.limits.MaxPayloadBytes)
+	if err != nil {
+		a.s.invalidReplies.Add(1)
+		a.warn("invalid reply to an event: no acknowledgement", err)
+		a.h.Reply(r.GetCallId(), nil, nil)
+		return
+	}
+	a.h.Reply(r.GetCallId(), array, attachments)
+}
+
+// connectReply decides a connect. An invalid decision turns this one client away; it never lets anybody in.
+func (a *attachment) connectReply(r *foyerv1.ConnectReply) {
+	d, err := decision(r, &a.s.limits)
+	if err != nil {
+		a.s.invalidDecisions.Add(1)
+		a.warn("invalid decision about a connect: turned away", err)
+		d = service.Decision{Reject: &service.Refusal{Message: "internal error"}}
+	}
+	a.h.Decide(r.GetCallId(), d)
+}
+
+// warn tells of a mistake of the backend: the first of a stream as a warning, since the next thousand are the same one.
+func (a *attachment) warn(message string, err error) {
+	level := zap.DebugLevel
+	if !a.warned {
+		a.warned, level = true, zap.WarnLevel
+	}
+	if ce := a.s.log.Check(level, message); ce != nil {
+		ce.Write(zap.String("handler", a.h.ID()), zap.String("field", fieldOf(err)), zap.NamedError("err", err))
+	}
+}
+
+func fieldOf(err error) string {
+	var e *service.Error
+	if errors.As(err, &e) {
+		return e.Field
+	}
+	return ""
+}
+
+// command runs a call of the API in its place on the stream. Its errors are its result; only the end of the stream is an
+// error here. While maxResults wait to be sent, the stream is not read.
+func (a *attachment) command(c *foyerv1.Command) error {
+	if c.GetId() != 0 {
+		select {
+		case a.results <- struct{}{}:
+		case <-a.ctx.Done():
+			return errOver
+		}
+	}
+	result, err := a.run(c)
+	if err != nil {
+		st := toStatus(err)
+		if st.Code() == codes.Internal {
+			a.s.logInternal(attachMethod, err)
+		}
+		result = &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Error{Error: st.Proto()}}
+	}
+	if c.GetId() == 0 {
+		return nil
+	}
+	result.Id = c.GetId()
+	message := &foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_CommandResult{CommandResult: result}}
+	if !a.h.Post(postedResult{message}) {
+		return errOver
+	}
+	return nil
+}
+
+func (a *attachment) run(c *foyerv1.Command) (*foyerv1.CommandResult, error) {
+	switch k := c.GetCommand().(type) {
+	case *foyerv1.Command_Emit:
+		resp, err := a.s.emit(a.ctx, k.Emit)
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Emit{Emit: resp}}, err
+	case *foyerv1.Command_Join:
+		resp, err := a.s.join(a.ctx, k.Join)
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Join{Join: resp}}, err
+	case *foyerv1.Command_Leave:
+		resp, err := a.s.leave(a.ctx, k.Leave)
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Leave{Leave: resp}}, err
+	case *foyerv1.Command_Disconnect:
+		resp, err := a.s.disconnect(a.ctx, k.Disconnect)
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Disconnect{Disconnect: resp}}, err
+	case *foyerv1.Command_Update:
+		return nil, notImplemented("the command update")
+	case *foyerv1.Command_ServerSideEmit:
+		return nil, notImplemented("the command server_side_emit")
+	}
+	return nil, invalidField("command", "is required")
+}

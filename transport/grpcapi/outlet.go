@@ -1,0 +1,35 @@
+package grpcapi
+
+import "time"
+
+// linger is how long a stream that the node has ended may take to send what is still queued for it.
+const linger = time.Second
+
+// outlet runs send, which takes what the service has for a stream and sends it, and returns what send returns. A client
+// that reads nothing leaves send stuck in flow control, where nothing can reach it while its RPC lasts: so once ended is
+// closed and linger is over, outlet returns stuck, and gRPC, ending the stream, frees send. send must touch nothing but its
+// stream then. The Server waits for its goroutine.
+func (s *Server) outlet(send func() error, ended <-chan struct{}, stuck error) error {
+	result := make(chan error, 1)
+	s.streams.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				result <- panicked(p)
+			}
+		}()
+		result <- send()
+	})
+	select {
+	case err := <-result:
+		return err
+	case <-ended:
+	}
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-timer.C:
+		return stuck
+	}
+}

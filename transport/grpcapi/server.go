@@ -1,0 +1,194 @@
+package grpcapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+const (
+	// A backend that is gone without a word is known to be so after two of these.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 10 * time.Second
+	// minClientPing allows clients' own pings of 10 s, also of an idle connection, with room for their jitter.
+	minClientPing = 5 * time.Second
+
+	connectionTimeout  = 20 * time.Second // TLS and HTTP/2 greetings
+	maxHeaderListBytes = 16 << 10
+	// maxConcurrentStreams bounds one connection: many waits for acknowledgements at once are what the API is for.
+	maxConcurrentStreams = 4096
+)
+
+// Config is what a Server needs. Zero values mean the default that the field names.
+type Config struct {
+	// Bearer tokens of callers. None: everybody may call, and Serve takes loopback addresses only.
+	Tokens []string
+	// TLS of the listener. Default: none. With ClientAuth RequireAndVerifyClientCert it may stand in for tokens.
+	TLS *tls.Config
+	// Words for GetInfo: transports, parsers and parts that are on.
+	Features []string
+	// How many links the node holds, for GetInfo. Default: not told.
+	Sessions func() int
+	// Limits of the edges, for GetInfo and Registered; 0: not told.
+	MaxNamespacesPerLink int
+	QueueBytes           int64 // that wait for one link
+
+	Logger *zap.Logger // default: none
+}
+
+// Validate says all that is wrong with a Config at once.
+func (c *Config) Validate() error {
+	var errs []error
+	for i, t := range c.Tokens {
+		if t == "" {
+			errs = append(errs, fmt.Errorf("token %d is empty", i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Server is the gRPC API of one node. Its methods are safe for concurrent use.
+type Server struct {
+	// Set before start.
+	cfg    Config
+	node   node
+	limits service.Config
+	auth   *authenticator
+	dedup  *dedup
+	log    *zap.Logger
+	grpc   *grpc.Server
+	health *health.Server
+
+	draining context.Context // ends with Shutdown; streams that nobody else would end follow it
+	drain    context.CancelFunc
+	stopping context.Context // ends with Stop; calls that outlive their callers follow it
+	stop     context.CancelFunc
+	streams  sync.WaitGroup // goroutines of handler streams
+
+	// What was dropped here, for GetInfo.
+	invalidReplies, invalidDecisions, invalidAuth atomic.Int64
+}
+
+// New makes the API of a node. The caller ends it with Shutdown or Stop, after the node was told to drain.
+func New(cfg Config, n *service.Node) (*Server, error) {
+	return newServer(cfg, serviceNode{n})
+}
+
+func newServer(cfg Config, n node) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	s := &Server{
+		cfg: cfg, node: n, limits: n.Config(), auth: newAuthenticator(cfg.Tokens), dedup: newDedup(), log: cfg.Logger.Named("grpcapi"),
+		health: health.NewServer(),
+	}
+	s.draining, s.drain = context.WithCancel(context.Background())
+	s.stopping, s.stop = context.WithCancel(context.Background())
+
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
+		grpc.UnknownServiceHandler(unknownMethod),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.MaxHeaderListSize(maxHeaderListBytes),
+		grpc.MaxConcurrentStreams(maxConcurrentStreams),
+		// Above what validation lets through, so that it is validation that says what is too large: the same arguments as
+		// values take up to about four times the bytes of their JSON.
+		grpc.MaxRecvMsgSize(4*s.limits.MaxPayloadBytes + 1<<20),
+		grpc.WaitForHandlers(true),
+	}
+	if cfg.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(cfg.TLS)))
+	}
+	s.grpc = grpc.NewServer(options...)
+
+	foyerv1.RegisterEmitServiceServer(s.grpc, &emitService{s: s})
+	foyerv1.RegisterRoomServiceServer(s.grpc, &roomService{s: s})
+	foyerv1.RegisterSocketServiceServer(s.grpc, &socketService{s: s})
+	foyerv1.RegisterPresenceServiceServer(s.grpc, &presenceService{s: s})
+	foyerv1.RegisterHandlerServiceServer(s.grpc, &handlerService{s: s})
+	foyerv1.RegisterNodeServiceServer(s.grpc, &nodeService{s: s})
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc) // v1 and v1alpha
+	return s, nil
+}
+
+// Serve answers calls on lis until Shutdown or Stop, which make it return nil. It closes lis. Without authentication it
+// refuses addresses that others can reach.
+func (s *Server) Serve(lis net.Listener) error {
+	if err := s.checkExposure(lis.Addr()); err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve gRPC on %s: %w", lis.Addr(), err)
+	}
+	return nil
+}
+
+func (s *Server) checkExposure(addr net.Addr) error {
+	tcp, ok := addr.(*net.TCPAddr)
+	certified := s.cfg.TLS != nil && s.cfg.TLS.ClientAuth == tls.RequireAndVerifyClientCert
+	if !ok || tcp.IP.IsLoopback() || len(s.cfg.Tokens) > 0 || certified {
+		return nil
+	}
+	return fmt.Errorf("gRPC on %s: not without tokens or client certificates on an address that is not loopback", addr)
+}
+
+// NotServing makes every health check answer NOT_SERVING from now on, so that balancers look away. Calls are still served.
+func (s *Server) NotServing() { s.health.Shutdown() }
+
+// Shutdown takes no new calls, waits for those that run and ends them when ctx does; then it returns ctx's error. Handler
+// streams and watches run until the node drains or closes: tell it first.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.NotServing()
+	s.drain()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.grpc.GracefulStop()
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.Stop()
+	<-done
+	return err
+}
+
+// Stop ends everything at once and waits for it.
+func (s *Server) Stop() {
+	s.NotServing()
+	s.drain()
+	s.stop()
+	s.grpc.Stop()
+	s.streams.Wait()
+}

@@ -1,0 +1,337 @@
+package grpcapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+func TestGetInfo(t *testing.T) {
+	s, client := start(t, Config{
+		Features: []string{"websocket"}, Sessions: func() int { return 9 }, MaxNamespacesPerLink: 100, QueueBytes: 1 << 20,
+	}, newFakeNode())
+	s.invalidReplies.Add(2)
+	resp, err := client.node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &foyerv1.GetInfoResponse{
+		NodeId: "node", Version: "v0", Features: []string{"websocket"}, Sessions: proto.Int32(9), Sockets: proto.Int32(3),
+		Namespaces: proto.Int32(1), Handlers: proto.Int32(0), Dropped: map[string]int64{"slow": 4, "reply_invalid": 2},
+		Limits: &foyerv1.Limits{
+			MaxPayloadBytes: 1000, MaxAttachments: 10, MaxJsonDepth: 1000, MaxAckRecipients: 1000, MaxAckTimeout: durationpb.New(time.Minute),
+			MaxPageSize: 1000, MaxRooms: 1000, MaxRoomsPerSocket: 3, MaxNameBytes: 255, MaxNamespacesPerLink: 100, QueueBytes: 1 << 20,
+			MaxQueuedEvents: 64, MaxInFlight: 65536, DecideWithin: durationpb.New(5 * time.Second), HandlerWait: durationpb.New(10 * time.Second),
+		},
+	}
+	if diff := cmp.Diff(resp, want, protocmp.Transform()); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	_, client := start(t, Config{Tokens: []string{"first", "second"}}, newFakeNode())
+	reflect := func(ctx context.Context) error {
+		stream, err := reflectionpb.NewServerReflectionClient(client.conn).ServerReflectionInfo(ctx)
+		if err != nil {
+			return err
+		}
+		// The refusal may come before the question: then it is what Recv says.
+		_ = stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+		if _, err = stream.Recv(); err == nil {
+			err = stream.CloseSend()
+		}
+		return err
+	}
+	calls := map[string]func(context.Context) error{
+		"unary": func(ctx context.Context) error {
+			_, err := client.node.GetInfo(ctx, &foyerv1.GetInfoRequest{})
+			return err
+		},
+		"stream": func(ctx context.Context) error {
+			stream, err := client.watch.Watch(ctx, &foyerv1.WatchRequest{All: true})
+			if err != nil {
+				return err
+			}
+			if _, err = stream.Recv(); statusReason(err) == word(foyerv1.ErrorReason_ERROR_REASON_DRAINING) {
+				return nil // the fake's answer: it was asked
+			}
+			return err
+		},
+		"reflection": reflect,
+	}
+	for _, c := range []struct {
+		name    string
+		headers []string
+		ok      bool
+	}{
+		{"none", nil, false},
+		{"first", []string{"Bearer first"}, true},
+		{"second", []string{"bearer second"}, true},
+		{"wrong", []string{"Bearer third"}, false},
+		{"empty", []string{"Bearer "}, false},
+		{"no scheme", []string{"first"}, false},
+		{"other scheme", []string{"Basic first"}, false},
+		{"two", []string{"Bearer first", "Bearer second"}, false},
+		{"prefix", []string{"Bearer firs"}, false},
+	} {
+		for kind, call := range calls {
+			t.Run(c.name+" "+kind, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				for _, h := range c.headers {
+					ctx = metadata.AppendToOutgoingContext(ctx, "authorization", h)
+				}
+				err := call(ctx)
+				if c.ok {
+					if err != nil {
+						t.Errorf("got %v, want none", err)
+					}
+					return
+				}
+				wantError(t, err, codes.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "")
+			})
+		}
+	}
+	if _, err := healthpb.NewHealthClient(client.conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("health needs no token, got %v", err)
+	}
+}
+
+func statusReason(err error) string {
+	var reason string
+	for _, d := range toStatus(err).Details() {
+		if i, ok := d.(interface{ GetReason() string }); ok {
+			reason = i.GetReason()
+		}
+	}
+	return reason
+}
+
+// TestCallers: a caller is its token, or without tokens its address.
+func TestCallers(t *testing.T) {
+	n := newFakeNode()
+	_, client := start(t, Config{Tokens: []string{"first", "second"}}, n)
+	r := &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello(), RequestId: "1"}
+	for i, token := range []string{"first", "second", "first", "second"} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+		resp, err := client.emit.Emit(ctx, r)
+		if err != nil || resp.GetDeduplicated() != (i >= 2) {
+			t.Errorf("%d, %s: got %v, %v", i, token, resp, err)
+		}
+	}
+}
+
+// published are the services of the API.
+var published = []grpc.ServiceDesc{
+	foyerv1.EmitService_ServiceDesc, foyerv1.RoomService_ServiceDesc, foyerv1.SocketService_ServiceDesc,
+	foyerv1.PresenceService_ServiceDesc, foyerv1.HandlerService_ServiceDesc, foyerv1.NodeService_ServiceDesc,
+}
+
+func TestHealth(t *testing.T) {
+	s, client := start(t, Config{}, newFakeNode())
+	health := healthpb.NewHealthClient(client.conn)
+	names := []string{""}
+	for _, d := range published {
+		names = append(names, d.ServiceName)
+	}
+	check := func(want healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		for _, name := range names {
+			resp, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+			if err != nil || resp.GetStatus() != want {
+				t.Errorf("%q: got %v, %v, want %v", name, resp.GetStatus(), err, want)
+			}
+		}
+	}
+	check(healthpb.HealthCheckResponse_SERVING)
+	s.NotServing()
+	check(healthpb.HealthCheckResponse_NOT_SERVING)
+	if _, err := client.node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{}); err != nil {
+		t.Errorf("calls are still served, got %v", err)
+	}
+}
+
+func TestReflection(t *testing.T) {
+	_, client := start(t, Config{}, newFakeNode())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := reflectionpb.NewServerReflectionClient(client.conn).ServerReflectionInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range resp.GetListServicesResponse().GetService() {
+		names = append(names, s.GetName())
+	}
+	for _, d := range published {
+		if !slices.Contains(names, d.ServiceName) {
+			t.Errorf("%s is not among %q", d.ServiceName, names)
+		}
+	}
+}
+
+// TestShutdown: a health watch, which nothing else would end, does not hold it up.
+func TestShutdown(t *testing.T) {
+	s, client := start(t, Config{}, newFakeNode())
+	watch, err := healthpb.NewHealthClient(client.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("got %v, want none", err)
+	}
+}
+
+func TestShutdownDeadline(t *testing.T) {
+	n := newFakeNode()
+	entered := make(chan struct{})
+	n.onEmit = func(ctx context.Context, _ service.Emit) (service.Receipt, error) {
+		close(entered)
+		<-ctx.Done()
+		return service.Receipt{}, ctx.Err()
+	}
+	s, client := start(t, Config{}, n)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = client.emit.Emit(t.Context(), &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello()})
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	<-done
+}
+
+func TestExposure(t *testing.T) {
+	for _, c := range []struct {
+		addr   net.Addr
+		tokens []string
+		ok     bool
+	}{
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil, true},
+		{&net.TCPAddr{IP: net.IPv6loopback}, nil, true},
+		{&net.UnixAddr{Name: "/run/foyer"}, nil, true},
+		{&net.TCPAddr{IP: net.IPv4zero}, nil, false},
+		{&net.TCPAddr{}, nil, false},
+		{&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, nil, false},
+		{&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, []string{"t"}, true},
+	} {
+		s, err := newServer(Config{Tokens: c.tokens}, newFakeNode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.checkExposure(c.addr); (err == nil) != c.ok {
+			t.Errorf("%v with %d tokens: got %v, want ok %t", c.addr, len(c.tokens), err, c.ok)
+		}
+		s.Stop()
+	}
+	if _, err := newServer(Config{Tokens: []string{""}}, newFakeNode()); err == nil {
+		t.Error("an empty token is taken")
+	}
+}
+
+func TestPanicIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	logger := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&log), zap.ErrorLevel))
+	n := newFakeNode()
+	n.onSockets = func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error) {
+		panic("a fault")
+	}
+	n.onWatch = func(service.Scope, string) (watcher, error) { panic("another") }
+	_, client := start(t, Config{Logger: logger}, n)
+	_, err := client.socket.ListSockets(t.Context(), &foyerv1.ListSocketsRequest{Target: &foyerv1.Target{All: true}})
+	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
+	stream, err := client.watch.Watch(t.Context(), &foyerv1.WatchRequest{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
+	for _, want := range []string{"panic: a fault", "panic: another", "ListSockets", "Watch", "goroutine"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log: %s", want, log.String())
+		}
+	}
+}
+
+// raw sends bytes as they are.
+type raw struct{}
+
+func (raw) Name() string                       { return "proto" }
+func (raw) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
+func (raw) Unmarshal(data []byte, v any) error { *v.(*[]byte) = data; return nil }
+
+var _ encoding.Codec = raw{}
+
+// TestUndecodable: bytes that are no message are the caller's mistake, said in our words.
+func TestUndecodable(t *testing.T) {
+	_, client := start(t, Config{}, newFakeNode())
+	notUTF8 := []byte{0x12, 0x03, 0x0a, 0x01, 0xff} // EmitRequest.payload.event "\xff"
+	ours := map[string][]byte{"not UTF-8": notUTF8, "cut off": {0x12, 0x7f}}
+	for name, in := range ours {
+		t.Run(name, func(t *testing.T) {
+			var out []byte
+			err := client.conn.Invoke(t.Context(), foyerv1.EmitService_Emit_FullMethodName, &in, &out, grpc.ForceCodec(raw{}))
+			wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "")
+		})
+	}
+	t.Run("stream", func(t *testing.T) {
+		stream, err := client.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
+			foyerv1.HandlerService_Attach_FullMethodName, grpc.ForceCodec(raw{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := []byte{0x0a, 0x7f}
+		_ = stream.SendMsg(&in) // the refusal may come while it is being sent
+		var out []byte
+		err = stream.RecvMsg(&out)
+		wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "")
+	})
+}
+
+func ExampleConfig_Validate() {
+	c := Config{Tokens: []string{"", "ok", ""}}
+	fmt.Println(c.Validate())
+	// Output:
+	// token 0 is empty
+	// token 2 is empty
+}

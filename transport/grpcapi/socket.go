@@ -1,0 +1,93 @@
+package grpcapi
+
+import (
+	"context"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+type socketService struct {
+	foyerv1.UnimplementedSocketServiceServer
+	s *Server
+}
+
+func (ss *socketService) GetSocket(_ context.Context, r *foyerv1.GetSocketRequest) (*foyerv1.GetSocketResponse, error) {
+	namespace, err := namespaceName(fieldReason, "namespace", r.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(fieldReason, "socket_id", r.GetSocketId()); err != nil {
+		return nil, err
+	}
+	view, err := viewOf("view", r.GetView())
+	if err != nil {
+		return nil, err
+	}
+	info, ok := ss.s.node.Socket(namespace, service.SocketID(r.GetSocketId()))
+	if !ok {
+		return nil, fail(service.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "", "no such socket in %q", namespace)
+	}
+	return &foyerv1.GetSocketResponse{Socket: socketMessage(&info, view)}, nil
+}
+
+func (ss *socketService) ListSockets(ctx context.Context, r *foyerv1.ListSocketsRequest) (*foyerv1.ListSocketsResponse, error) {
+	t, err := target(r.GetTarget())
+	if err != nil {
+		return nil, err
+	}
+	view, err := viewOf("view", r.GetView())
+	if err != nil {
+		return nil, err
+	}
+	limit, err := pageSize(r.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	query := listQuery(t, view)
+	cursor, err := parsePageToken(r.GetPageToken(), query)
+	if err != nil {
+		return nil, err
+	}
+	bytes := 0
+	page, err := ss.s.node.Sockets(ctx, t, cursor, limit, func(s *service.SocketInfo) bool {
+		bytes += socketBytes(s, view)
+		return bytes <= maxPageBytes
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &foyerv1.ListSocketsResponse{
+		Sockets: make([]*foyerv1.Socket, len(page.Sockets)), Coverage: coverageMessage(page.Coverage),
+	}
+	for i := range page.Sockets {
+		resp.Sockets[i] = socketMessage(&page.Sockets[i], view)
+	}
+	if page.Next != 0 {
+		resp.NextPageToken = pageToken(page.Next, query)
+	}
+	if cursor == 0 {
+		resp.Total = count(page.Total)
+	}
+	return resp, nil
+}
+
+func (ss *socketService) DisconnectSockets(ctx context.Context, r *foyerv1.DisconnectSocketsRequest) (*foyerv1.DisconnectSocketsResponse, error) {
+	return ss.s.disconnect(ctx, r)
+}
+
+func (s *Server) disconnect(ctx context.Context, r *foyerv1.DisconnectSocketsRequest) (*foyerv1.DisconnectSocketsResponse, error) {
+	t, err := target(r.GetTarget())
+	if err != nil {
+		return nil, err
+	}
+	mode, err := disconnectMode(r.GetMode())
+	if err != nil {
+		return nil, err
+	}
+	matched, coverage, err := s.node.Disconnect(ctx, t, mode)
+	if err != nil {
+		return nil, err
+	}
+	return &foyerv1.DisconnectSocketsResponse{Matched: count(matched), Coverage: coverageMessage(coverage)}, nil
+}

@@ -1,0 +1,212 @@
+package grpcapi
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+var someTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func someSocket() service.SocketInfo {
+	return service.SocketInfo{
+		ID: "node1234567890123456", Generation: 5, Namespace: "/chat", NodeID: "node", SessionID: "session", Transport: "websocket",
+		ConnectedAt: someTime, Rooms: []string{"a", "b"}, UserID: "u", Data: []byte(`{"n":1}`),
+		Handshake: service.Handshake{
+			Address: "::1", Time: someTime, URL: "/socket.io/?x=\xff", Query: map[string]string{"x": "\xff"}, Headers: map[string]string{"host": "h"},
+		},
+		Auth: []byte(`{"token":"secret"}`),
+	}
+}
+
+func socketOf(view foyerv1.SocketView) *foyerv1.Socket {
+	s := &foyerv1.Socket{Id: "node1234567890123456", Generation: 5, Namespace: "/chat", NodeId: "node"}
+	if view == foyerv1.SocketView_SOCKET_VIEW_REF {
+		return s
+	}
+	s.SessionId, s.Transport, s.ConnectedAt, s.Rooms, s.UserId = "session", "websocket", timestamppb.New(someTime), []string{"a", "b"}, "u"
+	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
+		s.Data = &structpb.Struct{Fields: map[string]*structpb.Value{"n": structpb.NewNumberValue(1)}}
+		s.Handshake = &foyerv1.Handshake{
+			Address: "::1", Time: timestamppb.New(someTime), Url: "/socket.io/?x=\uFFFD", Query: map[string]string{"x": "\uFFFD"},
+			Headers: map[string]string{"host": "h"},
+		}
+	}
+	return s
+}
+
+func TestGetSocket(t *testing.T) {
+	n := newFakeNode()
+	info := someSocket()
+	n.sockets = map[service.SocketID]service.SocketInfo{info.ID: info}
+	_, client := start(t, Config{}, n)
+	for view := range foyerv1.SocketView_name {
+		v := foyerv1.SocketView(view)
+		resp, err := client.socket.GetSocket(t.Context(), &foyerv1.GetSocketRequest{Namespace: "chat", SocketId: string(info.ID), View: v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(resp.GetSocket(), socketOf(v), protocmp.Transform()); diff != "" {
+			t.Errorf("%v (-got +want):\n%s", v, diff)
+		}
+		if size := proto.Size(resp.GetSocket()); size > socketBytes(&info, v) && v != 0 {
+			t.Errorf("%v: estimated %d bytes, has %d", v, socketBytes(&info, v), size)
+		}
+	}
+	_, err := client.socket.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: "nobody"})
+	wantError(t, err, codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "")
+}
+
+// listing answers Sockets as the service does, from a list.
+func listing(list []service.SocketInfo) func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error) {
+	return func(_ service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error) {
+		var page service.Page
+		if cursor == 0 {
+			page.Total = len(list)
+		}
+		for i := int(cursor); i < len(list); i++ {
+			if !more(&list[i]) && len(page.Sockets) > 0 || len(page.Sockets) == limit {
+				page.Next = uint64(i)
+				break
+			}
+			page.Sockets = append(page.Sockets, list[i])
+		}
+		return page, nil
+	}
+}
+
+func TestListSockets(t *testing.T) {
+	list := make([]service.SocketInfo, 2500)
+	for i := range list {
+		list[i] = service.SocketInfo{ID: service.SocketID(fmt.Sprintf("node%016d", i)), Namespace: "/", NodeID: "node"}
+	}
+	large := make([]service.SocketInfo, 30)
+	for i := range large {
+		large[i] = list[i]
+		large[i].Rooms = []string{strings.Repeat("r", 100_000)}
+	}
+	for _, c := range []struct {
+		name     string
+		list     []service.SocketInfo
+		pageSize int32
+		pages    []int
+	}{
+		{"default", list[:250], 0, []int{100, 100, 50}},
+		{"chosen", list[:25], 10, []int{10, 10, 5}},
+		{"at most a thousand", list, 100_000, []int{1000, 1000, 500}},
+		{"at most a mebibyte", large, 0, []int{10, 10, 10}},
+		{"nobody", nil, 0, []int{0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newFakeNode()
+			n.onSockets = listing(c.list)
+			_, client := start(t, Config{}, n)
+			seen, token := map[string]bool{}, ""
+			for i, want := range c.pages {
+				resp, err := client.socket.ListSockets(t.Context(), &foyerv1.ListSocketsRequest{
+					Target: &foyerv1.Target{All: true}, PageSize: c.pageSize, PageToken: token,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(resp.GetSockets()) != want {
+					t.Fatalf("page %d: got %d sockets, want %d", i, len(resp.GetSockets()), want)
+				}
+				if (resp.Total != nil) != (i == 0) || i == 0 && int(resp.GetTotal()) != len(c.list) {
+					t.Errorf("page %d: got total %v", i, resp.Total)
+				}
+				for _, s := range resp.GetSockets() {
+					if seen[s.GetId()] {
+						t.Errorf("%s is listed twice", s.GetId())
+					}
+					seen[s.GetId()] = true
+				}
+				token = resp.GetNextPageToken()
+				if (token == "") != (i == len(c.pages)-1) {
+					t.Errorf("page %d: got token %q", i, token)
+				}
+			}
+		})
+	}
+}
+
+func TestPageToken(t *testing.T) {
+	query := func(view foyerv1.SocketView, t service.Target) []byte { return listQuery(t, view) }
+	base := query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"a", "b"}, ExceptRooms: []string{"c"}})
+	token := pageToken(42, base)
+	same := query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"b", "a", "a"}, ExceptRooms: []string{"c"}})
+	if got, err := parsePageToken(token, same); got != 42 || err != nil {
+		t.Errorf("the same query: got %d, %v, want 42", got, err)
+	}
+	if got, err := parsePageToken("", base); got != 0 || err != nil {
+		t.Errorf("no token: got %d, %v, want 0", got, err)
+	}
+	for _, c := range []struct {
+		name  string
+		token string
+		query []byte
+	}{
+		{"other view", token, query(foyerv1.SocketView_SOCKET_VIEW_REF, service.Target{Namespace: "/", Rooms: []string{"a", "b"}, ExceptRooms: []string{"c"}})},
+		{"other namespace", token, query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/x", Rooms: []string{"a", "b"}, ExceptRooms: []string{"c"}})},
+		{"other rooms", token, query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"ab"}, ExceptRooms: []string{"c"}})},
+		{"rooms for except", token, query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"a", "b", "c"}})},
+		{"all", token, query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", All: true, ExceptRooms: []string{"c"}})},
+		{"local", token, query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"a", "b"}, ExceptRooms: []string{"c"}, Local: true})},
+		{"damaged", "B" + token[1:], base},
+		{"damaged at its end", token[:len(token)-1] + "-", base},
+		{"cut off", token[:len(token)-1], base},
+		{"padded", token + "=", base},
+		{"beginning", pageToken(0, base), base},
+		{"nonsense", "nonsense", base},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parsePageToken(c.token, c.query)
+			wantStatus(t, toStatus(err), codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "page_token")
+		})
+	}
+}
+
+func TestDisconnectSockets(t *testing.T) {
+	n := newFakeNode()
+	_, client := start(t, Config{}, n)
+	for mode, want := range map[foyerv1.DisconnectMode]service.DisconnectMode{
+		foyerv1.DisconnectMode_DISCONNECT_MODE_UNSPECIFIED: service.DisconnectNamespace,
+		foyerv1.DisconnectMode_DISCONNECT_MODE_NAMESPACE:   service.DisconnectNamespace,
+		foyerv1.DisconnectMode_DISCONNECT_MODE_CONNECTION:  service.DisconnectConnection,
+		foyerv1.DisconnectMode_DISCONNECT_MODE_TRANSPORT:   service.DisconnectTransport,
+	} {
+		resp, err := client.socket.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{Target: toRoom("r"), Mode: mode})
+		if err != nil || resp.GetMatched() != 1 {
+			t.Errorf("%v: got %v, %v", mode, resp, err)
+		}
+		if diff := cmp.Diff(n.noted(), []string{fmt.Sprintf("disconnect [r]: %d", want)}); diff != "" {
+			t.Errorf("%v (-got +want):\n%s", mode, diff)
+		}
+	}
+}
+
+// TestReasonNumbers: every reason of the service has its own number in the API.
+func TestReasonNumbers(t *testing.T) {
+	seen := map[foyerv1.DisconnectReason]bool{}
+	for r := service.ReasonNone; r <= service.ReasonNodeLost; r++ {
+		got := disconnectReasons[r]
+		if seen[got] {
+			t.Errorf("%v stands for two reasons", got)
+		}
+		seen[got] = true
+	}
+	if len(seen) != len(foyerv1.DisconnectReason_name) {
+		t.Errorf("%d of %d reasons are used", len(seen), len(foyerv1.DisconnectReason_name))
+	}
+}

@@ -1,0 +1,419 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+	"foyer/service/payload"
+)
+
+// The bounds of the API that are no settings of the node.
+const (
+	maxRooms         = 1000 // of a target, a join, a watch
+	maxPatterns      = 1000 // of a registration
+	maxEventNames    = 1000 // of a registration
+	maxPageSize      = 1000
+	defaultPageSize  = 100
+	maxPageBytes     = 1 << 20
+	maxAckRecipients = 1000
+	maxRequestID     = 128
+	maxUserID        = 1024
+	maxMessage       = 16 << 10 // of a rejection
+	defaultInFlight  = 256
+	maxInFlight      = 65_536
+	// maxSocketID is generous: what is longer is no socket's id, and an answer says so anyway.
+	maxSocketID = service.MaxNameBytes
+
+	defaultAckTimeout = 5 * time.Second
+	maxAckTimeout     = 60 * time.Second
+	// ackMargin is left of a call's deadline for the answer to travel.
+	ackMargin = 100 * time.Millisecond
+)
+
+const (
+	invalidTarget  = foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET
+	invalidPayload = foyerv1.ErrorReason_ERROR_REASON_INVALID_PAYLOAD
+	tooLarge       = foyerv1.ErrorReason_ERROR_REASON_PAYLOAD_TOO_LARGE
+	fieldReason    = foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD
+)
+
+// checkName says what is wrong with a name: empty, too long, not UTF-8.
+func checkName(reason foyerv1.ErrorReason, field, name string) error {
+	switch {
+	case name == "":
+		return invalid(reason, field, "must not be empty")
+	case len(name) > service.MaxNameBytes:
+		return invalid(reason, field, "longer than %d bytes", service.MaxNameBytes)
+	case !utf8.ValidString(name):
+		return invalid(reason, field, "not UTF-8")
+	}
+	return nil
+}
+
+// namespaceName is the canonical name of a namespace. A comma ends the name on the wire of Socket.IO (protocol v5, "Packet
+// encoding"), so that no namespace can have one.
+func namespaceName(reason foyerv1.ErrorReason, field, name string) (string, error) {
+	name = service.Canonical(name)
+	if err := checkName(reason, field, name); err != nil {
+		return "", err
+	}
+	if strings.Contains(name, ",") {
+		return "", invalid(reason, field, "a namespace has no comma")
+	}
+	return name, nil
+}
+
+func checkRooms(reason foyerv1.ErrorReason, field string, rooms []string) error {
+	if len(rooms) > maxRooms {
+		return invalid(reason, field, "%d rooms, at most %d", len(rooms), maxRooms)
+	}
+	for i, room := range rooms {
+		if err := checkName(reason, "", room); err != nil { // the path is only made when it is needed
+			return checkName(reason, fmt.Sprintf("%s[%d]", field, i), room)
+		}
+	}
+	return nil
+}
+
+// target checks a Target: rooms or all, never neither and never both, so that nobody means everyone by accident.
+func target(t *foyerv1.Target) (service.Target, error) {
+	var none service.Target
+	if t == nil {
+		return none, invalid(invalidTarget, "target", "is required")
+	}
+	namespace, err := namespaceName(invalidTarget, "target.namespace", t.GetNamespace())
+	if err != nil {
+		return none, err
+	}
+	if err := checkSelection(t.GetRooms(), t.GetAll(), "target."); err != nil {
+		return none, err
+	}
+	if err := checkRooms(invalidTarget, "target.except_rooms", t.GetExceptRooms()); err != nil {
+		return none, err
+	}
+	return service.Target{
+		Namespace: namespace, Rooms: t.GetRooms(), ExceptRooms: t.GetExceptRooms(), All: t.GetAll(), Local: t.GetLocal(),
+	}, nil
+}
+
+func checkSelection(rooms []string, all bool, path string) error {
+	switch {
+	case len(rooms) == 0 && !all:
+		return invalid(invalidTarget, path+"rooms", "neither rooms nor all is given")
+	case len(rooms) > 0 && all:
+		return invalid(invalidTarget, path+"all", "rooms and all exclude each other")
+	}
+	return checkRooms(invalidTarget, path+"rooms", rooms)
+}
+
+// scope checks what a watch follows; the rules are those of a target.
+func scope(r *foyerv1.WatchRequest) (service.Scope, error) {
+	namespace, err := namespaceName(fieldReason, "namespace", r.GetNamespace())
+	if err != nil {
+		return service.Scope{}, err
+	}
+	if err := checkSelection(r.GetRooms(), r.GetAll(), ""); err != nil {
+		return service.Scope{}, err
+	}
+	return service.Scope{Namespace: namespace, Rooms: r.GetRooms(), All: r.GetAll()}, nil
+}
+
+// memberRooms checks the rooms of a join or leave.
+func memberRooms(rooms []string) error {
+	if len(rooms) == 0 {
+		return invalidField("rooms", "at least one is required")
+	}
+	return checkRooms(fieldReason, "rooms", rooms)
+}
+
+// eventPacket checks a Payload and makes the packet of an event from it. Its JSON is copied once, into its place behind the
+// event's name, and never encoded again.
+func eventPacket(p *foyerv1.Payload, namespace string, maxBytes int) (*service.Packet, error) {
+	if p == nil {
+		return nil, invalidField("payload", "is required")
+	}
+	event := p.GetEvent()
+	if err := checkName(fieldReason, "payload.event", event); err != nil {
+		return nil, err
+	}
+	if payload.Reserved(event) {
+		return nil, invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event", "%q is reserved by Socket.IO", event)
+	}
+	args, err := arguments(p, "payload", maxBytes)
+	if err != nil {
+		return nil, err
+	}
+	array := payload.Event(event, args)
+	if err := checkSize(len(array), p.GetAttachments(), "payload", maxBytes); err != nil {
+		return nil, err
+	}
+	return &service.Packet{
+		Kind: service.KindEvent, Namespace: namespace, AckID: service.NoAck,
+		Payload: array, Attachments: p.GetAttachments(), Event: event,
+	}, nil
+}
+
+// argsMessage is what Payload and Args have in common.
+type argsMessage interface {
+	GetJson() string
+	GetAttachments() [][]byte
+}
+
+// arguments are the arguments of a Payload or Args as a checked JSON array; without any, an empty one.
+func arguments(m argsMessage, path string, maxBytes int) ([]byte, error) {
+	if n := len(m.GetAttachments()); n > payload.MaxAttachments {
+		return nil, invalid(tooLarge, path+".attachments", "%d attachments, at most %d", n, payload.MaxAttachments)
+	}
+	var array []byte
+	field := path + ".json"
+	switch list, isList, isJSON := argsForm(m); {
+	case isJSON:
+		if err := checkSize(len(m.GetJson()), m.GetAttachments(), path, maxBytes); err != nil { // before any work is done
+			return nil, err
+		}
+		array = []byte(m.GetJson())
+	case isList:
+		field = path + ".values"
+		var err error
+		if array, err = appendList(nil, list, 1); err != nil {
+			return nil, invalid(invalidPayload, field, "%v", err)
+		}
+	default:
+		array = []byte("[]")
+	}
+	if err := checkSize(len(array), m.GetAttachments(), path, maxBytes); err != nil {
+		return nil, err
+	}
+	if err := payload.Check(array, len(m.GetAttachments()), payload.Options{}); err != nil {
+		if errors.Is(err, payload.Attachments) {
+			return nil, invalid(tooLarge, path+".attachments", "%v", err)
+		}
+		return nil, invalid(invalidPayload, field, "%v", err)
+	}
+	return array, nil
+}
+
+func checkSize(jsonBytes int, attachments [][]byte, path string, maxBytes int) error {
+	size := jsonBytes
+	for _, a := range attachments {
+		size += len(a)
+	}
+	if size > maxBytes {
+		return invalid(tooLarge, path, "%d bytes, at most %d", size, maxBytes)
+	}
+	return nil
+}
+
+// ackArguments are the arguments of an acknowledgement; nil Args are none.
+func ackArguments(a *foyerv1.Args, maxBytes int) (array []byte, attachments [][]byte, err error) {
+	array, err = arguments(a, "args", maxBytes)
+	return array, a.GetAttachments(), err
+}
+
+func emitFlags(o *foyerv1.EmitOptions) service.Flags {
+	var f service.Flags
+	if o.GetVolatile() {
+		f |= service.Volatile
+	}
+	if o != nil && o.Compress != nil && !*o.Compress {
+		f |= service.NoCompress
+	}
+	return f
+}
+
+// emitOf checks what the emitting calls have in common.
+func emitOf(t *foyerv1.Target, p *foyerv1.Payload, o *foyerv1.EmitOptions, requestID string, maxBytes int) (service.Emit, error) {
+	to, err := target(t)
+	if err != nil {
+		return service.Emit{}, err
+	}
+	packet, err := eventPacket(p, to.Namespace, maxBytes)
+	if err != nil {
+		return service.Emit{}, err
+	}
+	if len(requestID) > maxRequestID {
+		return service.Emit{}, invalidField("request_id", "longer than %d bytes", maxRequestID)
+	}
+	return service.Emit{Target: to, Packet: packet, Flags: emitFlags(o)}, nil
+}
+
+// ackWait is how long a call waits for acknowledgements: min(timeout or 5 s, deadline - 100 ms, 60 s). A deadline that
+// leaves no time at all is an error before anything is sent.
+func ackWait(ctx context.Context, timeout *durationpb.Duration) (time.Duration, error) {
+	wait := defaultAckTimeout
+	if timeout != nil {
+		if err := timeout.CheckValid(); err != nil {
+			return 0, invalidField("timeout", "not a duration")
+		}
+		switch d := timeout.AsDuration(); {
+		case d < 0:
+			return 0, invalidField("timeout", "must not be negative")
+		case d > 0:
+			wait = d
+		}
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)-ackMargin)
+	}
+	if wait <= 0 {
+		return 0, context.DeadlineExceeded
+	}
+	return min(wait, maxAckTimeout), nil
+}
+
+// knownEnum refuses a number that the enum does not have: a wish of a newer client must not be taken for the default.
+func knownEnum[E ~int32](field string, names map[int32]string, v E) error {
+	if _, ok := names[int32(v)]; !ok {
+		return invalidField(field, "unknown value %d", v)
+	}
+	return nil
+}
+
+// viewOf is the view asked for, BASIC when none is.
+func viewOf(field string, v foyerv1.SocketView) (foyerv1.SocketView, error) {
+	if v == foyerv1.SocketView_SOCKET_VIEW_UNSPECIFIED {
+		return foyerv1.SocketView_SOCKET_VIEW_BASIC, nil
+	}
+	return v, knownEnum(field, foyerv1.SocketView_name, v)
+}
+
+func disconnectMode(m foyerv1.DisconnectMode) (service.DisconnectMode, error) {
+	switch m {
+	case foyerv1.DisconnectMode_DISCONNECT_MODE_UNSPECIFIED, foyerv1.DisconnectMode_DISCONNECT_MODE_NAMESPACE:
+		return service.DisconnectNamespace, nil
+	case foyerv1.DisconnectMode_DISCONNECT_MODE_CONNECTION:
+		return service.DisconnectConnection, nil
+	case foyerv1.DisconnectMode_DISCONNECT_MODE_TRANSPORT:
+		return service.DisconnectTransport, nil
+	}
+	return 0, knownEnum("mode", foyerv1.DisconnectMode_name, m)
+}
+
+func pageSize(n int32) (int, error) {
+	switch {
+	case n < 0:
+		return 0, invalidField("page_size", "must not be negative")
+	case n == 0:
+		return defaultPageSize, nil
+	}
+	return min(int(n), maxPageSize), nil
+}
+
+// registration checks a Register.
+func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.SocketView, err error) {
+	if view, err = viewOf("register.socket_view", r.GetSocketView()); err != nil {
+		return reg, 0, err
+	}
+	switch n := len(r.GetNamespaces()); {
+	case n == 0:
+		return reg, 0, invalidField("register.namespaces", "at least one is required")
+	case n > maxPatterns:
+		return reg, 0, invalidField("register.namespaces", "%d namespaces, at most %d", n, maxPatterns)
+	}
+	patterns := make([]string, len(r.GetNamespaces()))
+	for i, p := range r.GetNamespaces() {
+		patterns[i] = service.Canonical(p)
+		if err := service.CheckPattern(patterns[i]); err != nil || !utf8.ValidString(p) {
+			return reg, 0, invalidField(fmt.Sprintf("register.namespaces[%d]", i), "not a name, nor a prefix and a star: %.64q", p)
+		}
+	}
+	for _, f := range []struct{ field, name string }{
+		{"register.group", r.GetGroup()}, {"register.handler_id", r.GetHandlerId()},
+	} {
+		if f.name == "" {
+			continue // the service has a default
+		}
+		if err := checkName(fieldReason, f.field, f.name); err != nil {
+			return reg, 0, err
+		}
+	}
+	if n := len(r.GetEvents()); n > maxEventNames {
+		return reg, 0, invalidField("register.events", "%d names, at most %d", n, maxEventNames)
+	}
+	for i, e := range r.GetEvents() {
+		field := fmt.Sprintf("register.events[%d]", i)
+		if err := checkName(fieldReason, field, e); err != nil {
+			return reg, 0, err
+		}
+		if payload.Reserved(e) { // no client can emit it: the handler would wait for ever
+			return reg, 0, invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, field, "%q is reserved by Socket.IO", e)
+		}
+	}
+	if r.GetObserver() && r.GetDecideConnects() {
+		return reg, 0, invalidField("register.decide_connects", "an observer decides nothing")
+	}
+	flight := int(r.GetMaxInFlight())
+	switch {
+	case flight < 0 || flight > maxInFlight:
+		return reg, 0, invalidField("register.max_in_flight", "must be between 0 and %d", maxInFlight)
+	case flight == 0:
+		flight = defaultInFlight
+	}
+	return service.Registration{
+		Namespaces: patterns, Group: r.GetGroup(), ID: r.GetHandlerId(), Observer: r.GetObserver(), Events: r.GetEvents(),
+		DecideConnects: r.GetDecideConnects(), ServerSideEvents: r.GetServerSideEvents(), MaxInFlight: flight, Local: r.GetLocal(),
+	}, view, nil
+}
+
+// decision checks a ConnectReply.
+func decision(r *foyerv1.ConnectReply, limits *service.Config) (service.Decision, error) {
+	switch d := r.GetDecision().(type) {
+	case *foyerv1.ConnectReply_Accept:
+		return acceptance(d.Accept, limits)
+	case *foyerv1.ConnectReply_Reject:
+		return rejection(d.Reject, limits)
+	}
+	return service.Decision{}, invalidField("decision", "is required")
+}
+
+func acceptance(a *foyerv1.Accept, limits *service.Config) (service.Decision, error) {
+	var none service.Decision
+	if err := checkRooms(fieldReason, "accept.rooms", a.GetRooms()); err != nil {
+		return none, err
+	}
+	if n := len(a.GetRooms()); n > limits.MaxRoomsPerSocket {
+		return none, invalidField("accept.rooms", "%d rooms, a socket has at most %d", n, limits.MaxRoomsPerSocket)
+	}
+	if len(a.GetUserId()) > maxUserID {
+		return none, invalidField("accept.user_id", "longer than %d bytes", maxUserID)
+	}
+	data, err := objectJSON(a.GetData())
+	if err != nil {
+		return none, invalidField("accept.data", "%v", err)
+	}
+	if err := checkSize(len(data), nil, "accept.data", limits.MaxPayloadBytes); err != nil {
+		return none, err
+	}
+	if data != nil { // it comes back to every handler and watcher that wants it
+		if err := payload.CheckObject(data, payload.Options{MaxDepth: maxStructDepth}); err != nil {
+			return none, invalidField("accept.data", "%v", err)
+		}
+	}
+	return service.Decision{Rooms: a.GetRooms(), UserID: a.GetUserId(), Data: data}, nil
+}
+
+func rejection(r *foyerv1.Reject, limits *service.Config) (service.Decision, error) {
+	var none service.Decision
+	if len(r.GetMessage()) > maxMessage {
+		return none, invalidField("reject.message", "longer than %d bytes", maxMessage)
+	}
+	refusal := &service.Refusal{Message: r.GetMessage(), CloseLink: r.GetRetry()}
+	if r.GetData() != nil {
+		var err error
+		if refusal.Data, err = appendValue(nil, r.GetData(), 1); err != nil {
+			return none, invalidField("reject.data", "%v", err)
+		}
+		if err := checkSize(len(refusal.Data), nil, "reject.data", limits.MaxPayloadBytes); err != nil {
+			return none, err
+		}
+	}
+	return service.Decision{Reject: refusal}, nil
+}
