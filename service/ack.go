@@ -154,8 +154,7 @@ func (n *Node) EmitWithAck(ctx context.Context, e Emit, timeout time.Duration, l
 // sent to, so that no answer comes before its place.
 func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touched) {
 	c := e.collect
-	var recipients []*Socket
-	ns.matchLocked(&e.Target, func(s *Socket) { recipients = append(recipients, s) })
+	recipients := ns.matchedLocked(&e.Target)
 	receipt.Matched = len(recipients)
 	if c.limit > 0 && len(recipients) > c.limit {
 		receipt.Err = &Error{

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -164,32 +165,68 @@ func (set *roomSet) has(s *Socket, n int) bool {
 }
 
 // Join puts every socket of a target into rooms and returns how many matched. When it returns, an emit to the rooms reaches
-// them. Joining twice is joining once.
+// them. Joining twice is joining once. If one of them would be in more rooms than it may: an Error with reason
+// LIMIT_REACHED, and nobody has joined.
 func (n *Node) Join(_ context.Context, t Target, rooms []string) (int, Coverage, error) {
-	return n.changeRooms(t, rooms, PresenceJoined, (*Namespace).joinLocked), Coverage{}, nil
+	ns := n.namespace(t.Namespace)
+	if ns == nil {
+		return 0, Coverage{}, nil
+	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	matched := ns.matchedLocked(&t)
+	most := n.cfg.MaxRoomsPerSocket
+	for _, s := range matched {
+		if len(s.rooms)+len(rooms) > most && ns.roomsAfterLocked(s, rooms) > most {
+			return 0, Coverage{}, &Error{
+				Code: Exhausted, Reason: "LIMIT_REACHED", Field: "rooms",
+				Message: fmt.Sprintf("socket %s would be in more than %d rooms", s.id, most),
+			}
+		}
+	}
+	for _, s := range matched {
+		if joined := ns.joinLocked(s, rooms); len(joined) > 0 {
+			s.generation.Add(1)
+			ns.recordLocked(PresenceJoined, s, joined, ReasonNone, "")
+		}
+	}
+	return len(matched), Coverage{}, nil
+}
+
+// roomsAfterLocked is how many rooms a socket would be in after a join.
+func (ns *Namespace) roomsAfterLocked(s *Socket, rooms []string) int {
+	n := len(s.rooms)
+	for i, name := range rooms {
+		if name != string(s.id) && s.placeIn(ns.rooms[name]) < 0 && !slices.Contains(rooms[:i], name) {
+			n++
+		}
+	}
+	return n
 }
 
 // Leave takes every socket of a target out of rooms and returns how many matched.
 func (n *Node) Leave(_ context.Context, t Target, rooms []string) (int, Coverage, error) {
-	return n.changeRooms(t, rooms, PresenceLeft, (*Namespace).leaveLocked), Coverage{}, nil
-}
-
-func (n *Node) changeRooms(t Target, rooms []string, kind PresenceKind, change func(*Namespace, *Socket, []string) []string) int {
 	ns := n.namespace(t.Namespace)
 	if ns == nil {
-		return 0
+		return 0, Coverage{}, nil
 	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	var matched []*Socket // the change may move the very lists that are walked
-	ns.matchLocked(&t, func(s *Socket) { matched = append(matched, s) })
+	matched := ns.matchedLocked(&t)
 	for _, s := range matched {
-		if changed := change(ns, s, rooms); len(changed) > 0 {
+		if left := ns.leaveLocked(s, rooms); len(left) > 0 {
 			s.generation.Add(1)
-			ns.recordLocked(kind, s, changed, ReasonNone, "")
+			ns.recordLocked(PresenceLeft, s, left, ReasonNone, "")
 		}
 	}
-	return len(matched)
+	return len(matched), Coverage{}, nil
+}
+
+// matchedLocked lists the sockets of a target, for changes that move the very lists which a match walks.
+func (ns *Namespace) matchedLocked(t *Target) []*Socket {
+	var matched []*Socket
+	ns.matchLocked(t, func(s *Socket) { matched = append(matched, s) })
+	return matched
 }
 
 // Room tells how many sockets are in a room. A socket's id is the room of that one socket.

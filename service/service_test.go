@@ -291,8 +291,12 @@ func TestRoomsOfASocket(t *testing.T) {
 	rooms := func() []string { i, _ := n.Socket("/", s.ID()); return i.Rooms }
 	n.Join(t.Context(), target, []string{"b", "a", "b", string(s.ID())})
 	wantEqual(t, "joined", rooms(), []string{"a", "b"})
-	n.Join(t.Context(), target, []string{"c", "d", "e"})
-	wantEqual(t, "no more than the limit", rooms(), []string{"a", "b", "c", "d"})
+	if _, _, err := n.Join(t.Context(), target, []string{"c", "d", "e"}); !errors.Is(err, &Error{Reason: "LIMIT_REACHED"}) {
+		t.Errorf("more than the limit: %v", err)
+	}
+	wantEqual(t, "nobody has joined", rooms(), []string{"a", "b"})
+	join(t, n, s, "a", "c", "d", "d", "c", "b")
+	wantEqual(t, "up to the limit", rooms(), []string{"a", "b", "c", "d"})
 	n.Leave(t.Context(), target, []string{"b", "nope"})
 	n.Leave(t.Context(), Target{Namespace: "/", Rooms: []string{"a"}}, []string{"a"})
 	wantEqual(t, "left", rooms(), []string{"c", "d"})

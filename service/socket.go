@@ -253,8 +253,7 @@ func (n *Node) Disconnect(_ context.Context, t Target, mode DisconnectMode) (int
 		return 0, Coverage{}, nil
 	}
 	ns.mu.RLock()
-	var matched []*Socket
-	ns.matchLocked(&t, func(s *Socket) { matched = append(matched, s) })
+	matched := ns.matchedLocked(&t)
 	ns.mu.RUnlock()
 	once := encodeOnce{packet: &Packet{Kind: KindDisconnect, Namespace: ns.name, AckID: NoAck}}
 	for _, s := range matched {

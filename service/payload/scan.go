@@ -220,8 +220,9 @@ key:
 		return &Error{Syntax, i}
 	}
 	{
-		start, escaped := i, false
-		if i, escaped, fault = stringEnd(text, i); fault != 0 {
+		start := i
+		end, escaped, fault := stringEnd(text, i)
+		if i = end; fault != 0 {
 			return &Error{fault, i}
 		}
 		next = roleNone
