@@ -1,0 +1,146 @@
+package engineio
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Config sets up a Server. Zero means default; negative means off where off makes sense, and is an error elsewhere.
+type Config struct {
+	// Path is the prefix of the raw request path that belongs to the server. Default "/socket.io/"; a missing slash at
+	// the end is added.
+	Path string
+
+	// PingInterval is the time between pings, PingTimeout how long a pong may take, UpgradeTimeout how long a probe may
+	// take to finish its upgrade. Defaults 25 s, 20 s, 10 s. At least 1 ms, as the first two are announced in ms.
+	PingInterval, PingTimeout, UpgradeTimeout time.Duration
+
+	// MaxPayload is the largest message or POST body accepted, in bytes after inflation, type digit included. Default
+	// 1,000,000. It is announced to clients.
+	MaxPayload int
+	// MaxPayloadBeforeAdmit is the limit until Session.Admit. Default 16 KiB; negative: MaxPayload from the start.
+	MaxPayloadBeforeAdmit int
+
+	// QueueBytes and QueueItems bound what waits to be sent to one session, what is being written included. Defaults
+	// 1 MiB and 4096. One message larger than QueueBytes is taken when nothing else is waiting. Until Session.Admit
+	// QueueBytes is at most 32 KiB.
+	QueueBytes, QueueItems int
+
+	// MaxSessions bounds the open sessions; a handshake over it is answered 503. Default 100,000; negative: no bound.
+	MaxSessions int
+
+	// Compression offers permessage-deflate on WebSocket and gzip on poll responses. Default off: it costs CPU, and
+	// memory per message in flight.
+	Compression bool
+
+	// Origins lists the values of the Origin header that may come in, such as "https://example.com"; requests without
+	// one always may. Empty: only the origin whose host is the request's Host. "*": any. With a list the server's own
+	// origin must be on it too, else a rebound DNS name would count as the same origin. A list, or "*", also brings the
+	// CORS headers.
+	Origins []string
+
+	// HandshakeHeaders lists the request headers kept in Handshake.Headers, lower-case. Nil: a short default list without
+	// anything secret. "*": all but cookie, authorization, proxy-authorization and set-cookie.
+	HandshakeHeaders []string
+
+	// Logger gets debug lines per session. Default: none.
+	Logger *zap.Logger
+}
+
+const (
+	preAdmitQueueBytes = 32 << 10 // with 16 KiB of message and 16 KiB of headers: 64 KiB for a client nobody knows yet
+	writeTimeout       = 10 * time.Second
+	bodyTimeout        = 30 * time.Second // a whole POST body; 1 MB at 34 KB/s
+	lingerTimeout      = time.Second      // for the peer's answer to our close frame
+	pollCloseTimeout   = 30 * time.Second // how long a closed polling session waits for one more GET (Engine.IO reference server)
+	noopInterval       = 100 * time.Millisecond
+	handshakeTimeout   = 10 * time.Second
+	probeLimit         = 128 // bytes of a message on a probing transport: "2probe" and "5" are all there is to say
+)
+
+var defaultHeaders = []string{
+	"accept-language", "host", "origin", "referer", "user-agent", "x-forwarded-for", "x-forwarded-proto", "x-request-id",
+}
+
+// Validate reports everything that is wrong with the Config, joined.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("engineio: "+format, args...)) }
+	if c.Path != "" && !strings.HasPrefix(c.Path, "/") {
+		bad("path %q does not begin with a slash", c.Path)
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{{"ping interval", c.PingInterval}, {"ping timeout", c.PingTimeout}, {"upgrade timeout", c.UpgradeTimeout}} {
+		if d.d != 0 && d.d < time.Millisecond {
+			bad("%s %v is under 1ms; it cannot be off", d.name, d.d)
+		}
+	}
+	for _, n := range []struct {
+		name string
+		n    int
+	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes}, {"queue items", c.QueueItems}} {
+		if n.n < 0 {
+			bad("%s %d is negative; it cannot be off", n.name, n.n)
+		}
+	}
+	for _, o := range c.Origins {
+		if o == "*" || o == "null" {
+			continue
+		}
+		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			bad("origin %q is not of the form scheme://host[:port]", o)
+		}
+	}
+	for _, h := range c.HandshakeHeaders {
+		if h != strings.ToLower(h) || h == "" {
+			bad("handshake header %q is not lower-case", h)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults returns a copy in which every zero has become its default and every "off" something that needs no special
+// case later on.
+func (c Config) withDefaults() Config {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	defD := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	if c.Path == "" {
+		c.Path = "/socket.io/"
+	}
+	if !strings.HasSuffix(c.Path, "/") {
+		c.Path += "/"
+	}
+	defD(&c.PingInterval, 25*time.Second)
+	defD(&c.PingTimeout, 20*time.Second)
+	defD(&c.UpgradeTimeout, 10*time.Second)
+	def(&c.MaxPayload, 1_000_000)
+	def(&c.MaxPayloadBeforeAdmit, 16<<10)
+	if c.MaxPayloadBeforeAdmit < 0 || c.MaxPayloadBeforeAdmit > c.MaxPayload {
+		c.MaxPayloadBeforeAdmit = c.MaxPayload
+	}
+	def(&c.QueueBytes, 1<<20)
+	def(&c.QueueItems, 4096)
+	def(&c.MaxSessions, 100_000)
+	if c.HandshakeHeaders == nil {
+		c.HandshakeHeaders = defaultHeaders
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c
+}

@@ -1,0 +1,35 @@
+// Package engineio serves Engine.IO v4: handshake, polling, WebSocket, the upgrade from one to the other, heartbeat and close.
+//
+// # The walk
+//
+// ServeHTTP (server.go) checks a request in the order of the protocol, then it is a handshake (handshake.go), a poll or a
+// POST of a known session (polling.go), or a probe (upgrade.go). A Session queues Messages (session.go) and writes them
+// (session_write.go) to the transport it has: one HTTP response or one websocket write carries all that is queued. What
+// comes in is decoded (packet.go, payload.go, wsread.go) and handed to the Receiver, serially (session_read.go). One timer
+// per session keeps all its deadlines (heartbeat.go). All endings meet in session_close.go.
+//
+// # Locks
+//
+// Session.mu guards the queue, the state and the pair {transport, write token}; nothing is written, called back or logged
+// under it. Session.recvMu is the receive lock: it makes POST bodies and websocket messages one ordered stream over an
+// upgrade, and is held while Receiver.Message runs. Order: recvMu, then mu.
+//
+// # The write token
+//
+// Whoever holds the token writes to the current transport; there is no resident writer. Flush takes it when it is free,
+// swaps the queue out and writes without blocking. When the kernel will not take all, and always over TLS, the token goes
+// to one goroutine that writes the rest under a deadline. While a session is polling the token goes to the pending GET.
+// Who gives the token back looks for new work first, under the same lock, so nothing stays queued with a free token and a
+// transport able to take it.
+//
+// # Goroutines
+//
+//	websocket reader    owned by the session (or by the probe); ends with its connection, after the writer has given the token back
+//	websocket writer    only while the kernel refuses bytes; ends when the queue is empty or the connection fails
+//	timer               time.AfterFunc; runs heartbeats, upgrade timeouts and closes, never blocks on IO
+//	GET and POST        net/http's own; bounded by the heartbeat and by read and write deadlines
+//
+// Server.Close ends all sessions and waits for the first three kinds.
+//
+// Sources: the Engine.IO protocol, version 4 (https://github.com/socketio/engine.io-protocol), RFC 6455 and RFC 7692.
+package engineio

@@ -1,0 +1,294 @@
+package engineio
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Handshake is what is known of a client from its first request. Immutable; its maps must not be changed.
+type Handshake struct {
+	Address string            // the peer's IP address, without port
+	Time    time.Time         // of the handshake
+	URL     string            // path and query as sent
+	Query   map[string]string // the last of repeated keys
+	Headers map[string]string // lower-case names, allow-listed; several values joined by ", "
+}
+
+// handshakeError is a refusal with its number on the wire (Engine.IO v4, server errors).
+type handshakeError uint8
+
+const (
+	errTransportUnknown handshakeError = iota
+	errSessionUnknown
+	errBadMethod
+	errBadRequest
+	errForbidden
+	errBadVersion
+	errUnavailable // not numbered by the protocol: 503, code 4 for clients that show it
+)
+
+var handshakeTexts = [...]struct {
+	code, status int
+	message      string
+}{
+	errTransportUnknown: {0, 400, "Transport unknown"},
+	errSessionUnknown:   {1, 400, "Session ID unknown"},
+	errBadMethod:        {2, 400, "Bad handshake method"},
+	errBadRequest:       {3, 400, "Bad request"},
+	errForbidden:        {4, 403, "Forbidden"},
+	errBadVersion:       {5, 400, "Unsupported protocol version"},
+	errUnavailable:      {4, 503, "Service unavailable"},
+}
+
+// ServeHTTP serves one request. A GET blocks until there is something to send to its client; the goroutine of a WebSocket
+// request returns as soon as the connection is taken over. Requests outside of Config.Path get 404.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	raw := r.RequestURI
+	if !strings.HasPrefix(raw, "/") { // absolute form, or a request made by hand
+		raw = r.URL.EscapedPath()
+	}
+	if !strings.HasPrefix(raw, s.cfg.Path) {
+		http.NotFound(w, r)
+		return
+	}
+	s.origins.apply(w.Header(), r)
+	upgrade := isUpgrade(r)
+
+	// The order of the checks is the reference server's; the first failure is the answer.
+	if !s.origins.allows(r) {
+		s.counts.add(countOriginRefused)
+		s.refuse(w, r, errForbidden, upgrade)
+		return
+	}
+	if r.Method == http.MethodOptions && s.origins.cors() {
+		s.origins.preflight(w, r)
+		return
+	}
+	query := parseQuery(r.URL.RawQuery)
+	transport := query["transport"]
+	if transport != "polling" && transport != "websocket" {
+		s.refuse(w, r, errTransportUnknown, upgrade)
+		return
+	}
+	if !legalHeader(r.Header.Get("Origin")) {
+		s.refuse(w, r, errBadRequest, upgrade)
+		return
+	}
+	if sid, ok := query["sid"]; ok {
+		s.serveSession(w, r, sid, transport, query["EIO"], upgrade)
+		return
+	}
+	switch {
+	case r.Method != http.MethodGet:
+		s.refuse(w, r, errBadMethod, upgrade)
+	case upgrade != (transport == "websocket"):
+		s.refuse(w, r, errBadRequest, upgrade)
+	case query["EIO"] != "4":
+		s.refuse(w, r, errBadVersion, upgrade)
+	case s.refusing.Load():
+		s.counts.add(countRefused)
+		s.refuse(w, r, errUnavailable, upgrade)
+	case !s.reserve():
+		s.counts.add(countFull)
+		s.refuse(w, r, errUnavailable, upgrade)
+	case upgrade:
+		s.handshakeWebSocket(w, r, query)
+	default:
+		s.handshakePolling(w, r, query)
+	}
+}
+
+// serveSession routes a request that names a session.
+func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, transport, eio string, upgrade bool) {
+	ss := s.find(sid)
+	if ss == nil || ss.isClosed() {
+		s.refuse(w, r, errSessionUnknown, upgrade)
+		return
+	}
+	switch {
+	case upgrade && transport != "websocket", !upgrade && transport != ss.Transport(), eio != "4":
+		s.refuse(w, r, errBadRequest, upgrade)
+	case upgrade:
+		ss.serveProbe(w, r)
+	case transport == "websocket": // a plain request cannot belong to a websocket
+		s.refuse(w, r, errBadRequest, false)
+	case r.Method == http.MethodGet:
+		ss.serveGet(w, r)
+	case r.Method == http.MethodPost:
+		ss.servePost(w, r)
+	default:
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+}
+
+func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, query map[string]string) {
+	ss := s.newSession(newHandshake(r, query, s.headers))
+	if !ss.open() {
+		s.refuse(w, r, errForbidden, false)
+		return
+	}
+	body := s.openPacket(ss.sid, true)
+	setPollHeaders(w.Header(), r)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write([]byte(body)) // a client that is gone is found by the heartbeat
+}
+
+func (s *Server) handshakeWebSocket(w http.ResponseWriter, r *http.Request, query map[string]string) {
+	conn, err := s.upgrade(w, r)
+	if err != nil {
+		s.release()
+		return
+	}
+	ss := s.newSession(newHandshake(r, query, s.headers))
+	ss.attachFirst(conn, newControl(s.openPacket(ss.sid, false)))
+	if !ss.open() {
+		conn.abort(nil)
+		return
+	}
+	s.wg.Add(1)
+	go func() { // not the handler's goroutine: its stack and buffers are freed
+		defer s.wg.Done()
+		ss.readLoop(conn)
+	}()
+	ss.Flush()
+}
+
+// openPacket is the first packet of a session, with exactly the five keys of the protocol.
+func (s *Server) openPacket(sid string, upgradable bool) string {
+	upgrades := ""
+	if upgradable {
+		upgrades = `"websocket"`
+	}
+	return fmt.Sprintf(`0{"sid":"%s","upgrades":[%s],"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}`,
+		sid, upgrades, s.cfg.PingInterval.Milliseconds(), s.cfg.PingTimeout.Milliseconds(), s.cfg.MaxPayload)
+}
+
+// refuse answers with a numbered error: JSON to plain HTTP, the bare text and a close to an upgrade request.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e handshakeError, upgrade bool) {
+	t := handshakeTexts[e]
+	if e != errUnavailable {
+		s.counts.add(countTransportUnknown + counter(e))
+	}
+	if upgrade && refuseUpgrade(w, e) {
+		return
+	}
+	body := fmt.Sprintf(`{"code":%d,"message":"%s"}`, t.code, t.message)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(t.status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+// refuseUpgrade writes the refusal in the reference server's own form, which is not that of net/http. Status 400 whatever
+// the number, save 503. False when the connection cannot be taken over.
+func refuseUpgrade(w http.ResponseWriter, e handshakeError) bool {
+	header := w.Header()
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	text := handshakeTexts[e].message
+	status := "400 Bad Request"
+	if e == errUnavailable {
+		status = "503 Service Unavailable"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "HTTP/1.1 %s\r\nConnection: close\r\nContent-type: text/html\r\nContent-Length: %d\r\n", status, len(text))
+	_ = header.WriteSubset(&b, nil) // the CORS headers; a strings.Builder does not fail
+	b.WriteString("\r\n" + text)
+	_ = conn.SetDeadline(time.Now().Add(lingerTimeout))
+	_, _ = conn.Write([]byte(b.String())) // the peer is refused either way
+	return true
+}
+
+func isUpgrade(r *http.Request) bool {
+	return websocket.IsWebSocketUpgrade(r)
+}
+
+// legalHeader: TAB, printable ASCII, and bytes above it.
+func legalHeader(v string) bool {
+	for i := range len(v) {
+		if c := v[i]; c != '\t' && (c < 0x20 || c == 0x7f) {
+			return false
+		}
+	}
+	return true
+}
+
+// parseQuery reads a query as Node's querystring does: broken escapes stand for themselves, the last of repeated keys wins.
+func parseQuery(raw string) map[string]string {
+	q := make(map[string]string, 4)
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair == "" {
+			continue
+		}
+		k, v, _ := strings.Cut(pair, "=")
+		q[unescape(k)] = unescape(v)
+	}
+	return q
+}
+
+func unescape(s string) string {
+	if u, err := url.QueryUnescape(s); err == nil {
+		return strings.ToValidUTF8(strings.Clone(u), "\uFFFD") // Clone: the session must not keep the request's header block
+	}
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "+", " "), "\uFFFD")
+}
+
+// headerPolicy says which request headers a Handshake keeps.
+type headerPolicy struct {
+	all   bool
+	names map[string]bool
+}
+
+var secretHeaders = map[string]bool{"cookie": true, "authorization": true, "proxy-authorization": true, "set-cookie": true}
+
+func newHeaderPolicy(names []string) headerPolicy {
+	p := headerPolicy{names: make(map[string]bool, len(names))}
+	for _, n := range names {
+		p.all = p.all || n == "*"
+		p.names[n] = true
+	}
+	return p
+}
+
+func (p headerPolicy) keeps(name string) bool {
+	return p.names[name] || p.all && !secretHeaders[name]
+}
+
+func newHandshake(r *http.Request, query map[string]string, keep headerPolicy) *Handshake {
+	h := &Handshake{Time: time.Now(), URL: strings.Clone(r.RequestURI), Query: query, Headers: make(map[string]string)}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h.Address = host
+	} else {
+		h.Address = r.RemoteAddr
+	}
+	for name, values := range r.Header {
+		if name = strings.ToLower(name); keep.keeps(name) {
+			h.Headers[name] = strings.Clone(strings.Join(values, ", "))
+		}
+	}
+	if keep.keeps("host") { // net/http keeps it apart
+		h.Headers["host"] = strings.Clone(r.Host)
+	}
+	return h
+}
+
+// token returns n random bytes as base64url.
+func token(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: it crashes the process instead
+	return base64.RawURLEncoding.EncodeToString(b)
+}

@@ -1,0 +1,102 @@
+package engineio
+
+import "time"
+
+var (
+	pingMessage = newControl("2")
+	closeFrame  = []byte{finBit | opClose, 0}
+)
+
+// tick is the session's one timer, for all its deadlines. It may come early, late or twice: it does what is due and sets
+// the timer anew. It runs on a goroutine of its own, so it is also where the ends happen that others must not carry out.
+func (s *Session) tick() {
+	s.mu.Lock()
+	now := s.srv.now()
+	s.armedAt = 0
+	switch s.state {
+	case stateClosed:
+		s.mu.Unlock()
+		return
+	case stateClosing:
+		s.tickClosing(now)
+		return
+	}
+	if due(s.pongAt, now) {
+		s.mu.Unlock()
+		s.end(ReasonPingTimeout, "1")
+		return
+	}
+	if due(s.pingAt, now) {
+		// The pong is awaited from now on even if no GET is there to take the ping: who stopped polling is gone.
+		s.pingAt, s.pongAt, s.extended = 0, now+s.srv.cfg.PingTimeout, false
+		s.pushLocked(pingMessage, NoCompress)
+	}
+	if due(s.probeAt, now) {
+		s.srv.counts.add(countProbeTimeout)
+		s.probe.interrupt()
+		s.dropProbeLocked()
+	}
+	if due(s.noopAt, now) {
+		s.releasePollLocked(now)
+	}
+	s.armLocked(now)
+	if s.token || len(s.queue) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	s.token = true
+	s.pump(false)
+}
+
+// tickClosing closes what has been flushed or has had its time, and flushes what nobody does. Called with mu held, returns
+// with mu released.
+func (s *Session) tickClosing(now time.Duration) {
+	flushed := len(s.queue) == 0 && !s.token
+	reachable := s.websocket || s.poll != nil // on polling the close itself wants a GET to travel with
+	switch {
+	case s.abrupt, due(s.closeAt, now), flushed && reachable:
+		s.mu.Unlock()
+		s.end(s.reason, "1")
+	case !flushed && !s.token && reachable:
+		s.armLocked(now)
+		s.token = true
+		s.pump(false)
+	default:
+		s.armLocked(now)
+		s.mu.Unlock()
+	}
+}
+
+// armLocked sets the timer to the nearest deadline. A timer that is set too early is left alone: it costs one idle tick,
+// resetting it on each packet would cost more.
+func (s *Session) armLocked(now time.Duration) {
+	var next time.Duration
+	for _, at := range [...]time.Duration{s.pingAt, s.pongAt, s.probeAt, s.noopAt, s.closeAt} {
+		if at != 0 && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	if next == 0 || s.armedAt != 0 && s.armedAt <= next {
+		return
+	}
+	s.armedAt = next
+	s.timer.Reset(max(next-now, 0))
+}
+
+func due(at, now time.Duration) bool { return at != 0 && at <= now }
+
+// pongLocked re-arms the heartbeat on a pong, awaited or not.
+func (s *Session) pongLocked() {
+	now := s.srv.now()
+	s.pongAt, s.pingAt = 0, now+s.srv.cfg.PingInterval
+	s.armLocked(now)
+}
+
+// heardLocked moves the awaited pong's deadline once per ping: a packet shows that the client is there, its pong may wait
+// behind a long upload.
+func (s *Session) heardLocked() {
+	if s.pongAt != 0 && !s.extended {
+		s.extended = true
+		s.pongAt = s.srv.now() + s.srv.cfg.PingTimeout // later than what the timer is set to
+	}
+}

@@ -1,0 +1,337 @@
+package engineio
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// pollVerdict ends the wait of a GET: either it is given the write token, or it ends with a body of one packet.
+type pollVerdict string
+
+const (
+	pollWrite pollVerdict = ""
+	pollNoop  pollVerdict = "6"
+)
+
+// poll is a waiting GET. Whoever takes it out of Session.poll owes it exactly one verdict.
+type poll struct {
+	ready chan pollVerdict // holds one, so that a verdict never blocks
+}
+
+// serveGet answers a poll: at once when something is queued, otherwise when something is, or when the session ends. While
+// it writes it holds the write token. Engine.IO v4, "HTTP long-polling".
+func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	switch {
+	case s.state == stateClosed:
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errSessionUnknown, false)
+		return
+	case s.websocket:
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errBadRequest, false)
+		return
+	case s.poll != nil:
+		s.mu.Unlock()
+		s.overlap(w)
+		return
+	case s.state == stateClosing && len(s.queue) == 0 && !s.token:
+		reason := s.reason
+		s.mu.Unlock()
+		s.end(reason, "1")
+		_ = s.writePoll(w, r, nil, "6\x1e1")
+		return
+	case len(s.queue) > 0 && !s.token:
+		s.token = true
+		s.mu.Unlock()
+		s.writeQueue(w, r)
+		return
+	}
+	// Nothing to say, or the GET before this one is still writing, whose client may have seen the whole response already.
+	p := &poll{ready: make(chan pollVerdict, 1)}
+	s.poll = p
+	s.armNoopLocked()
+	s.mu.Unlock()
+
+	select {
+	case v := <-p.ready:
+		s.servePollVerdict(w, r, v)
+	case <-r.Context().Done():
+		s.mu.Lock()
+		mine := s.poll == p
+		if mine {
+			s.poll = nil
+		}
+		s.mu.Unlock()
+		if !mine { // a verdict is on its way, maybe with the token
+			s.servePollVerdict(w, r, <-p.ready)
+			if s.Transport() != "polling" {
+				return // the upgrade ended this GET before its client did
+			}
+		}
+		s.end(ReasonTransportError, "1") // the poll connection closed prematurely
+	}
+}
+
+func (s *Session) servePollVerdict(w http.ResponseWriter, r *http.Request, v pollVerdict) {
+	if v == pollWrite {
+		s.writeQueue(w, r)
+		return
+	}
+	_ = s.writePoll(w, r, nil, string(v)) // nothing of the session is in it; a client that is gone is found elsewhere
+}
+
+// writeQueue writes all that is queued as one response. It holds the token and gives it back.
+func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	if s.state == stateClosed || s.websocket {
+		// Closed or upgraded before the first byte: the queue belongs to the websocket now.
+		body := "1"
+		if s.websocket {
+			body = string(pollNoop)
+		}
+		s.pump(false)
+		_ = s.writePoll(w, r, nil, body)
+		return
+	}
+	b := batch{}
+	b.items, b.bytes = s.takeQueueLocked()
+	s.mu.Unlock()
+	err := s.writePoll(w, r, b.items, "")
+	s.mu.Lock()
+	s.pending -= b.bytes
+	clear(b.items)
+	if cap(b.items) <= spareItems && s.state != stateClosed {
+		s.spare = b.items[:0]
+	}
+	s.pump(false)
+	if err != nil {
+		s.end(ReasonTransportError, "1")
+	}
+}
+
+// releasePollLocked ends a pending GET of a session that is being probed, so that its client can go on with the upgrade.
+// With messages queued it gets those instead.
+func (s *Session) releasePollLocked(now time.Duration) {
+	s.noopAt = 0
+	p := s.poll
+	if p == nil || s.token {
+		return // the holder of the token serves the GET, or the next GET asks again
+	}
+	s.poll, s.lastNoop = nil, now
+	if len(s.queue) > 0 {
+		s.token = true
+		p.ready <- pollWrite
+		return
+	}
+	p.ready <- pollNoop
+}
+
+// armNoopLocked sees to it that a GET pending during a probe is released: at once, but not more often than every
+// noopInterval. It is called whenever a GET begins to wait or a token comes back to find one waiting.
+func (s *Session) armNoopLocked() {
+	if s.probed && s.poll != nil && !s.token {
+		s.noopAt = 1 // long due
+		if s.lastNoop != 0 {
+			s.noopAt = s.lastNoop + noopInterval
+		}
+		s.armLocked(s.srv.now())
+	}
+}
+
+// overlap answers a GET or POST that came while another one was under way, and ends the session.
+func (s *Session) overlap(w http.ResponseWriter) {
+	s.srv.counts.add(countOverlap)
+	s.end(ReasonTransportError, "1")
+	w.WriteHeader(http.StatusBadRequest)
+}
+
+// servePost takes a body of packets and answers after they were processed.
+func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	s.mu.Lock()
+	switch {
+	case s.state == stateClosed:
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errSessionUnknown, false)
+		return
+	case s.websocket:
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errBadRequest, false)
+		return
+	case s.posting:
+		s.mu.Unlock()
+		s.overlap(w)
+		return
+	}
+	s.posting, s.body = true, control
+	s.mu.Unlock()
+
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // without support the server's own limits hold
+	body, status := readBody(w, r, s.payloadLimit())
+
+	s.mu.Lock()
+	s.body = nil
+	closed := s.state == stateClosed
+	s.mu.Unlock()
+	// net/http reads what is left of a body after the handler: not for long, and not at all from who broke the rules.
+	switch {
+	case closed, status == http.StatusBadRequest:
+		_ = control.SetReadDeadline(time.Unix(1, 0))
+	case status != http.StatusOK:
+		_ = control.SetReadDeadline(time.Now().Add(lingerTimeout))
+	default:
+		_ = control.SetReadDeadline(time.Time{})
+	}
+
+	var v verdict
+	switch {
+	case closed, status == http.StatusBadRequest:
+		status = http.StatusBadRequest
+		v = verdict{ReasonTransportError, "1"}
+		w.Header().Set("Connection", "close")
+	case status == http.StatusRequestEntityTooLarge:
+		s.srv.counts.add(countOversize)
+		w.Header().Set("Connection", "close")
+	default:
+		v = s.receivePayload(body)
+	}
+	s.mu.Lock()
+	s.posting = false // before the response is out: the client's next POST may be faster than our return
+	s.mu.Unlock()
+	if v.reason != "" {
+		s.end(v.reason, v.pollBody)
+	}
+	if status != http.StatusOK {
+		w.WriteHeader(status)
+		return
+	}
+	setPollHeaders(w.Header(), r)
+	w.Header().Set("Content-Type", "text/html")
+	w.Header().Set("Content-Length", "2")
+	_, _ = io.WriteString(w, "ok") // a client that is gone is found elsewhere
+}
+
+// readBody reads a whole body of at most limit bytes. Content-Length is not believed further than to refuse: the buffer
+// grows with what comes. Status is 200, 400 or 413.
+func readBody(w http.ResponseWriter, r *http.Request, limit int) (body []byte, status int) {
+	contentType := strings.ToLower(r.Header.Get("Content-Type"))
+	encoding := r.Header.Get("Content-Encoding")
+	if strings.HasPrefix(contentType, "application/octet-stream") || encoding != "" && encoding != "identity" {
+		return nil, http.StatusBadRequest
+	}
+	if r.ContentLength > int64(limit) {
+		return nil, http.StatusRequestEntityTooLarge
+	}
+	var buf bytes.Buffer
+	if r.ContentLength > 0 {
+		buf.Grow(min(int(r.ContentLength), 4<<10) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(limit)))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, http.StatusRequestEntityTooLarge
+	case err != nil:
+		return nil, http.StatusBadRequest
+	}
+	return buf.Bytes(), http.StatusOK
+}
+
+// writePoll answers a GET with items, or with a ready body when there are none. It returns when the bytes are with the
+// kernel; each piece has a deadline.
+func (s *Session) writePoll(w http.ResponseWriter, r *http.Request, items []item, body string) error {
+	h := w.Header()
+	setPollHeaders(h, r)
+	n, compress := len(body), false
+	for i, it := range items {
+		n += len(it.msg.payload())
+		if i > 0 {
+			n++
+		}
+		compress = compress || it.flags&NoCompress == 0
+	}
+	control := http.NewResponseController(w)
+	// net/http may keep the connection for other handlers: no deadline of ours stays on it.
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	out := &deadlineWriter{w: w, control: control}
+	if compress && n >= compressFrom && s.srv.cfg.Compression && acceptsGzip(r.Header) {
+		h.Set("Content-Encoding", "gzip")
+		h.Add("Vary", "Accept-Encoding")
+		z := gzipPool.Get().(*gzip.Writer)
+		defer gzipPool.Put(z)
+		z.Reset(out)
+		if err := writeItems(z, items, body); err != nil {
+			return err
+		}
+		if err := z.Close(); err != nil {
+			return err
+		}
+	} else {
+		h.Set("Content-Length", strconv.Itoa(n))
+		if err := writeItems(out, items, body); err != nil {
+			return err
+		}
+	}
+	return out.flush()
+}
+
+func writeItems(w io.Writer, items []item, body string) error {
+	if body != "" {
+		_, err := io.WriteString(w, body)
+		return err
+	}
+	for i, it := range items {
+		if i > 0 {
+			if _, err := w.Write([]byte{separator}); err != nil {
+				return err
+			}
+		}
+		if _, err := w.Write(it.msg.payload()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deadlineWriter gives each piece of a response its own deadline.
+type deadlineWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (d *deadlineWriter) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		piece := p[:min(len(p), pieceBytes)]
+		_ = d.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // unsupported: the server's WriteTimeout holds
+		m, err := d.w.Write(piece)
+		if n += m; err != nil {
+			return n, err
+		}
+		p = p[len(piece):]
+	}
+	return n, nil
+}
+
+func (d *deadlineWriter) flush() error {
+	_ = d.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err := d.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// setPollHeaders sets what all answers of the transport have in common.
+func setPollHeaders(h http.Header, r *http.Request) {
+	h.Set("Content-Type", "text/plain; charset=UTF-8")
+	h.Set("Cache-Control", "no-store")
+	if ua := r.UserAgent(); strings.Contains(ua, ";MSIE") || strings.Contains(ua, "Trident/") {
+		h.Set("X-XSS-Protection", "0")
+	}
+}

@@ -1,0 +1,19 @@
+package engineio
+
+// Reason says why a session ended. The words are those of Socket.IO where it has one, so that they can be shown as they
+// are. Comparable; the zero Reason is no reason.
+type Reason string
+
+const (
+	ReasonTransportClose Reason = "transport close"      // the peer closed, cleanly or not
+	ReasonTransportError Reason = "transport error"      // protocol violation, overlap, oversize, failed write
+	ReasonPingTimeout    Reason = "ping timeout"         // no pong within PingTimeout
+	ReasonParseError     Reason = "parse error"          // undecodable packet
+	ReasonForcedClose    Reason = "forced close"         // closed by the application
+	ReasonShutdown       Reason = "server shutting down" // Drain or Close of the server
+	ReasonSlow           Reason = "slow"                 // the send queue was full or a write timed out; not flushed
+	ReasonHandlerSlow    Reason = "handler_slow"         // the backend did not keep up with this client's events
+)
+
+// String returns the reason's words.
+func (r Reason) String() string { return string(r) }

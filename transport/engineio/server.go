@@ -1,0 +1,241 @@
+package engineio
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/zap"
+)
+
+// Receiver takes what comes in on one Session. Its methods are called without any lock a caller could need: it may call
+// every method of the Session, but not Server.Close or Server.Drain, which wait for it.
+type Receiver interface {
+	// Message is called with one Engine.IO message, serially and in order, over an upgrade too. Data is the receiver's to
+	// keep. While it runs nothing more is read from the session, so it must not block for long.
+	Message(data []byte, binary bool)
+	// Closed is called exactly once, after the last Message has returned.
+	Closed(r Reason)
+}
+
+// Server is an http.Handler that speaks Engine.IO v4 with any number of clients. Safe for concurrent use.
+type Server struct {
+	// set before start
+	cfg      Config
+	accept   func(*Session) Receiver
+	log      *zap.Logger
+	epoch    time.Time // deadlines are durations since then: 8 bytes each instead of 24
+	upgrader websocket.Upgrader
+	origins  originPolicy
+	headers  headerPolicy
+	seed     maphash.Seed
+
+	newTryWriter func(net.Conn) tryWriter // the seam of the non-blocking write; tests replace it
+
+	refusing atomic.Bool
+	counts   counters
+	shards   [64]shard
+
+	// wg counts open sessions and the goroutines they own. Add is called with the count above zero or under liveMu with
+	// the server not closed, so it never races with Wait.
+	wg sync.WaitGroup
+
+	liveMu sync.Mutex
+	live   int
+	closed bool
+	none   chan struct{} // closed when live reaches zero; nil while nobody waits
+}
+
+type shard struct {
+	mu sync.RWMutex
+	m  map[string]*Session // by sid; a closed session stays until its connection is gone
+}
+
+// New makes a Server. Accept is called once per handshake, before any message is read, on the goroutine of the request; it
+// may already Send. A nil Receiver refuses the client with code 4. The error is that of Config.Validate.
+func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if accept == nil {
+		return nil, errors.New("engineio: accept is nil")
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{
+		cfg:          cfg,
+		accept:       accept,
+		log:          cfg.Logger.Named("engineio"),
+		epoch:        time.Now(),
+		origins:      newOriginPolicy(cfg.Origins),
+		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
+		seed:         maphash.MakeSeed(),
+		newTryWriter: newRawWriter,
+	}
+	s.upgrader = websocket.Upgrader{
+		HandshakeTimeout: handshakeTimeout,
+		// Explicit, else gorilla keeps net/http's 4 KiB. Large messages are read past the buffer anyway.
+		ReadBufferSize:  512,
+		WriteBufferSize: 512,
+		WriteBufferPool: new(sync.Pool), // never filled: gorilla writes control frames only
+		CheckOrigin:     func(*http.Request) bool { return true },
+	}
+	for i := range s.shards {
+		s.shards[i].m = make(map[string]*Session)
+	}
+	return s, nil
+}
+
+// Refuse answers handshakes with 503 from now on; sessions that exist are served on, upgrades included.
+func (s *Server) Refuse() { s.refusing.Store(true) }
+
+// Len is the number of open sessions, those whose connection was hijacked included. A closed session counts until its
+// connection is gone.
+func (s *Server) Len() int {
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
+	return s.live
+}
+
+// Drain refuses handshakes and closes all sessions with ReasonShutdown, spread over window at jittered moments, so that
+// their clients do not come back all at once. What is queued is flushed first. It blocks until no session is left or ctx
+// ends; then sessions may remain for Close.
+func (s *Server) Drain(ctx context.Context, window time.Duration) {
+	s.Refuse()
+	for ctx.Err() == nil {
+		all := s.snapshot()
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		start := time.Now()
+		for i, ss := range all {
+			at := time.Duration((float64(i) + rand.Float64()) / float64(len(all)) * float64(window))
+			if !sleep(ctx, at-time.Since(start)) {
+				return
+			}
+			ss.Close(ReasonShutdown)
+		}
+		window = 0 // a handshake that was under way at Refuse comes in a second round
+		select {
+		case <-s.idle():
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(noopInterval):
+		}
+	}
+}
+
+// Close ends all sessions at once with ReasonShutdown, without flushing, and returns when the last of their goroutines has.
+// Later requests are answered as by Refuse. Not to be called from a Receiver.
+func (s *Server) Close() {
+	s.Refuse()
+	s.liveMu.Lock()
+	s.closed = true
+	s.liveMu.Unlock()
+	for _, ss := range s.snapshot() {
+		ss.kill()
+	}
+	s.wg.Wait() // a handshake under way sees closed when it registers
+}
+
+func (s *Server) now() time.Duration { return time.Since(s.epoch) }
+
+// reserve makes room for one session. The caller must give it back with release.
+func (s *Server) reserve() (ok bool) {
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
+	if s.closed || s.cfg.MaxSessions > 0 && s.live >= s.cfg.MaxSessions {
+		return false
+	}
+	s.live++
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) release() {
+	s.liveMu.Lock()
+	s.live--
+	if s.live == 0 && s.none != nil {
+		close(s.none)
+		s.none = nil
+	}
+	s.liveMu.Unlock()
+	s.wg.Done()
+}
+
+// idle returns a channel that is closed when no session is left.
+func (s *Server) idle() <-chan struct{} {
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
+	if s.live == 0 {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	if s.none == nil {
+		s.none = make(chan struct{})
+	}
+	return s.none
+}
+
+func (s *Server) shard(sid string) *shard {
+	return &s.shards[maphash.String(s.seed, sid)%uint64(len(s.shards))]
+}
+
+// register makes a session findable. False: the server has been closed meanwhile.
+func (s *Server) register(ss *Session) bool {
+	sh := s.shard(ss.sid)
+	sh.mu.Lock()
+	sh.m[ss.sid] = ss
+	sh.mu.Unlock()
+	s.liveMu.Lock() // after the insertion: either Close's snapshot has the session or this sees closed
+	defer s.liveMu.Unlock()
+	return !s.closed
+}
+
+func (s *Server) find(sid string) *Session {
+	sh := s.shard(sid)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.m[sid]
+}
+
+func (s *Server) forget(ss *Session) {
+	sh := s.shard(ss.sid)
+	sh.mu.Lock()
+	delete(sh.m, ss.sid)
+	sh.mu.Unlock()
+}
+
+func (s *Server) snapshot() []*Session {
+	var all []*Session
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.RLock()
+		for _, ss := range sh.m {
+			all = append(all, ss)
+		}
+		sh.mu.RUnlock()
+	}
+	return all
+}
+
+// sleep waits for d; false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,223 @@
+package engineio
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Flags are options of one Send.
+type Flags uint8
+
+const (
+	Volatile   Flags = 1 << iota // drop the message when it cannot be written now
+	NoCompress                   // do not compress it
+)
+
+// Outcome says what became of a Send.
+type Outcome uint8
+
+const (
+	Queued          Outcome = iota // whoever holds the write token, or the next GET, will write it
+	QueuedFlush                    // the caller owes a Flush
+	DroppedVolatile                // volatile, and not writable now
+	Slow                           // the queue is full: the session is being closed with ReasonSlow
+	Closed                         // the session no longer takes messages
+)
+
+// String returns the outcome's name.
+func (o Outcome) String() string {
+	return [...]string{"queued", "queued, flush", "dropped volatile", "slow", "closed"}[o]
+}
+
+type state uint8
+
+const (
+	stateOpen    state = iota
+	stateClosing       // takes no messages any more; flushes, then closes
+	stateClosed        // out of service; its connection may still linger
+)
+
+type item struct {
+	msg   *Message
+	flags Flags
+}
+
+// Session is one client's Engine.IO link, over whichever transport. Its methods are safe for concurrent use.
+type Session struct {
+	// set before start
+	srv       *Server
+	sid       string // secret: who knows it is the client
+	handle    string
+	handshake *Handshake
+	recv      Receiver // written under recvMu
+
+	admitted atomic.Bool
+	refs     atomic.Int32 // the open session, and the reader of its websocket; at zero the server forgets it
+
+	recvMu sync.Mutex // the receive lock, see the package comment
+
+	mu sync.Mutex
+	// guarded by mu
+	state     state
+	websocket bool // the current transport; polling otherwise
+	token     bool // the write token is out
+	blocked   bool // the token is with a writer goroutine, waiting for the kernel
+	abrupt    bool // closing without a flush
+	posting   bool // a POST is being read or processed
+	probed    bool // the probe has been heard: GETs are released
+	extended  bool // the awaited pong's deadline has been moved once
+	reason    Reason
+	queue     []item
+	spare     []item // the queue of the last write, empty, kept when small
+	pending   int    // bytes in queue and in the write under way
+	poll      *poll  // the waiting GET
+	body      *http.ResponseController
+	ws        *wsConn
+	probe     *wsConn
+	tokenFree chan struct{} // closed when the token comes back; nil while nobody waits
+
+	// deadlines, as time since the server's epoch; zero: none
+	timer    *time.Timer
+	armedAt  time.Duration // what the timer is set to
+	pingAt   time.Duration
+	pongAt   time.Duration
+	probeAt  time.Duration
+	noopAt   time.Duration
+	lastNoop time.Duration // when a GET was last released
+	closeAt  time.Duration
+}
+
+func (s *Server) newSession(h *Handshake) *Session {
+	ss := &Session{srv: s, sid: token(24), handle: token(12), handshake: h}
+	ss.refs.Store(1)
+	return ss
+}
+
+// attachFirst makes conn the transport of a session that nobody else knows yet.
+func (s *Session) attachFirst(conn *wsConn, open *Message) {
+	s.websocket, s.ws = true, conn
+	conn.session = s
+	s.refs.Add(1)
+	s.queue = append(s.queue, item{msg: open, flags: NoCompress})
+	s.pending = open.size + itemOverhead
+}
+
+// open asks for a Receiver and puts the session into service. False: it was refused, nothing is left of it but, with a
+// websocket, the connection.
+func (s *Session) open() bool {
+	s.recvMu.Lock() // an end during accept waits for its Receiver
+	s.mu.Lock()
+	s.pingAt = s.srv.now() + s.srv.cfg.PingInterval
+	s.timer = time.AfterFunc(s.srv.cfg.PingInterval, s.tick)
+	s.armedAt = s.pingAt
+	s.mu.Unlock()
+	// Registered first: whatever ends the session needs recvMu, so it forgets it after this and never before.
+	if s.srv.register(s) {
+		s.recv = s.srv.accept(s)
+	}
+	refused := s.recv == nil
+	s.recvMu.Unlock()
+	if refused {
+		s.kill()
+		if s.ws != nil {
+			s.unref() // the reader that will not be
+		}
+		return false
+	}
+	s.srv.debug("open", s, "")
+	return true
+}
+
+// Handshake returns what is known of the client's first request.
+func (s *Session) Handshake() *Handshake { return s.handshake }
+
+// Handle returns the public name of the session: random, and no way to the sid.
+func (s *Session) Handle() string { return s.handle }
+
+// Transport returns the current transport, "polling" or "websocket".
+func (s *Session) Transport() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.websocket {
+		return "websocket"
+	}
+	return "polling"
+}
+
+// Admit lifts the limits for clients nobody knows yet: from now on messages may have MaxPayload bytes, and the queue
+// QueueBytes.
+func (s *Session) Admit() { s.admitted.Store(true) }
+
+// Send queues m for the client. Memory only: it never writes, blocks or calls back, and allocates only when the queue
+// grows. After QueuedFlush the caller owes a Flush; many Sends may share one.
+func (s *Session) Send(m *Message, f Flags) Outcome {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return Closed
+	}
+	if f&Volatile != 0 && !s.writableLocked() {
+		s.mu.Unlock()
+		s.srv.counts.add(countVolatile)
+		return DroppedVolatile
+	}
+	if !s.fitsLocked(m) {
+		s.failLocked(ReasonSlow)
+		s.mu.Unlock()
+		return Slow
+	}
+	s.pushLocked(m, f)
+	outcome := Queued
+	if !s.token && (s.websocket || s.poll != nil) {
+		outcome = QueuedFlush
+	}
+	s.mu.Unlock()
+	return outcome
+}
+
+// Close ends the session: it takes no more messages, writes what is queued, closes the transport, then the Receiver hears
+// Closed(r). It does not wait for any of that. The flush is bounded: 10 s on WebSocket; on polling one more GET within 30 s
+// fetches it. With ReasonSlow nothing is flushed. Only the first reason counts.
+func (s *Session) Close(r Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != stateOpen {
+		return
+	}
+	if r == ReasonSlow {
+		s.failLocked(r)
+		return
+	}
+	s.closeLocked(r)
+}
+
+func (s *Session) pushLocked(m *Message, f Flags) {
+	s.queue = append(s.queue, item{m, f})
+	s.pending += m.size + itemOverhead
+}
+
+func (s *Session) fitsLocked(m *Message) bool {
+	if s.pending == 0 {
+		return true
+	}
+	limit := s.srv.cfg.QueueBytes
+	if !s.admitted.Load() {
+		limit = min(limit, preAdmitQueueBytes)
+	}
+	return len(s.queue) < s.srv.cfg.QueueItems && s.pending+m.size+itemOverhead <= limit
+}
+
+// writableLocked reports that what is queued now would be written at once.
+func (s *Session) writableLocked() bool {
+	return len(s.queue) == 0 && !s.blocked && (s.websocket || s.poll != nil)
+}
+
+// payloadLimit is the size of the largest message the client may send now.
+func (s *Session) payloadLimit() int {
+	if s.admitted.Load() {
+		return s.srv.cfg.MaxPayload
+	}
+	return s.srv.cfg.MaxPayloadBeforeAdmit
+}

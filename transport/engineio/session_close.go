@@ -1,0 +1,137 @@
+package engineio
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// failLocked begins an end without a flush; the timer carries it out. It is how those who must not close (a Send, a
+// writer) close.
+func (s *Session) failLocked(r Reason) {
+	switch s.state {
+	case stateClosed:
+		return
+	case stateOpen:
+		s.state, s.reason = stateClosing, r
+	case stateClosing: // the first reason counts
+	}
+	s.abrupt = true
+	s.kickLocked()
+}
+
+// kickLocked lets the timer fire now.
+func (s *Session) kickLocked() {
+	s.armedAt = s.srv.now()
+	s.timer.Reset(0)
+}
+
+// closeLocked begins an end with a flush.
+func (s *Session) closeLocked(r Reason) {
+	s.state, s.reason = stateClosing, r
+	if s.probe != nil {
+		s.probe.interrupt()
+		s.dropProbeLocked()
+	}
+	s.pingAt, s.pongAt = 0, 0
+	s.closeAt = s.srv.now() + writeTimeout
+	if !s.websocket {
+		s.closeAt = s.srv.now() + pollCloseTimeout
+	}
+	s.kickLocked()
+}
+
+func (s *Session) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateClosed
+}
+
+// end takes the session out of service, whatever state it is in, and tells the Receiver; all endings meet here, and the
+// second does nothing. A pending GET ends with pollBody ("1", or "6" after the client's own close). Its caller holds
+// no lock, runs on a goroutine of ours or net/http's, and is not inside Receiver.Message.
+func (s *Session) end(r Reason, pollBody string) {
+	s.mu.Lock()
+	if s.state == stateClosed {
+		s.mu.Unlock()
+		return
+	}
+	if s.state == stateOpen {
+		s.reason = r
+	}
+	r = s.reason
+	s.state = stateClosed
+	s.timer.Stop()
+	p, probe, ws := s.poll, s.probe, s.ws
+	s.poll, s.probe = nil, nil
+	s.pingAt, s.pongAt, s.probeAt, s.noopAt, s.closeAt = 0, 0, 0, 0, 0
+	s.dropQueueLocked()
+	s.spare = nil
+	if s.body != nil {
+		// Ends the read of a POST. Under mu, because after the handler has taken s.body back the connection may already
+		// serve another request; it only sets a timer.
+		_ = s.body.SetReadDeadline(time.Unix(1, 0))
+	}
+	if probe != nil {
+		probe.interrupt()
+	}
+	s.mu.Unlock()
+
+	if p != nil {
+		p.ready <- pollVerdict(pollBody)
+	}
+	if ws != nil {
+		if r == ReasonSlow {
+			ws.reset() // what the kernel holds for a peer that does not read is not worth keeping
+		} else {
+			s.control(ws, closeFrame) // without a code, Engine.IO's way (RFC 6455 section 5.5.1 allows it)
+			ws.linger()
+		}
+	}
+	s.count(r)
+	s.recvMu.Lock() // wait for the last Message; none follows, as the state is closed
+	recv := s.recv
+	s.recvMu.Unlock()
+	if recv != nil {
+		recv.Closed(r)
+	}
+	s.srv.debug("close", s, r)
+	s.unref()
+}
+
+// kill ends the session and its connection at once.
+func (s *Session) kill() {
+	s.end(ReasonShutdown, "1")
+	s.mu.Lock()
+	ws := s.ws
+	s.mu.Unlock()
+	if ws != nil {
+		_ = ws.conn.Close()
+	}
+}
+
+// unref gives back one reference; the last one makes the server forget the session.
+func (s *Session) unref() {
+	if s.refs.Add(-1) == 0 {
+		s.srv.forget(s)
+		s.srv.release()
+	}
+}
+
+func (s *Session) count(r Reason) {
+	switch r {
+	case ReasonSlow:
+		s.srv.counts.add(countSlow)
+	case ReasonParseError:
+		s.srv.counts.add(countParseError)
+	case ReasonPingTimeout:
+		s.srv.counts.add(countPingTimeout)
+	}
+}
+
+// debug logs one line about a session, never with its sid.
+func (s *Server) debug(what string, ss *Session, r Reason) {
+	if e := s.log.Check(zap.DebugLevel, what); e != nil {
+		e.Write(zap.String("session", ss.handle), zap.String("transport", ss.Transport()), zap.String("reason", string(r)))
+	}
+}

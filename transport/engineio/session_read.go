@@ -1,0 +1,104 @@
+package engineio
+
+import (
+	"errors"
+
+	"github.com/gorilla/websocket"
+)
+
+// verdict is what reading a packet means for the session: nothing, or its end.
+type verdict struct {
+	reason   Reason // "" to go on
+	pollBody string // what a pending GET then ends with
+}
+
+// receive takes one packet. recvMu held: Receiver.Message runs under it, in the order of the wire.
+func (s *Session) receive(p packet) verdict {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return verdict{} // on the way out packets are dropped
+	}
+	switch p.typ {
+	case packetPong:
+		s.pongLocked()
+		s.mu.Unlock()
+		return verdict{}
+	case packetClose:
+		s.mu.Unlock()
+		return verdict{ReasonTransportClose, "6"}
+	case packetPing: // the server pings; only a probe does the other way round
+		s.mu.Unlock()
+		return verdict{ReasonTransportError, "1"}
+	}
+	s.heardLocked()
+	s.mu.Unlock()
+	if p.typ == packetMessage {
+		s.recv.Message(p.data, p.binary)
+	}
+	return verdict{} // open, upgrade and noop mean nothing here
+}
+
+// receivePayload takes the body of a POST, which it owns.
+func (s *Session) receivePayload(body []byte) verdict {
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
+	for r := newPayloadReader(body); ; {
+		p, ok, err := r.next()
+		if err != nil {
+			return verdict{ReasonParseError, "1"}
+		}
+		if !ok {
+			return verdict{}
+		}
+		if v := s.receive(p); v.reason != "" {
+			return v
+		}
+	}
+}
+
+// receiveFrame takes one websocket message, which it owns.
+func (s *Session) receiveFrame(messageType int, data []byte) verdict {
+	p := packet{typ: packetMessage, binary: true, data: data}
+	if messageType == websocket.TextMessage {
+		var err error
+		if p, err = decodePacket(data); err != nil {
+			return verdict{ReasonParseError, "1"}
+		}
+	}
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
+	return s.receive(p)
+}
+
+// readLoop reads a websocket until its connection ends. It holds a reference on the session, is the only one to close the
+// connection in good order, and returns after the writer has given the token back.
+func (s *Session) readLoop(ws *wsConn) {
+	for {
+		messageType, data, err := ws.readMessage(s.payloadLimit)
+		if err != nil {
+			s.end(s.readReason(err), "1")
+			ws.finish(s)
+			s.unref()
+			return
+		}
+		if v := s.receiveFrame(messageType, data); v.reason != "" {
+			s.end(v.reason, v.pollBody) // reading goes on, for the peer's close frame
+		}
+	}
+}
+
+// readReason says what a failed read means, and counts it.
+func (s *Session) readReason(err error) Reason {
+	switch {
+	case errors.Is(err, errOversize):
+		s.srv.counts.add(countOversize)
+	case errors.Is(err, errUTF8):
+		s.srv.counts.add(countUTF8)
+	case errors.Is(err, errViolation):
+		s.srv.counts.add(countProtocol)
+	default:
+		return ReasonTransportClose
+	}
+	return ReasonTransportError
+}

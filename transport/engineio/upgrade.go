@@ -1,0 +1,141 @@
+package engineio
+
+import (
+	"net/http"
+
+	"github.com/gorilla/websocket"
+)
+
+var probeReply = []byte{finBit | opText, 6, '3', 'p', 'r', 'o', 'b', 'e'}
+
+// serveProbe lets a websocket in to take over from polling (Engine.IO v4, "Upgrade"). A session has one probe at a time and
+// one upgrade in its life; further attempts are answered 101 and closed.
+func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
+	mark := &wsConn{} // keeps the place while the 101 is written
+	s.mu.Lock()
+	if s.state == stateClosed {
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errSessionUnknown, true)
+		return
+	}
+	taken := s.state != stateOpen || s.websocket || s.probe != nil
+	if !taken {
+		s.probe = mark
+		now := s.srv.now()
+		s.probeAt = now + s.srv.cfg.UpgradeTimeout
+		s.armLocked(now)
+		s.srv.wg.Add(1) // the session is open, so the count is above zero
+	}
+	s.mu.Unlock()
+	if taken {
+		s.srv.counts.add(countProbeRefused)
+		if ws, err := s.srv.upgrade(w, r); err == nil {
+			ws.abort(closeFrame)
+		}
+		return
+	}
+
+	ws, err := s.srv.upgrade(w, r)
+	s.mu.Lock()
+	if s.probe != mark { // timed out or closed meanwhile
+		s.mu.Unlock()
+		if err == nil {
+			ws.abort(closeFrame)
+		}
+		s.srv.wg.Done()
+		return
+	}
+	if err != nil {
+		s.dropProbeLocked()
+		s.mu.Unlock()
+		s.srv.wg.Done()
+		return
+	}
+	ws.up = true
+	s.probe = ws
+	s.mu.Unlock()
+	go func() {
+		defer s.srv.wg.Done()
+		if s.probeLoop(ws) {
+			s.readLoop(ws)
+		}
+	}()
+}
+
+// probeLoop reads a probing websocket until it becomes the session's (true) or fails (false, and closed).
+func (s *Session) probeLoop(ws *wsConn) bool {
+	for {
+		messageType, data, err := ws.readMessage(func() int { return probeLimit })
+		if err == nil && messageType == websocket.TextMessage {
+			switch string(data) {
+			case "2probe":
+				if err = ws.send(probeReply); err == nil {
+					s.heardProbe(ws)
+					continue
+				}
+			case "5":
+				if s.finishUpgrade(ws) {
+					return true
+				}
+			}
+		}
+		s.mu.Lock()
+		if s.probe == ws {
+			s.dropProbeLocked()
+			s.srv.counts.add(countProbeDropped)
+		}
+		s.mu.Unlock()
+		ws.abort(closeFrame)
+		return false
+	}
+}
+
+// dropProbeLocked forgets the probe; the session goes on with polling and may be probed again.
+func (s *Session) dropProbeLocked() {
+	s.probe, s.probed = nil, false
+	s.probeAt, s.noopAt = 0, 0
+}
+
+// heardProbe releases a GET that waits. The client sends its upgrade packet only when no GET is pending, so every
+// later GET with nothing to carry is released too, one per noopInterval (serveGet).
+func (s *Session) heardProbe(ws *wsConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.probe != ws || s.state != stateOpen {
+		return
+	}
+	s.probed = true
+	s.armNoopLocked()
+}
+
+// finishUpgrade makes ws the transport. From here on the rule is: who holds the token ends what it is writing, then writes
+// to the websocket; if nobody does, this writes. What was queued between the probe and now goes out with that, in order;
+// nothing waits for the next message or ping.
+func (s *Session) finishUpgrade(ws *wsConn) bool {
+	s.mu.Lock()
+	if s.probe != ws || s.state != stateOpen {
+		s.mu.Unlock()
+		return false
+	}
+	s.dropProbeLocked()
+	s.websocket, s.ws = true, ws
+	ws.session = s
+	s.refs.Add(1)              // for readLoop
+	if p := s.poll; p != nil { // no official client has one now; it holds no token
+		s.poll = nil
+		p.ready <- pollNoop
+	}
+	// The pong may have been lost with polling: wait for it anew. The ping's own time stays, as the client counts from the
+	// last ping and not from the upgrade.
+	if s.pongAt != 0 {
+		s.pongAt = s.srv.now() + s.srv.cfg.PingTimeout
+	}
+	s.srv.counts.add(countUpgrade)
+	if s.token || len(s.queue) == 0 {
+		s.mu.Unlock()
+		return true
+	}
+	s.token = true
+	s.pump(false)
+	return true
+}
