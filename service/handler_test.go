@@ -468,8 +468,15 @@ func TestPatterns(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{"/a", "/a", true}, {"/a", "/b", false}, {"/a*", "/ab", true}, {"/ab", "/a*", true}, {"/a*", "/ab*", true},
-		{"/ab*", "/a*", true}, {"/a*", "/b*", false}, {"/*", "/", true}, {"/a", "/a*", true},
+		{"/a", "/a", true},
+		{"/a", "/b", false},
+		{"/a*", "/ab", true},
+		{"/ab", "/a*", true},
+		{"/a*", "/ab*", true},
+		{"/ab*", "/a*", true},
+		{"/a*", "/b*", false},
+		{"/*", "/", true},
+		{"/a", "/a*", true},
 	} {
 		if got := overlap(tc.a, tc.b); got != tc.want {
 			t.Errorf("overlap(%q, %q) = %v", tc.a, tc.b, got)

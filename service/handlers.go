@@ -326,7 +326,7 @@ func (g *group) pickLocked(namespace string, decides bool) *Handler {
 
 // Drain ends new work for the handler: its sockets go over to others; when the last event has its reply, Next returns io.EOF.
 func (h *Handler) Drain() {
-	h.node.handlers.leave(h, func(hs *handlers, after *followUps) {
+	h.node.handlers.leave(func(hs *handlers, after *followUps) {
 		hs.handOverLocked(h, after)
 		h.mu.Lock()
 		h.finishing = true
@@ -338,13 +338,13 @@ func (h *Handler) Drain() {
 // Detach takes the handler away for good: its sockets go over to others of its group, what is in flight with it is lost and
 // counted.
 func (h *Handler) Detach() {
-	h.node.handlers.leave(h, func(hs *handlers, after *followUps) {
+	h.node.handlers.leave(func(hs *handlers, after *followUps) {
 		hs.handOverLocked(h, after)
 		hs.detachLocked(h, after)
 	})
 }
 
-func (hs *handlers) leave(h *Handler, how func(*handlers, *followUps)) {
+func (hs *handlers) leave(how func(*handlers, *followUps)) {
 	var after followUps
 	hs.mu.Lock()
 	how(hs, &after)

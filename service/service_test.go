@@ -44,8 +44,7 @@ func (c textCodec) Encode(p *Packet) (Frame, error) {
 
 // fakeConn is a link whose queue is read by the test.
 type fakeConn struct {
-	codec    textCodec
-	onClosed func(*fakeConn, Reason)
+	codec textCodec
 
 	mu      sync.Mutex
 	sockets []*Socket
@@ -87,6 +86,7 @@ func (c *fakeConn) Close(r Reason) {
 		s.Close(r, "")
 	}
 }
+
 func (c *fakeConn) Dismiss() {
 	for _, s := range c.sockets {
 		s.Close(ReasonServerDisconnect, "")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func (s *settings) Validate() error {
 		}
 		if _, port, err := net.SplitHostPort(addr); err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %q is no address of the form HOST:PORT", name, addr))
-		} else if _, err := net.LookupPort("tcp", port); err != nil {
+		} else if _, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port); err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %q is no port", name, port))
 		}
 	}

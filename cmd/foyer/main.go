@@ -71,8 +71,8 @@ func (c *demoCommand) Run(ctx context.Context) error { return run(ctx, &c.settin
 type versionCommand struct{}
 
 func (versionCommand) Run() error {
-	fmt.Printf("foyer %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return nil
+	_, err := fmt.Printf("foyer %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
 
 func buildVersion() string {

@@ -70,7 +70,7 @@ func run(ctx context.Context, s *settings, demo bool) error {
 	if err := f.build(); err != nil {
 		return err
 	}
-	if err := f.listen(); err != nil {
+	if err := f.listen(ctx); err != nil {
 		f.close()
 		return err
 	}
@@ -156,7 +156,7 @@ func (f *foyer) httpServer(h http.Handler) *http.Server {
 func (f *foyer) edge() http.Handler {
 	client := web.Client(f.s.Path)
 	path := strings.TrimSuffix(f.s.Path, "/") + "/"
-	var rest http.Handler = http.NotFoundHandler()
+	rest := http.NotFoundHandler()
 	if f.demo {
 		rest = web.Page()
 	}
@@ -179,7 +179,7 @@ func (f *foyer) ready() error {
 }
 
 // listen takes the addresses before anything is served, so that a taken one is told at once.
-func (f *foyer) listen() (err error) {
+func (f *foyer) listen(ctx context.Context) (err error) {
 	for _, l := range []struct {
 		what, addr string
 		to         *net.Listener
@@ -189,7 +189,7 @@ func (f *foyer) listen() (err error) {
 		if l.addr == "" {
 			continue
 		}
-		if *l.to, err = net.Listen("tcp", l.addr); err != nil {
+		if *l.to, err = new(net.ListenConfig).Listen(ctx, "tcp", l.addr); err != nil {
 			return fmt.Errorf("--%s %s: %w", l.what, l.addr, rootOf(err))
 		}
 	}

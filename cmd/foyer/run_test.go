@@ -27,7 +27,7 @@ func TestRunServesAndDrains(t *testing.T) {
 	if err := f.build(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.listen(); err != nil {
+	if err := f.listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f.serve()
@@ -82,7 +82,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 	if err := first.build(); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.listen(); err != nil {
+	if err := first.listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer first.close()

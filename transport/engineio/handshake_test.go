@@ -147,7 +147,7 @@ func TestHandshakeErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if res.StatusCode != 404 {
+	if res.StatusCode != http.StatusNotFound {
 		t.Errorf("outside of the path: %d", res.StatusCode)
 	}
 }

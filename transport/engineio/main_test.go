@@ -402,7 +402,7 @@ func (h fuzzHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // fuzzUpgrade makes a gorilla connection, with deflate, that reads b.
 func fuzzUpgrade(srv *Server, ws *wsConn, b []byte) (*websocket.Conn, error) {
-	req := httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=websocket", nil)
+	req := httptest.NewRequest(http.MethodGet, "/socket.io/?EIO=4&transport=websocket", nil)
 	for k, v := range map[string]string{
 		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13",
 		"Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-Websocket-Extensions": "permessage-deflate",

@@ -55,14 +55,14 @@ func newControl(packet string) *Message {
 func (m *Message) Len() int { return m.size }
 
 // build returns the bytes of f, making them with make if this is the first call.
-func (m *Message) build(f *form, make func(*Message) []byte) []byte {
+func (m *Message) build(f *form, encode func(*Message) []byte) []byte {
 	if f.built.Load() {
 		return f.b
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !f.built.Load() {
-		f.b = make(m)
+		f.b = encode(m)
 		f.built.Store(true)
 	}
 	return f.b

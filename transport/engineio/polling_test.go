@@ -93,7 +93,7 @@ func TestPollingCloses(t *testing.T) {
 		want Reason
 		body string // of the pending GET
 	}{
-		{"second GET", func(h *harness, q string, r *recorder) {
+		{"second GET", func(h *harness, q string, _ *recorder) {
 			if res := h.do("GET", q, nil); res.status != 400 || res.body != "" {
 				h.Errorf("%v", res)
 			}
@@ -106,8 +106,8 @@ func TestPollingCloses(t *testing.T) {
 				h.Error(diff)
 			}
 		}, ReasonTransportClose, "6"},
-		{"client ping", func(h *harness, q string, r *recorder) { h.do("POST", q, strings.NewReader("2")) }, ReasonTransportError, "1"},
-		{"parse error", func(h *harness, q string, r *recorder) { h.do("POST", q, strings.NewReader("4a\x1eabc")) }, ReasonParseError, "1"},
+		{"client ping", func(h *harness, q string, _ *recorder) { h.do("POST", q, strings.NewReader("2")) }, ReasonTransportError, "1"},
+		{"parse error", func(h *harness, q string, _ *recorder) { h.do("POST", q, strings.NewReader("4a\x1eabc")) }, ReasonParseError, "1"},
 		{"empty body", func(h *harness, q string, r *recorder) { h.do("POST", q, nil) }, ReasonParseError, "1"},
 		{"invalid UTF-8", func(h *harness, q string, r *recorder) { h.do("POST", q, strings.NewReader("4\xff")) }, ReasonParseError, "1"},
 		{"octet-stream", func(h *harness, q string, r *recorder) {
@@ -120,8 +120,8 @@ func TestPollingCloses(t *testing.T) {
 				h.Errorf("%v", res)
 			}
 		}, ReasonTransportError, "1"},
-		{"server close", func(h *harness, q string, r *recorder) { r.session.Close(ReasonForcedClose) }, ReasonForcedClose, "1"},
-		{"slow", func(h *harness, q string, r *recorder) { r.session.Close(ReasonSlow) }, ReasonSlow, "1"},
+		{"server close", func(_ *harness, _ string, r *recorder) { r.session.Close(ReasonForcedClose) }, ReasonForcedClose, "1"},
+		{"slow", func(_ *harness, _ string, r *recorder) { r.session.Close(ReasonSlow) }, ReasonSlow, "1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := serveTCP(t, Config{})

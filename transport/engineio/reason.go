@@ -4,6 +4,7 @@ package engineio
 // are. Comparable; the zero Reason is no reason.
 type Reason string
 
+// The reasons of an end (Engine.IO v4, "Closing", and Foyer's own).
 const (
 	ReasonTransportClose Reason = "transport close"      // the peer closed, cleanly or not
 	ReasonTransportError Reason = "transport error"      // protocol violation, overlap, oversize, failed write

@@ -10,6 +10,7 @@ import (
 // Flags are options of one Send.
 type Flags uint8
 
+// The flags of Send.
 const (
 	Volatile   Flags = 1 << iota // drop the message when it cannot be written now
 	NoCompress                   // do not compress it
@@ -18,6 +19,7 @@ const (
 // Outcome says what became of a Send.
 type Outcome uint8
 
+// The outcomes of Send.
 const (
 	Queued          Outcome = iota // whoever holds the write token, or the next GET, will write it
 	QueuedFlush                    // the caller owes a Flush

@@ -11,6 +11,7 @@ import (
 
 // inBubble runs a test with a server over net.Pipe, in fake time.
 func inBubble(t *testing.T, cfg Config, run func(h *harness)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h, end := servePipe(t, cfg)
 		run(h)

@@ -47,7 +47,7 @@ func (w *rawWriter) tryWrite(p []byte) (int, error) {
 func (w *rawWriter) write(fd uintptr) bool {
 	for {
 		w.n, w.err = syscall.Write(int(fd), w.p)
-		switch w.err {
+		switch w.err { //nolint:errorlint // a bare errno, compared on the hot path
 		case nil:
 			return true
 		case syscall.EINTR:

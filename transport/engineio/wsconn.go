@@ -42,6 +42,7 @@ type hijacker struct {
 	ws *wsConn
 }
 
+// Hijack gives gorilla a connection whose writes pass our token.
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {

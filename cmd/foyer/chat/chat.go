@@ -40,7 +40,7 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, log *zap.Logger) er
 		err := attach(ctx, conn, log)
 		switch code := status.Code(err); {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end that was asked for
 		case code == codes.Unauthenticated, code == codes.PermissionDenied:
 			return fmt.Errorf("attach: %w", err)
 		case time.Since(began) > maxPause: // it had worked: start over with short pauses

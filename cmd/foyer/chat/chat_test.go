@@ -44,13 +44,16 @@ func TestEvents(t *testing.T) {
 	}{
 		{"classic message", "chat message", `["hi"]`, []string{
 			`emit to all: chat message ["hi",{"from":"node0000000000000ann","nickname":"guest-0ann","time":1700000000000}]`,
-			`ack [{"ok":true}]`}},
+			`ack [{"ok":true}]`,
+		}},
 		{"message to a room", "chat message", `["hi <b>","lobby"]`, []string{
 			`emit to lobby: chat message ["hi \u003cb\u003e",{"from":"node0000000000000ann","nickname":"guest-0ann","room":"lobby","time":1700000000000}]`,
-			`ack [{"ok":true,"room":"lobby"}]`}},
+			`ack [{"ok":true,"room":"lobby"}]`,
+		}},
 		{"message as typed", "chat message", `["  two\nlines "]`, []string{
 			`emit to all: chat message ["  two\nlines ",{"from":"node0000000000000ann","nickname":"guest-0ann","time":1700000000000}]`,
-			`ack [{"ok":true}]`}},
+			`ack [{"ok":true}]`,
+		}},
 		{"message to a room one is not in", "chat message", `["hi","cellar"]`, []string{refusal("you are not in this room")}},
 		{"message to one socket", "chat message", `["hi","` + bob + `"]`, []string{refusal("you are not in this room")}},
 		{"message to a room that is no string", "chat message", `["hi",["lobby"]]`, []string{refusal("room must be a string")}},
@@ -62,24 +65,28 @@ func TestEvents(t *testing.T) {
 		{"blank message", "chat message", `[" \t\n"]`, []string{refusal("message is empty")}},
 		{"longest message", "chat message", `["` + long(2000) + `"]`, []string{
 			`emit to all: chat message ["` + long(2000) + `",{"from":"node0000000000000ann","nickname":"guest-0ann","time":1700000000000}]`,
-			`ack [{"ok":true}]`}},
+			`ack [{"ok":true}]`,
+		}},
 		{"message too long", "chat message", `["` + long(2001) + `"]`, []string{refusal("message is longer than 2000 characters")}},
 		{"arguments that are no array", "chat message", `{"0":"hi"}`, []string{refusal("arguments must be an array")}},
 
 		{"nickname", "nickname", `["  Ann "]`, []string{
 			`ack [{"ok":true,"nickname":"Ann"}]`,
 			`emit to lobby: who ["lobby",{"count":2,"people":[{"id":"node0000000000000ann","nickname":"Ann"},{"id":"node0000000000000bob","nickname":"guest-0bob"}]}]`,
-			`emit to all: rooms [[{"name":"lobby","size":2}]]`}},
+			`emit to all: rooms [[{"name":"lobby","size":2}]]`,
+		}},
 		{"nickname too long", "nickname", `["` + long(33) + `"]`, []string{refusal("nickname is longer than 32 characters")}},
 		{"nickname with a line break", "nickname", `["An\nn"]`, []string{refusal("nickname has control characters")}},
 		{"nickname that is a number", "nickname", `[7]`, []string{refusal("nickname must be a string")}},
 
 		{"join", "join", `["cellar"]`, []string{
 			`join node0000000000000ann: cellar`,
-			`ack [{"ok":true,"room":"cellar","count":1,"people":[{"id":"node0000000000000ann","nickname":"guest-0ann"}]}]`}},
+			`ack [{"ok":true,"room":"cellar","count":1,"people":[{"id":"node0000000000000ann","nickname":"guest-0ann"}]}]`,
+		}},
 		{"join twice", "join", `["lobby"]`, []string{
 			`join node0000000000000ann: lobby`,
-			`ack [{"ok":true,"room":"lobby","count":2,"people":[{"id":"node0000000000000ann","nickname":"guest-0ann"},{"id":"node0000000000000bob","nickname":"guest-0bob"}]}]`}},
+			`ack [{"ok":true,"room":"lobby","count":2,"people":[{"id":"node0000000000000ann","nickname":"guest-0ann"},{"id":"node0000000000000bob","nickname":"guest-0bob"}]}]`,
+		}},
 		{"join the room of a socket", "join", `["` + bob + `"]`, []string{refusal("this room is private")}},
 		{"join a room of too long a name", "join", `["` + long(65) + `"]`, []string{refusal("room is longer than 64 characters")}},
 		{"join a room of too many bytes", "join", `["` + strings.Repeat("𝄞", 64) + `"]`, []string{refusal("room is longer than 255 bytes")}},
@@ -90,12 +97,14 @@ func TestEvents(t *testing.T) {
 
 		{"typing", "typing", `["lobby",true]`, []string{
 			`volatile emit to lobby but node0000000000000ann: typing [{"from":"node0000000000000ann","nickname":"guest-0ann","room":"lobby","typing":true}]`,
-			`ack [{"ok":true,"room":"lobby"}]`}},
+			`ack [{"ok":true,"room":"lobby"}]`,
+		}},
 		{"typing elsewhere", "typing", `["cellar",true]`, []string{refusal("you are not in this room")}},
 		{"typing perhaps", "typing", `["lobby",null]`, []string{refusal("typing must be true or false")}},
 
 		{"who", "who", `["lobby"]`, []string{
-			`ack [{"ok":true,"room":"lobby","count":2,"people":[{"id":"node0000000000000ann","nickname":"guest-0ann"},{"id":"node0000000000000bob","nickname":"guest-0bob"}]}]`}},
+			`ack [{"ok":true,"room":"lobby","count":2,"people":[{"id":"node0000000000000ann","nickname":"guest-0ann"},{"id":"node0000000000000bob","nickname":"guest-0bob"}]}]`,
+		}},
 		{"unknown event", "drop table", `["lobby"]`, []string{refusal("there is no such event")}},
 	}
 	for _, tt := range tests {
@@ -123,7 +132,8 @@ func TestWelcome(t *testing.T) {
 		h := run(t).attached(t)
 		h.say(connected(socket(ann)))
 		h.say(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_Assigned{
-			Assigned: &foyerv1.Assigned{Sockets: []*foyerv1.Socket{socket(bob, "cellar", "lobby")}}}})
+			Assigned: &foyerv1.Assigned{Sockets: []*foyerv1.Socket{socket(bob, "cellar", "lobby")}},
+		}})
 		h.say(event(bob, "leave", `["cellar"]`))
 		want := []string{
 			`join node0000000000000ann: lobby`,
@@ -163,7 +173,8 @@ func TestFarewell(t *testing.T) {
 		h.arrive(ann)
 		h.discard()
 		h.say(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_Disconnected{Disconnected: &foyerv1.Disconnected{
-			Socket: socket(ann, lobby), Reason: foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_CLOSE, Detail: "transport close"}}})
+			Socket: socket(ann, lobby), Reason: foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_CLOSE, Detail: "transport close",
+		}}})
 		h.say(event(ann, "chat message", `["hi"]`))
 		if diff := cmp.Diff([]string{refusal("you are not connected here")}, h.heard()); diff != "" {
 			t.Errorf("want -, got +:\n%s", diff)
@@ -185,22 +196,43 @@ func TestRosterIsPushed(t *testing.T) {
 			watch []*foyerv1.WatchResponse
 			want  []string
 		}{
-			{"snapshot", []*foyerv1.WatchResponse{snapshot(socket(ann, lobby)), synced()},
-				[]string{lobbyOf(1, a), `emit to all: rooms [[{"name":"lobby","size":1}]]`}},
-			{"connect and join at once", []*foyerv1.WatchResponse{
-				change(foyerv1.PresenceEvent_TYPE_CONNECTED, socket(bob)),
-				change(foyerv1.PresenceEvent_TYPE_JOINED, socket(bob, lobby))},
-				[]string{lobbyOf(2, a, b), `emit to all: rooms [[{"name":"lobby","size":2}]]`}},
-			{"leave", []*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_LEFT, socket(bob))},
-				[]string{lobbyOf(1, a), `emit to all: rooms [[{"name":"lobby","size":1}]]`}},
+			{
+				"snapshot",
+				[]*foyerv1.WatchResponse{snapshot(socket(ann, lobby)), synced()},
+				[]string{lobbyOf(1, a), `emit to all: rooms [[{"name":"lobby","size":1}]]`},
+			},
+			{
+				"connect and join at once",
+				[]*foyerv1.WatchResponse{
+					change(foyerv1.PresenceEvent_TYPE_CONNECTED, socket(bob)),
+					change(foyerv1.PresenceEvent_TYPE_JOINED, socket(bob, lobby)),
+				},
+				[]string{lobbyOf(2, a, b), `emit to all: rooms [[{"name":"lobby","size":2}]]`},
+			},
+			{
+				"leave",
+				[]*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_LEFT, socket(bob))},
+				[]string{lobbyOf(1, a), `emit to all: rooms [[{"name":"lobby","size":1}]]`},
+			},
 			{"idle", []*foyerv1.WatchResponse{{Message: &foyerv1.WatchResponse_Bookmark{Bookmark: &foyerv1.Bookmark{}}}}, nil},
-			{"reset", []*foyerv1.WatchResponse{{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{}}},
-				snapshot(socket(ann, lobby), socket(bob, lobby)), synced()},
-				[]string{lobbyOf(2, a, b), `emit to all: rooms [[{"name":"lobby","size":2}]]`}},
-			{"a tab is closed", []*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_DISCONNECTED, socket(bob, lobby))},
-				[]string{lobbyOf(1, a), `emit to all: rooms [[{"name":"lobby","size":1}]]`}},
-			{"the last tab is closed", []*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_DISCONNECTED, socket(ann, lobby))},
-				[]string{`emit to all: rooms [[]]`}},
+			{
+				"reset",
+				[]*foyerv1.WatchResponse{
+					{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{}}},
+					snapshot(socket(ann, lobby), socket(bob, lobby)), synced(),
+				},
+				[]string{lobbyOf(2, a, b), `emit to all: rooms [[{"name":"lobby","size":2}]]`},
+			},
+			{
+				"a tab is closed",
+				[]*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_DISCONNECTED, socket(bob, lobby))},
+				[]string{lobbyOf(1, a), `emit to all: rooms [[{"name":"lobby","size":1}]]`},
+			},
+			{
+				"the last tab is closed",
+				[]*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_DISCONNECTED, socket(ann, lobby))},
+				[]string{`emit to all: rooms [[]]`},
+			},
 		}
 		for _, step := range steps {
 			for _, m := range step.watch {
@@ -484,7 +516,8 @@ func event(id, name, args string) *foyerv1.AttachResponse {
 		p.Args = &foyerv1.Payload_Json{Json: args}
 	}
 	return &foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_Event{Event: &foyerv1.Event{
-		Socket: &foyerv1.Socket{Id: id, Namespace: "/"}, Payload: p, WantsAck: true, Time: testTime}}}
+		Socket: &foyerv1.Socket{Id: id, Namespace: "/"}, Payload: p, WantsAck: true, Time: testTime,
+	}}}
 }
 
 func snapshot(sockets ...*foyerv1.Socket) *foyerv1.WatchResponse {
@@ -497,5 +530,6 @@ func synced() *foyerv1.WatchResponse {
 
 func change(kind foyerv1.PresenceEvent_Type, s *foyerv1.Socket) *foyerv1.WatchResponse {
 	return &foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Events{Events: &foyerv1.EventBatch{
-		Events: []*foyerv1.PresenceEvent{{Type: kind, Socket: s}}}}}
+		Events: []*foyerv1.PresenceEvent{{Type: kind, Socket: s}},
+	}}}
 }

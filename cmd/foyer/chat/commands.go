@@ -9,24 +9,28 @@ import (
 func (b *backend) join(p *person, room string) {
 	p.rooms[room] = true
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Join{
-		Join: &foyerv1.JoinRoomsRequest{Target: toRoom(p.id), Rooms: []string{room}}}})
+		Join: &foyerv1.JoinRoomsRequest{Target: toRoom(p.id), Rooms: []string{room}},
+	}})
 }
 
 func (b *backend) leave(p *person, room string) {
 	delete(p.rooms, room)
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Leave{
-		Leave: &foyerv1.LeaveRoomsRequest{Target: toRoom(p.id), Rooms: []string{room}}}})
+		Leave: &foyerv1.LeaveRoomsRequest{Target: toRoom(p.id), Rooms: []string{room}},
+	}})
 }
 
 func (b *backend) emit(to *foyerv1.Target, event string, args ...any) {
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Emit{
-		Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(event, args)}}})
+		Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(event, args)},
+	}})
 }
 
 // emitVolatile is emit for what is worth nothing later: a browser that is busy now does not get it.
 func (b *backend) emitVolatile(to *foyerv1.Target, event string, args ...any) {
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Emit{
-		Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(event, args), Options: &foyerv1.EmitOptions{Volatile: true}}}})
+		Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(event, args), Options: &foyerv1.EmitOptions{Volatile: true}},
+	}})
 }
 
 // command sends a command in the order of the stream. It has an id so that a refusal comes back, to the log.

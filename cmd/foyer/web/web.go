@@ -82,7 +82,7 @@ func Page() http.Handler {
 func pageFile(name, contentType string) file {
 	body, err := built.ReadFile(name)
 	if err != nil {
-		panic(err) // go:embed names it
+		panic(err) // it is embedded by name
 	}
 	sum := sha256.Sum256(body)
 	return file{body, contentType, `"` + hex.EncodeToString(sum[:8]) + `"`, "no-cache"}
