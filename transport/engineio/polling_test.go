@@ -108,9 +108,9 @@ func TestPollingCloses(t *testing.T) {
 		}, ReasonTransportClose, "6"},
 		{"client ping", func(h *harness, q string, _ *recorder) { h.do("POST", q, strings.NewReader("2")) }, ReasonTransportError, "1"},
 		{"parse error", func(h *harness, q string, _ *recorder) { h.do("POST", q, strings.NewReader("4a\x1eabc")) }, ReasonParseError, "1"},
-		{"empty body", func(h *harness, q string, r *recorder) { h.do("POST", q, nil) }, ReasonParseError, "1"},
-		{"invalid UTF-8", func(h *harness, q string, r *recorder) { h.do("POST", q, strings.NewReader("4\xff")) }, ReasonParseError, "1"},
-		{"octet-stream", func(h *harness, q string, r *recorder) {
+		{"empty body", func(h *harness, q string, _ *recorder) { h.do("POST", q, nil) }, ReasonParseError, "1"},
+		{"invalid UTF-8", func(h *harness, q string, _ *recorder) { h.do("POST", q, strings.NewReader("4\xff")) }, ReasonParseError, "1"},
+		{"octet-stream", func(h *harness, q string, _ *recorder) {
 			if res := h.do("POST", q, strings.NewReader("4a"), "Content-Type", "application/octet-stream"); res.status != 400 || res.body != "" {
 				h.Errorf("%v", res)
 			}

@@ -47,10 +47,10 @@ func (w *rawWriter) tryWrite(p []byte) (int, error) {
 func (w *rawWriter) write(fd uintptr) bool {
 	for {
 		w.n, w.err = syscall.Write(int(fd), w.p)
-		switch w.err { //nolint:errorlint // a bare errno, compared on the hot path
+		switch w.err {
 		case nil:
 			return true
-		case syscall.EINTR:
+		case syscall.EINTR: //nolint:errorlint // a bare errno, on the hot path
 			continue
 		case syscall.EAGAIN:
 			w.err = nil

@@ -1,0 +1,350 @@
+package socketio
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"foyer/service"
+	"foyer/service/payload"
+	"foyer/transport/engineio"
+)
+
+// Link is one session as the service sees it, with the namespaces that its client is in. It is the session's
+// engineio.Receiver and the service's Conn.
+type Link struct {
+	// Set before start.
+	server  *Server
+	session session
+
+	// Owned by the session's reading: Message and Closed come one at a time.
+	started   bool
+	lastEvent string   // the last short event name: clients repeat few
+	waiting   *joining // a packet without all of its attachments
+
+	// Set by the first message, before the service hears of the link.
+	msgpack bool
+
+	ended atomic.Bool // nothing more is taken from the client; changed with mu held
+
+	mu sync.Mutex
+	// Guarded by mu.
+	joined    bool // was in a namespace at least once
+	authBytes int  // of the pending connects
+	timer     *time.Timer
+	first     place // of the one namespace that most links have
+	more      []place
+}
+
+// place is a link's part in one namespace: connected (socket), about to be (attempt), or, with neither, ended by the
+// server, so that what the client sent before it knew does no harm. Without a name it is free.
+type place struct {
+	name    string
+	socket  *service.Socket
+	attempt *attempt
+}
+
+func (p *place) live() bool { return p.socket != nil || p.attempt != nil }
+
+// Message takes the next message of the session, and keeps data. The first one tells the parser: text is JSON, binary is
+// msgpack. It does not block. What is wrong closes the session.
+func (l *Link) Message(data []byte, binary bool) {
+	if l.ended.Load() {
+		l.waiting = nil
+		return
+	}
+	if !l.started {
+		l.started, l.msgpack = true, binary
+	}
+	if f := l.take(data, binary); f != 0 {
+		l.waiting = nil
+		l.fail(f)
+	}
+}
+
+// Closed ends the link after its session: every socket of it is closed, every pending connect cancelled. It may block for
+// as long as the service's locks are held by others.
+func (l *Link) Closed(r engineio.Reason) {
+	l.waiting = nil
+	l.release(reasonOf(r))
+}
+
+func (l *Link) take(data []byte, binary bool) fault {
+	switch {
+	case l.msgpack && !binary:
+		return faultOtherParser
+	case l.msgpack:
+		in, f := decodeMsgpack(data, l.server.cfg.MaxPayload)
+		if f != 0 {
+			return f
+		}
+		return l.dispatch(&in)
+	case binary:
+		return l.attachment(data)
+	case l.waiting != nil:
+		return faultTextMeanwhile
+	}
+	in, f := decodeText(data)
+	if f != 0 {
+		return f
+	}
+	if in.payload != nil {
+		if len(in.payload) > l.server.cfg.MaxPayload {
+			return faultTooLarge
+		}
+		if kept := keep(in.payload, cap(data)); len(kept) > 0 && &kept[0] != &in.payload[0] {
+			in.payload = kept
+			in.name, _, _ = payload.Token(kept)
+		}
+	}
+	if in.await == 0 {
+		return l.dispatch(&in)
+	}
+	// Attachments are not collected for a namespace that would refuse them: before it has joined one, a client can make
+	// the link hold nothing.
+	s, _, f := l.receiver(in.namespace)
+	if f == 0 {
+		l.waiting = begin(in, s == nil)
+	}
+	return f
+}
+
+// attachment takes a binary message of the JSON parser.
+func (l *Link) attachment(data []byte) fault {
+	j := l.waiting
+	if j == nil {
+		return faultBinary
+	}
+	done, f := j.add(keep(data, cap(data)), l.server.cfg.MaxPayload)
+	if f != 0 || !done {
+		return f
+	}
+	l.waiting = nil
+	if j.discard {
+		l.server.counters.add(faultForgotten)
+		return 0
+	}
+	return l.dispatch(&j.in)
+}
+
+// dispatch acts on a packet that is complete.
+func (l *Link) dispatch(in *incoming) fault {
+	switch in.kind {
+	case service.KindConnect:
+		return l.connect(in)
+	case service.KindDisconnect:
+		return l.leave(in)
+	}
+	s, name, f := l.receiver(in.namespace)
+	switch {
+	case f != 0:
+		return f
+	case s == nil:
+		l.server.counters.add(faultForgotten)
+		return 0
+	case in.kind == service.KindAck && in.id == service.NoAck:
+		return 0 // as in the reference, an answer to nothing
+	case in.kind == service.KindEvent && in.name == nil:
+		l.server.counters.add(faultNameless)
+		return 0
+	}
+	p := &service.Packet{Kind: in.kind, Namespace: name, AckID: in.id, Payload: in.payload, Attachments: in.attachments}
+	if in.kind == service.KindEvent {
+		p.Event = l.eventName(in.name)
+	} else if p.Payload == nil {
+		p.Payload = noArguments
+	}
+	l.server.hall.Receive(s, p)
+	return 0
+}
+
+var noArguments = []byte("[]")
+
+// receiver returns the socket of a namespace, or none if the server ended it and what comes is to be ignored.
+func (l *Link) receiver(namespace []byte) (s *service.Socket, name string, f fault) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.placeLocked(namespace)
+	if p == nil || p.attempt != nil {
+		if l.ended.Load() {
+			return nil, "", 0
+		}
+		return nil, "", faultNotConnected
+	}
+	return p.socket, p.name, 0
+}
+
+// eventName is the text of an event's name. A name like the last one costs no allocation.
+func (l *Link) eventName(token []byte) string {
+	const longest = 64
+	if len(token) > longest {
+		return payload.Unquote(token)
+	}
+	// Where the inside of the token equals an unescaped name it has no escapes itself, or its backslashes are meant.
+	if token[0] == '"' && string(token[1:len(token)-1]) == l.lastEvent && !escaped(token) {
+		return l.lastEvent
+	}
+	l.lastEvent = payload.Unquote(token)
+	return l.lastEvent
+}
+
+func escaped(token []byte) bool {
+	for _, c := range token {
+		if c == '\\' {
+			return true
+		}
+	}
+	return false
+}
+
+// fail closes the link because of what its client sent. Its sockets hear of it before this returns.
+func (l *Link) fail(f fault) {
+	l.server.counters.add(f)
+	if e := l.server.log.Check(zap.DebugLevel, "link closed"); e != nil {
+		e.Write(zap.String("session", l.session.Handle()), zap.String("reason", f.String()))
+	}
+	l.session.Close(engineio.ReasonForcedClose) // transport first
+	l.release(service.ReasonForcedClose)
+}
+
+// expire closes a link that has joined nothing in time.
+func (l *Link) expire() {
+	l.mu.Lock()
+	late := !l.joined && !l.ended.Load()
+	if late {
+		l.ended.Store(true) // no Bind from here on
+	}
+	l.mu.Unlock()
+	if late {
+		l.fail(faultConnectTimeout)
+	}
+}
+
+// release ends the link's part in every namespace.
+func (l *Link) release(r service.Reason) {
+	out := l.takeOut()
+	l.vacate(&out, r)
+}
+
+// places are a link's places after they were taken out of it.
+type places struct {
+	first place
+	more  []place
+}
+
+func (ps *places) each(f func(*place)) {
+	f(&ps.first)
+	for i := range ps.more {
+		f(&ps.more[i])
+	}
+}
+
+// takeOut ends the link and takes all places out of it. Whoever takes a place out closes its socket or cancels its
+// attempt, so that each is ended once.
+func (l *Link) takeOut() places {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended.Store(true)
+	l.stopTimerLocked()
+	out := places{l.first, l.more}
+	l.first, l.more, l.authBytes = place{}, nil, 0
+	out.each(func(p *place) {
+		if p.attempt != nil {
+			p.attempt.over = true
+		}
+	})
+	return out
+}
+
+// vacate ends what was taken out. Called without mu, as the service takes its own locks.
+func (l *Link) vacate(out *places, r service.Reason) {
+	out.each(func(p *place) {
+		if p.attempt != nil {
+			l.cancel(p.attempt)
+		}
+		if p.socket != nil {
+			l.server.hall.Close(p.socket, r, "")
+		}
+	})
+}
+
+// cancel withdraws an attempt that is over but undecided. If Node.Connect has not returned yet, connect does it.
+func (l *Link) cancel(a *attempt) {
+	l.mu.Lock()
+	cancel := a.cancel
+	a.cancel = nil
+	l.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+func (l *Link) stopTimerLocked() {
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+}
+
+// each calls f for every place in use until it says false, and returns the one where it stopped. The place is valid until
+// mu is released or a place is added or removed.
+func (l *Link) eachLocked(f func(*place) bool) *place {
+	if l.first.name != "" && !f(&l.first) {
+		return &l.first
+	}
+	for i := range l.more {
+		if !f(&l.more[i]) {
+			return &l.more[i]
+		}
+	}
+	return nil
+}
+
+// placeLocked returns the place of a namespace, or nil. A nil namespace is "/".
+func (l *Link) placeLocked(namespace []byte) *place {
+	if namespace == nil {
+		namespace = root
+	}
+	if l.first.name != "" && l.first.name == string(namespace) {
+		return &l.first
+	}
+	for i := range l.more {
+		if l.more[i].name == string(namespace) {
+			return &l.more[i]
+		}
+	}
+	return nil
+}
+
+var root = []byte("/")
+
+// addLocked makes a place for a namespace that has none, at the cost of a forgotten one when there are too many.
+func (l *Link) addLocked(name string) *place {
+	if len(l.more) >= l.server.cfg.MaxNamespaces {
+		if old := l.eachLocked((*place).live); old != nil {
+			*old = place{name: name}
+			return old
+		}
+	}
+	if l.first.name == "" {
+		l.first = place{name: name}
+		return &l.first
+	}
+	l.more = append(l.more, place{name: name})
+	return &l.more[len(l.more)-1]
+}
+
+func (l *Link) removeLocked(p *place) {
+	if p == &l.first {
+		l.first = place{}
+		return
+	}
+	last := len(l.more) - 1
+	*p = l.more[last]
+	l.more[last] = place{}
+	if l.more = l.more[:last]; last == 0 {
+		l.more = nil
+	}
+}

@@ -1,0 +1,181 @@
+package socketio
+
+import (
+	"foyer/service"
+	"foyer/service/payload"
+)
+
+// attempt is a connect that the service has not decided. The service knows it by its bind and refuse.
+type attempt struct {
+	link *Link
+	name string
+	auth int // bytes
+
+	// Guarded by link.mu.
+	over   bool
+	cancel func() // nil until Node.Connect has returned
+}
+
+// connect asks the service to let the link into a namespace (Socket.IO protocol v5, "Connecting to a namespace"). The
+// answer is the service's, now or later.
+func (l *Link) connect(in *incoming) fault {
+	name := "/"
+	if in.namespace != nil {
+		name = string(in.namespace)
+	}
+	if !connectable(name) {
+		l.reject(faultNamespaceName, name, service.Refusal{Message: "Invalid namespace"})
+		return 0
+	}
+	l.mu.Lock()
+	p := l.placeLocked(in.namespace)
+	live := 0
+	l.eachLocked(func(p *place) bool {
+		if p.live() {
+			live++
+		}
+		return true
+	})
+	var f fault
+	switch {
+	case l.ended.Load():
+		l.mu.Unlock()
+		return 0
+	case p != nil && p.live():
+		// While it is pending, too: the reference makes two sockets of it, and nobody wants its luck to depend on timing.
+		f = faultConnectTwice
+	case live >= l.server.cfg.MaxNamespaces:
+		l.mu.Unlock()
+		l.reject(faultTooManyNamespaces, name, service.Refusal{Message: "Too many namespaces"})
+		return 0
+	case !l.joined && l.authBytes+len(in.payload) > maxAuthBeforeJoin:
+		f = faultAuthTooLarge
+	}
+	if f != 0 {
+		l.mu.Unlock()
+		return f
+	}
+	if p == nil {
+		p = l.addLocked(name)
+	}
+	a := &attempt{link: l, name: name, auth: len(in.payload)}
+	p.attempt = a
+	l.authBytes += a.auth
+	l.mu.Unlock()
+
+	cancel := l.server.hall.Connect(service.Connect{Conn: l, Namespace: name, Auth: in.payload, Bind: a.bind, Refuse: a.refuse})
+
+	l.mu.Lock()
+	over := a.over
+	if !over {
+		a.cancel = cancel
+	}
+	l.mu.Unlock()
+	if over {
+		cancel() // the link may have ended meanwhile; if it was decided instead, this does nothing
+	}
+	return 0
+}
+
+// connectable says whether a namespace of this name can exist. The JSON parser lets none through that begins without a
+// slash or has a comma; msgpack can carry anything.
+func connectable(name string) bool {
+	if len(name) > maxNamespaceBytes || name == "" || name[0] != '/' {
+		return false
+	}
+	for i := range len(name) {
+		if name[i] == ',' {
+			return false
+		}
+	}
+	return true
+}
+
+// bind is service.Connect.Bind: called with the service's locks held.
+func (a *attempt) bind(s *service.Socket) bool {
+	l := a.link
+	l.mu.Lock()
+	if a.over || l.ended.Load() {
+		l.mu.Unlock()
+		return false
+	}
+	p := l.settleLocked(a)
+	p.socket = s
+	first := !l.joined
+	l.joined = true
+	l.stopTimerLocked()
+	l.mu.Unlock()
+	if first {
+		l.session.Admit()
+	}
+	return true
+}
+
+// refuse is service.Connect.Refuse: called without locks.
+func (a *attempt) refuse(r service.Refusal) {
+	l := a.link
+	l.mu.Lock()
+	if a.over {
+		l.mu.Unlock()
+		return
+	}
+	l.removeLocked(l.settleLocked(a))
+	ended := l.ended.Load()
+	shared := l.eachLocked(func(p *place) bool { return p.socket == nil }) != nil
+	l.mu.Unlock()
+	switch {
+	case ended:
+	case r.CloseLink && (!r.UnlessShared || !shared):
+		l.fail(faultTurnedAway)
+	default:
+		l.reject(faultRefused, a.name, r)
+	}
+}
+
+// settleLocked ends an attempt that has been decided and returns its place.
+func (l *Link) settleLocked(a *attempt) *place {
+	a.over = true
+	a.cancel = nil
+	l.authBytes -= a.auth
+	p := l.eachLocked(func(p *place) bool { return p.attempt != a })
+	p.attempt = nil
+	return p
+}
+
+// reject sends a CONNECT_ERROR.
+func (l *Link) reject(f fault, name string, r service.Refusal) {
+	l.server.counters.add(f)
+	text := payload.AppendQuoted([]byte(`{"message":`), r.Message)
+	if len(r.Data) > 0 {
+		text = append(append(text, `,"data":`...), r.Data...)
+	}
+	text = append(text, '}')
+	l.sendNow(&service.Packet{Kind: service.KindConnectError, Namespace: name, AckID: service.NoAck, Payload: text})
+}
+
+// leave takes the client out of a namespace on its own wish; the link stays (Socket.IO protocol v5, "Disconnecting").
+func (l *Link) leave(in *incoming) fault {
+	l.mu.Lock()
+	p := l.placeLocked(in.namespace)
+	switch {
+	case p == nil && l.ended.Load():
+		l.mu.Unlock()
+		return 0
+	case p == nil:
+		l.mu.Unlock()
+		return faultNotConnected
+	case !p.live(): // both sides ended it at once
+		l.mu.Unlock()
+		l.server.counters.add(faultForgotten)
+		return 0
+	}
+	out := places{first: *p}
+	if a := p.attempt; a != nil {
+		a.over = true
+		l.authBytes -= a.auth
+	}
+	l.removeLocked(p)
+	l.mu.Unlock()
+	l.vacate(&out, service.ReasonClientDisconnect)
+	return 0
+}

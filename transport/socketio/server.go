@@ -1,0 +1,78 @@
+package socketio
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"foyer/service"
+	"foyer/transport/engineio"
+)
+
+// Server makes links of sessions. Safe for concurrent use; it starts nothing and needs no end.
+type Server struct {
+	cfg      Config
+	hall     hall
+	log      *zap.Logger
+	counters counters
+}
+
+// hall is what a link asks of the service.
+type hall interface {
+	Connect(c service.Connect) (cancel func())
+	Receive(s *service.Socket, p *service.Packet)
+	Close(s *service.Socket, r service.Reason, detail string)
+}
+
+// nodeHall is the hall of a real node.
+type nodeHall struct{ *service.Node }
+
+// Receive gives a packet to its socket.
+func (nodeHall) Receive(s *service.Socket, p *service.Packet) { s.Receive(p) }
+
+// Close ends a socket.
+func (nodeHall) Close(s *service.Socket, r service.Reason, detail string) { s.Close(r, detail) }
+
+// session is what a link asks of its *engineio.Session.
+type session interface {
+	Handshake() *engineio.Handshake
+	Handle() string
+	Transport() string
+	Admit()
+	Send(m *engineio.Message, f engineio.Flags) engineio.Outcome
+	Flush()
+	Close(r engineio.Reason)
+}
+
+var _ session = (*engineio.Session)(nil)
+
+// New makes a Server that connects its links to node. The error is Config.Validate's.
+func New(cfg Config, node *service.Node) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return newServer(cfg, nodeHall{node}), nil
+}
+
+func newServer(cfg Config, h hall) *Server {
+	cfg = cfg.withDefaults()
+	return &Server{cfg: cfg, hall: h, log: cfg.Logger.Named("socketio")}
+}
+
+// Accept makes a link of a session that has just opened: the accept function of engineio.New. The link is the session's
+// from then on and ends with it.
+func (srv *Server) Accept(s *engineio.Session) engineio.Receiver { return srv.accept(s) }
+
+func (srv *Server) accept(s session) *Link {
+	l := &Link{server: srv, session: s}
+	if srv.cfg.ConnectTimeout > 0 {
+		l.mu.Lock() // the timer may fire before it is kept
+		l.timer = time.AfterFunc(srv.cfg.ConnectTimeout, l.expire)
+		l.mu.Unlock()
+	}
+	return l
+}
+
+// Counters returns how often a packet was not taken or a link was closed by this package, by reason. The set of reasons
+// is closed. The map is the caller's.
+func (srv *Server) Counters() map[string]int64 { return srv.counters.snapshot() }
