@@ -106,7 +106,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxWatchers, 10_000)
 	def(&c.PresenceLog, 16_384)
 	if c.NodeID == "" {
-		c.NodeID = randomText(nodeIDLen)
+		c.NodeID = newNodeID()
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

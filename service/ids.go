@@ -1,8 +1,9 @@
 package service
 
 import (
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/base64"
+	"math/rand/v2"
 )
 
 const (
@@ -20,9 +21,19 @@ func newSocketID(node NodeID) SocketID {
 	return SocketID(string(node) + randomText(socketIDLen-nodeIDLen))
 }
 
+// newNodeID makes a name of letters and digits: people type it, and ids begin with it.
+func newNodeID() string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	id := make([]byte, nodeIDLen)
+	for i := range id {
+		id[i] = alphabet[rand.IntN(len(alphabet))]
+	}
+	return string(id)
+}
+
 // randomText returns n characters of the URL-safe base64 alphabet, 6 random bits each.
 func randomText(n int) string {
 	raw := make([]byte, (n*6+7)/8)
-	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
+	_, _ = crand.Read(raw) // never fails: crypto/rand ends the process instead
 	return base64.RawURLEncoding.EncodeToString(raw)[:n]
 }

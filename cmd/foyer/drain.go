@@ -16,21 +16,11 @@ const (
 
 // drain takes the node out of service, in the order in which others depend on it. A second signal ends the process.
 func (f *foyer) drain() {
-	// 1. Balancers look away, while everybody is still served.
-	f.log.Info("draining", zap.Int("sessions", f.engine.Len()), zap.Duration("notice", f.s.DrainNotice))
-	f.draining.Store(true)
-	f.api.NotServing()
-	time.Sleep(f.s.DrainNotice)
-
 	window := min(f.s.DrainWindow, time.Duration(f.engine.Len())*perClose)
-	ctx, cancel := context.WithTimeout(context.Background(), window+endTime)
+	ctx, cancel := context.WithTimeout(context.Background(), f.s.DrainNotice+window+endTime)
 	defer cancel()
 
-	// 2. No new sessions; the listener stays, since polls and posts of known ones are still served.
-	f.engine.Refuse()
-
-	// 3. Links are closed one by one, by their transport, so that clients come back elsewhere.
-	f.engine.Drain(ctx, window)
+	f.empty(ctx, f.s.DrainNotice, window) // 1 to 3
 	f.engine.Close()
 
 	// 4. Handlers and watchers hear of it, and their streams end.
@@ -48,6 +38,54 @@ func (f *foyer) drain() {
 	_ = f.adminServer.Close()
 	f.serving.Wait()
 	f.log.Info("stopped")
+}
+
+// empty closes all links of the node at a measured pace. It returns when none is left, or ctx ends.
+func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
+	// 1. Balancers look away, while everybody is still served.
+	f.log.Info("draining", zap.Int("sessions", f.engine.Len()), zap.Duration("notice", notice), zap.Duration("window", window))
+	f.draining.Store(true)
+	f.api.NotServing()
+	select {
+	case <-time.After(notice):
+	case <-ctx.Done():
+	}
+
+	// 2. No new sessions; the listener stays, since polls and posts of known ones are still served.
+	f.engine.Refuse()
+
+	// 3. Links are closed one by one, by their transport, so that clients come back elsewhere.
+	f.engine.Drain(ctx, window)
+}
+
+// emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is stopped.
+func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
+	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+endTime)
+	defer cancel()
+	total := f.engine.Len()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.empty(ctx, f.s.DrainNotice, window)
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			left := f.engine.Len()
+			progress(left, max(0, total-left))
+		case <-done:
+			left := f.engine.Len()
+			progress(left, max(0, total-left))
+			if left > 0 {
+				return context.Cause(ctx)
+			}
+			// 4. Handlers and watchers hear of it.
+			f.node.BeginDrain(time.Now().Add(endTime))
+			return nil
+		}
+	}
 }
 
 // close ends everything at once.
