@@ -39,6 +39,7 @@ type settings struct {
 	UpgradeTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long an upgrade from polling may take. Default ${default}."`
 	ConnectTimeout time.Duration `default:"45s" placeholder:"TIME" help:"How long a link may be in no namespace at first. Default ${default}."`
 	MaxPayload     byteSize      `default:"1000000" placeholder:"BYTES" help:"Largest message. Default ${default}."`
+	AllowEIO3      bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
 	Compression    bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
 	QueueBytes     byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
 	MaxSessions    int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`

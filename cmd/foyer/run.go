@@ -124,7 +124,7 @@ func (f *foyer) build() (err error) {
 	f.engine, err = engineio.New(engineio.Config{
 		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
 		MaxPayload: int(s.MaxPayload), QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, Compression: s.Compression,
-		Origins: s.CORSOrigin, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
+		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
 	}, links.Accept)
 	if err != nil {
 		return err
@@ -132,6 +132,9 @@ func (f *foyer) build() (err error) {
 	features := []string{"polling", "websocket", "json", "msgpack", "memory"}
 	if s.Compression {
 		features = append(features, "compression")
+	}
+	if s.AllowEIO3 {
+		features = append(features, "eio3")
 	}
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len,

@@ -78,13 +78,13 @@ func TestMessageForms(t *testing.T) {
 		{"control", pingMessage, "\x81\x012", "2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := string(tt.m.frames(false)); got != tt.plain {
+			if got := string(tt.m.frames(eio4, false)); got != tt.plain {
 				t.Errorf("frames %.80q, want %.80q", got, tt.plain)
 			}
 			if got := string(tt.m.payload()); got != tt.polling {
 				t.Errorf("payload %.80q, want %.80q", got, tt.polling)
 			}
-			if a, b := tt.m.frames(false), tt.m.frames(true); len(a) < compressFrom && &a[0] != &b[0] {
+			if a, b := tt.m.frames(eio4, false), tt.m.frames(eio4, true); len(a) < compressFrom && &a[0] != &b[0] {
 				t.Error("a small message has a form of its own for deflate")
 			}
 		})
@@ -103,7 +103,7 @@ func TestBatchJoinsAndSplits(t *testing.T) {
 	if diff := cmp.Diff(sizes, []int{2, 206, joinBytes + 4, 103}); diff != "" {
 		t.Errorf("chunks got - want +:\n%s", diff)
 	}
-	want := bytes.Join([][]byte{{0x8a, 0}, small.frames(false), small.frames(false), large.frames(false), small.frames(false)}, nil)
+	want := bytes.Join([][]byte{{0x8a, 0}, small.frames(eio4, false), small.frames(eio4, false), large.frames(eio4, false), small.frames(eio4, false)}, nil)
 	if !bytes.Equal(all, want) {
 		t.Error("joined bytes differ")
 	}

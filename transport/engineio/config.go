@@ -38,6 +38,13 @@ type Config struct {
 	// memory per message in flight.
 	Compression bool
 
+	// AllowEIO3 also serves version 3 of the protocol, which the clients of Socket.IO v2 speak: to all that do not say
+	// EIO=4. Default off. Two things to know before it is switched on. These clients show their application the session's
+	// sid, as socket.id (in other namespaces with "/name#" before it): it is not the id that the service knows the socket
+	// by, and who is told it can act as the client. And their JSONP lets any page read what it fetches, without an Origin:
+	// a JSONP handshake is refused unless its Referer is of a page that Origins allows.
+	AllowEIO3 bool
+
 	// Origins lists the values of the Origin header that may come in, such as "https://example.com"; requests without
 	// one always may. Empty: only the origin whose host is the request's Host. "*": any. With a list the server's own
 	// origin must be on it too, else a rebound DNS name would count as the same origin. A list, or "*", also brings the

@@ -28,7 +28,7 @@ const (
 	countProbeTimeout // probes without an upgrade packet in time
 	countProbeRefused // probes of sessions that have one already or have been upgraded
 	countProbeDropped // probes that failed otherwise
-	countPong         // WebSocket pongs not sent because their receiver does not read
+	countPong         // pongs, WebSocket's or EIO=3's, not sent because their receiver does not read
 	countersLen
 )
 

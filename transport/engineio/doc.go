@@ -1,4 +1,5 @@
 // Package engineio serves Engine.IO v4: handshake, polling, WebSocket, the upgrade from one to the other, heartbeat and close.
+// Behind a setting it serves version 3 too.
 //
 // # The walk
 //
@@ -7,6 +8,13 @@
 // (session_write.go) to the transport it has: one HTTP response or one websocket write carries all that is queued. What
 // comes in is decoded (packet.go, payload.go, wsread.go) and handed to the Receiver, serially (session_read.go). One timer
 // per session keeps all its deadlines (heartbeat.go). All endings meet in session_close.go.
+//
+// # Version 3
+//
+// A session of EIO=3 (Config.AllowEIO3) takes the same walk. What differs stands in three files: how a Message becomes bytes
+// (eio3_message.go), how bytes become packets (eio3_payload.go), and what goes around both in HTTP, JSONP included
+// (eio3_polling.go); and in heartbeat.go, since it is the client that pings. Each transport of a session has its dialect,
+// and the code of version 4 asks for no more than whether that is its own.
 //
 // # Locks
 //
@@ -31,5 +39,5 @@
 //
 // Server.Close ends all sessions and waits for the first three kinds.
 //
-// Sources: the Engine.IO protocol, version 4 (https://github.com/socketio/engine.io-protocol), RFC 6455 and RFC 7692.
+// Sources: the Engine.IO protocol, versions 4 and 3 (https://github.com/socketio/engine.io-protocol), RFC 6455 and RFC 7692.
 package engineio

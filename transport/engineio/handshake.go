@@ -92,8 +92,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, errBadMethod, upgrade)
 	case upgrade != (transport == "websocket"):
 		s.refuse(w, r, errBadRequest, upgrade)
-	case query["EIO"] != "4":
+	case query["EIO"] != "4" && !s.cfg.AllowEIO3:
 		s.refuse(w, r, errBadVersion, upgrade)
+	case isJSONP(query) && !s.origins.allowsScript(r):
+		s.counts.add(countOriginRefused)
+		s.refuse(w, r, errForbidden, upgrade)
 	case s.refusing.Load():
 		s.counts.add(countRefused)
 		s.refuse(w, r, errUnavailable, upgrade)
@@ -115,7 +118,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 		return
 	}
 	switch {
-	case upgrade && transport != "websocket", !upgrade && transport != ss.Transport(), eio != "4":
+	case upgrade && transport != "websocket", !upgrade && transport != ss.Transport(), (eio == "4") != (ss.dialect == eio4):
 		s.refuse(w, r, errBadRequest, upgrade)
 	case upgrade:
 		ss.serveProbe(w, r)
@@ -138,6 +141,9 @@ func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, query 
 	}
 	body := s.openPacket(ss.sid, true)
 	setPollHeaders(w.Header(), r)
+	if ss.dialect != eio4 {
+		body, _ = ss.eio3Body(w.Header(), nil, body)
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write([]byte(body)) // a client that is gone is found by the heartbeat
 }

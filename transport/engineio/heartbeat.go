@@ -4,8 +4,30 @@ import "time"
 
 var (
 	pingMessage = newControl("2")
+	pongMessage = newControl("3")
 	closeFrame  = []byte{finBit | opClose, 0}
 )
+
+// beginHeartbeatLocked makes the session's timer and sets it to the first deadline.
+func (s *Session) beginHeartbeatLocked() {
+	now, first := s.srv.now(), s.srv.cfg.PingInterval
+	if s.dialect == eio4 {
+		s.pingAt = now + first
+	} else {
+		first = s.pongWait()
+		s.pongAt, s.extended = now+first, true
+	}
+	s.armedAt = now + first
+	s.timer = time.AfterFunc(first, s.tick)
+}
+
+// pongWait is how long the client's part of a heartbeat may take from now on.
+func (s *Session) pongWait() time.Duration {
+	if s.dialect == eio4 {
+		return s.srv.cfg.PingTimeout
+	}
+	return s.srv.cfg.PingInterval + s.srv.cfg.PingTimeout // it is a ping, which the client sends by its own clock
+}
 
 // tick is the session's one timer, for all its deadlines. It may come early, late or twice: it does what is due and sets
 // the timer anew. It runs on a goroutine of its own, so it is also where the ends happen that others must not carry out.
@@ -90,6 +112,17 @@ func (s *Session) pongLocked() {
 	now := s.srv.now()
 	s.pongAt, s.pingAt = 0, now+s.srv.cfg.PingInterval
 	s.armLocked(now)
+}
+
+// pingedLocked answers a client of version 3, and gives it time until its next ping. A client that pings without reading
+// gets no more answers than its queue takes.
+func (s *Session) pingedLocked() {
+	s.pongAt = s.srv.now() + s.pongWait() // later than what the timer is set to
+	if !s.fitsLocked(pongMessage) {
+		s.srv.counts.add(countPong)
+		return
+	}
+	s.pushLocked(pongMessage, NoCompress)
 }
 
 // heardLocked moves the awaited pong's deadline once per ping: a packet shows that the client is there, its pong may wait

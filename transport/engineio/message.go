@@ -25,6 +25,7 @@ type Message struct {
 	plain   form
 	deflate form
 	polling form
+	eio3    atomic.Pointer[eio3Forms] // nil until a client of that version is sent it
 }
 
 type form struct {
@@ -69,7 +70,10 @@ func (m *Message) build(f *form, encode func(*Message) []byte) []byte {
 }
 
 // frames returns the message as finished WebSocket frames, one after the other; with deflate those worth it are compressed.
-func (m *Message) frames(deflate bool) []byte {
+func (m *Message) frames(d dialect, deflate bool) []byte {
+	if d != eio4 && len(m.attachments) > 0 { // text is the same in all dialects
+		return m.eio3Frames(d, deflate)
+	}
 	if deflate && m.worthDeflating() {
 		return m.build(&m.deflate, (*Message).buildDeflate)
 	}

@@ -13,8 +13,8 @@ type payloadReader struct {
 	one  bool // the body is a single packet, which may then own all of its bytes
 }
 
-func newPayloadReader(body []byte) payloadReader {
-	return payloadReader{rest: body, one: bytes.IndexByte(body, separator) < 0}
+func newPayloadReader(body []byte) *payloadReader {
+	return &payloadReader{rest: body, one: bytes.IndexByte(body, separator) < 0}
 }
 
 // next returns the next packet; ok is false at the end. Text that is no UTF-8 is an error like any other. Data of a message

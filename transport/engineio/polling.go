@@ -174,7 +174,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // without support the server's own limits hold
-	body, status := readBody(w, r, s.payloadLimit())
+	body, status := readBody(w, r, s.payloadLimit(), s.dialect != eio4 && !s.jsonp())
 
 	s.mu.Lock()
 	s.body = nil
@@ -200,7 +200,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		s.srv.counts.add(countOversize)
 		w.Header().Set("Connection", "close")
 	default:
-		v = s.receivePayload(body)
+		v = s.receivePayload(s.packets(r, body))
 	}
 	s.mu.Lock()
 	s.posting = false // before the response is out: the client's next POST may be faster than our return
@@ -218,12 +218,23 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ok") // a client that is gone is found elsewhere
 }
 
+// packets returns the reader of a POST's body, which it owns.
+func (s *Session) packets(r *http.Request, body []byte) packetReader {
+	if s.dialect != eio4 {
+		return s.eio3Packets(r, body)
+	}
+	return newPayloadReader(body)
+}
+
+func isOctets(r *http.Request) bool {
+	return strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/octet-stream")
+}
+
 // readBody reads a whole body of at most limit bytes. Content-Length is not believed further than to refuse: the buffer
 // grows with what comes. Status is 200, 400 or 413.
-func readBody(w http.ResponseWriter, r *http.Request, limit int) (body []byte, status int) {
-	contentType := strings.ToLower(r.Header.Get("Content-Type"))
+func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (body []byte, status int) {
 	encoding := r.Header.Get("Content-Encoding")
-	if strings.HasPrefix(contentType, "application/octet-stream") || encoding != "" && encoding != "identity" {
+	if isOctets(r) && !octets || encoding != "" && encoding != "identity" {
 		return nil, http.StatusBadRequest
 	}
 	if r.ContentLength > int64(limit) {
@@ -249,7 +260,12 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int) (body []byte, s
 func (s *Session) writePoll(w http.ResponseWriter, r *http.Request, items []item, body string) error {
 	h := w.Header()
 	setPollHeaders(h, r)
-	n, compress := len(body), false
+	compress := false
+	if s.dialect != eio4 {
+		body, compress = s.eio3Body(h, items, body)
+		items = nil
+	}
+	n := len(body)
 	for i, it := range items {
 		n += len(it.msg.payload())
 		if i > 0 {

@@ -115,7 +115,7 @@ func TestPollingCloses(t *testing.T) {
 				h.Errorf("%v", res)
 			}
 		}, ReasonTransportError, "1"},
-		{"gzip body", func(h *harness, q string, r *recorder) {
+		{"gzip body", func(h *harness, q string, _ *recorder) {
 			if res := h.do("POST", q, strings.NewReader("4a"), "Content-Encoding", "gzip"); res.status != 400 {
 				h.Errorf("%v", res)
 			}

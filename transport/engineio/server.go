@@ -25,7 +25,7 @@ type Receiver interface {
 	Closed(r Reason)
 }
 
-// Server is an http.Handler that speaks Engine.IO v4 with any number of clients. Safe for concurrent use.
+// Server is an http.Handler that speaks Engine.IO with any number of clients. Safe for concurrent use.
 type Server struct {
 	// set before start
 	cfg      Config

@@ -54,6 +54,7 @@ type Session struct {
 	handle    string
 	handshake *Handshake
 	recv      Receiver // written under recvMu
+	dialect   dialect  // of the handshake's transport; a websocket that it is upgraded to may have another of the same version
 
 	admitted atomic.Bool
 	refs     atomic.Int32 // the open session, and the reader of its websocket; at zero the server forgets it
@@ -92,7 +93,7 @@ type Session struct {
 }
 
 func (s *Server) newSession(h *Handshake) *Session {
-	ss := &Session{srv: s, sid: token(24), handle: token(12), handshake: h}
+	ss := &Session{srv: s, sid: token(24), handle: token(12), handshake: h, dialect: dialectOf(h.Query)}
 	ss.refs.Store(1)
 	return ss
 }
@@ -100,7 +101,7 @@ func (s *Server) newSession(h *Handshake) *Session {
 // attachFirst makes conn the transport of a session that nobody else knows yet.
 func (s *Session) attachFirst(conn *wsConn, open *Message) {
 	s.websocket, s.ws = true, conn
-	conn.session = s
+	conn.session, conn.dialect = s, s.dialect
 	s.refs.Add(1)
 	s.queue = append(s.queue, item{msg: open, flags: NoCompress})
 	s.pending = open.size + itemOverhead
@@ -111,9 +112,7 @@ func (s *Session) attachFirst(conn *wsConn, open *Message) {
 func (s *Session) open() bool {
 	s.recvMu.Lock() // an end during accept waits for its Receiver
 	s.mu.Lock()
-	s.pingAt = s.srv.now() + s.srv.cfg.PingInterval
-	s.timer = time.AfterFunc(s.srv.cfg.PingInterval, s.tick)
-	s.armedAt = s.pingAt
+	s.beginHeartbeatLocked()
 	s.mu.Unlock()
 	// Registered first: whatever ends the session needs recvMu, so it forgets it after this and never before.
 	if s.srv.register(s) {
@@ -137,6 +136,14 @@ func (s *Session) Handshake() *Handshake { return s.handshake }
 
 // Handle returns the public name of the session: random, and no way to the sid.
 func (s *Session) Handle() string { return s.handle }
+
+// Protocol returns the version of the protocol that the client speaks, 4 or 3.
+func (s *Session) Protocol() int {
+	if s.dialect == eio4 {
+		return 4
+	}
+	return 3
+}
 
 // Transport returns the current transport, "polling" or "websocket".
 func (s *Session) Transport() string {

@@ -29,7 +29,13 @@ func (s *Session) kickLocked() {
 // closeLocked begins an end with a flush.
 func (s *Session) closeLocked(r Reason) {
 	s.state, s.reason = stateClosing, r
-	if s.probe != nil {
+	switch {
+	case s.probe == nil:
+	case s.probed:
+		// The client may have stopped polling for good and be about to say `5`: what is left of the session, its end
+		// included, can then only reach it by the websocket. So the upgrade may finish, within closeAt.
+		s.probeAt, s.noopAt = 0, 0
+	default:
 		s.probe.interrupt()
 		s.dropProbeLocked()
 	}
@@ -63,7 +69,8 @@ func (s *Session) end(r Reason, pollBody string) {
 	s.state = stateClosed
 	s.timer.Stop()
 	p, probe, ws := s.poll, s.probe, s.ws
-	s.poll, s.probe = nil, nil
+	probed := s.probed
+	s.poll, s.probe, s.probed = nil, nil, false
 	s.pingAt, s.pongAt, s.probeAt, s.noopAt, s.closeAt = 0, 0, 0, 0, 0
 	s.dropQueueLocked()
 	s.spare = nil
@@ -72,7 +79,11 @@ func (s *Session) end(r Reason, pollBody string) {
 		// serve another request; it only sets a timer.
 		_ = s.body.SetReadDeadline(time.Unix(1, 0))
 	}
-	if probe != nil {
+	switch {
+	case probe == nil:
+	case probed:
+		probe.await() // a client that has stopped polling hears of the end when it says `5`
+	default:
 		probe.interrupt()
 	}
 	s.mu.Unlock()

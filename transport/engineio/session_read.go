@@ -19,15 +19,20 @@ func (s *Session) receive(p packet) verdict {
 		s.mu.Unlock()
 		return verdict{} // on the way out packets are dropped
 	}
-	switch p.typ {
-	case packetPong:
+	switch {
+	case p.typ == packetPong && s.dialect == eio4:
 		s.pongLocked()
 		s.mu.Unlock()
 		return verdict{}
-	case packetClose:
+	case p.typ == packetPing && s.dialect != eio4:
+		s.pingedLocked()
+		s.mu.Unlock()
+		s.Flush()
+		return verdict{}
+	case p.typ == packetClose:
 		s.mu.Unlock()
 		return verdict{ReasonTransportClose, "6"}
-	case packetPing: // the server pings; only a probe does the other way round
+	case p.typ == packetPing, p.typ == packetPong: // the server pings; only version 3, and a probe, do the other way round
 		s.mu.Unlock()
 		return verdict{ReasonTransportError, "1"}
 	}
@@ -39,11 +44,16 @@ func (s *Session) receive(p packet) verdict {
 	return verdict{} // open, upgrade and noop mean nothing here
 }
 
-// receivePayload takes the body of a POST, which it owns.
-func (s *Session) receivePayload(body []byte) verdict {
+// packetReader walks the packets of a POST body. Ok is false at the end, and after an error.
+type packetReader interface {
+	next() (p packet, ok bool, err error)
+}
+
+// receivePayload takes the packets of a POST.
+func (s *Session) receivePayload(r packetReader) verdict {
 	s.recvMu.Lock()
 	defer s.recvMu.Unlock()
-	for r := newPayloadReader(body); ; {
+	for {
 		p, ok, err := r.next()
 		if err != nil {
 			return verdict{ReasonParseError, "1"}
@@ -59,12 +69,15 @@ func (s *Session) receivePayload(body []byte) verdict {
 
 // receiveFrame takes one websocket message, which it owns.
 func (s *Session) receiveFrame(messageType int, data []byte) verdict {
-	p := packet{typ: packetMessage, binary: true, data: data}
-	if messageType == websocket.TextMessage {
-		var err error
-		if p, err = decodePacket(data); err != nil {
-			return verdict{ReasonParseError, "1"}
-		}
+	p, err := packet{typ: packetMessage, binary: true, data: data}, error(nil)
+	switch {
+	case s.dialect != eio4:
+		p, err = decodeEIO3(data, messageType == websocket.BinaryMessage)
+	case messageType == websocket.TextMessage:
+		p, err = decodePacket(data)
+	}
+	if err != nil {
+		return verdict{ReasonParseError, "1"}
 	}
 	s.recvMu.Lock()
 	defer s.recvMu.Unlock()

@@ -51,7 +51,7 @@ func (s *Session) pump(blocking bool) {
 			s.mu.Unlock()
 			return
 		}
-		b := batch{control: ws.control, deflate: ws.deflate}
+		b := batch{control: ws.control, deflate: ws.deflate, dialect: ws.dialect}
 		b.items, b.bytes = s.takeQueueLocked()
 		ws.control = nil
 		s.mu.Unlock()
@@ -180,6 +180,7 @@ type batch struct {
 	items   []item
 	bytes   int
 	deflate bool
+	dialect dialect
 	next    int     // of items
 	join    *[]byte // pooled; holds the chunk that was returned last
 }
@@ -226,7 +227,7 @@ func (b *batch) chunk() []byte {
 
 func (b *batch) frames(i int) []byte {
 	it := b.items[i]
-	return it.msg.frames(b.deflate && it.flags&NoCompress == 0)
+	return it.msg.frames(b.dialect, b.deflate && it.flags&NoCompress == 0)
 }
 
 // tryWrite writes without blocking. Rest is what was refused of the last chunk, nil when all is written.

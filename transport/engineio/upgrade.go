@@ -51,6 +51,9 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 		s.srv.wg.Done()
 		return
 	}
+	if s.dialect != eio4 {
+		ws.dialect = dialectOf(parseQuery(r.URL.RawQuery))
+	}
 	ws.up = true
 	s.probe = ws
 	s.mu.Unlock()
@@ -69,8 +72,7 @@ func (s *Session) probeLoop(ws *wsConn) bool {
 		if err == nil && messageType == websocket.TextMessage {
 			switch string(data) {
 			case "2probe":
-				if err = ws.send(probeReply); err == nil {
-					s.heardProbe(ws)
+				if s.heardProbe(ws) && ws.send(probeReply) == nil {
 					continue
 				}
 			case "5":
@@ -98,14 +100,16 @@ func (s *Session) dropProbeLocked() {
 
 // heardProbe releases a GET that waits. The client sends its upgrade packet only when no GET is pending, so every
 // later GET with nothing to carry is released too, one per noopInterval (serveGet).
-func (s *Session) heardProbe(ws *wsConn) {
+// Marked before the client has its answer: from then on it may stop polling. False: the session is ending.
+func (s *Session) heardProbe(ws *wsConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.probe != ws || s.state != stateOpen {
-		return
+		return false
 	}
 	s.probed = true
 	s.armNoopLocked()
+	return true
 }
 
 // finishUpgrade makes ws the transport. From here on the rule is: who holds the token ends what it is writing, then writes
@@ -113,7 +117,7 @@ func (s *Session) heardProbe(ws *wsConn) {
 // nothing waits for the next message or ping.
 func (s *Session) finishUpgrade(ws *wsConn) bool {
 	s.mu.Lock()
-	if s.probe != ws || s.state != stateOpen {
+	if s.probe != ws || s.state == stateClosed {
 		s.mu.Unlock()
 		return false
 	}
@@ -128,9 +132,13 @@ func (s *Session) finishUpgrade(ws *wsConn) bool {
 	// The pong may have been lost with polling: wait for it anew. The ping's own time stays, as the client counts from the
 	// last ping and not from the upgrade.
 	if s.pongAt != 0 {
-		s.pongAt = s.srv.now() + s.srv.cfg.PingTimeout
+		s.pongAt = s.srv.now() + s.pongWait()
 	}
 	s.srv.counts.add(countUpgrade)
+	if s.state == stateClosing {
+		s.closeAt = s.srv.now() + writeTimeout
+		s.kickLocked() // with the queue empty, nobody else would look
+	}
 	if s.token || len(s.queue) == 0 {
 		s.mu.Unlock()
 		return true

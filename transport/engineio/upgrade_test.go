@@ -302,3 +302,39 @@ func TestThousandHalfOpenUpgrades(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseMeetsUpgrade: a client that has heard `3probe` stops polling for good, so whatever ends its session then must reach
+// it over the websocket, or it would wait for its own ping timeout.
+func TestCloseMeetsUpgrade(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		queued bool
+		reason Reason
+	}{
+		{"closed", false, ReasonForcedClose},
+		{"closed with messages queued", true, ReasonForcedClose},
+		{"ended by its client's mistake", false, ReasonParseError},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := serveTCP(t, Config{})
+			q, r := h.openPolling()
+			p := h.probe(q)
+			p.write("2probe")
+			p.want("3probe")
+			if tt.queued {
+				r.session.Send(NewMessage([]byte("last words"), nil), 0)
+			}
+			if tt.reason == ReasonParseError {
+				h.do("POST", q, strings.NewReader("no packet"))
+			} else {
+				r.session.Close(tt.reason)
+			}
+			p.write("5")
+			if tt.queued {
+				p.want("4last words")
+			}
+			p.wantClose(websocket.CloseNoStatusReceived)
+			r.wantClosed(h, tt.reason)
+		})
+	}
+}

@@ -83,9 +83,9 @@ func BenchmarkForms(b *testing.B) {
 	text := bytes.Repeat([]byte(`{"a":1},`), 20)
 	big := bytes.Repeat([]byte(`{"a":1},`), 500)
 	for name, f := range map[string]func(){
-		"plain":   func() { NewMessage(text, nil).frames(false) },
+		"plain":   func() { NewMessage(text, nil).frames(eio4, false) },
 		"polling": func() { NewMessage(text, [][]byte{text}).payload() },
-		"deflate": func() { NewMessage(big, nil).frames(true) },
+		"deflate": func() { NewMessage(big, nil).frames(eio4, true) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -20,6 +20,7 @@ type wsConn struct {
 	gorilla  *websocket.Conn
 	try      tryWriter // nil: only blocking writes (TLS)
 	deflate  bool      // permessage-deflate was negotiated
+	dialect  dialect
 
 	session *Session // owned by the reader; nil while probing: then the reader alone writes, directly
 
@@ -141,6 +142,13 @@ func (c *wsConn) replyClose(code int, _ string) error {
 func (c *wsConn) interrupt() {
 	if c.up {
 		_ = c.conn.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// await gives a probe's reader a last moment for the client's `5`. Called under Session.mu; sets a deadline only.
+func (c *wsConn) await() {
+	if c.up {
+		_ = c.conn.SetReadDeadline(time.Now().Add(lingerTimeout))
 	}
 }
 

@@ -141,7 +141,7 @@ func TestOfficialParsers(t *testing.T) {
 }
 
 func TestCodecsAreComparable(t *testing.T) {
-	if JSON == Msgpack || JSON != service.Codec(jsonCodec{}) || Msgpack != service.Codec(msgpackCodec{}) {
+	if JSON == Msgpack || JSON == JSONv2 || JSON != service.Codec(jsonCodec{}) || Msgpack != service.Codec(msgpackCodec{}) || JSONv2 != service.Codec(jsonV2Codec{}) {
 		t.Error("codecs do not compare as they should")
 	}
 }
@@ -153,7 +153,7 @@ func TestEncodeRefuses(t *testing.T) {
 		packet service.Packet
 		codecs []service.Codec
 	}{
-		{"unknown kind", service.Packet{Kind: 9, Namespace: "/"}, []service.Codec{JSON, Msgpack}},
+		{"unknown kind", service.Packet{Kind: 9, Namespace: "/"}, []service.Codec{JSON, JSONv2, Msgpack}},
 		{"event without payload", service.Packet{Kind: service.KindEvent, Namespace: "/"}, []service.Codec{JSON, Msgpack}},
 		{"too many attachments", service.Packet{Kind: service.KindEvent, Namespace: "/", Payload: []byte(`["x"]`), Attachments: eleven}, []service.Codec{JSON, Msgpack}},
 		{"attachments of a connect", service.Packet{Kind: service.KindConnect, Namespace: "/", Attachments: eleven[:1]}, []service.Codec{JSON, Msgpack}},

@@ -13,6 +13,13 @@
 // The service encodes a Packet once per codec (JSON, Msgpack) and gives the frame, an *engineio.Message, to Conn.Send of
 // every receiver (link_conn.go).
 //
+// # Clients of v2
+//
+// Where engineio lets EIO=3 in, its clients speak version 4 of this protocol (eio3.go): they are in "/" without asking, bring
+// what v5 has as auth in the query of a namespace, and get other answers to a CONNECT. Their socket.id is not ours: they
+// make it up of the Engine.IO sid, which we keep secret from everybody else. Backends know such a socket by the id that
+// the service gave it; who wants a client to know that has to send it in an event.
+//
 // # What a wrong packet does
 //
 // It closes the whole session without a word, as in the reference (Socket.IO protocol v5, "Server-side validation"), and

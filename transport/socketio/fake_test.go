@@ -18,6 +18,7 @@ import (
 type fakeSession struct {
 	t    testing.TB
 	note func(format string, args ...any)
+	v2   bool
 
 	mu       sync.Mutex
 	sent     []*engineio.Message
@@ -32,6 +33,13 @@ func (s *fakeSession) Handshake() *engineio.Handshake {
 }
 func (s *fakeSession) Handle() string    { return "handle" }
 func (s *fakeSession) Transport() string { return "websocket" }
+
+func (s *fakeSession) Protocol() int {
+	if s.v2 {
+		return 3
+	}
+	return 4
+}
 
 func (s *fakeSession) Admit() {
 	s.mu.Lock()
@@ -187,6 +195,11 @@ func (h *fakeHall) Close(s *service.Socket, r service.Reason, detail string) {
 
 func newLink(t testing.TB, cfg Config, note func(string, ...any)) (*fakeHall, *Link, *fakeSession) {
 	t.Helper()
+	return newLinkOf(t, cfg, note, false)
+}
+
+func newLinkOf(t testing.TB, cfg Config, note func(string, ...any), v2 bool) (*fakeHall, *Link, *fakeSession) {
+	t.Helper()
 	if note == nil {
 		note = func(string, ...any) {}
 	}
@@ -194,7 +207,7 @@ func newLink(t testing.TB, cfg Config, note func(string, ...any)) (*fakeHall, *L
 		note: note, pending: map[string]service.Connect{}, sockets: map[string]*service.Socket{},
 		names: map[*service.Socket]string{}, closes: map[*service.Socket]int{},
 	}
-	s := &fakeSession{t: t, note: note}
+	s := &fakeSession{t: t, note: note, v2: v2}
 	return h, newServer(cfg, h).accept(s), s
 }
 
@@ -233,6 +246,7 @@ func wantNothingHeld(t testing.TB, h *fakeHall, l *Link) {
 // play runs a transcript: of its lines it does what begins with > or !, and returns them with what happened in between.
 //
 //	> text       the client sends a text       >b hex     a binary
+//	# v2         at first: a client of Socket.IO v2
 //	! accept N   the service accepts           ! refuse N json    refuses; flags close, unless-shared before the message
 //	! forget N   ends the socket               ! dismiss, ! close reason, ! gone reason, ! wait duration
 func play(t testing.TB, script string) string {
@@ -245,7 +259,7 @@ func play(t testing.TB, script string) string {
 		fmt.Fprintf(&out, "  "+format+"\n", args...)
 	}
 	cfg := Config{MaxNamespaces: 3, MaxPayload: 200}
-	h, l, s := newLink(t, cfg, note)
+	h, l, s := newLinkOf(t, cfg, note, strings.Contains("\n"+script, "\n# v2"))
 	for line := range strings.Lines(script) {
 		line = strings.TrimRight(line, "\n")
 		if strings.HasPrefix(line, "  ") {

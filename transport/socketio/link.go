@@ -18,6 +18,7 @@ type Link struct {
 	// Set before start.
 	server  *Server
 	session session
+	v2      bool // the client is of Socket.IO v2, see eio3.go
 
 	// Owned by the session's reading: Message and Closed come one at a time.
 	started   bool
@@ -89,6 +90,9 @@ func (l *Link) take(data []byte, binary bool) fault {
 	in, f := decodeText(data)
 	if f != 0 {
 		return f
+	}
+	if l.v2 {
+		cutQuery(&in)
 	}
 	if in.payload != nil {
 		if len(in.payload) > l.server.cfg.MaxPayload {

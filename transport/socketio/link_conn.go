@@ -11,10 +11,13 @@ var (
 	_ service.Frame     = (*engineio.Message)(nil)
 )
 
-// Codec returns the codec of the parser that the client's first message told.
+// Codec returns the codec of the parser that the client's first message told, or that of v2.
 func (l *Link) Codec() service.Codec {
-	if l.msgpack {
+	switch {
+	case l.msgpack:
 		return Msgpack
+	case l.v2:
+		return JSONv2
 	}
 	return JSON
 }

@@ -24,7 +24,7 @@ func (l *Link) connect(in *incoming) fault {
 		name = string(in.namespace)
 	}
 	if !connectable(name) {
-		l.reject(faultNamespaceName, name, service.Refusal{Message: "Invalid namespace"})
+		l.reject(faultNamespaceName, name, service.Refusal{Message: invalidNamespace})
 		return 0
 	}
 	l.mu.Lock()
@@ -145,13 +145,23 @@ func (l *Link) settleLocked(a *attempt) *place {
 // reject sends a CONNECT_ERROR.
 func (l *Link) reject(f fault, name string, r service.Refusal) {
 	l.server.counters.add(f)
+	text := errorObject(r)
+	if l.v2 {
+		text = errorV2(r)
+	}
+	l.sendNow(&service.Packet{Kind: service.KindConnectError, Namespace: name, AckID: service.NoAck, Payload: text})
+}
+
+func errorObject(r service.Refusal) []byte {
 	text := payload.AppendQuoted([]byte(`{"message":`), r.Message)
 	if len(r.Data) > 0 {
 		text = append(append(text, `,"data":`...), r.Data...)
 	}
-	text = append(text, '}')
-	l.sendNow(&service.Packet{Kind: service.KindConnectError, Namespace: name, AckID: service.NoAck, Payload: text})
+	return append(text, '}')
 }
+
+// invalidNamespace is also the service's message for a namespace that is not there.
+const invalidNamespace = "Invalid namespace"
 
 // leave takes the client out of a namespace on its own wish; the link stays (Socket.IO protocol v5, "Disconnecting").
 func (l *Link) leave(in *incoming) fault {

@@ -379,45 +379,54 @@ func TestRaces(t *testing.T) {
 func FuzzLink(f *testing.F) {
 	for _, s := range []string{
 		"t0\xfft2[\"x\"]", "t0\xfft0/a,{}\xfft51-/a,[\"x\",{\"_placeholder\":true,\"num\":0}]\xffb12\xfft1/a", "t0\xfft52-[\"x\"]\xffb1\xfft2[\"y\"]",
-		"b\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa1/", "t0/r\xfft0\xfft0/f\xfft2/f,[\"x\"]\xfft1/f",
+		"b\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa1/", "t0/a?x=1&y,\xfft2/a?,[\"x\"]\xff1/a", "t0/r\xfft0\xfft0/f\xfft2/f,[\"x\"]\xfft1/f",
 	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
-		const most = 64
-		h, l, s := newLink(t, Config{ConnectTimeout: -1, MaxNamespaces: 3, MaxPayload: most}, nil)
-		h.accept = func(name string) bool { return name != "/r" && name != "/p" }
-		for m := range strings.SplitSeq(string(script), "\xff") {
-			if m == "" {
-				continue
-			}
-			l.Message([]byte(m[1:]), m[0] == 'b')
-			if c := h.take("/r"); c.Refuse != nil {
-				c.Refuse(service.Refusal{Message: "no", Data: []byte("1")})
-			}
-			if sock := h.sockets["/f"]; sock != nil && h.closes[sock] == 0 {
-				l.Forget(sock)
-				h.Close(sock, service.ReasonServerDisconnect, "")
-			}
-			if l.waiting != nil && (l.waiting.bytes > most || s.isClosed()) {
-				t.Fatalf("%d bytes wait for attachments", l.waiting.bytes)
-			}
-			if len(l.more) > 3 {
-				t.Fatalf("%d places", len(l.more)+1)
-			}
-		}
-		for _, p := range h.received {
-			n := len(p.Payload)
-			for _, a := range p.Attachments {
-				n += len(a)
-			}
-			if n > most {
-				t.Fatalf("a packet of %d bytes", n)
-			}
-		}
-		l.Closed(engineio.ReasonTransportClose)
-		wantNothingHeld(t, h, l)
+		fuzzLink(t, script, false)
+		fuzzLink(t, script, true)
 	})
+}
+
+func fuzzLink(t *testing.T, script []byte, v2 bool) {
+	t.Helper()
+	const most = 64
+	h, l, s := newLinkOf(t, Config{ConnectTimeout: -1, MaxNamespaces: 3, MaxPayload: most}, nil, v2)
+	h.accept = func(name string) bool { return name != "/r" && name != "/p" }
+	if v2 {
+		h.bind("/")
+	}
+	for m := range strings.SplitSeq(string(script), "\xff") {
+		if m == "" {
+			continue
+		}
+		l.Message([]byte(m[1:]), m[0] == 'b')
+		if c := h.take("/r"); c.Refuse != nil {
+			c.Refuse(service.Refusal{Message: "no", Data: []byte("1")})
+		}
+		if sock := h.sockets["/f"]; sock != nil && h.closes[sock] == 0 {
+			l.Forget(sock)
+			h.Close(sock, service.ReasonServerDisconnect, "")
+		}
+		if l.waiting != nil && (l.waiting.bytes > most || s.isClosed()) {
+			t.Fatalf("%d bytes wait for attachments", l.waiting.bytes)
+		}
+		if len(l.more) > 3 {
+			t.Fatalf("%d places", len(l.more)+1)
+		}
+	}
+	for _, p := range h.received {
+		n := len(p.Payload)
+		for _, a := range p.Attachments {
+			n += len(a)
+		}
+		if n > most {
+			t.Fatalf("a packet of %d bytes", n)
+		}
+	}
+	l.Closed(engineio.ReasonTransportClose)
+	wantNothingHeld(t, h, l)
 }
 
 func TestAllocations(t *testing.T) {

@@ -37,6 +37,7 @@ func (nodeHall) Close(s *service.Socket, r service.Reason, detail string) { s.Cl
 type session interface {
 	Handshake() *engineio.Handshake
 	Handle() string
+	Protocol() int
 	Transport() string
 	Admit()
 	Send(m *engineio.Message, f engineio.Flags) engineio.Outcome
@@ -69,6 +70,9 @@ func (srv *Server) accept(s session) *Link {
 		l.mu.Lock() // the timer may fire before it is kept
 		l.timer = time.AfterFunc(srv.cfg.ConnectTimeout, l.expire)
 		l.mu.Unlock()
+	}
+	if s.Protocol() == 3 {
+		l.beginV2()
 	}
 	return l
 }
