@@ -114,9 +114,9 @@ func (s *Session) end(r Reason, pollBody string) {
 func (s *Session) kill() {
 	s.end(ReasonShutdown, "1")
 	s.mu.Lock()
-	ws := s.ws
+	ws, busy := s.ws, s.token
 	s.mu.Unlock()
-	if ws != nil {
+	if ws != nil && !busy { // a writer at work still has the close frame to write; the linger bounds it
 		_ = ws.conn.Close()
 	}
 }
