@@ -1,0 +1,177 @@
+# Everything that people and CI do with this repository. `make help` lists it. All of it works on a fresh Debian that has Go
+# and Node, and does nothing twice.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GOLANGCI_VERSION := v2.15.0
+GRPCURL_VERSION  := v1.9.4
+VERSION          := $(shell git describe --tags --always --dirty 2>/dev/null)
+
+# How long each fuzz target runs, each benchmark of `make bench`, and which benchmarks.
+FUZZTIME  ?= 30s
+BENCHTIME ?= 1s
+BENCH     ?= .
+# Extra flags of `make e2e`, such as E2EFLAGS='-run Page'.
+E2EFLAGS  ?=
+
+# Tools are built once per version, outside of the checkout, so that a fresh clone finds them; bin/ has links.
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
+BUF   := e2e/node_modules/.bin/buf
+LINT  := bin/golangci-lint
+
+# What the binary is made of. Folders are listed too: their time changes when a file comes or goes.
+SOURCES := go.mod go.sum $(shell find cmd service transport gen -name node_modules -prune -o \
+	\( -type d -o -type f -not -name '*_test.go' -not -path '*/testdata/*' \) -print)
+
+.PHONY: help
+help: ## Say what there is
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+
+# ---- build and run
+
+.PHONY: run
+run: bin/foyer ## Build what is needed and start the demo: the chat on port 3000
+	bin/foyer demo
+
+.PHONY: build
+build: bin/foyer ## Build bin/foyer, with the browser's client built in
+
+bin/foyer: $(SOURCES) cmd/foyer/web/npm/VERSION
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $@ ./cmd/foyer
+
+# The same with the race detector, for `make race`.
+bin/foyer-race: $(SOURCES) cmd/foyer/web/npm/VERSION
+	go build -race -o $@ ./cmd/foyer
+
+.PHONY: web
+web: cmd/foyer/web/npm/VERSION ## Fetch the stock Socket.IO client that the binary serves
+
+# The script leaves files alone that are up to date; the touch keeps make from asking again.
+cmd/foyer/web/npm/VERSION: cmd/foyer/web/fetch.sh cmd/foyer/web/package.json cmd/foyer/web/package-lock.json
+	sh cmd/foyer/web/fetch.sh
+	touch $@
+
+.PHONY: generate
+generate: e2e/node_modules/.package-lock.json ## Generate gen/ from proto/
+	$(BUF) generate
+
+# ---- check
+
+.PHONY: lint
+lint: lint-go lint-mod lint-proto ## Check style, formatting and that gen/ is what proto/ says
+
+.PHONY: lint-go
+lint-go: bin/golangci-lint
+	$(LINT) run ./...
+
+.PHONY: lint-mod
+lint-mod:
+	go mod tidy -diff
+
+# The fresh code goes to a folder of its own: a check leaves the checkout as it was.
+.PHONY: lint-proto
+lint-proto: e2e/node_modules/.package-lock.json
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(BUF) generate -o "$$fresh"; \
+	diff -r "$$fresh/gen" gen || { echo 'gen/ is not what proto/ says: run make generate' >&2; exit 1; }
+
+.PHONY: fmt
+fmt: bin/golangci-lint e2e/node_modules/.package-lock.json ## Format Go and proto files
+	$(LINT) fmt ./...
+	$(BUF) format -w
+
+.PHONY: test
+test: test-tools ## Run all tests, after installing what they need
+	$(MAKE) test-unit
+	$(MAKE) e2e
+
+.PHONY: test-unit
+test-unit:
+	go test -race -timeout 5m ./...
+
+# -v for the latencies that some of them report; one at a time, since they measure.
+.PHONY: e2e
+e2e: bin/foyer bin/grpcurl chromium e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+	ulimit -Sn "$$(ulimit -Hn)"; \
+	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 10m -v $(E2EFLAGS) ./e2e/
+
+# The end-to-end tests of load are left out: under the race detector they would measure the detector.
+.PHONY: race
+race: test-tools bin/foyer-race ## Run unit tests on one and more processors and end-to-end tests on a binary that detects races
+	go test -race -cpu 1,4 -timeout 10m ./...
+	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer-race" go test -tags e2e -count=1 -timeout 10m -skip Thousand $(E2EFLAGS) ./e2e/
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME
+	grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' cmd service transport e2e | sort | while IFS=: read -r file name; do \
+		echo "== $${name#func } in $${file%/*}"; \
+		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}"; \
+	done
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: bench-once
+bench-once: ## Run each benchmark once, so that none rots
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: ci
+ci: ## Run what CI runs
+	bash .ci/run
+
+# ---- tools
+
+.PHONY: grpcurl
+grpcurl: bin/grpcurl ## Put grpcurl into bin/
+
+.PHONY: tools test-tools
+tools: test-tools bin/golangci-lint
+test-tools: bin/foyer bin/grpcurl chromium gcc e2e/node_modules/.package-lock.json
+
+e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
+	cd e2e && npm ci --no-audit --no-fund
+	touch $@
+
+bin/golangci-lint: $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+bin/grpcurl:       $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl
+bin/golangci-lint bin/grpcurl:
+	mkdir -p bin
+	ln -sf $< $@
+
+# To a name of its own first: a build that was cut short leaves nothing that looks finished.
+define go-install
+	mkdir -p $(@D)
+	rm -rf $(@D)/part
+	GOBIN=$(@D)/part GOFLAGS= go install $(1)
+	mv $(@D)/part/$(@F) $@
+	rm -rf $(@D)/part
+endef
+
+$(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
+	$(call go-install,github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION))
+
+$(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl:
+	$(call go-install,github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION))
+
+# Debian packages, only when their command is missing: the browser of the page's test, the C compiler of the race detector.
+# The lock lets the two run under make -j.
+apt-get = apt="$$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get"; \
+	flock "$${TMPDIR:-/tmp}/foyer-apt.lock" bash -c "$$apt update -q && $$apt install -qy --no-install-recommends $(1)"
+
+.PHONY: chromium gcc
+chromium: # or CHROMIUM names another
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { $(call apt-get,chromium fonts-dejavu-core); }
+gcc:
+	@command -v gcc >/dev/null || { $(call apt-get,gcc libc6-dev); }
+
+.PHONY: clean
+clean: ## Remove what was built; tools outside of the checkout stay
+	rm -rf bin e2e/node_modules e2e/shots cmd/foyer/web/node_modules
+	find cmd/foyer/web/npm -type f ! -name .keep -delete

@@ -1,0 +1,7 @@
+// Package e2e holds the tests of the whole house. floors_test.go keeps the import graph; everything else has the build tag
+// e2e and is run by `make e2e`: it starts the real binary, on ports that the kernel gives, and looks at it from both sides.
+//
+//	harness_test.go  the binary, the Node process with stock clients, waiting
+//	backend_test.go  a backend over the gRPC API
+//	js/              what runs in Node: clients that obey a test, a thousand of them, a browser
+package e2e
