@@ -3,6 +3,7 @@ package service
 import (
 	"container/list"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -42,7 +43,7 @@ var invalidNamespace = Refusal{Message: "Invalid namespace"}
 // pending is a connect without a decision. It waits for a handler (in handlers.waiting), or one was asked.
 type pending struct {
 	c      Connect
-	socket *Socket
+	socket *Socket     // nil while nobody knows the namespace
 	timer  *time.Timer // its time to wait, or the handler's to decide
 
 	// Guarded by handlers.mu.
@@ -76,30 +77,31 @@ func (hs *handlers) connectLocked(p *pending, after *followUps) {
 		refuse(dropConnectWait, Refusal{CloseLink: true})
 		return
 	}
-	if hs.pendings >= n.cfg.MaxPendingConnects {
-		refuse(dropConnectLimit, unavailable(n.cfg.HandlerWait))
-		return
-	}
-	_, known := hs.ruleLocked(p.c.Namespace)
+	mode, known := hs.ruleLocked(p.c.Namespace)
 	if until, denied := hs.denied[p.c.Namespace]; !known && denied && time.Now().Before(until) {
 		refuse(dropNamespace, invalidNamespace)
 		return
 	}
-	ns := n.acquire(p.c.Namespace)
-	if ns == nil {
-		refuse(dropConnectLimit, invalidNamespace)
+	// Who need not wait is let in however many wait, and those who ask for what nobody knows can fill a small share only.
+	most := n.cfg.MaxPendingConnects
+	if known && mode == ConnectHandler && hs.pendings >= most || !known && hs.unknown >= max(1, most/10) {
+		refuse(dropConnectLimit, unavailable(n.cfg.HandlerWait))
 		return
 	}
-	p.socket = &Socket{id: newSocketID(n.id), ns: ns, conn: p.c.Conn}
 	hs.pendings++
 	hs.seekLocked(p, after)
 }
 
 // seekLocked takes a pending connect the next step: in, to a handler, or to wait for one.
 func (hs *handlers) seekLocked(p *pending, after *followUps) {
-	name := p.socket.ns.name
+	name := p.c.Namespace
 	mode, known := hs.ruleLocked(name)
 	p.asked = nil
+	if known && p.socket == nil && !hs.placeLocked(p) {
+		hs.node.drops.add(dropConnectLimit, 1)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		return
+	}
 	if known && mode == ConnectOpen {
 		hs.acceptLocked(p, Decision{}, nil, after)
 		return
@@ -110,8 +112,26 @@ func (hs *handlers) seekLocked(p *pending, after *followUps) {
 	}
 	if p.place == nil {
 		p.place = hs.waiting.PushBack(p)
+		if p.socket == nil {
+			hs.unknown++
+		}
 		hs.setTimerLocked(p, hs.node.cfg.HandlerWait, func(after *followUps) { hs.waitedInVainLocked(p, after) })
 	}
+}
+
+// placeLocked makes the socket of a pending connect whose namespace is known; false: there are too many namespaces. Those
+// with a name of their own, whose number is bounded elsewhere, always have their place.
+func (hs *handlers) placeLocked(p *pending) bool {
+	_, named := hs.names[p.c.Namespace]
+	ns := hs.node.acquire(p.c.Namespace, named)
+	if ns == nil {
+		return false
+	}
+	if p.place != nil { // it waited for the name to become known
+		hs.unknown--
+	}
+	p.socket = &Socket{id: newSocketID(hs.node.id), ns: ns, conn: p.c.Conn}
+	return true
 }
 
 func (hs *handlers) deciderLocked(namespace string) *Handler {
@@ -162,7 +182,7 @@ func (hs *handlers) setTimerLocked(p *pending, d time.Duration, expire func(*fol
 }
 
 func (hs *handlers) waitedInVainLocked(p *pending, after *followUps) {
-	if _, known := hs.ruleLocked(p.socket.ns.name); known {
+	if p.socket != nil {
 		hs.node.drops.add(dropConnectWait, 1)
 		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
 		return
@@ -171,7 +191,7 @@ func (hs *handlers) waitedInVainLocked(p *pending, after *followUps) {
 	if len(hs.denied) >= maxDenied {
 		clear(hs.denied)
 	}
-	hs.denied[p.socket.ns.name] = time.Now().Add(deniedFor)
+	hs.denied[strings.Clone(p.c.Namespace)] = time.Now().Add(deniedFor)
 	hs.node.drops.add(dropNamespace, 1)
 	hs.refuseLocked(p, invalidNamespace, after)
 }
@@ -244,9 +264,8 @@ func (hs *handlers) acceptLocked(p *pending, d Decision, by *Handler, after *fol
 
 func (hs *handlers) refuseLocked(p *pending, r Refusal, after *followUps) {
 	hs.finishLocked(p)
-	ns := p.socket.ns
 	after.add(func() {
-		hs.node.release(ns)
+		p.release(hs.node)
 		p.c.Refuse(r)
 	})
 }
@@ -255,6 +274,9 @@ func (hs *handlers) refuseLocked(p *pending, r Refusal, after *followUps) {
 func (hs *handlers) finishLocked(p *pending) {
 	p.done = true
 	hs.pendings--
+	if p.socket == nil && p.place != nil {
+		hs.unknown--
+	}
 	hs.stopWaitingLocked(p)
 	if p.timer != nil {
 		p.timer.Stop()
@@ -266,6 +288,13 @@ func (hs *handlers) finishLocked(p *pending) {
 		h.openConnects--
 		h.signal()
 		h.mu.Unlock()
+	}
+}
+
+// release gives the namespace back that a connect held for its socket.
+func (p *pending) release(n *Node) {
+	if p.socket != nil {
+		n.release(p.socket.ns)
 	}
 }
 
@@ -285,5 +314,5 @@ func (hs *handlers) cancel(p *pending) {
 	}
 	hs.finishLocked(p)
 	hs.mu.Unlock()
-	hs.node.release(p.socket.ns)
+	p.release(hs.node)
 }

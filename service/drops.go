@@ -21,13 +21,14 @@ const (
 	dropNamespace                   // a connect to a namespace that is not there
 	dropAckUnknown                  // an acknowledgement of nothing, or a second one
 	dropWatcherSlow                 // a watcher that did not read
+	dropAfterEnd                    // an event that crossed the end of its socket
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"volatile", "slow", "handler_absent", "handler_slow", "handler_lost", "observer_slow", "handler_too_slow",
 	"reply_unknown", "decision_unknown", "decision_timeout", "connect_wait", "connect_limit", "invalid_namespace",
-	"ack_unknown", "watcher_slow",
+	"ack_unknown", "watcher_slow", "after_disconnect",
 }
 
 // drops counts what was dropped, by reason.

@@ -146,9 +146,12 @@ func (h *Handler) Next(ctx context.Context, buf []Notice) ([]Notice, error) {
 				h.queuedBytes -= f.size
 			}
 			buf = append(buf, n)
+			if n.Kind == NoticePosted {
+				break // it may say that this is the end: what comes behind it stays, to go over to another
+			}
 		}
 		err := h.ended
-		if err == nil && h.finishing && len(h.inFlight) == 0 && h.openConnects == 0 && h.pending.len() == 0 {
+		if err == nil && h.finishing && h.quietLocked() {
 			err = io.EOF
 		}
 		h.mu.Unlock()
@@ -164,6 +167,11 @@ func (h *Handler) Next(ctx context.Context, buf []Notice) ([]Notice, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// quietLocked says whether nothing is to be told or answered.
+func (h *Handler) quietLocked() bool {
+	return len(h.inFlight)+len(h.serverCalls)+h.openConnects+h.pending.len()+h.out.len() == 0
 }
 
 // Post puts something of the caller's own behind all that the handler is to be told so far. It says false when the handler
@@ -260,15 +268,19 @@ func (h *Handler) ask(n Notice) uint64 {
 	return n.CallID
 }
 
-// tellAfterEvents appends a notice behind all events of its socket.
-func (h *Handler) tellAfterEvents(n Notice) {
+// tellAfterEvents appends a notice behind all events of its socket. False: the handler has ended, and will not hear of it.
+func (h *Handler) tellAfterEvents(n Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ended != nil {
+		return false
+	}
 	if h.pending.len() > 0 {
 		h.pending.push(n)
-		return
+		return true
 	}
 	h.tellLocked(n)
+	return h.ended == nil
 }
 
 // verdict says what became of an event at a handler's queue.
@@ -287,17 +299,18 @@ func (h *Handler) event(n Notice) verdict {
 	if !h.open {
 		return closed
 	}
-	return h.eventLocked(n)
+	return h.queueLocked(n, false)
 }
 
-// inherit queues an event of another handler, or one that waited, while h may not take events from sockets yet.
+// inherit queues an event of another handler, or one that waited, also while h takes none from sockets yet. A socket's
+// share does not count: its events were within bounds where they came from.
 func (h *Handler) inherit(n Notice) verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.eventLocked(n)
+	return h.queueLocked(n, true)
 }
 
-func (h *Handler) eventLocked(n Notice) verdict {
+func (h *Handler) queueLocked(n Notice, inherited bool) verdict {
 	cfg, size := &h.node.cfg, n.size()
 	if h.queuedBytes+size > cfg.MaxHandlerQueueBytes {
 		return full
@@ -310,7 +323,12 @@ func (h *Handler) eventLocked(n Notice) verdict {
 	if h.pending.len() >= cfg.MaxHandlerQueue {
 		return full
 	}
-	if !h.reg.Observer && !n.From.reserve(size) {
+	switch {
+	case h.reg.Observer:
+	case inherited:
+		n.From.queuedEvents.Add(1)
+		n.From.queuedBytes.Add(int64(size))
+	case !n.From.reserve(size):
 		return full
 	}
 	h.queuedBytes += size
@@ -352,6 +370,11 @@ func (h *Handler) refillLocked() {
 		}
 		h.flyLocked(n)
 	}
+	h.signalFinishedLocked()
+}
+
+// signalFinishedLocked wakes Next where it may have to say that a drain is over.
+func (h *Handler) signalFinishedLocked() {
 	if h.finishing {
 		h.signal()
 	}

@@ -267,7 +267,7 @@ func TestEventsWaitForAHandler(t *testing.T) {
 		wantEqual(t, "link", c.closed, ReasonNone)
 		wantEqual(t, "counted", n.Info().Dropped["handler_absent"], int64(2))
 		pass(time.Minute)
-		wantEqual(t, "nothing is parked", []int{n.handlers.parking.count, n.handlers.parking.bytes, len(n.handlers.parking.sockets)}, []int{0, 0, 0})
+		wantEqual(t, "nothing is parked", []int{n.handlers.parking.events, n.handlers.parking.bytes, len(n.handlers.parking.sockets)}, []int{0, 0, 0})
 	})
 }
 
@@ -290,7 +290,7 @@ func TestHandlerRestartHearsOfWhoLeft(t *testing.T) {
 		fresh.Close(ReasonTransportClose, "")
 		wantEqual(t, "then", len(told(t, h2)), 2)
 		pass(time.Minute)
-		wantEqual(t, "parked", n.handlers.parking.count, 0)
+		wantEqual(t, "parked", n.handlers.parking.ends, 0)
 	})
 }
 

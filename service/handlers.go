@@ -23,6 +23,7 @@ type handlers struct {
 	draining bool
 	until    time.Time // of the drain
 	groups   map[string]*group
+	attached map[*Handler]struct{} // also those that drain or were replaced, until they are detached
 
 	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
 	names    map[string]ConnectMode
@@ -31,6 +32,7 @@ type handlers struct {
 	denied   map[string]time.Time   // names that were waited for in vain, and until when that is remembered
 
 	pendings int       // connects without a decision
+	unknown  int       // those of them that wait for their namespace to become known
 	waiting  list.List // of *pending: those of them that wait for a handler to come
 
 	parking parking
@@ -54,7 +56,7 @@ const (
 
 func newHandlers(n *Node) *handlers {
 	hs := &handlers{
-		node: n, groups: map[string]*group{}, names: map[string]ConnectMode{"/": ConnectOpen},
+		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, names: map[string]ConnectMode{"/": ConnectOpen},
 		prefixes: map[string]ConnectMode{}, denied: map[string]time.Time{},
 	}
 	for _, c := range n.cfg.Namespaces {
@@ -113,11 +115,22 @@ func (h *Handler) covers(name string) bool {
 func (hs *handlers) count() int {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	n := 0
-	for _, g := range hs.groups {
-		n += len(g.handlers)
+	return len(hs.attached)
+}
+
+// idle says whether no handler has anything left to be told or to answer.
+func (hs *handlers) idle() bool {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for h := range hs.attached {
+		h.mu.Lock()
+		busy := h.ended == nil && !h.quietLocked()
+		h.mu.Unlock()
+		if busy {
+			return false
+		}
 	}
-	return n
+	return true
 }
 
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
@@ -158,8 +171,12 @@ func (hs *handlers) attach(h *Handler) (after followUps, err error) {
 		return nil, err
 	}
 	g := hs.groups[h.reg.Group]
+	if g != nil && g.observer != h.reg.Observer { // nobody is in it; the new one is another group of the same name
+		hs.dropGroupLocked(g)
+		g = nil
+	}
 	if g == nil {
-		g = &group{name: h.reg.Group}
+		g = &group{name: h.reg.Group, observer: h.reg.Observer}
 		hs.groups[g.name] = g
 	}
 	if g.forget != nil {
@@ -170,8 +187,8 @@ func (hs *handlers) attach(h *Handler) (after followUps, err error) {
 	if i := slices.IndexFunc(g.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
 		replaced = g.handlers[i]
 	}
-	g.observer = h.reg.Observer
 	g.handlers = append(g.handlers, h)
+	hs.attached[h] = struct{}{}
 	h.group = g
 	hs.version.Add(1)
 	hs.learnRegistrationLocked(h, &after)
@@ -181,7 +198,7 @@ func (hs *handlers) attach(h *Handler) (after followUps, err error) {
 		hs.retireLocked(replaced, Notice{Kind: NoticeDraining, Replaced: true, Until: time.Now().Add(handlerDrainTime)})
 	}
 	hs.adoptLocked(h)
-	hs.serveParkedLocked(h)
+	hs.serveParkedLocked(h, func(s *Socket) bool { return hs.handlerOfLocked(s, g) == h })
 	h.mu.Lock()
 	h.open = true // from here on events come by themselves, behind those that waited
 	h.mu.Unlock()
@@ -192,14 +209,10 @@ func (hs *handlers) attach(h *Handler) (after followUps, err error) {
 // checkClaimsLocked says whether a handler may have what it registers for: each event of a namespace has one owner group,
 // and so have its connect decisions.
 func (hs *handlers) checkClaimsLocked(h *Handler) error {
-	total := 0
-	for _, g := range hs.groups {
-		total += len(g.handlers)
-	}
-	if total >= hs.node.cfg.MaxHandlers {
+	if total := len(hs.attached); total >= hs.node.cfg.MaxHandlers {
 		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has its %d handlers", total)}
 	}
-	if len(hs.names)+len(h.reg.Namespaces) > maxNames || len(hs.prefixes)+len(h.reg.Namespaces) > maxPrefixes && hs.newPrefixLocked(h) {
+	if names, prefixes := hs.newNamesLocked(h); names > 0 && len(hs.names)+names > maxNames || prefixes > 0 && len(hs.prefixes)+prefixes > maxPrefixes {
 		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node knows too many namespaces"}
 	}
 	if g := hs.groups[h.reg.Group]; g != nil && len(g.handlers) > 0 && g.observer != h.reg.Observer {
@@ -221,12 +234,18 @@ func (hs *handlers) checkClaimsLocked(h *Handler) error {
 	return nil
 }
 
-func (hs *handlers) newPrefixLocked(h *Handler) bool {
-	return slices.ContainsFunc(h.reg.Namespaces, func(p string) bool {
-		prefix, ok := strings.CutSuffix(p, "*")
-		_, known := hs.prefixes[prefix]
-		return ok && !known
-	})
+// newNamesLocked is how many names and prefixes of a registration are not known yet.
+func (hs *handlers) newNamesLocked(h *Handler) (names, prefixes int) {
+	for _, p := range h.reg.Namespaces {
+		if prefix, ok := strings.CutSuffix(p, "*"); ok {
+			if _, known := hs.prefixes[prefix]; !known {
+				prefixes++
+			}
+		} else if _, known := hs.names[p]; !known {
+			names++
+		}
+	}
+	return names, prefixes
 }
 
 func conflict(h, other *Handler) error {
@@ -358,6 +377,7 @@ func (hs *handlers) detachLocked(h *Handler, after *followUps) {
 		return
 	}
 	h.detached = true
+	delete(hs.attached, h)
 	if h.deadline != nil {
 		h.deadline.Stop()
 	}
@@ -400,10 +420,10 @@ func (hs *handlers) handOverLocked(h *Handler, after *followUps) {
 	}
 	h.leaving = true
 	hs.version.Add(1)
-	if len(g.handlers) == 0 && g.forget == nil {
+	if len(g.handlers) == 0 && g.forget == nil && !hs.closed {
 		g.forget = time.AfterFunc(hs.node.cfg.HandlerWait, func() { hs.forget(g) })
 	}
-	unseen := h.takeUnseen()
+	unseen, untold := h.takeUnseen()
 
 	// Who comes after whom is settled first, and told, and only then seen by events: those that come now find h closed and
 	// wait for this mutex.
@@ -439,10 +459,17 @@ func (hs *handlers) handOverLocked(h *Handler, after *followUps) {
 		heir.assigned(sockets, true)
 	}
 	for _, n := range unseen {
-		hs.inheritLocked(h, heirs[n.From], n, after)
+		hs.inheritLocked(h, heirs[n.From], n, untold[n.From], after)
+	}
+	for heir := range told { // what was parked while h had ended and was still here
+		hs.serveParkedLocked(heir, func(s *Socket) bool { return heirs[s] == heir })
 	}
 	for s, heir := range heirs {
-		if s.gone == nil {
+		switch {
+		case s.gone != nil:
+		case heir == nil && untold[s]:
+			s.unassignLocked(g) // nobody in the group has ever heard of it
+		default:
 			s.assignLocked(g, heir)
 		}
 	}
@@ -450,13 +477,17 @@ func (hs *handlers) handOverLocked(h *Handler, after *followUps) {
 }
 
 // inheritLocked gives one notice that h's backend has not seen to the heir of its socket.
-func (hs *handlers) inheritLocked(h, heir *Handler, n Notice, after *followUps) {
+func (hs *handlers) inheritLocked(h, heir *Handler, n Notice, untold bool, after *followUps) {
 	switch {
 	case n.Kind == NoticeDisconnected && heir != nil:
 		heir.tellAfterEvents(n)
 	case n.Kind == NoticeDisconnected:
-		n.From.assignLocked(h.group, nil)
-		hs.parkLocked(n)
+		if !untold {
+			n.From.assignLocked(h.group, nil)
+		}
+		if !untold || len(n.From.parked) > 0 {
+			hs.parkEndLocked(n)
+		}
 	case heir == nil && h.reg.Observer:
 		hs.node.drops.add(dropObserver, 1)
 	case heir == nil:
@@ -469,12 +500,14 @@ func (hs *handlers) inheritLocked(h, heir *Handler, n Notice, after *followUps) 
 	}
 }
 
-// takeUnseen closes the handler for events and returns those that Next has not taken, and the disconnects among them.
-func (h *Handler) takeUnseen() []Notice {
+// takeUnseen closes the handler for events and returns those that Next has not taken, and the disconnects among them; and
+// the sockets of which its backend was never told.
+func (h *Handler) takeUnseen() (unseen []Notice, untold map[*Socket]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.open = false
-	var unseen, keep []Notice
+	untold = map[*Socket]bool{}
+	var keep []Notice
 	for _, n := range h.out.take() {
 		switch n.Kind {
 		case NoticeEvent:
@@ -483,8 +516,10 @@ func (h *Handler) takeUnseen() []Notice {
 			unseen = append(unseen, n)
 		case NoticeDisconnected:
 			unseen = append(unseen, n)
-		case NoticeConnected, NoticeAssigned:
-			// They are news of sockets that are not its own any more.
+		case NoticeConnected:
+			untold[n.From] = true
+		case NoticeAssigned:
+			// News of sockets that are not its own any more; their group knew them, or is told anew.
 		default:
 			keep = append(keep, n)
 		}
@@ -499,7 +534,7 @@ func (h *Handler) takeUnseen() []Notice {
 		unseen = append(unseen, n)
 	}
 	h.queuedBytes = 0
-	return unseen
+	return unseen, untold
 }
 
 // forget lets go of a group that nobody came back to.
@@ -509,7 +544,23 @@ func (hs *handlers) forget(g *group) {
 	if len(g.handlers) > 0 || hs.groups[g.name] != g {
 		return
 	}
+	hs.dropGroupLocked(g)
+}
+
+// dropGroupLocked lets go of a group that nobody is in.
+func (hs *handlers) dropGroupLocked(g *group) {
+	if g.forget != nil {
+		g.forget.Stop()
+	}
 	delete(hs.groups, g.name)
+	for s := range hs.parking.sockets {
+		if s.gone != nil {
+			s.unassignLocked(g)
+			if s.farewell != nil && len(s.assigned) == 0 && len(s.parked) == 0 {
+				hs.unparkEndLocked(s)
+			}
+		}
+	}
 	for _, ns := range hs.node.all() {
 		ns.mu.RLock()
 		for _, e := range ns.order.entries {
@@ -535,7 +586,7 @@ func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo)
 		if first != nil && first.group == g && !first.leaving {
 			h = first // who let it in keeps it
 		}
-		if h != nil || len(g.handlers) == 0 {
+		if h != nil { // who is not there now is told by Assigned when it comes
 			s.assigned = append(s.assigned, assignment{g, h})
 		}
 	}
@@ -543,7 +594,7 @@ func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo)
 		for _, a := range s.assigned {
 			if a.handler != nil {
 				a.handler.sockets++
-				a.handler.tell(Notice{Kind: NoticeConnected, Sockets: []*SocketInfo{info}})
+				a.handler.tell(Notice{Kind: NoticeConnected, From: s, Sockets: []*SocketInfo{info}})
 			}
 		}
 	}
@@ -553,17 +604,20 @@ func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo)
 func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
 	n := Notice{Kind: NoticeDisconnected, From: s, Sockets: []*SocketInfo{s.gone}, Reason: r, Detail: detail}
 	s.mu.Lock()
-	assigned := s.assigned
-	s.assigned = slices.DeleteFunc(slices.Clone(assigned), func(a assignment) bool { return a.handler != nil })
-	s.mu.Unlock()
-	for _, a := range assigned {
+	defer s.mu.Unlock()
+	var absent []assignment
+	for _, a := range s.assigned {
 		if a.handler != nil {
 			a.handler.sockets--
-			a.handler.tellAfterEvents(n)
+			if a.handler.tellAfterEvents(n) {
+				continue
+			}
 		}
+		absent = append(absent, assignment{a.group, nil})
 	}
+	s.assigned = absent
 	if len(s.assigned) > 0 || len(s.parked) > 0 {
-		hs.parkLocked(n)
+		hs.parkEndLocked(n)
 	}
 }
 
@@ -571,10 +625,8 @@ func (hs *handlers) beginDrain(until time.Time) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	hs.draining, hs.until = true, until
-	for _, g := range hs.groups {
-		for _, h := range g.handlers {
-			h.tell(Notice{Kind: NoticeDraining, Until: until})
-		}
+	for h := range hs.attached {
+		h.tell(Notice{Kind: NoticeDraining, Until: until})
 	}
 }
 
@@ -588,6 +640,9 @@ func (hs *handlers) close() {
 		for len(s.parked) > 0 {
 			hs.unparkLocked(s, 0, true)
 		}
+		if s.farewell != nil {
+			hs.unparkEndLocked(s)
+		}
 	}
 	for hs.waiting.Len() > 0 {
 		hs.refuseLocked(hs.waiting.Front().Value.(*pending), unavailable(0), &after)
@@ -596,12 +651,15 @@ func (hs *handlers) close() {
 		if g.forget != nil {
 			g.forget.Stop()
 		}
-		for _, h := range g.handlers {
-			for _, p := range h.connects {
-				hs.refuseLocked(p, unavailable(0), &after)
-			}
-			h.end(ErrDraining)
+	}
+	for h := range hs.attached {
+		for _, p := range h.connects {
+			hs.refuseLocked(p, unavailable(0), &after)
 		}
+		if h.deadline != nil {
+			h.deadline.Stop()
+		}
+		h.end(ErrDraining)
 	}
 	hs.mu.Unlock()
 	after.run()

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,9 @@ type Node struct {
 
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace // guarded by mu
+	logsEnd    uint64                // guarded by mu; past the last change that a freed namespace has numbered
+
+	snapshots chan struct{} // 1: taken by whoever makes a snapshot for a watcher
 }
 
 // New makes a node. The caller ends it with Close.
@@ -38,6 +42,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, id: NodeID(cfg.NodeID), boot: randomText(8), startedAt: time.Now(), log: cfg.Logger.Named("service"),
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{},
+		snapshots: make(chan struct{}, 1),
 	}
 	n.handlers = newHandlers(n)
 	return n, nil
@@ -49,6 +54,23 @@ func (n *Node) BeginDrain(until time.Time) {
 	if n.draining.CompareAndSwap(false, true) {
 		n.handlers.beginDrain(until)
 		close(n.drainCh)
+	}
+}
+
+// Idle returns when no handler has anything left to be told or to reply to, or ctx ends. For a node that drains: its links
+// are closed, and handlers take note of that and finish what is in flight.
+func (n *Node) Idle(ctx context.Context) {
+	for poll := time.NewTicker(20 * time.Millisecond); ; {
+		if n.handlers.idle() {
+			poll.Stop()
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			poll.Stop()
+			return
+		}
 	}
 }
 
@@ -100,14 +122,14 @@ func (n *Node) namespace(name string) *Namespace {
 	return n.namespaces[name]
 }
 
-// acquire finds or makes a namespace and counts one more user of it; nil when there are too many. Every socket, pending
-// connect and watcher is a user; a namespace without users is freed.
-func (n *Node) acquire(name string) *Namespace {
+// acquire finds or makes a namespace and counts one more user of it; nil when there are too many, unless always. Every
+// socket, pending connect and watcher is a user; a namespace without users is freed.
+func (n *Node) acquire(name string, always bool) *Namespace {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ns := n.namespaces[name]
 	if ns == nil {
-		if len(n.namespaces) >= n.cfg.MaxNamespaces {
+		if len(n.namespaces) >= n.cfg.MaxNamespaces && !always {
 			return nil
 		}
 		// The name may be a part of a larger buffer, such as the packet that it came with.
@@ -121,8 +143,12 @@ func (n *Node) acquire(name string) *Namespace {
 func (n *Node) release(ns *Namespace) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if ns.users--; ns.users == 0 {
-		delete(n.namespaces, ns.name)
+	if ns.users--; ns.users > 0 {
+		return
+	}
+	delete(n.namespaces, ns.name)
+	if ns.log != nil { // without users nobody else has it
+		n.logsEnd = max(n.logsEnd, ns.log.next)
 	}
 }
 

@@ -53,6 +53,7 @@ type WatchStep struct {
 type presenceLog struct {
 	node *Node
 	size int
+	base uint64 // number of its first change: above all that an earlier life of the namespace has used
 
 	mu       sync.Mutex
 	ring     []PresenceEvent // grows up to size
@@ -63,7 +64,10 @@ type presenceLog struct {
 }
 
 func newPresenceLog(n *Node) *presenceLog {
-	return &presenceLog{node: n, size: n.cfg.PresenceLog, first: 1, next: 1, watchers: map[*Watcher]struct{}{}}
+	n.mu.RLock()
+	base := n.logsEnd + 1
+	n.mu.RUnlock()
+	return &presenceLog{node: n, size: n.cfg.PresenceLog, base: base, first: base, next: base, watchers: map[*Watcher]struct{}{}}
 }
 
 func (l *presenceLog) append(e PresenceEvent) {
@@ -95,7 +99,7 @@ func (l *presenceLog) at(number uint64) *PresenceEvent {
 	return &l.ring[l.slot(number)]
 }
 
-func (l *presenceLog) slot(number uint64) int { return int((number - 1) % uint64(l.size)) }
+func (l *presenceLog) slot(number uint64) int { return int((number - l.base) % uint64(l.size)) }
 
 // Watcher follows a scope.
 type Watcher struct {
@@ -143,36 +147,66 @@ func (n *Node) Watch(s Scope, token string) (*Watcher, error) {
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the watchers it may have"}
 	}
-	w.ns = n.acquire(s.Namespace)
+	w.ns = n.acquire(s.Namespace, false)
 	if w.ns == nil {
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the namespaces it may have"}
 	}
+	// One at a time, and with the namespace shared: a crowd of watchers that comes at once would otherwise keep everybody
+	// else from connecting for as long as all their snapshots take.
+	select {
+	case n.snapshots <- struct{}{}:
+	case <-n.drainCh:
+		n.watchers.Add(-1)
+		n.release(w.ns)
+		return nil, ErrDraining
+	}
 	w.begin(token != "", sameBoot, pos)
+	<-n.snapshots
 	w.idle = time.NewTimer(n.cfg.BookmarkEvery)
 	return w, nil
+}
+
+// presence is the namespace's log; the first watcher begins it.
+func (ns *Namespace) presence() *presenceLog {
+	ns.mu.RLock()
+	l := ns.log
+	ns.mu.RUnlock()
+	if l != nil {
+		return l
+	}
+	fresh := newPresenceLog(ns.node)
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if ns.log == nil {
+		ns.log = fresh
+	}
+	return ns.log
 }
 
 // begin takes the number and, unless it resumes, the snapshot in one moment, so that nothing is lost or doubled between.
 func (w *Watcher) begin(resume, sameBoot bool, pos uint64) {
 	ns := w.ns
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	if ns.log == nil {
-		ns.log = newPresenceLog(w.node)
-	}
-	l := ns.log
+	l := ns.presence()
 	w.log = l
+	ns.mu.RLock() // the log grows only with it whole
+	defer ns.mu.RUnlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.watchers[w] = struct{}{}
-	if resume && sameBoot && pos >= l.first && pos <= l.next {
+	resumed := resume && sameBoot && pos >= l.first && pos <= l.next
+	w.pos = l.next
+	if resumed {
 		w.pos = pos
+	}
+	l.mu.Unlock()
+	if resumed {
 		return
 	}
 	w.reset = resume
-	w.pos = l.next
 	list := []SocketInfo{}
+	if w.scope.All {
+		list = make([]SocketInfo, 0, len(ns.sockets))
+	}
 	t := Target{Rooms: w.scope.Rooms, All: w.scope.All}
 	ns.matchLocked(&t, func(s *Socket) {
 		info := s.infoLocked()

@@ -57,7 +57,8 @@ func (hs *handlers) route(s *Socket, p *Packet) {
 // rerouteLocked takes an event to its handler as things stand now, or parks it.
 func (hs *handlers) rerouteLocked(n Notice) verdict {
 	if n.From.gone != nil {
-		return taken // the server ended it while this was on its way
+		hs.node.drops.add(dropAfterEnd, 1) // the server ended it while this was on its way
+		return taken
 	}
 	if h := hs.handlerOfLocked(n.From, hs.ownerLocked(n.From.ns.name, n.Packet.Event)); h != nil {
 		if v := h.event(n); v != closed {
@@ -129,11 +130,13 @@ type parked struct {
 	until  time.Time
 }
 
-// parking is what waits while nobody is there to take it: with each socket its own few, in order.
+// parking is what waits while nobody is there to take it: with each socket its own few events, in order, and behind them
+// the news of its end.
 type parking struct {
 	sockets map[*Socket]struct{} // those with something parked
-	count   int
-	bytes   int
+	events  int
+	bytes   int // of the events
+	ends    int
 	timer   *time.Timer
 }
 
@@ -142,45 +145,72 @@ type parking struct {
 func (hs *handlers) parkLocked(n Notice) {
 	s := n.From
 	if hs.closed {
+		hs.node.drops.add(dropHandlerAbsent, 1)
 		return
 	}
-	if n.Kind == NoticeEvent {
-		for !s.reserve(n.size()) {
-			if i := slices.IndexFunc(s.parked, func(p parked) bool { return p.notice.Kind == NoticeEvent }); i >= 0 {
-				hs.unparkLocked(s, i, true)
-				continue
-			}
-			hs.node.drops.add(dropHandlerAbsent, 1) // too large by itself
-			return
-		}
-		if hs.parking.count >= hs.node.cfg.MaxHandlerQueue || hs.parking.bytes+n.size() > hs.node.cfg.MaxHandlerQueueBytes {
-			s.unreserve(n.size())
+	for !s.reserve(n.size()) {
+		if len(s.parked) == 0 { // too large by itself
 			hs.node.drops.add(dropHandlerAbsent, 1)
 			return
 		}
+		hs.unparkLocked(s, 0, true)
+	}
+	if hs.parking.events >= hs.node.cfg.MaxHandlerQueue || hs.parking.bytes+n.size() > hs.node.cfg.MaxHandlerQueueBytes {
+		s.unreserve(n.size())
+		hs.node.drops.add(dropHandlerAbsent, 1)
+		return
 	}
 	s.parked = append(s.parked, parked{n, time.Now().Add(hs.node.cfg.HandlerWait)})
-	hs.parking.count++
+	hs.parking.events++
 	hs.parking.bytes += n.size()
+	hs.rememberLocked(s)
+}
+
+// parkEndLocked keeps the news of a socket's end, behind all its events, for groups that know the socket and are not there.
+func (hs *handlers) parkEndLocked(n Notice) {
+	s := n.From
+	switch {
+	case s.farewell != nil: // one end is enough
+	case hs.closed, hs.parking.ends >= hs.node.cfg.MaxHandlerQueue:
+		hs.node.drops.add(dropHandlerAbsent, 1)
+	default:
+		s.farewell = &parked{n, time.Now().Add(hs.node.cfg.HandlerWait)}
+		hs.parking.ends++
+		hs.rememberLocked(s)
+	}
+}
+
+func (hs *handlers) rememberLocked(s *Socket) {
 	if len(hs.parking.sockets) == 0 {
 		hs.parking.timer.Reset(hs.node.cfg.HandlerWait)
 	}
 	hs.parking.sockets[s] = struct{}{}
 }
 
-// unparkLocked takes one of a socket's out.
+// unparkLocked takes one of a socket's events out.
 func (hs *handlers) unparkLocked(s *Socket, i int, dropped bool) {
 	n := s.parked[i].notice
-	if s.parked = slices.Delete(s.parked, i, i+1); len(s.parked) == 0 {
-		s.parked = nil
-		delete(hs.parking.sockets, s)
-	}
-	hs.parking.count--
+	s.parked = slices.Delete(s.parked, i, i+1)
+	hs.parking.events--
 	hs.parking.bytes -= n.size()
-	if n.Kind == NoticeEvent {
-		s.unreserve(n.size())
-		if dropped {
-			hs.node.drops.add(dropHandlerAbsent, 1)
+	s.unreserve(n.size())
+	if dropped {
+		hs.node.drops.add(dropHandlerAbsent, 1)
+	}
+	hs.forgetParkedLocked(s)
+}
+
+func (hs *handlers) unparkEndLocked(s *Socket) {
+	s.farewell = nil
+	hs.parking.ends--
+	hs.forgetParkedLocked(s)
+}
+
+func (hs *handlers) forgetParkedLocked(s *Socket) {
+	if len(s.parked) == 0 {
+		s.parked = nil
+		if s.farewell == nil {
+			delete(hs.parking.sockets, s)
 		}
 	}
 }
@@ -196,8 +226,15 @@ func (hs *handlers) expireParked() {
 		for len(s.parked) > 0 && !s.parked[0].until.After(now) {
 			hs.unparkLocked(s, 0, true)
 		}
-		if len(s.parked) > 0 && s.parked[0].until.Before(next) {
-			next = s.parked[0].until
+		switch {
+		case len(s.parked) > 0:
+			if s.parked[0].until.Before(next) {
+				next = s.parked[0].until
+			}
+		case s.farewell != nil && !s.farewell.until.After(now):
+			hs.unparkEndLocked(s)
+		case s.farewell != nil && s.farewell.until.Before(next):
+			next = s.farewell.until
 		}
 	}
 	if len(hs.parking.sockets) > 0 {
@@ -205,25 +242,14 @@ func (hs *handlers) expireParked() {
 	}
 }
 
-// serveParkedLocked gives a handler that has just come what waited for it.
-func (hs *handlers) serveParkedLocked(h *Handler) {
+// serveParkedLocked gives a handler what waited for it, of the sockets that are its own. Of a socket that has left, every
+// handler of the owner group may take what is left, and is shown it first.
+func (hs *handlers) serveParkedLocked(h *Handler, own func(*Socket) bool) {
 	for s := range hs.parking.sockets {
-		shown := false // a socket that has left was shown to this handler
+		shown := false
 		for i := 0; i < len(s.parked); {
 			n := s.parked[i].notice
-			if n.Kind == NoticeDisconnected {
-				if hs.knowsLocked(s, h.group) || shown {
-					s.unassignLocked(h.group)
-					h.tellAfterEvents(n)
-				}
-				if len(s.assigned) > 0 {
-					i++ // other groups may still come
-					continue
-				}
-				hs.unparkLocked(s, i, false)
-				continue
-			}
-			if hs.ownerLocked(s.ns.name, n.Packet.Event) != h.group || s.gone == nil && hs.handlerOfLocked(s, h.group) != h {
+			if hs.ownerLocked(s.ns.name, n.Packet.Event) != h.group || s.gone == nil && !own(s) {
 				i++
 				continue
 			}
@@ -235,6 +261,16 @@ func (hs *handlers) serveParkedLocked(h *Handler) {
 			if h.inherit(n) == full {
 				hs.node.drops.add(dropHandlerSlow, 1)
 			}
+		}
+		if s.farewell == nil {
+			continue
+		}
+		if hs.knowsLocked(s, h.group) || shown {
+			s.unassignLocked(h.group)
+			h.tellAfterEvents(s.farewell.notice)
+		}
+		if len(s.assigned) == 0 && len(s.parked) == 0 { // nobody else may still come for it
+			hs.unparkEndLocked(s)
 		}
 	}
 }

@@ -111,6 +111,7 @@ func (h *Handler) replyServer(callID uint64, payload []byte, attachments [][]byt
 	h.mu.Lock()
 	call := h.serverCalls[callID]
 	delete(h.serverCalls, callID)
+	h.signalFinishedLocked()
 	h.mu.Unlock()
 	if call == nil {
 		return false
@@ -127,6 +128,7 @@ func (h *Handler) forgetServer(call *serverCall) {
 			delete(h.serverCalls, id)
 		}
 	}
+	h.signalFinishedLocked()
 }
 
 // settle counts one server off, with its reply or without.

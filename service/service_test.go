@@ -93,7 +93,7 @@ func (c *fakeConn) Dismiss() {
 	}
 	c.Close(ReasonServerDisconnect)
 }
-func (c *fakeConn) Forget(*Socket)       {}
+func (c *fakeConn) Forget(*Socket) bool  { return true }
 func (c *fakeConn) SessionID() string    { return "session" }
 func (c *fakeConn) Transport() string    { return "websocket" }
 func (c *fakeConn) Handshake() Handshake { return Handshake{Address: "10.0.0.1"} }

@@ -33,7 +33,8 @@ type Socket struct {
 	mu       sync.Mutex
 	assigned []assignment // one for each group that knows it; guarded by mu, changed with handlers.mu held too
 	gone     *SocketInfo  // what it was when it left; guarded by handlers.mu
-	parked   []parked     // what waits for a handler to come, oldest first; guarded by handlers.mu
+	parked   []parked     // events that wait for a handler to come, oldest first; guarded by handlers.mu
+	farewell *parked      // the news of its end, when that waits too: behind all events; guarded by handlers.mu
 }
 
 // ID is its id.
@@ -85,10 +86,12 @@ func (s *Socket) Close(r Reason, detail string) {
 func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
 	switch mode {
 	case DisconnectNamespace:
+		if !s.conn.Forget(s) {
+			return // its client has left meanwhile, and may be back as another socket
+		}
 		if f, err := once.frame(s.conn.Codec()); err == nil {
 			s.conn.Send(f, 0)
 		}
-		s.conn.Forget(s)
 		s.Close(ReasonServerDisconnect, "")
 		s.conn.Flush()
 	case DisconnectConnection:

@@ -23,9 +23,11 @@ func (f *foyer) drain() {
 	f.empty(ctx, f.s.DrainNotice, window) // 1 to 3
 	f.engine.Close()
 
-	// 4. Handlers and watchers hear of it, and their streams end.
+	// 4. Handlers and watchers hear of it; handlers finish what they have, and their streams end.
+	deadline, _ := ctx.Deadline()
+	f.node.BeginDrain(deadline)
+	f.node.Idle(ctx)
 	f.stopDemo()
-	f.node.BeginDrain(time.Now().Add(endTime))
 	f.node.Close()
 
 	// 5. Calls that run may finish.

@@ -25,9 +25,9 @@ type Config struct {
 
 const (
 	maxNamespaceBytes = 255 // as service.MaxNameBytes
-	// What a link may have the service hold for it, as auth data, before it has joined anything: with 16 KiB of message and
-	// 16 KiB of headers it stays under 64 KiB.
-	maxAuthBeforeJoin = 24 << 10
+	// What a link may have the service hold for it, as auth data, while its connects are undecided: with 16 KiB of message
+	// and 16 KiB of headers a client that has joined nothing stays under 64 KiB.
+	maxPendingAuth = 24 << 10
 )
 
 // Validate reports everything that is wrong with the Config, joined.

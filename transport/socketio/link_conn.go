@@ -69,12 +69,15 @@ func (l *Link) Dismiss() {
 
 // Forget keeps the name of the socket's namespace, so that packets which crossed its end are ignored until the client
 // connects to it again.
-func (l *Link) Forget(s *service.Socket) {
+func (l *Link) Forget(s *service.Socket) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := l.eachLocked(func(p *place) bool { return p.socket != s }); p != nil {
-		p.socket = nil
+	p := l.eachLocked(func(p *place) bool { return p.socket != s })
+	if p == nil {
+		return false
 	}
+	p.socket = nil
+	return true
 }
 
 // SessionID returns the session's public handle.

@@ -48,7 +48,7 @@ func (l *Link) connect(in *incoming) fault {
 		l.mu.Unlock()
 		l.reject(faultTooManyNamespaces, name, service.Refusal{Message: "Too many namespaces"})
 		return 0
-	case !l.joined && l.authBytes+len(in.payload) > maxAuthBeforeJoin:
+	case l.authBytes+len(in.payload) > maxPendingAuth:
 		f = faultAuthTooLarge
 	}
 	if f != 0 {
