@@ -20,6 +20,9 @@ E2EFLAGS  ?=
 
 # Tools are built once per version, outside of the checkout, so that a fresh clone finds them; bin/ has links.
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
+# The API with its comments, from which reflection answers; the generated code has none.
+WITH_COMMENTS := --path proto/foyer --exclude-imports --as-file-descriptor-set
+
 BUF   := e2e/node_modules/.bin/buf
 LINT  := bin/golangci-lint
 
@@ -58,6 +61,7 @@ cmd/foyer/web/npm/VERSION: cmd/foyer/web/fetch.sh cmd/foyer/web/package.json cmd
 .PHONY: generate
 generate: e2e/node_modules/.package-lock.json ## Generate gen/ from proto/
 	$(BUF) generate
+	$(BUF) build $(WITH_COMMENTS) -o transport/grpcapi/api.binpb
 
 # ---- check
 
@@ -79,7 +83,9 @@ lint-proto: e2e/node_modules/.package-lock.json
 	$(BUF) format --diff --exit-code
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(BUF) generate -o "$$fresh"; \
-	diff -r "$$fresh/gen" gen || { echo 'gen/ is not what proto/ says: run make generate' >&2; exit 1; }
+	$(BUF) build $(WITH_COMMENTS) -o "$$fresh/api.binpb"; \
+	diff -r "$$fresh/gen" gen && cmp "$$fresh/api.binpb" transport/grpcapi/api.binpb || \
+	{ echo 'gen/ or api.binpb is not what proto/ says: run make generate' >&2; exit 1; }
 
 .PHONY: fmt
 fmt: bin/golangci-lint e2e/node_modules/.package-lock.json ## Format Go and proto files

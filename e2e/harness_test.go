@@ -159,9 +159,13 @@ func (p *process) exit(t testing.TB, within time.Duration) int {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(within):
-		p.cmd.Process.Kill()
-		<-p.done
-		t.Errorf("%s did not end within %v", filepath.Base(p.cmd.Path), within)
+		p.cmd.Process.Signal(syscall.SIGQUIT) // a Go program says where each goroutine is
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			p.kill()
+		}
+		t.Errorf("%s did not end within %v:\n%s", filepath.Base(p.cmd.Path), within, p.tail(600))
 		return -1
 	}
 }

@@ -71,6 +71,36 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// It stops well at any moment: amid handshakes, upgrades, polls and writes, with backends and watchers attached.
+func TestStopAnytime(t *testing.T) {
+	p := startPuppets(t)
+	for i := range 15 {
+		after := time.Duration(i) * 8 * time.Millisecond // from before the first handshake to after the last upgrade
+		t.Run(after.String(), func(t *testing.T) {
+			f := startFoyer(t, "demo")
+			b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/busy"}}, nil)
+			watch, err := b.presence.Watch(t.Context(), &foyerv1.WatchRequest{Namespace: "/busy", All: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); err != nil {
+				t.Fatal(err)
+			}
+			var clients []*client
+			for n := range 9 {
+				c := p.open(t, f.url(), []string{"/", "/busy"}[n%2], quick.with(transports[n%3].opts))
+				c.emit("early", n, strings.Repeat("x", 5000))
+				clients = append(clients, c)
+			}
+			<-time.After(after) // the moment is what is tested
+			f.stop(t)
+			for _, c := range clients {
+				c.op("disconnect") // or it would go on trying
+			}
+		})
+	}
+}
+
 // A network that is lost without a word is found out by the heartbeat, by both sides.
 func TestHeartbeat(t *testing.T) {
 	for _, transport := range transports {

@@ -138,7 +138,7 @@ func (f *foyer) build() (err error) {
 	}
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len,
-		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Logger: f.log,
+		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall, Logger: f.log,
 	}, f.node)
 	if err != nil {
 		return err

@@ -8,10 +8,9 @@ import (
 	"net"
 	"strings"
 
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"

@@ -51,6 +51,13 @@ func newDedup() *dedup {
 // mark makes it, waiting for it until ctx ends. call runs on this goroutine. Different content under the same key is
 // refused: to answer it with the response of something else would lose it silently.
 func once[T proto.Message](ctx context.Context, d *dedup, key requestKey, content [sha256.Size]byte, call func() (T, error), mark func(T) T) (T, error) {
+	return onceTelling(ctx, d, key, content, func() {}, call, mark)
+}
+
+// onceTelling is once, and calls joins before it waits for a call that is running.
+func onceTelling[T proto.Message](
+	ctx context.Context, d *dedup, key requestKey, content [sha256.Size]byte, joins func(), call func() (T, error), mark func(T) T,
+) (T, error) {
 	var none T
 	if key.id == "" {
 		return call()
@@ -60,6 +67,7 @@ func once[T proto.Message](ctx context.Context, d *dedup, key requestKey, conten
 		if r.fingerprint != content {
 			return none, invalidField("request_id", "was used for another request before")
 		}
+		joins()
 		select {
 		case <-r.answered:
 		case <-ctx.Done():

@@ -1,13 +1,30 @@
 // Package grpcapi is the gRPC face of Foyer (proto/foyer/v1): it checks requests, turns them into calls of the service and
 // its answers into messages. It knows nothing of browsers' links.
 //
-// The walk of a call: the interceptors (interceptor.go) authenticate it and map what comes back; its method (emit.go, room.go,
-// socket.go, presence.go, handler.go, info.go) has the request checked (validate.go), calls the service through the interfaces
-// of node.go and converts the answer (convert.go). Errors become statuses in status.go and nowhere else.
+// The walk of a call: the interceptors (interceptor.go) authenticate it and map what comes back; its method (emit.go, acks.go,
+// emit_stream.go, serverside.go, room.go, socket.go, presence.go, handler.go, info.go, drain.go) has the request checked
+// (validate.go), calls the service through the interfaces of node.go and converts the answer (convert.go). Errors become
+// statuses in status.go and nowhere else. What is also a command of a handler stream is a method of Server, so that both do
+// the same; calls with a request_id pass by dedup.go.
+//
+// The fast path is EmitStream: the items of one message pass the service as one batch, their JSON is copied once, into its
+// place behind the event's name, and their receipts are made in one piece; what is left is protobuf's own.
+//
+// Answers are bounded: a list page, a chunk and an EmitWithAckResponse end before they are too large for a client, and a
+// stream that is not read is ended (watches, handlers, CollectAcks) or not read any further (EmitStream, commands).
+//
+// Reflection (reflection.go) serves the files of the API with their comments, from api.binpb: after a change of proto/ it is
+// built anew along with gen/, and a test says when it was not.
 //
 // Goroutines: a unary call runs on its RPC's own goroutine. While an RPC lasts, neither a receive nor a send that blocks can
-// be interrupted, so the RPC's own goroutine of a stream does neither but decides when the stream is over: a watch has a
-// second one that sends, a handler stream a third that receives. They end with their stream, whose context gRPC ends when the
-// RPC has returned; what the receiver of a handler stream still had in hand then takes no effect. They belong to the Server,
-// which waits for them in Shutdown and Stop.
+// be interrupted, so the RPC's own goroutine of a stream does neither but decides when the stream is over (outlet.go):
+//
+//	Watch, CollectAcks   a second one that sends
+//	EmitStream           a second that sends, a third that receives and applies
+//	Attach               the same, and one for each server-side emit that waits for replies, at most 256
+//	Drain                a second that sends, a third that empties the node
+//
+// They end with their stream, whose context gRPC ends when the RPC has returned; what a receiver still had in hand then takes
+// no effect. They belong to the Server, which waits for them in Shutdown and Stop. EmitWithAck and ServerSideEmit with a
+// request_id go on without their caller, until their timeout or Stop.
 package grpcapi

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
 )
 
 type emitService struct {
@@ -16,13 +17,9 @@ func (e *emitService) Emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv
 	return e.s.emit(ctx, r)
 }
 
-// emit is Emit, as a call and as a command: a repeat of one as the other is a repeat.
+// emit is Emit, as a call, as a command and as an item of a stream: a repeat of one as the other is a repeat.
 func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv1.EmitResponse, error) {
-	// One node: both receipts mean the same, the queue of every recipient.
-	if err := knownEnum("receipt", foyerv1.Receipt_name, r.GetReceipt()); err != nil {
-		return nil, err
-	}
-	e, err := emitOf(r.GetTarget(), r.GetPayload(), r.GetOptions(), r.GetRequestId(), s.limits.MaxPayloadBytes)
+	e, err := emitRequest(r, s.limits.MaxPayloadBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +29,7 @@ func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv1.Emi
 		if err != nil {
 			return nil, err
 		}
-		return emitResponse(receipt), nil
+		return emitResponse(&receipt), nil
 	}, func(first *foyerv1.EmitResponse) *foyerv1.EmitResponse {
 		return &foyerv1.EmitResponse{
 			Matched: first.Matched, Enqueued: first.Enqueued, DroppedVolatile: first.DroppedVolatile,
@@ -41,37 +38,15 @@ func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv1.Emi
 	})
 }
 
-func (e *emitService) EmitWithAck(ctx context.Context, r *foyerv1.EmitWithAckRequest) (*foyerv1.EmitWithAckResponse, error) {
-	s := e.s
-	emit, err := emitOf(r.GetTarget(), r.GetPayload(), r.GetOptions(), r.GetRequestId(), s.limits.MaxPayloadBytes)
-	if err != nil {
-		return nil, err
+// emitRequest checks an EmitRequest. One node: both receipts mean the same, the queue of every recipient.
+func emitRequest(r *foyerv1.EmitRequest, maxBytes int) (service.Emit, error) {
+	if err := knownEnum("receipt", foyerv1.Receipt_name, r.GetReceipt()); err != nil {
+		return service.Emit{}, err
 	}
-	wait, err := ackWait(ctx, r.GetTimeout())
-	if err != nil {
-		return nil, err
-	}
-	key := requestKey{callerOf(ctx), "EmitWithAck", r.GetRequestId()}
-	return once(ctx, s.dedup, key, sent(r), func() (*foyerv1.EmitWithAckResponse, error) {
-		if r.GetRequestId() != "" {
-			// Its response is also that of a repeat, which may come because this caller's connection broke: the wait goes on
-			// without the caller. It ends all the same, at wait.
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithCancel(context.WithoutCancel(ctx))
-			defer cancel()
-			defer context.AfterFunc(s.stopping, cancel)()
-		}
-		result, err := s.node.EmitWithAck(ctx, emit, wait, maxAckRecipients)
-		if err != nil {
-			return nil, err
-		}
-		return ackResponse(result, wait), nil
-	}, func(first *foyerv1.EmitWithAckResponse) *foyerv1.EmitWithAckResponse {
-		return &foyerv1.EmitWithAckResponse{Outcomes: first.Outcomes, Summary: first.Summary, Deduplicated: true}
-	})
+	return emitOf(r.GetTarget(), r.GetPayload(), r.GetOptions(), r.GetRequestId(), maxBytes)
 }
 
-// sending is what requests with a request_id have in common.
+// sending is what requests with a target and a request_id have in common.
 type sending interface {
 	GetTarget() *foyerv1.Target
 	GetPayload() *foyerv1.Payload
@@ -86,4 +61,15 @@ func sent(r sending) (sum [sha256.Size]byte) {
 		return sum
 	}
 	return contentOf(r.GetTarget(), r.GetPayload(), r.GetOptions())
+}
+
+// outliving is a context for a wait whose response is also that of a repeat, which may come because the caller's
+// connection broke: it goes on without the caller, and ends with the node. The wait is bounded by other means.
+func (s *Server) outliving(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(s.stopping, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
@@ -111,101 +108,31 @@ func TestEmitRequestID(t *testing.T) {
 	}
 }
 
-func TestEmitWithAck(t *testing.T) {
-	n := newFakeNode()
-	n.onAck = func(context.Context, service.Emit, time.Duration, int) (service.AckResult, error) {
-		return service.AckResult{Matched: 7, Coverage: service.Coverage{UncountedNodes: 1}, Outcomes: []service.AckOutcome{
-			{Socket: "s1", Node: "node", Latency: time.Second, Payload: []byte(`["ok"]`), Attachments: [][]byte{{7}}},
-			{Socket: "s2", Node: "node", Failure: service.AckNodeUnreachable},
-			{Socket: "s3", Node: "node", Failure: service.AckTimeout},
-			{Socket: "s4", Node: "node", Failure: service.AckDisconnected},
-			{Socket: "s5", Node: "node", Failure: service.AckTimeout},
-			{Socket: "s6", Node: "node", Failure: service.AckDroppedVolatile},
-		}}, nil
-	}
-	_, client := start(t, Config{}, n)
-	resp, err := client.emit.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{
-		Target: toRoom("r"), Payload: hello(), Timeout: durationpb.New(time.Second),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &foyerv1.AckSummary{
-		Matched: proto.Int32(7), Acked: proto.Int32(1), Unattributed: proto.Int32(1), Coverage: &foyerv1.Coverage{UncountedNodes: 1},
-		TimeoutUsed: durationpb.New(time.Second),
-		Failures: []*foyerv1.AckFailureCount{
-			{Failure: foyerv1.AckFailure_ACK_FAILURE_TIMEOUT, Count: 2},
-			{Failure: foyerv1.AckFailure_ACK_FAILURE_DISCONNECTED, Count: 1},
-			{Failure: foyerv1.AckFailure_ACK_FAILURE_DROPPED_VOLATILE, Count: 1},
-			{Failure: foyerv1.AckFailure_ACK_FAILURE_NODE_UNREACHABLE, Count: 1},
-		},
-	}
-	if diff := cmp.Diff(resp.GetSummary(), want, protocmp.Transform()); diff != "" {
-		t.Errorf("summary (-got +want):\n%s", diff)
-	}
-	first := &foyerv1.AckOutcome{SocketId: "s1", NodeId: "node", Latency: durationpb.New(time.Second), Outcome: &foyerv1.AckOutcome_Args{
-		Args: &foyerv1.Args{Args: &foyerv1.Args_Json{Json: `["ok"]`}, Attachments: [][]byte{{7}}},
-	}}
-	if diff := cmp.Diff(resp.GetOutcomes()[0], first, protocmp.Transform()); diff != "" {
-		t.Errorf("outcome (-got +want):\n%s", diff)
-	}
-	if got := resp.GetOutcomes()[1].GetFailure(); got != foyerv1.AckFailure_ACK_FAILURE_NODE_UNREACHABLE {
-		t.Errorf("got failure %v", got)
-	}
-	if diff := cmp.Diff(n.noted(), []string{`emit ["hello","world"] to [r], acks within 1s from 1000`}); diff != "" {
-		t.Errorf("calls (-got +want):\n%s", diff)
-	}
-}
-
-// TestEmitWithAckOutlivesItsCaller: the caller of a call with a request_id goes away; its repeat gets what came of it.
-func TestEmitWithAckOutlivesItsCaller(t *testing.T) { bubble(t, testEmitWithAckOutlivesItsCaller) }
-
-func testEmitWithAckOutlivesItsCaller(t *testing.T) {
-	n := newFakeNode()
-	n.onAck = func(ctx context.Context, _ service.Emit, d time.Duration, _ int) (service.AckResult, error) {
-		select {
-		case <-time.After(d):
-			return service.AckResult{Matched: 1}, nil
-		case <-ctx.Done():
-			return service.AckResult{}, ctx.Err()
-		}
-	}
-	s, err := newServer(Config{}, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Stop()
-	e := &emitService{s: s}
-	r := &foyerv1.EmitWithAckRequest{Target: toRoom("r"), Payload: hello(), RequestId: "1"}
-	ctx, leave := context.WithCancel(t.Context())
-	go func() { _, _ = e.EmitWithAck(ctx, r) }()
-	synctest.Wait()
-	leave()
-	r2 := &foyerv1.EmitWithAckRequest{Target: toRoom("r"), Payload: hello(), RequestId: "1", Timeout: durationpb.New(time.Second)}
-	resp, err := e.EmitWithAck(t.Context(), r2)
-	if err != nil || !resp.GetDeduplicated() || resp.GetSummary().GetMatched() != 1 {
-		t.Errorf("got %v, %v, want the first response", resp, err)
-	}
-	if calls := n.noted(); len(calls) != 1 {
-		t.Errorf("got %q, want one", calls)
-	}
-}
-
 func TestServiceErrorsBecomeStatuses(t *testing.T) {
 	n := newFakeNode()
-	n.onAck = func(context.Context, service.Emit, time.Duration, int) (service.AckResult, error) {
-		return service.AckResult{}, &service.Error{Code: service.Precondition, Reason: "TOO_MANY_RECIPIENTS", Message: "1001", Field: "target"}
+	n.onCollect = func(service.Emit, int) (acks, int, error) {
+		return nil, 0, &service.Error{Code: service.Precondition, Reason: "TOO_MANY_RECIPIENTS", Message: "1001", Field: "target"}
 	}
 	n.onEmit = func(context.Context, service.Emit) (service.Receipt, error) { panic("a fault") }
 	n.err = service.ErrDraining
 	_, client := start(t, Config{}, n)
 	_, err := client.emit.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{Target: toRoom("r"), Payload: hello()})
 	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "")
+	stream, err := client.emit.CollectAcks(t.Context(), &foyerv1.CollectAcksRequest{Target: toRoom("r"), Payload: hello()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "")
 	_, err = client.emit.Emit(t.Context(), &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello()})
 	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
 	_, err = client.room.JoinRooms(t.Context(), &foyerv1.JoinRoomsRequest{Target: toRoom("r"), Rooms: []string{"x"}})
 	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, "")
 	_, err = client.socket.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{Target: toRoom("r")})
+	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, "")
+	_, err = client.room.GetRoom(t.Context(), &foyerv1.GetRoomRequest{Room: "r"})
+	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, "")
+	_, err = client.room.ListRooms(t.Context(), &foyerv1.ListRoomsRequest{})
 	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, "")
 }
 

@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-
-	"go.uber.org/goleak"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -29,12 +29,15 @@ type fakeNode struct {
 	config service.Config
 
 	onEmit    func(context.Context, service.Emit) (service.Receipt, error)
-	onAck     func(context.Context, service.Emit, time.Duration, int) (service.AckResult, error)
+	onCollect func(service.Emit, int) (acks, int, error)
+	onServers func(context.Context, handler, service.ServerSideEmit, func()) (service.ServerSideResult, error)
+	onUpdate  func(service.SocketID, service.Update) (service.SocketInfo, error)
 	onSockets func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error)
 	onWatch   func(service.Scope, string) (watcher, error)
 	onAttach  func(service.Registration) (handler, error)
 	sockets   map[service.SocketID]service.SocketInfo
-	err       error // of Join, Leave, Disconnect
+	rooms     []service.RoomInfo // by name
+	err       error              // of Join, Leave, Disconnect, Room, Rooms
 
 	mu    sync.Mutex
 	calls []string
@@ -69,12 +72,60 @@ func (n *fakeNode) Emit(ctx context.Context, e service.Emit) (service.Receipt, e
 	return service.Receipt{Matched: 2, Enqueued: 2}, nil
 }
 
-func (n *fakeNode) EmitWithAck(ctx context.Context, e service.Emit, d time.Duration, limit int) (service.AckResult, error) {
-	n.note("emit %s to %v, acks within %v from %d", e.Packet.Payload, e.Target.Rooms, d, limit)
-	if n.onAck != nil {
-		return n.onAck(ctx, e, d, limit)
+func (n *fakeNode) EmitBatch(emits []service.Emit) []service.Receipt {
+	n.note("batch of %d", len(emits))
+	receipts := make([]service.Receipt, len(emits))
+	for i, e := range emits {
+		var err error
+		receipts[i], err = n.Emit(context.Background(), e)
+		receipts[i].Err = err
 	}
-	return service.AckResult{}, nil
+	return receipts
+}
+
+func (n *fakeNode) CollectAcks(e service.Emit, limit int) (acks, int, error) {
+	n.note("emit %s to %v, acks of at most %d", e.Packet.Payload, e.Target.Rooms, limit)
+	if n.onCollect != nil {
+		return n.onCollect(e, limit)
+	}
+	return newFakeAcks(), 0, nil
+}
+
+func (n *fakeNode) ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error) {
+	n.note("server-side emit %s in %s, replies %t within %v", e.Packet.Payload, e.Namespace, e.WantsReplies, e.Timeout)
+	if n.onServers != nil {
+		return n.onServers(ctx, from, e, told)
+	}
+	return service.ServerSideResult{Matched: 1}, nil
+}
+
+func (n *fakeNode) Room(_ context.Context, namespace, room string) (int, service.Coverage, error) {
+	n.note("room %s %s", namespace, room)
+	return 5, service.Coverage{UncountedNodes: 1}, n.err
+}
+
+func (n *fakeNode) Rooms(_ context.Context, namespace, prefix, after string, limit int) ([]service.RoomInfo, bool, service.Coverage, error) {
+	n.note("rooms of %s with %q behind %q, %d", namespace, prefix, after, limit)
+	var list []service.RoomInfo
+	for _, r := range n.rooms {
+		if r.Name > after && strings.HasPrefix(r.Name, prefix) {
+			list = append(list, r)
+		}
+	}
+	more := len(list) > limit
+	return list[:min(limit, len(list))], more, service.Coverage{UncountedNodes: 1}, n.err
+}
+
+func (n *fakeNode) Update(namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error) {
+	user := "-"
+	if u.UserID != nil {
+		user = *u.UserID
+	}
+	n.note("update %s %s: %s %s %q", namespace, id, u.Data, u.Merge, user)
+	if n.onUpdate != nil {
+		return n.onUpdate(id, u)
+	}
+	return n.sockets[id], nil
 }
 
 func (n *fakeNode) Join(_ context.Context, t service.Target, rooms []string) (int, service.Coverage, error) {
@@ -128,6 +179,48 @@ func (n *fakeNode) Attach(r service.Registration) (handler, error) {
 	return nil, service.ErrDraining
 }
 
+// fakeAcks gives its outcomes, then err, or waits for the end of the wait.
+type fakeAcks struct {
+	outcomes chan []service.AckOutcome
+	rest     []service.AckOutcome // what Finish returns
+	err      error
+	finished chan struct{}
+	once     sync.Once
+}
+
+// newFakeAcks has one batch of outcomes, and they are all.
+func newFakeAcks(outcomes ...service.AckOutcome) *fakeAcks {
+	a := &fakeAcks{outcomes: make(chan []service.AckOutcome, 1000), err: io.EOF, finished: make(chan struct{})}
+	if len(outcomes) > 0 {
+		a.outcomes <- outcomes
+	}
+	return a
+}
+
+func (a *fakeAcks) Next(ctx context.Context) ([]service.AckOutcome, error) {
+	select {
+	case o := <-a.outcomes:
+		return o, nil
+	default:
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	select {
+	case o := <-a.outcomes:
+		return o, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (a *fakeAcks) Finish() []service.AckOutcome {
+	rest := a.rest
+	a.rest = nil
+	a.once.Do(func() { close(a.finished) })
+	return rest
+}
+
 // fakeWatcher gives its steps, then waits for done or ctx.
 type fakeWatcher struct {
 	steps  chan service.WatchStep
@@ -174,6 +267,9 @@ type fakeHandler struct {
 	said     chan string
 	detached chan struct{}
 
+	drained chan struct{}
+	once    sync.Once
+
 	mu    sync.Mutex
 	ended error
 }
@@ -181,6 +277,7 @@ type fakeHandler struct {
 func newFakeHandler() *fakeHandler {
 	return &fakeHandler{
 		queue: make(chan service.Notice, 5000), done: make(chan struct{}), said: make(chan string, 5000), detached: make(chan struct{}),
+		drained: make(chan struct{}),
 	}
 }
 
@@ -201,7 +298,7 @@ func (h *fakeHandler) Handled(upTo uint64)   { h.said <- fmt.Sprintf("handled %d
 
 func (h *fakeHandler) Drain() {
 	h.said <- "drain"
-	h.end(io.EOF)
+	h.once.Do(func() { close(h.drained) })
 }
 
 func (h *fakeHandler) Decide(callID uint64, d service.Decision) {
@@ -246,6 +343,13 @@ func (h *fakeHandler) Next(ctx context.Context, buf []service.Notice) ([]service
 		default:
 			return nil, h.ended
 		}
+	case <-h.drained:
+		select {
+		case n := <-h.queue:
+			return append(buf[:0], n), nil
+		default:
+			return nil, io.EOF
+		}
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -285,7 +389,11 @@ func start(t testing.TB, cfg Config, n node, options ...grpc.DialOption) (*Serve
 			t.Errorf("Serve: got %v, want nil", err)
 		}
 	})
-	return s, &api{
+	return s, apiOf(conn)
+}
+
+func apiOf(conn *grpc.ClientConn) *api {
+	return &api{
 		conn: conn, emit: foyerv1.NewEmitServiceClient(conn), room: foyerv1.NewRoomServiceClient(conn),
 		socket: foyerv1.NewSocketServiceClient(conn), watch: foyerv1.NewPresenceServiceClient(conn),
 		handler: foyerv1.NewHandlerServiceClient(conn), node: foyerv1.NewNodeServiceClient(conn),

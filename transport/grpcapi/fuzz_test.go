@@ -1,14 +1,17 @@
 package grpcapi
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
 	"foyer/service/payload"
 )
 
@@ -27,6 +30,11 @@ func FuzzRequests(f *testing.F) {
 		&foyerv1.ConnectReply{Decision: &foyerv1.ConnectReply_Accept{Accept: &foyerv1.Accept{Rooms: []string{"a"}}}},
 		&foyerv1.EventReply{Args: &foyerv1.Args{Args: &foyerv1.Args_Json{Json: `["a"]`}}},
 		&foyerv1.ListSocketsRequest{Target: toRoom("a"), PageToken: "AQ"},
+		&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_MergeData{MergeData: &structpb.Struct{
+			Fields: map[string]*structpb.Value{"a": structpb.NewNullValue()},
+		}}},
+		&foyerv1.ServerSideEmitRequest{Payload: hello(), WantsReplies: true, Timeout: durationpb.New(1)},
+		&foyerv1.ListRoomsRequest{Prefix: "a", PageToken: roomsToken("ab", roomsQuery("", "a"))},
 	}
 	for i, m := range seeds {
 		wire, err := proto.Marshal(m)
@@ -38,7 +46,7 @@ func FuzzRequests(f *testing.F) {
 	limits := newFakeNode().Config()
 	f.Fuzz(func(t *testing.T, kind uint8, wire []byte) {
 		var err error
-		switch kind % 7 {
+		switch kind % 10 {
 		case 0, 1:
 			r := &foyerv1.EmitRequest{}
 			if proto.Unmarshal(wire, r) != nil {
@@ -96,6 +104,37 @@ func FuzzRequests(f *testing.F) {
 			if err = targetErr; err == nil {
 				_, err = parsePageToken(r.GetPageToken(), listQuery(to, r.GetView()))
 			}
+		case 7:
+			r := &foyerv1.UpdateSocketRequest{}
+			if proto.Unmarshal(wire, r) != nil {
+				return
+			}
+			_, _, u, updateErr := update(r)
+			if err = updateErr; err == nil {
+				for _, data := range [][]byte{u.Data, u.Merge} {
+					if data != nil && (!json.Valid(data) || len(data) > service.MaxDataBytes) {
+						t.Errorf("data %q", data)
+					}
+				}
+				if u.Data == nil && u.Merge == nil && u.UserID == nil {
+					t.Error("nothing is changed")
+				}
+			}
+		case 8:
+			r := &foyerv1.ServerSideEmitRequest{}
+			if proto.Unmarshal(wire, r) != nil {
+				return
+			}
+			e, serverErr := serverSideOf(context.Background(), r, limits.MaxPayloadBytes)
+			if err = serverErr; err == nil && (serverSideReserved(e.Packet.Event) || e.Timeout <= 0 || e.Timeout > maxAckTimeout) {
+				t.Errorf("let through: %q, %v", e.Packet.Payload, e.Timeout)
+			}
+		case 9:
+			r := &foyerv1.ListRoomsRequest{}
+			if proto.Unmarshal(wire, r) != nil {
+				return
+			}
+			_, err = parseRoomsToken(r.GetPageToken(), roomsQuery(r.GetNamespace(), r.GetPrefix()))
 		}
 		if err != nil {
 			if st := toStatus(err); st.Code() != codes.InvalidArgument || len(st.Details()) != 2 {

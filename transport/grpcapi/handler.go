@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -78,6 +79,8 @@ type attachment struct {
 	h        handler
 	view     foyerv1.SocketView
 
+	asks asks // server-side emits of this stream that wait for replies
+
 	gate sync.Mutex // held while a message is applied
 	over bool       // nothing is applied any more; guarded by gate
 
@@ -104,7 +107,7 @@ func (a *attachment) registration() (service.Registration, foyerv1.SocketView, e
 		return service.Registration{}, 0, a.ctx.Err()
 	}
 	switch {
-	case first.err == io.EOF:
+	case errors.Is(first.err, io.EOF):
 		return service.Registration{}, 0, notRegistered("the stream ended without having registered")
 	case first.err != nil:
 		return service.Registration{}, 0, first.err
@@ -138,5 +141,8 @@ func (a *attachment) finish() {
 	a.over = true
 }
 
-// method names this stream in the log.
-var attachMethod = strings.TrimPrefix(foyerv1.HandlerService_Attach_FullMethodName, "/")
+// What names these streams in the log.
+var (
+	attachMethod     = strings.TrimPrefix(foyerv1.HandlerService_Attach_FullMethodName, "/")
+	emitStreamMethod = strings.TrimPrefix(foyerv1.EmitService_EmitStream_FullMethodName, "/")
+)

@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -34,7 +35,11 @@ func (a *attachment) receive() {
 	}
 	for {
 		message, err := a.stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
+			if a.asks.any() { // their results are still to be sent, and nothing else: it can answer nothing
+				a.h.Drain()
+				a.asks.wait(a.ctx, nil)
+			}
 			a.end(nil)
 			return
 		}
@@ -51,7 +56,7 @@ func (a *attachment) receive() {
 
 // end makes the sender end the stream with err after what is queued before it, unless the stream has ended otherwise.
 func (a *attachment) end(err error) {
-	if err == errOver {
+	if errors.Is(err, errOver) {
 		return
 	}
 	select {
@@ -91,8 +96,8 @@ func (a *attachment) apply(r *foyerv1.AttachRequest) error {
 	return nil
 }
 
-// eventReply answers an event. A reply with invalid arguments frees the slot, but acknowledges nothing: one bad reply must
-// not end the stream and with it the traffic of all other sockets.
+// eventReply answers an event, of a client or of a server. A reply with invalid arguments frees the slot, but acknowledges
+// nothing: one bad reply must not end the stream and with it the traffic of all other sockets.
 func (a *attachment) eventReply(r *foyerv1.EventReply) {
 	array, attachments, err := ackArguments(r.GetArgs(), a.s.limits.MaxPayloadBytes)
 	if err != nil {
@@ -144,7 +149,21 @@ func (a *attachment) command(c *foyerv1.Command) error {
 			return errOver
 		}
 	}
+	if r := c.GetServerSideEmit(); r.GetWantsReplies() {
+		if c.GetId() != 0 {
+			return a.ask(c.GetId(), r)
+		}
+		r.WantsReplies = false // nobody would get them
+	}
 	result, err := a.run(c)
+	if !a.result(c.GetId(), result, err) {
+		return errOver
+	}
+	return nil
+}
+
+// result queues the result of a command; false: the handler has ended.
+func (a *attachment) result(id uint64, result *foyerv1.CommandResult, err error) bool {
 	if err != nil {
 		st := toStatus(err)
 		if st.Code() == codes.Internal {
@@ -152,14 +171,37 @@ func (a *attachment) command(c *foyerv1.Command) error {
 		}
 		result = &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Error{Error: st.Proto()}}
 	}
-	if c.GetId() == 0 {
+	if id == 0 {
+		return true
+	}
+	result.Id = id
+	message := &foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_CommandResult{CommandResult: result}}
+	return a.h.Post(postedResult{message})
+}
+
+// ask runs a server-side emit that wants replies. It returns when the event is with everybody, so that the order of the
+// stream holds; the replies are waited for by a goroutine of its own, which the Server waits for.
+func (a *attachment) ask(id uint64, r *foyerv1.ServerSideEmitRequest) error {
+	if !a.asks.begin() {
+		if !a.result(id, nil, tooManyAsks()) {
+			return errOver
+		}
 		return nil
 	}
-	result.Id = c.GetId()
-	message := &foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_CommandResult{CommandResult: result}}
-	if !a.h.Post(postedResult{message}) {
-		return errOver
-	}
+	told := make(chan struct{})
+	tell := sync.OnceFunc(func() { close(told) })
+	a.s.streams.Go(func() {
+		defer a.asks.end()
+		defer tell()
+		defer func() {
+			if p := recover(); p != nil {
+				a.result(id, nil, panicked(p))
+			}
+		}()
+		resp, err := a.s.serverSideEmit(a.ctx, r, a.h, tell)
+		a.result(id, &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, err)
+	})
+	<-told
 	return nil
 }
 
@@ -178,9 +220,11 @@ func (a *attachment) run(c *foyerv1.Command) (*foyerv1.CommandResult, error) {
 		resp, err := a.s.disconnect(a.ctx, k.Disconnect)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Disconnect{Disconnect: resp}}, err
 	case *foyerv1.Command_Update:
-		return nil, notImplemented("the command update")
+		resp, err := a.s.update(k.Update)
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Update{Update: resp}}, err
 	case *foyerv1.Command_ServerSideEmit:
-		return nil, notImplemented("the command server_side_emit")
+		resp, err := a.s.serverSideEmit(a.ctx, k.ServerSideEmit, a.h, func() {})
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, err
 	}
 	return nil, invalidField("command", "is required")
 }

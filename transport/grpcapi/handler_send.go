@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"errors"
 	"io"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -18,6 +19,7 @@ type (
 // send takes what the handler is to be told and sends it, until the stream is over.
 func (a *attachment) send() error {
 	buf := make([]service.Notice, 0, defaultInFlight)
+	drained := false
 	for {
 		var err error
 		buf, err = a.h.Next(a.ctx, buf)
@@ -29,7 +31,12 @@ func (a *attachment) send() error {
 		}
 		clear(buf) // an idle handler keeps no packets
 		switch {
-		case err == io.EOF: // drained
+		case errors.Is(err, io.EOF) && !drained:
+			// The handler has given its last reply and may still wait for those of others: their results are queued when they
+			// have come.
+			a.asks.wait(a.ctx, a.h.Done())
+			drained = true
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
@@ -60,6 +67,13 @@ func (a *attachment) notice(n *service.Notice) (over bool, err error) {
 				Socket: s, Reason: disconnectReasons[n.Reason], Detail: disconnectDetail(n.Reason, n.Detail),
 			},
 		}})
+	case service.NoticeServerSide:
+		return false, a.stream.Send(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_ServerSideEvent{
+			ServerSideEvent: &foyerv1.ServerSideEvent{
+				CallId: n.CallID, Namespace: text(n.Namespace), Payload: payloadMessage(n.Packet), WantsReply: n.WantsReply,
+				FromNodeId: string(n.FromNode),
+			},
+		}})
 	case service.NoticeDraining:
 		d := &foyerv1.Draining{Reason: foyerv1.DrainReason_DRAIN_REASON_NODE_DRAIN, Until: timestamp(n.Until)}
 		if n.Replaced {
@@ -86,7 +100,7 @@ func (a *attachment) connect(n *service.Notice) error {
 	if err != nil {
 		a.s.invalidAuth.Add(1)
 		a.h.Decide(n.CallID, service.Decision{Reject: &service.Refusal{Message: "invalid auth"}})
-		return nil
+		return nil //nolint:nilerr // the client's fault, not the stream's
 	}
 	socket := socketMessage(info, foyerv1.SocketView_SOCKET_VIEW_FULL)
 	socket.Handshake.Auth = auth

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -159,7 +160,7 @@ func TestAttachNotices(t *testing.T) {
 			}
 		})
 	}
-	t.Run("auth that can not be told is no auth", func(t *testing.T) {
+	t.Run("auth that can not be told is no auth", func(*testing.T) {
 		bad := info
 		bad.Auth = []byte(strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40))
 		b.h.queue <- service.Notice{Kind: service.NoticeConnect, CallID: 2, Sockets: []*service.SocketInfo{&bad}}
@@ -219,7 +220,7 @@ func TestAttachMessages(t *testing.T) {
 		{"accept into an empty room", accept(&foyerv1.Accept{Rooms: []string{""}}), faulty3},
 		{"accept into too many rooms", accept(&foyerv1.Accept{Rooms: []string{"1", "2", "3", "4"}}), faulty3},
 		{"accept with a long user", accept(&foyerv1.Accept{UserId: strings.Repeat("u", maxUserID+1)}), faulty3},
-		{"accept with large data", accept(&foyerv1.Accept{Data: &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewStringValue(strings.Repeat("x", 1000))}}}), faulty3},
+		{"accept with large data", accept(&foyerv1.Accept{Data: &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewStringValue(strings.Repeat("x", service.MaxDataBytes))}}}), faulty3},
 		{"accept with deep data", accept(&foyerv1.Accept{Data: &structpb.Struct{Fields: map[string]*structpb.Value{"a": deep}}}), faulty3},
 		{"accept with broken data", accept(&foyerv1.Accept{Data: &structpb.Struct{Fields: map[string]*structpb.Value{"a": {}}}}), faulty3},
 		{"reject", reject(&foyerv1.Reject{Message: "no", Data: structpb.NewStringValue("x")}), `reject 4: no "x" false`},
@@ -228,7 +229,7 @@ func TestAttachMessages(t *testing.T) {
 		{"reject with broken data", reject(&foyerv1.Reject{Data: &structpb.Value{}}), faulty4},
 		{"no decision", &foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_ConnectReply{ConnectReply: &foyerv1.ConnectReply{CallId: 4}}}, faulty4},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name, func(*testing.T) {
 			b.say(c.say)
 			b.wantSaid(c.want)
 		})
@@ -277,8 +278,9 @@ func TestCommandErrors(t *testing.T) {
 		{"bad target", &foyerv1.Command{Command: &foyerv1.Command_Join{Join: &foyerv1.JoinRoomsRequest{Target: toRoom("")}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET, "target.rooms[0]"},
 		{"nothing in it", &foyerv1.Command{Command: &foyerv1.Command_Leave{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET, "target"},
 		{"no command", &foyerv1.Command{}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "command"},
-		{"update", &foyerv1.Command{Command: &foyerv1.Command_Update{}}, codes.Unimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED, ""},
-		{"server side emit", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{}}, codes.Unimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED, ""},
+		{"update", &foyerv1.Command{Command: &foyerv1.Command_Update{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "socket_id"},
+		{"server-side emit", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "payload"},
+		{"server-side emit that asks", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{ServerSideEmit: &foyerv1.ServerSideEmitRequest{Payload: jsonPayload("connection", "[]"), WantsReplies: true}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event"},
 		{"fault", &foyerv1.Command{Command: &foyerv1.Command_Emit{Emit: &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello()}}}, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -379,7 +381,7 @@ func TestAttachEnds(t *testing.T) {
 	t.Run("drained", func(t *testing.T) {
 		b := registered(t, 0)
 		b.say(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Drain{Drain: &foyerv1.Drain{}}})
-		if _, err := b.Recv(); err != io.EOF {
+		if _, err := b.Recv(); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want %v", err, io.EOF)
 		}
 		b.wantSaid("drain")
@@ -394,7 +396,7 @@ func TestAttachEnds(t *testing.T) {
 		if got := b.hear().GetCommandResult().GetId(); got != 1 {
 			t.Errorf("got result %d, want 1", got)
 		}
-		if _, err := b.Recv(); err != io.EOF {
+		if _, err := b.Recv(); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want %v", err, io.EOF)
 		}
 		<-b.h.detached

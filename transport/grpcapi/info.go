@@ -31,6 +31,18 @@ func (n *nodeService) GetInfo(context.Context, *foyerv1.GetInfoRequest) (*foyerv
 	return resp, nil
 }
 
+// ListNodes lists this node: it is the cluster.
+func (n *nodeService) ListNodes(context.Context, *foyerv1.ListNodesRequest) (*foyerv1.ListNodesResponse, error) {
+	info := n.s.node.Info()
+	return &foyerv1.ListNodesResponse{
+		Nodes: []*foyerv1.Node{{
+			NodeId: string(info.NodeID), Version: info.Version, StartedAt: timestamp(info.StartedAt), Sockets: count(info.Sockets),
+			Draining: n.s.notServing.Load(),
+		}},
+		Coverage: coverageMessage(service.Coverage{}),
+	}, nil
+}
+
 // dropped adds what was dropped here to what the service counts.
 func (s *Server) dropped(counts map[string]int64) map[string]int64 {
 	all := maps.Clone(counts)

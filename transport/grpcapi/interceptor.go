@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -106,7 +107,7 @@ func isOurs(method string) bool { return strings.HasPrefix(method, "/foyer.v1.")
 
 func (s *Server) logInternal(method string, err error) {
 	fields := []zap.Field{zap.String("method", method), zap.NamedError("err", rootCause(err))}
-	if p, ok := rootCause(err).(*panicError); ok {
+	if p, ok := errors.AsType[*panicError](rootCause(err)); ok {
 		fields = append(fields, zap.ByteString("stack", p.stack))
 	}
 	s.log.Error("internal error", fields...)
@@ -114,7 +115,7 @@ func (s *Server) logInternal(method string, err error) {
 
 // rootCause is what the log is interested in: the cause of an Error of ours, if it has one.
 func rootCause(err error) error {
-	if e, ok := err.(*service.Error); ok && e.Cause != nil {
+	if e, ok := errors.AsType[*service.Error](err); ok && e.Cause != nil {
 		return e.Cause
 	}
 	return err

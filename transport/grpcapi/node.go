@@ -2,24 +2,37 @@ package grpcapi
 
 import (
 	"context"
-	"time"
 
 	"foyer/service"
 )
 
-// node is what this package calls of the service. *service.Node is one, but for the types that Watch and Attach return.
+// node is what this package calls of the service. *service.Node is one, but for the types of handlers, watchers and acks.
 type node interface {
 	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
-	EmitWithAck(ctx context.Context, e service.Emit, timeout time.Duration, limit int) (service.AckResult, error)
+	EmitBatch(emits []service.Emit) []service.Receipt
+	// CollectAcks also tells how many recipients there are.
+	CollectAcks(e service.Emit, limit int) (a acks, matched int, err error)
+	// ServerSideEmit calls told once the event is with everybody and only replies are waited for; never, when none are. from
+	// stands for e.From; nil: none.
+	ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error)
 	Join(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error)
 	Leave(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error)
 	Disconnect(ctx context.Context, t service.Target, mode service.DisconnectMode) (int, service.Coverage, error)
+	Room(ctx context.Context, namespace, room string) (size int, c service.Coverage, err error)
+	Rooms(ctx context.Context, namespace, prefix, after string, limit int) (list []service.RoomInfo, more bool, c service.Coverage, err error)
 	Socket(namespace string, id service.SocketID) (service.SocketInfo, bool)
+	Update(namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error)
 	Sockets(ctx context.Context, t service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error)
 	Info() service.Info
 	Config() service.Config
 	Watch(s service.Scope, token string) (watcher, error)
 	Attach(r service.Registration) (handler, error)
+}
+
+// acks is what waits for acknowledgements: see service.Acks.
+type acks interface {
+	Next(ctx context.Context) ([]service.AckOutcome, error)
+	Finish() []service.AckOutcome
 }
 
 // watcher is what a watch calls: see service.Watcher.
@@ -47,6 +60,31 @@ type handler interface {
 
 // serviceNode is the real one.
 type serviceNode struct{ *service.Node }
+
+func (n serviceNode) CollectAcks(e service.Emit, limit int) (acks, int, error) {
+	a, err := n.Node.CollectAcks(e, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	return a, a.Matched, nil
+}
+
+func (n serviceNode) ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error) {
+	e.From, _ = from.(*service.Handler)
+	return n.Node.ServerSideEmit(tellingContext{ctx, told}, e)
+}
+
+// tellingContext tells when somebody begins to wait for its end. The service has told everybody of a server-side event
+// when it does so, and has no other way of saying it.
+type tellingContext struct {
+	context.Context
+	waits func()
+}
+
+func (c tellingContext) Done() <-chan struct{} {
+	c.waits()
+	return c.Context.Done()
+}
 
 func (n serviceNode) Watch(s service.Scope, token string) (watcher, error) {
 	w, err := n.Node.Watch(s, token)

@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -52,10 +53,10 @@ func (l *link) Close(r service.Reason) {
 	defer l.mu.Unlock()
 	l.closed = r.String()
 }
-func (l *link) Dismiss()               {}
-func (l *link) Forget(*service.Socket) {}
-func (l *link) SessionID() string      { return "session-" + l.name }
-func (l *link) Transport() string      { return "websocket" }
+func (l *link) Dismiss()                    {}
+func (l *link) Forget(*service.Socket) bool { return true }
+func (l *link) SessionID() string           { return "session-" + l.name }
+func (l *link) Transport() string           { return "websocket" }
 func (l *link) Handshake() service.Handshake {
 	return service.Handshake{Address: "127.0.0.1", URL: "/socket.io/", Query: map[string]string{"EIO": "4"}}
 }
@@ -252,7 +253,7 @@ func testRealHandler(t *testing.T) {
 		t.Errorf("got %v", d)
 	}
 	b.say(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Drain{Drain: &foyerv1.Drain{}}})
-	if _, err := b.Recv(); err != io.EOF {
+	if _, err := b.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v, want %v", err, io.EOF)
 	}
 	synctest.Wait()

@@ -1,9 +1,15 @@
 package grpcapi
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // linger is how long a stream that the node has ended may take to send what is still queued for it.
 const linger = time.Second
+
+// maxSend is how long a stream that nobody else ends may be stuck in one send.
+const maxSend = 10 * time.Second
 
 // outlet runs send, which takes what the service has for a stream and sends it, and returns what send returns. A client
 // that reads nothing leaves send stuck in flow control, where nothing can reach it while its RPC lasts: so once ended is
@@ -33,3 +39,25 @@ func (s *Server) outlet(send func() error, ended <-chan struct{}, stuck error) e
 		return stuck
 	}
 }
+
+// pace notices when a send is stuck: it closes stuck.
+type pace struct {
+	stuck chan struct{}
+	timer *time.Timer
+}
+
+func newPace() *pace {
+	p := &pace{stuck: make(chan struct{})}
+	p.timer = time.AfterFunc(maxSend, sync.OnceFunc(func() { close(p.stuck) }))
+	p.timer.Stop()
+	return p
+}
+
+func (p *pace) send(send func() error) error {
+	p.timer.Reset(maxSend)
+	defer p.timer.Stop()
+	return send()
+}
+
+// stop is for when the stream is over.
+func (p *pace) stop() { p.timer.Stop() }

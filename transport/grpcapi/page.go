@@ -5,36 +5,42 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
 )
 
-// A page token is a cursor of the service and a checksum over it and the query that it belongs to. The checksum catches
-// tokens of other queries and damaged ones; it keeps no secret and needs no key, so that a token is good on any node.
+// A page token is a place in a list and a checksum over it and the query that it belongs to. The checksum catches tokens of
+// other queries and damaged ones; it keeps no secret and needs no key, so that a token is good on any node. Of sockets the
+// place is a cursor of the service, of rooms the name of the last one seen.
 
 const (
-	pageTokenVersion = 1
-	pageSumBytes     = 16
-	pageTokenBytes   = 1 + 8 + pageSumBytes
+	socketsTokenVersion = 1
+	roomsTokenVersion   = 2
+	pageSumBytes        = 16
 )
 
 // listQuery is the canonical form of a query: the same for queries that mean the same.
 func listQuery(t service.Target, view foyerv1.SocketView) []byte {
 	q := []byte{byte(view), flag(t.All) | flag(t.Local)<<1}
-	add := func(s string) {
-		q = binary.AppendUvarint(q, uint64(len(s)))
-		q = append(q, s...)
-	}
-	add(t.Namespace)
+	q = appendText(q, t.Namespace)
 	for _, rooms := range [][]string{t.Rooms, t.ExceptRooms} {
 		rooms = slices.Compact(slices.Sorted(slices.Values(rooms)))
 		q = binary.AppendUvarint(q, uint64(len(rooms)))
 		for _, r := range rooms {
-			add(r)
+			q = appendText(q, r)
 		}
 	}
 	return q
+}
+
+func roomsQuery(namespace, prefix string) []byte {
+	return appendText(appendText(nil, namespace), prefix)
+}
+
+func appendText(q []byte, s string) []byte {
+	return append(binary.AppendUvarint(q, uint64(len(s))), s...)
 }
 
 func flag(b bool) byte {
@@ -45,8 +51,7 @@ func flag(b bool) byte {
 }
 
 func pageToken(cursor uint64, query []byte) string {
-	token := binary.BigEndian.AppendUint64([]byte{pageTokenVersion}, cursor)
-	return base64.RawURLEncoding.EncodeToString(append(token, pageSum(token, query)...))
+	return sealToken(binary.BigEndian.AppendUint64([]byte{socketsTokenVersion}, cursor), query)
 }
 
 // parsePageToken is the cursor of a token; 0 for an empty one.
@@ -54,28 +59,55 @@ func parsePageToken(token string, query []byte) (uint64, error) {
 	if token == "" {
 		return 0, nil
 	}
-	wrong := invalid(foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "page_token", "not a token of this query")
-	if len(token) != base64.RawURLEncoding.EncodedLen(pageTokenBytes) {
-		return 0, wrong
+	place, ok := openToken(token, socketsTokenVersion, query)
+	if !ok || len(place) != 8 || binary.BigEndian.Uint64(place) == 0 { // 0 is never made: it would begin anew
+		return 0, wrongPageToken()
+	}
+	return binary.BigEndian.Uint64(place), nil
+}
+
+func roomsToken(last string, query []byte) string {
+	return sealToken(append([]byte{roomsTokenVersion}, last...), query)
+}
+
+// parseRoomsToken is the name that a page comes behind; "" for an empty token.
+func parseRoomsToken(token string, query []byte) (string, error) {
+	if token == "" {
+		return "", nil
+	}
+	place, ok := openToken(token, roomsTokenVersion, query)
+	if !ok || len(place) == 0 {
+		return "", wrongPageToken()
+	}
+	return string(place), nil
+}
+
+func wrongPageToken() error {
+	return invalid(foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "page_token", "not a token of this query")
+}
+
+func sealToken(place, query []byte) string {
+	return base64.RawURLEncoding.EncodeToString(append(place, pageSum(place, query)...))
+}
+
+// openToken is what a token was made of, behind its version.
+func openToken(token string, version byte, query []byte) (place []byte, ok bool) {
+	if len(token) > base64.RawURLEncoding.EncodedLen(1+service.MaxNameBytes+pageSumBytes) || strings.ContainsAny(token, "\r\n") {
+		return nil, false // the decoder skips line breaks
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) != pageTokenBytes || raw[0] != pageTokenVersion {
-		return 0, wrong
+	if err != nil || len(raw) < 1+pageSumBytes || raw[0] != version {
+		return nil, false
 	}
-	if string(raw[9:]) != string(pageSum(raw[:9], query)) {
-		return 0, wrong
-	}
-	cursor := binary.BigEndian.Uint64(raw[1:9])
-	if cursor == 0 { // never made: it would begin anew
-		return 0, wrong
-	}
-	return cursor, nil
+	place, sum := raw[:len(raw)-pageSumBytes], raw[len(raw)-pageSumBytes:]
+	return place[1:], string(sum) == string(pageSum(place, query))
 }
 
 func pageSum(token, query []byte) []byte {
 	h := sha256.New()
 	h.Write([]byte("foyer page token\x00"))
 	h.Write(token)
+	h.Write([]byte{0xff})
 	h.Write(query)
 	return h.Sum(nil)[:pageSumBytes]
 }

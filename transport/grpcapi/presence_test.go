@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -167,7 +168,7 @@ func testWatchThatDoesNotRead(t *testing.T) {
 		t.Errorf("held for %v, want %v", took, linger)
 	}
 	for {
-		if _, err := stream.Recv(); err == io.EOF || status.Code(err) != codes.OK {
+		if _, err := stream.Recv(); errors.Is(err, io.EOF) || status.Code(err) != codes.OK {
 			wantError(t, err, codes.ResourceExhausted, foyerv1.ErrorReason_ERROR_REASON_TOO_SLOW, "")
 			break
 		}

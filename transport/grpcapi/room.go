@@ -19,6 +19,58 @@ func (r *roomService) LeaveRooms(ctx context.Context, req *foyerv1.LeaveRoomsReq
 	return r.s.leave(ctx, req)
 }
 
+func (r *roomService) GetRoom(ctx context.Context, req *foyerv1.GetRoomRequest) (*foyerv1.GetRoomResponse, error) {
+	namespace, err := namespaceName(fieldReason, "namespace", req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(fieldReason, "room", req.GetRoom()); err != nil {
+		return nil, err
+	}
+	size, coverage, err := r.s.node.Room(ctx, namespace, req.GetRoom())
+	if err != nil {
+		return nil, err
+	}
+	return &foyerv1.GetRoomResponse{
+		Room: &foyerv1.Room{Name: req.GetRoom(), Size: count(size)}, Coverage: coverageMessage(coverage),
+	}, nil
+}
+
+// ListRooms goes on behind the name of the last room of the page before: a room that is there throughout is listed once. A
+// thousand names are a quarter of maxPageBytes at the most.
+func (r *roomService) ListRooms(ctx context.Context, req *foyerv1.ListRoomsRequest) (*foyerv1.ListRoomsResponse, error) {
+	namespace, err := namespaceName(fieldReason, "namespace", req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetPrefix() != "" {
+		if err := checkName(fieldReason, "prefix", req.GetPrefix()); err != nil {
+			return nil, err
+		}
+	}
+	limit, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	query := roomsQuery(namespace, req.GetPrefix())
+	after, err := parseRoomsToken(req.GetPageToken(), query)
+	if err != nil {
+		return nil, err
+	}
+	list, more, coverage, err := r.s.node.Rooms(ctx, namespace, req.GetPrefix(), after, limit)
+	if err != nil {
+		return nil, err
+	}
+	resp := &foyerv1.ListRoomsResponse{Rooms: make([]*foyerv1.Room, len(list)), Coverage: coverageMessage(coverage)}
+	for i := range list {
+		resp.Rooms[i] = &foyerv1.Room{Name: text(list[i].Name), Size: count(list[i].Size)}
+	}
+	if more && len(list) > 0 {
+		resp.NextPageToken = roomsToken(list[len(list)-1].Name, query)
+	}
+	return resp, nil
+}
+
 func (s *Server) join(ctx context.Context, r *foyerv1.JoinRoomsRequest) (*foyerv1.JoinRoomsResponse, error) {
 	t, err := target(r.GetTarget())
 	if err != nil {

@@ -14,10 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/reflection"
-
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -49,6 +47,10 @@ type Config struct {
 	// Limits of the edges, for GetInfo and Registered; 0: not told.
 	MaxNamespacesPerLink int
 	QueueBytes           int64 // that wait for one link
+	// Empties the node over window at the most, for NodeService.Drain. It tells how many sessions are left and how many it
+	// has closed, from any goroutine and as often as it likes, returns nil when none is left, and soon after ctx has ended.
+	// Default: the call is not there.
+	Drain func(ctx context.Context, window time.Duration, progress func(left, closed int)) error
 
 	Logger *zap.Logger // default: none
 }
@@ -80,7 +82,10 @@ type Server struct {
 	drain    context.CancelFunc
 	stopping context.Context // ends with Stop; calls that outlive their callers follow it
 	stop     context.CancelFunc
-	streams  sync.WaitGroup // goroutines of handler streams
+	streams  sync.WaitGroup // goroutines of streams
+
+	notServing atomic.Bool // NotServing was called
+	emptying   atomic.Bool // a Drain runs
 
 	// What was dropped here, for GetInfo.
 	invalidReplies, invalidDecisions, invalidAuth atomic.Int64
@@ -135,7 +140,9 @@ func newServer(cfg Config, n node) (*Server, error) {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	healthpb.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc) // v1 and v1alpha
+	if err := registerReflection(s.grpc); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -161,7 +168,10 @@ func (s *Server) checkExposure(addr net.Addr) error {
 }
 
 // NotServing makes every health check answer NOT_SERVING from now on, so that balancers look away. Calls are still served.
-func (s *Server) NotServing() { s.health.Shutdown() }
+func (s *Server) NotServing() {
+	s.notServing.Store(true)
+	s.health.Shutdown()
+}
 
 // Shutdown takes no new calls, waits for those that run and ends them when ctx does; then it returns ctx's error. Handler
 // streams and watches run until the node drains or closes: tell it first.

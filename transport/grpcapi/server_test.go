@@ -17,13 +17,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -102,9 +101,7 @@ func TestAuthentication(t *testing.T) {
 			t.Run(c.name+" "+kind, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				for _, h := range c.headers {
-					ctx = metadata.AppendToOutgoingContext(ctx, "authorization", h)
-				}
+				ctx = metadata.NewOutgoingContext(ctx, metadata.MD{"authorization": c.headers})
 				err := call(ctx)
 				if c.ok {
 					if err != nil {

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -70,6 +71,32 @@ func (ss *socketService) ListSockets(ctx context.Context, r *foyerv1.ListSockets
 		resp.Total = count(page.Total)
 	}
 	return resp, nil
+}
+
+func (ss *socketService) UpdateSocket(_ context.Context, r *foyerv1.UpdateSocketRequest) (*foyerv1.UpdateSocketResponse, error) {
+	return ss.s.update(r)
+}
+
+func (s *Server) update(r *foyerv1.UpdateSocketRequest) (*foyerv1.UpdateSocketResponse, error) {
+	namespace, id, u, err := update(r)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.node.Update(namespace, id, u)
+	if err != nil {
+		return nil, ofUpdate(err, r)
+	}
+	return &foyerv1.UpdateSocketResponse{Socket: socketMessage(&info, foyerv1.SocketView_SOCKET_VIEW_FULL)}, nil
+}
+
+// ofUpdate names the field that made the data too large: to the service it is all the socket's data.
+func ofUpdate(err error, r *foyerv1.UpdateSocketRequest) error {
+	if e, ok := errors.AsType[*service.Error](err); ok && e.Field == "data" && r.GetMergeData() != nil {
+		named := *e
+		named.Field = "merge_data"
+		return &named
+	}
+	return err
 }
 
 func (ss *socketService) DisconnectSockets(ctx context.Context, r *foyerv1.DisconnectSocketsRequest) (*foyerv1.DisconnectSocketsResponse, error) {

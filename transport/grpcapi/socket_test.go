@@ -210,3 +210,89 @@ func TestReasonNumbers(t *testing.T) {
 		t.Errorf("%d of %d reasons are used", len(seen), len(foyerv1.DisconnectReason_name))
 	}
 }
+
+func TestUpdateSocket(t *testing.T) {
+	n := newFakeNode()
+	info := someSocket()
+	n.sockets = map[service.SocketID]service.SocketInfo{info.ID: info}
+	_, client := start(t, Config{}, n)
+	data, err := structpb.NewStruct(map[string]any{"b": nil, "a": []any{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := string(info.ID)
+	for _, c := range []struct {
+		name    string
+		request *foyerv1.UpdateSocketRequest
+		want    string
+	}{
+		{"data", &foyerv1.UpdateSocketRequest{Namespace: "chat", SocketId: id, Change: &foyerv1.UpdateSocketRequest_Data{Data: data}}, `update /chat ` + id + `: {"a":[1],"b":null}  "-"`},
+		{"no data", &foyerv1.UpdateSocketRequest{SocketId: id, Change: &foyerv1.UpdateSocketRequest_Data{Data: &structpb.Struct{}}}, `update / ` + id + `: {}  "-"`},
+		{"merge", &foyerv1.UpdateSocketRequest{SocketId: id, Change: &foyerv1.UpdateSocketRequest_MergeData{MergeData: data}}, `update / ` + id + `:  {"a":[1],"b":null} "-"`},
+		{"user", &foyerv1.UpdateSocketRequest{SocketId: id, UserId: proto.String("u")}, `update / ` + id + `:   "u"`},
+		{"no user", &foyerv1.UpdateSocketRequest{SocketId: id, UserId: proto.String("")}, `update / ` + id + `:   ""`},
+		{"both", &foyerv1.UpdateSocketRequest{SocketId: id, UserId: proto.String("u"), Change: &foyerv1.UpdateSocketRequest_Data{Data: data}}, `update / ` + id + `: {"a":[1],"b":null}  "u"`},
+	} {
+		resp, err := client.socket.UpdateSocket(t.Context(), c.request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(resp.GetSocket(), socketOf(foyerv1.SocketView_SOCKET_VIEW_FULL), protocmp.Transform()); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", c.name, diff)
+		}
+		if diff := cmp.Diff(n.noted(), []string{c.want}); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", c.name, diff)
+		}
+	}
+
+	// As a command, and what the service refuses.
+	b := registered(t, 0)
+	b.n.onUpdate = func(service.SocketID, service.Update) (service.SocketInfo, error) { return info, nil }
+	b.say(command(1, &foyerv1.Command{Command: &foyerv1.Command_Update{Update: &foyerv1.UpdateSocketRequest{SocketId: id, UserId: proto.String("u")}}}))
+	if r := b.hear().GetCommandResult(); r.GetUpdate().GetSocket().GetId() != id {
+		t.Errorf("got %v", r)
+	}
+}
+
+// TestRealUpdate: data is replaced or merged, watchers hear of it, and its bound is told by the field that broke it.
+func TestRealUpdate(t *testing.T) {
+	n := realNode(t)
+	defer n.Close()
+	_, client := start(t, Config{}, serviceNode{n})
+	l := join(n, "one", "/", "")
+	id := string(l.socket.ID())
+	object := func(fields map[string]any) *structpb.Struct {
+		s, err := structpb.NewStruct(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	merge := func(fields map[string]any) *foyerv1.UpdateSocketRequest {
+		return &foyerv1.UpdateSocketRequest{SocketId: id, Change: &foyerv1.UpdateSocketRequest_MergeData{MergeData: object(fields)}}
+	}
+	for _, r := range []*foyerv1.UpdateSocketRequest{
+		{SocketId: id, UserId: proto.String("ann"), Change: &foyerv1.UpdateSocketRequest_Data{Data: object(map[string]any{"a": 1, "b": map[string]any{"c": 1, "d": 2}})}},
+		merge(map[string]any{"a": nil, "b": map[string]any{"c": "x"}, "e": true}),
+	} {
+		if _, err := client.socket.UpdateSocket(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp, err := client.socket.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: id, View: foyerv1.SocketView_SOCKET_VIEW_FULL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := object(map[string]any{"b": map[string]any{"c": "x", "d": 2}, "e": true})
+	if diff := cmp.Diff(resp.GetSocket().GetData(), want, protocmp.Transform()); diff != "" || resp.GetSocket().GetUserId() != "ann" {
+		t.Errorf("user %q, data (-got +want):\n%s", resp.GetSocket().GetUserId(), diff)
+	}
+	half := strings.Repeat("x", service.MaxDataBytes*2/3)
+	if _, err := client.socket.UpdateSocket(t.Context(), merge(map[string]any{"one": half})); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.socket.UpdateSocket(t.Context(), merge(map[string]any{"two": half}))
+	wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_PAYLOAD_TOO_LARGE, "merge_data")
+	_, err = client.socket.UpdateSocket(t.Context(), &foyerv1.UpdateSocketRequest{SocketId: "nobody", UserId: proto.String("u")})
+	wantError(t, err, codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "")
+}

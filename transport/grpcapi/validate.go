@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -29,13 +30,14 @@ const (
 	maxMessage       = 16 << 10 // of a rejection
 	defaultInFlight  = 256
 	maxInFlight      = 65_536
-	// maxSocketID is generous: what is longer is no socket's id, and an answer says so anyway.
-	maxSocketID = service.MaxNameBytes
 
 	defaultAckTimeout = 5 * time.Second
 	maxAckTimeout     = 60 * time.Second
 	// ackMargin is left of a call's deadline for the answer to travel.
 	ackMargin = 100 * time.Millisecond
+
+	defaultDrainWindow = 30 * time.Second
+	maxDrainWindow     = time.Hour
 )
 
 const (
@@ -93,7 +95,7 @@ func target(t *foyerv1.Target) (service.Target, error) {
 	if err != nil {
 		return none, err
 	}
-	if err := checkSelection(t.GetRooms(), t.GetAll(), "target."); err != nil {
+	if err := checkSelection(t.GetRooms(), t.GetAll(), "target.rooms", "target.all"); err != nil {
 		return none, err
 	}
 	if err := checkRooms(invalidTarget, "target.except_rooms", t.GetExceptRooms()); err != nil {
@@ -104,14 +106,14 @@ func target(t *foyerv1.Target) (service.Target, error) {
 	}, nil
 }
 
-func checkSelection(rooms []string, all bool, path string) error {
+func checkSelection(rooms []string, all bool, roomsField, allField string) error {
 	switch {
 	case len(rooms) == 0 && !all:
-		return invalid(invalidTarget, path+"rooms", "neither rooms nor all is given")
+		return invalid(invalidTarget, roomsField, "neither rooms nor all is given")
 	case len(rooms) > 0 && all:
-		return invalid(invalidTarget, path+"all", "rooms and all exclude each other")
+		return invalid(invalidTarget, allField, "rooms and all exclude each other")
 	}
-	return checkRooms(invalidTarget, path+"rooms", rooms)
+	return checkRooms(invalidTarget, roomsField, rooms)
 }
 
 // scope checks what a watch follows; the rules are those of a target.
@@ -120,7 +122,7 @@ func scope(r *foyerv1.WatchRequest) (service.Scope, error) {
 	if err != nil {
 		return service.Scope{}, err
 	}
-	if err := checkSelection(r.GetRooms(), r.GetAll(), ""); err != nil {
+	if err := checkSelection(r.GetRooms(), r.GetAll(), "rooms", "all"); err != nil {
 		return service.Scope{}, err
 	}
 	return service.Scope{Namespace: namespace, Rooms: r.GetRooms(), All: r.GetAll()}, nil
@@ -135,8 +137,8 @@ func memberRooms(rooms []string) error {
 }
 
 // eventPacket checks a Payload and makes the packet of an event from it. Its JSON is copied once, into its place behind the
-// event's name, and never encoded again.
-func eventPacket(p *foyerv1.Payload, namespace string, maxBytes int) (*service.Packet, error) {
+// event's name, and never encoded again. reserved says which names are not free.
+func eventPacket(p *foyerv1.Payload, namespace string, reserved func(string) bool, maxBytes int) (*service.Packet, error) {
 	if p == nil {
 		return nil, invalidField("payload", "is required")
 	}
@@ -144,14 +146,17 @@ func eventPacket(p *foyerv1.Payload, namespace string, maxBytes int) (*service.P
 	if err := checkName(fieldReason, "payload.event", event); err != nil {
 		return nil, err
 	}
-	if payload.Reserved(event) {
+	if reserved(event) {
 		return nil, invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event", "%q is reserved by Socket.IO", event)
 	}
-	args, err := arguments(p, "payload", maxBytes)
-	if err != nil {
-		return nil, err
+	array, ok := eventArray(p, maxBytes)
+	if !ok {
+		args, err := arguments(p, "payload", maxBytes)
+		if err != nil {
+			return nil, err
+		}
+		array = payload.Event(event, args)
 	}
-	array := payload.Event(event, args)
 	if err := checkSize(len(array), p.GetAttachments(), "payload", maxBytes); err != nil {
 		return nil, err
 	}
@@ -159,6 +164,29 @@ func eventPacket(p *foyerv1.Payload, namespace string, maxBytes int) (*service.P
 		Kind: service.KindEvent, Namespace: namespace, AckID: service.NoAck,
 		Payload: array, Attachments: p.GetAttachments(), Event: event,
 	}, nil
+}
+
+// eventArray is the array of an event whose arguments come as JSON, put together before it is checked: one copy and one
+// look at each byte. Behind the name, what follows the arguments' bracket makes a valid array exactly if it does behind the
+// bracket. false: the arguments have another form, or a fault that arguments will tell.
+func eventArray(p *foyerv1.Payload, maxBytes int) ([]byte, bool) {
+	args, ok := p.GetArgs().(*foyerv1.Payload_Json)
+	if !ok || len(args.Json) > maxBytes || len(p.GetAttachments()) > payload.MaxAttachments {
+		return nil, false
+	}
+	const blanks = " \t\r\n" // of JSON (RFC 8259)
+	rest, isArray := strings.CutPrefix(strings.TrimLeft(args.Json, blanks), "[")
+	rest = strings.TrimLeft(rest, blanks)
+	if !isArray || rest == "" {
+		return nil, false
+	}
+	array := make([]byte, 0, len(`["",`)+len(p.GetEvent())+len(rest))
+	array = payload.AppendQuoted(append(array, '['), p.GetEvent())
+	if rest[0] != ']' {
+		array = append(array, ',')
+	}
+	array = append(array, rest...)
+	return array, payload.Check(array, len(p.GetAttachments()), payload.Options{}) == nil
 }
 
 // argsMessage is what Payload and Args have in common.
@@ -235,7 +263,7 @@ func emitOf(t *foyerv1.Target, p *foyerv1.Payload, o *foyerv1.EmitOptions, reque
 	if err != nil {
 		return service.Emit{}, err
 	}
-	packet, err := eventPacket(p, to.Namespace, maxBytes)
+	packet, err := eventPacket(p, to.Namespace, payload.Reserved, maxBytes)
 	if err != nil {
 		return service.Emit{}, err
 	}
@@ -245,8 +273,37 @@ func emitOf(t *foyerv1.Target, p *foyerv1.Payload, o *foyerv1.EmitOptions, reque
 	return service.Emit{Target: to, Packet: packet, Flags: emitFlags(o)}, nil
 }
 
-// ackWait is how long a call waits for acknowledgements: min(timeout or 5 s, deadline - 100 ms, 60 s). A deadline that
-// leaves no time at all is an error before anything is sent.
+// serverSideReserved are the names that no server may emit to the others: those of io.serverSideEmit in Socket.IO.
+func serverSideReserved(event string) bool {
+	return event == "connect" || event == "connection" || event == "new_namespace"
+}
+
+// serverSideOf checks a ServerSideEmitRequest.
+func serverSideOf(ctx context.Context, r *foyerv1.ServerSideEmitRequest, maxBytes int) (service.ServerSideEmit, error) {
+	none := service.ServerSideEmit{}
+	namespace, err := namespaceName(fieldReason, "namespace", r.GetNamespace())
+	if err != nil {
+		return none, err
+	}
+	packet, err := eventPacket(r.GetPayload(), namespace, serverSideReserved, maxBytes)
+	if err != nil {
+		return none, err
+	}
+	if len(r.GetRequestId()) > maxRequestID {
+		return none, invalidField("request_id", "longer than %d bytes", maxRequestID)
+	}
+	if !r.GetWantsReplies() { // then no deadline can be too near
+		ctx = context.Background()
+	}
+	wait, err := ackWait(ctx, r.GetTimeout())
+	if err != nil {
+		return none, err
+	}
+	return service.ServerSideEmit{Namespace: namespace, Packet: packet, WantsReplies: r.GetWantsReplies(), Timeout: wait}, nil
+}
+
+// ackWait is how long a call waits for acknowledgements or replies: min(timeout or 5 s, deadline - 100 ms, 60 s). A deadline
+// that leaves no time at all is an error before anything is sent.
 func ackWait(ctx context.Context, timeout *durationpb.Duration) (time.Duration, error) {
 	wait := defaultAckTimeout
 	if timeout != nil {
@@ -305,6 +362,20 @@ func pageSize(n int32) (int, error) {
 		return defaultPageSize, nil
 	}
 	return min(int(n), maxPageSize), nil
+}
+
+// drainWindow is over how long a drain is spread.
+func drainWindow(d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return defaultDrainWindow, nil
+	}
+	if err := d.CheckValid(); err != nil {
+		return 0, invalidField("window", "not a duration")
+	}
+	if w := d.AsDuration(); w >= 0 && w <= maxDrainWindow {
+		return w, nil
+	}
+	return 0, invalidField("window", "must be between 0 and %v", maxDrainWindow)
 }
 
 // registration checks a Register.
@@ -385,19 +456,57 @@ func acceptance(a *foyerv1.Accept, limits *service.Config) (service.Decision, er
 	if len(a.GetUserId()) > maxUserID {
 		return none, invalidField("accept.user_id", "longer than %d bytes", maxUserID)
 	}
-	data, err := objectJSON(a.GetData())
+	data, err := notes("accept.data", a.GetData())
 	if err != nil {
-		return none, invalidField("accept.data", "%v", err)
-	}
-	if err := checkSize(len(data), nil, "accept.data", limits.MaxPayloadBytes); err != nil {
 		return none, err
 	}
-	if data != nil { // it comes back to every handler and watcher that wants it
+	return service.Decision{Rooms: a.GetRooms(), UserID: a.GetUserId(), Data: data}, nil
+}
+
+// notes are an application's data about a socket as JSON; nil for nil. They come back to every handler and watcher that
+// wants them, so they are such as every client can read.
+func notes(field string, s *structpb.Struct) ([]byte, error) {
+	data, err := objectJSON(s)
+	if err != nil {
+		return nil, invalidField(field, "%v", err)
+	}
+	if err := checkSize(len(data), nil, field, service.MaxDataBytes); err != nil {
+		return nil, err
+	}
+	if data != nil {
 		if err := payload.CheckObject(data, payload.Options{MaxDepth: maxStructDepth}); err != nil {
-			return none, invalidField("accept.data", "%v", err)
+			return nil, invalidField(field, "%v", err)
 		}
 	}
-	return service.Decision{Rooms: a.GetRooms(), UserID: a.GetUserId(), Data: data}, nil
+	return data, nil
+}
+
+// update checks an UpdateSocketRequest.
+func update(r *foyerv1.UpdateSocketRequest) (namespace string, id service.SocketID, u service.Update, err error) {
+	if namespace, err = namespaceName(fieldReason, "namespace", r.GetNamespace()); err != nil {
+		return "", "", u, err
+	}
+	if err := checkName(fieldReason, "socket_id", r.GetSocketId()); err != nil {
+		return "", "", u, err
+	}
+	switch c := r.GetChange().(type) {
+	case *foyerv1.UpdateSocketRequest_Data:
+		u.Data, err = notes("data", c.Data)
+	case *foyerv1.UpdateSocketRequest_MergeData:
+		u.Merge, err = notes("merge_data", c.MergeData)
+	default:
+		if r.UserId == nil {
+			err = invalidField("change", "neither data, nor merge_data, nor user_id is given")
+		}
+	}
+	if err != nil {
+		return "", "", u, err
+	}
+	if len(r.GetUserId()) > maxUserID {
+		return "", "", u, invalidField("user_id", "longer than %d bytes", maxUserID)
+	}
+	u.UserID = r.UserId
+	return namespace, service.SocketID(r.GetSocketId()), u, nil
 }
 
 func rejection(r *foyerv1.Reject, limits *service.Config) (service.Decision, error) {

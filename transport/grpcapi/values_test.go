@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestAppendValueDepth(t *testing.T) {
 	if _, err := appendList(nil, nest(payload.MaxDepth), 1); err != nil {
 		t.Errorf("depth %d: got %v, want none", payload.MaxDepth, err)
 	}
-	if _, err := appendList(nil, nest(payload.MaxDepth+1), 1); err != errDepth {
+	if _, err := appendList(nil, nest(payload.MaxDepth+1), 1); !errors.Is(err, errDepth) {
 		t.Errorf("depth %d: got %v, want %v", payload.MaxDepth+1, err, errDepth)
 	}
 }

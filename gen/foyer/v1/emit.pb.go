@@ -280,10 +280,12 @@ func (x *EmitWithAckRequest) GetRequestId() string {
 	return ""
 }
 
-// EmitWithAckResponse has one outcome for each recipient.
+// EmitWithAckResponse has one outcome for each recipient. Answers are taken up to 3 MiB, so that the response stays below
+// what gRPC clients accept by default: those that do not fit are counted in `acked` and `unattributed` and are not among
+// the outcomes. CollectAcks has no such bound.
 type EmitWithAckResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the order in which they were known.
+	// In the order in which they were known. Their number and `summary.unattributed` make `summary.matched`.
 	Outcomes []*AckOutcome `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// Their counts.
 	Summary *AckSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
@@ -579,7 +581,7 @@ func (x *CollectAcksStarted) GetCoverage() *Coverage {
 // EmitStreamRequest is a batch of emits.
 type EmitStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Applied in this order.
+	// Applied in this order. At most 1024; none is fine.
 	Items         []*EmitStreamItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -627,7 +629,7 @@ type EmitStreamItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's own number, repeated in the result.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The emit. Its receipt is ACCEPTED unless it says otherwise.
+	// The emit, required. Its receipt is ACCEPTED unless it says otherwise. With a request_id it is remembered as by Emit.
 	Emit          *EmitRequest `protobuf:"bytes,2,opt,name=emit,proto3" json:"emit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -811,7 +813,7 @@ type EmitStreamResult_Ok struct {
 }
 
 type EmitStreamResult_Error struct {
-	// Nothing was sent.
+	// Nothing was sent. With the details that the same error of Emit has.
 	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
@@ -824,11 +826,11 @@ type ServerSideEmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace in whose name it is sent. "" means "/".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What. The events connect, connection and new_namespace are reserved.
+	// What. The events connect, connection and new_namespace are reserved: INVALID_ARGUMENT, reason RESERVED_EVENT.
 	Payload *Payload `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
-	// Wait for one reply of every other server.
+	// Wait for one reply of every other server. At most 3 MiB of replies are taken; who comes after that is missing.
 	WantsReplies bool `protobuf:"varint,3,opt,name=wants_replies,json=wantsReplies,proto3" json:"wants_replies,omitempty"`
-	// How long to wait for replies. Default 5 s.
+	// How long to wait for replies. Default 5 s, at most 60 s, and never longer than 100 ms before the call's own deadline.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// As in EmitRequest.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -974,16 +976,16 @@ func (x *ServerSideEmitResponse) GetDeduplicated() bool {
 	return false
 }
 
-// ServerSideReply is the reply of one server.
+// ServerSideReply is the reply of one server, in one of two forms.
 type ServerSideReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node it came from. Empty for a Node peer.
 	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	// The handler it came from. Empty for a Node peer.
 	HandlerId string `protobuf:"bytes,2,opt,name=handler_id,json=handlerId,proto3" json:"handler_id,omitempty"`
-	// The reply as JSON; a Node peer gives one value.
+	// The reply of a Node peer, which gives one value. Not set for a handler.
 	Value *structpb.Value `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
-	// The reply as it was given by a handler.
+	// The reply of a handler as it gave it. Not set for a Node peer.
 	Args          *Args `protobuf:"bytes,4,opt,name=args,proto3" json:"args,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,20 +33,62 @@ const (
 // EmitService sends events to browsers.
 type EmitServiceClient interface {
 	// Emit sends an event to every socket of a target and answers how many that were. An empty room or an unknown namespace
-	// is no error: matched is 0.
+	// is no error: matched is 0. When it has answered, the event is in the queue of every recipient: whatever is sent
+	// afterwards arrives afterwards.
+	//
+	//	{"target": {"rooms": ["room1"], "exceptRooms": ["<socket id>"]}, "payload": {"event": "hi", "values": ["there", 1]}}
+	//	{"matched": 2, "enqueued": 2, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD, RESERVED_EVENT, INVALID_PAYLOAD or PAYLOAD_TOO_LARGE.
 	Emit(ctx context.Context, in *EmitRequest, opts ...grpc.CallOption) (*EmitResponse, error)
 	// EmitWithAck sends an event and waits for the acknowledgement of every recipient, or the timeout. A timeout is an
 	// outcome, not an error. More than 1000 recipients, counted before anything is sent: FAILED_PRECONDITION, reason
 	// TOO_MANY_RECIPIENTS; use CollectAcks.
+	//
+	//	{"target": {"rooms": ["<socket id>"]}, "payload": {"event": "ask", "json": "[\"ready?\"]"}, "timeout": "2s"}
+	//	{"outcomes": [{"socketId": "...", "nodeId": "...", "latency": "0.031s", "args": {"json": "[\"yes\"]"}}],
+	//	 "summary": {"matched": 1, "acked": 1, "unattributed": 0, "coverage": {}, "timeoutUsed": "2s"}}
+	//
+	// Errors: those of Emit; FAILED_PRECONDITION TOO_MANY_RECIPIENTS; DEADLINE_EXCEEDED when the call's own deadline leaves
+	// no time to wait: then nothing was sent.
 	EmitWithAck(ctx context.Context, in *EmitWithAckRequest, opts ...grpc.CallOption) (*EmitWithAckResponse, error)
 	// CollectAcks is EmitWithAck for any number of recipients: first `started`, then each outcome as it comes, and always
-	// last the `summary`.
+	// last the `summary`. A caller that does not read is ended: after 10 s in which it takes nothing, or when 16 MiB of
+	// answers wait for it.
+	//
+	//	{"target": {"all": true}, "payload": {"event": "ask"}, "timeout": "5s"}
+	//	{"started": {"matched": 2, "coverage": {}}}
+	//	{"outcome": {"socketId": "...", "nodeId": "...", "latency": "0.020s", "args": {"json": "[]"}}}
+	//	{"outcome": {"socketId": "...", "nodeId": "...", "latency": "5s", "failure": "ACK_FAILURE_TIMEOUT"}}
+	//	{"summary": {"matched": 2, "acked": 1, "failures": [{"failure": "ACK_FAILURE_TIMEOUT", "count": 1}],
+	//	 "unattributed": 0, "coverage": {}, "timeoutUsed": "5s"}}
+	//
+	// Errors: those of Emit; DEADLINE_EXCEEDED as for EmitWithAck; RESOURCE_EXHAUSTED TOO_SLOW.
 	CollectAcks(ctx context.Context, in *CollectAcksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CollectAcksResponse], error)
 	// EmitStream takes emits in batches without waiting for each: the fast path of a busy backend. Applied in order, one
-	// result each. Foyer stops reading at 1024 results that were not taken.
+	// result each, in the same order; how results are batched has nothing to do with how items were. Foyer stops reading at
+	// 1024 results that were not taken. An item that can not be sent is an `error` result and does not end the stream. Whoever
+	// closes its side gets all results, then OK.
+	//
+	//	{"items": [{"id": 1, "emit": {"target": {"rooms": ["a"]}, "payload": {"event": "hi"}}},
+	//	           {"id": 2, "emit": {"target": {"rooms": [""]}, "payload": {"event": "hi"}}}]}
+	//	{"results": [{"id": "1", "ok": {"matched": 1, "enqueued": 1, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}},
+	//	             {"id": "2", "error": {"code": 3, "message": "must not be empty", "details": ["ErrorInfo ..."]}}]}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD for more than 1024 items in one message, of which none is applied; UNAVAILABLE
+	// DRAINING when the node stops. In both cases the results of all that was applied come first.
 	EmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EmitStreamRequest, EmitStreamResponse], error)
 	// ServerSideEmit sends an event to the other servers, not to browsers: to every attached handler that asked for them
-	// except the caller's own stream, and to Socket.IO servers on Node in the same cluster.
+	// except the caller's own stream, and to Socket.IO servers on Node in the same cluster. A call has no stream of its own;
+	// a handler that does not want to hear itself sends it as a command. As a command it is told to the others in its place on
+	// the stream; the result comes when the replies are in, and what follows on the stream does not wait for it (at most 256
+	// of one stream wait at a time: RESOURCE_EXHAUSTED LIMIT_REACHED). A command without an id asks for no replies.
+	//
+	//	{"namespace": "/", "payload": {"event": "reload", "values": ["config"]}, "wantsReplies": true, "timeout": "1s"}
+	//	{"matched": 2, "replies": [{"nodeId": "...", "handlerId": "h1", "args": {"json": "[\"done\"]"}}], "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_FIELD, RESERVED_EVENT, INVALID_PAYLOAD or PAYLOAD_TOO_LARGE; DEADLINE_EXCEEDED as
+	// for EmitWithAck. Who does not reply in time is missing from `replies`, and no error.
 	ServerSideEmit(ctx context.Context, in *ServerSideEmitRequest, opts ...grpc.CallOption) (*ServerSideEmitResponse, error)
 }
 
@@ -127,20 +169,62 @@ func (c *emitServiceClient) ServerSideEmit(ctx context.Context, in *ServerSideEm
 // EmitService sends events to browsers.
 type EmitServiceServer interface {
 	// Emit sends an event to every socket of a target and answers how many that were. An empty room or an unknown namespace
-	// is no error: matched is 0.
+	// is no error: matched is 0. When it has answered, the event is in the queue of every recipient: whatever is sent
+	// afterwards arrives afterwards.
+	//
+	//	{"target": {"rooms": ["room1"], "exceptRooms": ["<socket id>"]}, "payload": {"event": "hi", "values": ["there", 1]}}
+	//	{"matched": 2, "enqueued": 2, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD, RESERVED_EVENT, INVALID_PAYLOAD or PAYLOAD_TOO_LARGE.
 	Emit(context.Context, *EmitRequest) (*EmitResponse, error)
 	// EmitWithAck sends an event and waits for the acknowledgement of every recipient, or the timeout. A timeout is an
 	// outcome, not an error. More than 1000 recipients, counted before anything is sent: FAILED_PRECONDITION, reason
 	// TOO_MANY_RECIPIENTS; use CollectAcks.
+	//
+	//	{"target": {"rooms": ["<socket id>"]}, "payload": {"event": "ask", "json": "[\"ready?\"]"}, "timeout": "2s"}
+	//	{"outcomes": [{"socketId": "...", "nodeId": "...", "latency": "0.031s", "args": {"json": "[\"yes\"]"}}],
+	//	 "summary": {"matched": 1, "acked": 1, "unattributed": 0, "coverage": {}, "timeoutUsed": "2s"}}
+	//
+	// Errors: those of Emit; FAILED_PRECONDITION TOO_MANY_RECIPIENTS; DEADLINE_EXCEEDED when the call's own deadline leaves
+	// no time to wait: then nothing was sent.
 	EmitWithAck(context.Context, *EmitWithAckRequest) (*EmitWithAckResponse, error)
 	// CollectAcks is EmitWithAck for any number of recipients: first `started`, then each outcome as it comes, and always
-	// last the `summary`.
+	// last the `summary`. A caller that does not read is ended: after 10 s in which it takes nothing, or when 16 MiB of
+	// answers wait for it.
+	//
+	//	{"target": {"all": true}, "payload": {"event": "ask"}, "timeout": "5s"}
+	//	{"started": {"matched": 2, "coverage": {}}}
+	//	{"outcome": {"socketId": "...", "nodeId": "...", "latency": "0.020s", "args": {"json": "[]"}}}
+	//	{"outcome": {"socketId": "...", "nodeId": "...", "latency": "5s", "failure": "ACK_FAILURE_TIMEOUT"}}
+	//	{"summary": {"matched": 2, "acked": 1, "failures": [{"failure": "ACK_FAILURE_TIMEOUT", "count": 1}],
+	//	 "unattributed": 0, "coverage": {}, "timeoutUsed": "5s"}}
+	//
+	// Errors: those of Emit; DEADLINE_EXCEEDED as for EmitWithAck; RESOURCE_EXHAUSTED TOO_SLOW.
 	CollectAcks(*CollectAcksRequest, grpc.ServerStreamingServer[CollectAcksResponse]) error
 	// EmitStream takes emits in batches without waiting for each: the fast path of a busy backend. Applied in order, one
-	// result each. Foyer stops reading at 1024 results that were not taken.
+	// result each, in the same order; how results are batched has nothing to do with how items were. Foyer stops reading at
+	// 1024 results that were not taken. An item that can not be sent is an `error` result and does not end the stream. Whoever
+	// closes its side gets all results, then OK.
+	//
+	//	{"items": [{"id": 1, "emit": {"target": {"rooms": ["a"]}, "payload": {"event": "hi"}}},
+	//	           {"id": 2, "emit": {"target": {"rooms": [""]}, "payload": {"event": "hi"}}}]}
+	//	{"results": [{"id": "1", "ok": {"matched": 1, "enqueued": 1, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}},
+	//	             {"id": "2", "error": {"code": 3, "message": "must not be empty", "details": ["ErrorInfo ..."]}}]}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD for more than 1024 items in one message, of which none is applied; UNAVAILABLE
+	// DRAINING when the node stops. In both cases the results of all that was applied come first.
 	EmitStream(grpc.BidiStreamingServer[EmitStreamRequest, EmitStreamResponse]) error
 	// ServerSideEmit sends an event to the other servers, not to browsers: to every attached handler that asked for them
-	// except the caller's own stream, and to Socket.IO servers on Node in the same cluster.
+	// except the caller's own stream, and to Socket.IO servers on Node in the same cluster. A call has no stream of its own;
+	// a handler that does not want to hear itself sends it as a command. As a command it is told to the others in its place on
+	// the stream; the result comes when the replies are in, and what follows on the stream does not wait for it (at most 256
+	// of one stream wait at a time: RESOURCE_EXHAUSTED LIMIT_REACHED). A command without an id asks for no replies.
+	//
+	//	{"namespace": "/", "payload": {"event": "reload", "values": ["config"]}, "wantsReplies": true, "timeout": "1s"}
+	//	{"matched": 2, "replies": [{"nodeId": "...", "handlerId": "h1", "args": {"json": "[\"done\"]"}}], "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_FIELD, RESERVED_EVENT, INVALID_PAYLOAD or PAYLOAD_TOO_LARGE; DEADLINE_EXCEEDED as
+	// for EmitWithAck. Who does not reply in time is missing from `replies`, and no error.
 	ServerSideEmit(context.Context, *ServerSideEmitRequest) (*ServerSideEmitResponse, error)
 	mustEmbedUnimplementedEmitServiceServer()
 }

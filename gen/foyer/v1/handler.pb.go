@@ -514,9 +514,9 @@ type Accept struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rooms it is in before it hears that it is connected.
 	Rooms []string `protobuf:"bytes,1,rep,name=rooms,proto3" json:"rooms,omitempty"`
-	// The application's name for the user.
+	// The application's name for the user. At most 1024 bytes.
 	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// The application's notes about it.
+	// The application's notes about it. At most 64 KiB as JSON, and 28 levels deep.
 	Data          *structpb.Struct `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -637,10 +637,10 @@ func (x *Reject) GetRetry() bool {
 	return false
 }
 
-// EventReply frees the slot of an event, and acknowledges it when the client wants that.
+// EventReply frees the slot of an event, and acknowledges it when the client wants that; or it replies to a ServerSideEvent.
 type EventReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The call_id of the Event.
+	// The call_id of the Event or ServerSideEvent.
 	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// Arguments of the acknowledgement. None: [].
 	Args          *Args `protobuf:"bytes,2,opt,name=args,proto3" json:"args,omitempty"`
@@ -1541,7 +1541,7 @@ func (x *Disconnected) GetDetail() string {
 // ServerSideEvent is an event of another server.
 type ServerSideEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// To be repeated in the reply, when one is wanted.
+	// To be repeated in an EventReply, when one is wanted.
 	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// The namespace in whose name it was sent.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`

@@ -31,6 +31,25 @@ type HandlerServiceClient interface {
 	// Attach makes the caller a handler: it registers, then takes events, connects and disconnects, and answers them on the
 	// same stream. Within a group each socket has one handler, so its events stay in order. What is sent on one stream about
 	// one socket takes effect in stream order: an emit before a reply arrives before it.
+	//
+	//	{"register": {"namespaces": ["/", "/tenant-*"], "group": "chat", "decideConnects": true, "maxInFlight": 100}}
+	//	{"registered": {"handlerId": "...", "nodeId": "...", "maxInFlight": 100, "limits": {}}}
+	//	{"connect": {"callId": "1", "socket": {"id": "...", "handshake": {"auth": {"token": "..."}}}, "decideWithin": "5s"}}
+	//	{"connectReply": {"callId": "1", "accept": {"rooms": ["lobby"], "userId": "ann"}}}
+	//	{"connected": {"socket": {"id": "...", "rooms": ["lobby"], "userId": "ann"}}}
+	//	{"event": {"callId": "2", "socket": {"id": "..."}, "payload": {"event": "ask", "json": "[1]"}, "wantsAck": true}}
+	//	{"command": {"id": 7, "emit": {"target": {"rooms": ["lobby"]}, "payload": {"event": "asked"}}}}
+	//	{"eventReply": {"callId": "2", "args": {"json": "[\"ok\"]"}}}
+	//	{"commandResult": {"id": "7", "emit": {"matched": 1, "enqueued": 1}}}
+	//
+	// A client that closes its side gets the results of its commands, and no further events. A wrong command is an error in
+	// its result; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both are counted in
+	// GetInfo.dropped: neither ends the stream.
+	//
+	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
+	// when another group has what it asks for; INVALID_ARGUMENT with INVALID_FIELD or RESERVED_EVENT; RESOURCE_EXHAUSTED
+	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces; ABORTED REPLACED when
+	// another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
 
@@ -64,6 +83,25 @@ type HandlerServiceServer interface {
 	// Attach makes the caller a handler: it registers, then takes events, connects and disconnects, and answers them on the
 	// same stream. Within a group each socket has one handler, so its events stay in order. What is sent on one stream about
 	// one socket takes effect in stream order: an emit before a reply arrives before it.
+	//
+	//	{"register": {"namespaces": ["/", "/tenant-*"], "group": "chat", "decideConnects": true, "maxInFlight": 100}}
+	//	{"registered": {"handlerId": "...", "nodeId": "...", "maxInFlight": 100, "limits": {}}}
+	//	{"connect": {"callId": "1", "socket": {"id": "...", "handshake": {"auth": {"token": "..."}}}, "decideWithin": "5s"}}
+	//	{"connectReply": {"callId": "1", "accept": {"rooms": ["lobby"], "userId": "ann"}}}
+	//	{"connected": {"socket": {"id": "...", "rooms": ["lobby"], "userId": "ann"}}}
+	//	{"event": {"callId": "2", "socket": {"id": "..."}, "payload": {"event": "ask", "json": "[1]"}, "wantsAck": true}}
+	//	{"command": {"id": 7, "emit": {"target": {"rooms": ["lobby"]}, "payload": {"event": "asked"}}}}
+	//	{"eventReply": {"callId": "2", "args": {"json": "[\"ok\"]"}}}
+	//	{"commandResult": {"id": "7", "emit": {"matched": 1, "enqueued": 1}}}
+	//
+	// A client that closes its side gets the results of its commands, and no further events. A wrong command is an error in
+	// its result; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both are counted in
+	// GetInfo.dropped: neither ends the stream.
+	//
+	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
+	// when another group has what it asks for; INVALID_ARGUMENT with INVALID_FIELD or RESERVED_EVENT; RESOURCE_EXHAUSTED
+	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces; ABORTED REPLACED when
+	// another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedHandlerServiceServer()
 }

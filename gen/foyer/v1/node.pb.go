@@ -364,7 +364,7 @@ func (x *Node) GetDraining() bool {
 // DrainRequest says how to empty the node.
 type DrainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Over how long sessions are closed. Default 30 s.
+	// Over how long sessions are closed. Default 30 s; 0 s (at once) to 1 h.
 	Window        *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

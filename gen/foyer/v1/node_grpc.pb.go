@@ -31,10 +31,26 @@ const (
 // NodeService tells about Foyer itself.
 type NodeServiceClient interface {
 	// GetInfo describes the node that answers.
+	//
+	//	{}
+	//	{"nodeId": "...", "version": "...", "features": ["polling", "websocket"], "limits": {"maxPayloadBytes": 1000000},
+	//	 "sessions": 2, "sockets": 3, "namespaces": 1, "handlers": 1, "dropped": {"slow": "4"}}
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error)
 	// ListNodes lists the nodes of the cluster.
+	//
+	//	{}
+	//	{"nodes": [{"nodeId": "...", "version": "...", "sockets": 3}], "coverage": {}}
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
-	// Drain empties the node that answers at a measured pace and reports its progress.
+	// Drain empties the node that answers at a measured pace: it takes no new sessions, closes those that it has spread over
+	// the window, so that clients come back elsewhere, and tells its progress about every second. The last message has `done`.
+	// It lasts as long as the call: when the caller goes away, what is left stays open. One at a time.
+	//
+	//	{"window": "60s"}
+	//	{"sessionsLeft": 1200, "sessionsClosed": 20}
+	//	{"sessionsLeft": 0, "sessionsClosed": 1220, "done": true}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED LIMIT_REACHED when another Drain runs; DEADLINE_EXCEEDED when
+	// sessions are left at its end; UNAVAILABLE DRAINING when the node is stopped meanwhile.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainResponse], error)
 }
 
@@ -92,10 +108,26 @@ type NodeService_DrainClient = grpc.ServerStreamingClient[DrainResponse]
 // NodeService tells about Foyer itself.
 type NodeServiceServer interface {
 	// GetInfo describes the node that answers.
+	//
+	//	{}
+	//	{"nodeId": "...", "version": "...", "features": ["polling", "websocket"], "limits": {"maxPayloadBytes": 1000000},
+	//	 "sessions": 2, "sockets": 3, "namespaces": 1, "handlers": 1, "dropped": {"slow": "4"}}
 	GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error)
 	// ListNodes lists the nodes of the cluster.
+	//
+	//	{}
+	//	{"nodes": [{"nodeId": "...", "version": "...", "sockets": 3}], "coverage": {}}
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
-	// Drain empties the node that answers at a measured pace and reports its progress.
+	// Drain empties the node that answers at a measured pace: it takes no new sessions, closes those that it has spread over
+	// the window, so that clients come back elsewhere, and tells its progress about every second. The last message has `done`.
+	// It lasts as long as the call: when the caller goes away, what is left stays open. One at a time.
+	//
+	//	{"window": "60s"}
+	//	{"sessionsLeft": 1200, "sessionsClosed": 20}
+	//	{"sessionsLeft": 0, "sessionsClosed": 1220, "done": true}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED LIMIT_REACHED when another Drain runs; DEADLINE_EXCEEDED when
+	// sessions are left at its end; UNAVAILABLE DRAINING when the node is stopped meanwhile.
 	Drain(*DrainRequest, grpc.ServerStreamingServer[DrainResponse]) error
 	mustEmbedUnimplementedNodeServiceServer()
 }

@@ -30,7 +30,17 @@ const (
 type PresenceServiceClient interface {
 	// Watch sends a snapshot of a scope in chunks, then `synced`, then every change as it happens, in order, none twice and
 	// none lost in between. A stream that was cut resumes by the last resume_token it saw; when the past is gone, `reset`
-	// says so and a new snapshot follows. A watcher that reads too slowly is ended with RESOURCE_EXHAUSTED.
+	// says so and a new snapshot follows.
+	//
+	//	{"namespace": "/", "rooms": ["room1"], "view": "SOCKET_VIEW_REF"}
+	//	{"snapshot": {"sockets": [{"id": "...", "generation": "2", "namespace": "/", "nodeId": "..."}]}}
+	//	{"synced": {"coverage": {}}, "resumeToken": "..."}
+	//	{"events": {"events": [{"type": "TYPE_LEFT", "socket": {"id": "...", "generation": "3"}, "rooms": ["room1"]}]},
+	//	 "resumeToken": "..."}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN; RESOURCE_EXHAUSTED TOO_SLOW for a watcher
+	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes; UNAVAILABLE DRAINING, after a last
+	// bookmark, when the node goes down.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -69,7 +79,17 @@ type PresenceService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 type PresenceServiceServer interface {
 	// Watch sends a snapshot of a scope in chunks, then `synced`, then every change as it happens, in order, none twice and
 	// none lost in between. A stream that was cut resumes by the last resume_token it saw; when the past is gone, `reset`
-	// says so and a new snapshot follows. A watcher that reads too slowly is ended with RESOURCE_EXHAUSTED.
+	// says so and a new snapshot follows.
+	//
+	//	{"namespace": "/", "rooms": ["room1"], "view": "SOCKET_VIEW_REF"}
+	//	{"snapshot": {"sockets": [{"id": "...", "generation": "2", "namespace": "/", "nodeId": "..."}]}}
+	//	{"synced": {"coverage": {}}, "resumeToken": "..."}
+	//	{"events": {"events": [{"type": "TYPE_LEFT", "socket": {"id": "...", "generation": "3"}, "rooms": ["room1"]}]},
+	//	 "resumeToken": "..."}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN; RESOURCE_EXHAUSTED TOO_SLOW for a watcher
+	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes; UNAVAILABLE DRAINING, after a last
+	// bookmark, when the node goes down.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedPresenceServiceServer()
 }

@@ -411,11 +411,11 @@ type ListRoomsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Their namespace. "" means "/".
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Only rooms whose name begins with this.
+	// Only rooms whose name begins with this. At most 255 bytes; empty: all.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// Most rooms in the answer. Default 100, at most 1000.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before. Empty: the first page.
+	// next_page_token of the page before, with the same namespace and prefix. Empty: the first page.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,12 +33,34 @@ const (
 type RoomServiceClient interface {
 	// JoinRooms puts every socket of a target into the given rooms. Joining twice is joining once. When it has answered,
 	// an emit to these rooms reaches these sockets.
+	//
+	//	{"target": {"rooms": ["<socket id>"]}, "rooms": ["room1", "room2"]}
+	//	{"matched": 1, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD; RESOURCE_EXHAUSTED LIMIT_REACHED when a socket would be
+	// in more rooms than it may (Limits.max_rooms_per_socket): then nobody has joined.
 	JoinRooms(ctx context.Context, in *JoinRoomsRequest, opts ...grpc.CallOption) (*JoinRoomsResponse, error)
 	// LeaveRooms takes every socket of a target out of the given rooms. Leaving a room that a socket is not in is no error.
+	//
+	//	{"target": {"rooms": ["room1"]}, "rooms": ["room1"]}
+	//	{"matched": 12, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD.
 	LeaveRooms(ctx context.Context, in *LeaveRoomsRequest, opts ...grpc.CallOption) (*LeaveRoomsResponse, error)
-	// GetRoom tells the size of one room; 0 when nobody is in it.
+	// GetRoom tells the size of one room; 0 when nobody is in it. A socket's id is the room of that one socket.
+	//
+	//	{"namespace": "/", "room": "room1"}
+	//	{"room": {"name": "room1", "size": 12}, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD.
 	GetRoom(ctx context.Context, in *GetRoomRequest, opts ...grpc.CallOption) (*GetRoomResponse, error)
-	// ListRooms lists the rooms of a namespace by name, page by page, without those of single socket ids.
+	// ListRooms lists the rooms of a namespace by name, page by page, without those of single socket ids. A room that is
+	// there throughout is listed exactly once.
+	//
+	//	{"namespace": "/", "prefix": "game:", "pageSize": 2}
+	//	{"rooms": [{"name": "game:1", "size": 2}, {"name": "game:2", "size": 4}], "nextPageToken": "...", "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_FIELD or INVALID_TOKEN.
 	ListRooms(ctx context.Context, in *ListRoomsRequest, opts ...grpc.CallOption) (*ListRoomsResponse, error)
 }
 
@@ -98,12 +120,34 @@ func (c *roomServiceClient) ListRooms(ctx context.Context, in *ListRoomsRequest,
 type RoomServiceServer interface {
 	// JoinRooms puts every socket of a target into the given rooms. Joining twice is joining once. When it has answered,
 	// an emit to these rooms reaches these sockets.
+	//
+	//	{"target": {"rooms": ["<socket id>"]}, "rooms": ["room1", "room2"]}
+	//	{"matched": 1, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD; RESOURCE_EXHAUSTED LIMIT_REACHED when a socket would be
+	// in more rooms than it may (Limits.max_rooms_per_socket): then nobody has joined.
 	JoinRooms(context.Context, *JoinRoomsRequest) (*JoinRoomsResponse, error)
 	// LeaveRooms takes every socket of a target out of the given rooms. Leaving a room that a socket is not in is no error.
+	//
+	//	{"target": {"rooms": ["room1"]}, "rooms": ["room1"]}
+	//	{"matched": 12, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD.
 	LeaveRooms(context.Context, *LeaveRoomsRequest) (*LeaveRoomsResponse, error)
-	// GetRoom tells the size of one room; 0 when nobody is in it.
+	// GetRoom tells the size of one room; 0 when nobody is in it. A socket's id is the room of that one socket.
+	//
+	//	{"namespace": "/", "room": "room1"}
+	//	{"room": {"name": "room1", "size": 12}, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD.
 	GetRoom(context.Context, *GetRoomRequest) (*GetRoomResponse, error)
-	// ListRooms lists the rooms of a namespace by name, page by page, without those of single socket ids.
+	// ListRooms lists the rooms of a namespace by name, page by page, without those of single socket ids. A room that is
+	// there throughout is listed exactly once.
+	//
+	//	{"namespace": "/", "prefix": "game:", "pageSize": 2}
+	//	{"rooms": [{"name": "game:1", "size": 2}, {"name": "game:2", "size": 4}], "nextPageToken": "...", "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_FIELD or INVALID_TOKEN.
 	ListRooms(context.Context, *ListRoomsRequest) (*ListRoomsResponse, error)
 	mustEmbedUnimplementedRoomServiceServer()
 }

@@ -285,14 +285,14 @@ type UpdateSocketRequest struct {
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Its id.
 	SocketId string `protobuf:"bytes,2,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
-	// At most one change of data.
+	// At most one change of data; none when user_id is given is fine.
 	//
 	// Types that are valid to be assigned to Change:
 	//
 	//	*UpdateSocketRequest_Data
 	//	*UpdateSocketRequest_MergeData
 	Change isUpdateSocketRequest_Change `protobuf_oneof:"change"`
-	// Replaces user_id when given.
+	// Replaces user_id when given; "" removes it. At most 1024 bytes.
 	UserId        *string `protobuf:"bytes,5,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -379,12 +379,12 @@ type isUpdateSocketRequest_Change interface {
 }
 
 type UpdateSocketRequest_Data struct {
-	// Replaces data.
+	// Replaces data. At most 64 KiB as JSON, and 28 levels deep.
 	Data *structpb.Struct `protobuf:"bytes,3,opt,name=data,proto3,oneof"`
 }
 
 type UpdateSocketRequest_MergeData struct {
-	// Merged into data by RFC 7386: a null removes its key.
+	// Merged into data by RFC 7386: a null removes its key. The result is at most 64 KiB as JSON.
 	MergeData *structpb.Struct `protobuf:"bytes,4,opt,name=merge_data,json=mergeData,proto3,oneof"`
 }
 

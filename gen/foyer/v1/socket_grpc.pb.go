@@ -32,13 +32,36 @@ const (
 // SocketService finds, changes and ends sockets.
 type SocketServiceClient interface {
 	// GetSocket returns one socket. Unknown or gone: NOT_FOUND, reason SOCKET_NOT_FOUND.
+	//
+	//	{"namespace": "/", "socketId": "...", "view": "SOCKET_VIEW_FULL"}
+	//	{"socket": {"id": "...", "generation": "3", "namespace": "/", "nodeId": "...", "rooms": ["room1"], "userId": "ann"}}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND SOCKET_NOT_FOUND.
 	GetSocket(ctx context.Context, in *GetSocketRequest, opts ...grpc.CallOption) (*GetSocketResponse, error)
 	// ListSockets lists the sockets of a target, page by page (Socket.IO's fetchSockets). A socket that is present
 	// throughout is listed exactly once.
+	//
+	//	{"target": {"rooms": ["room1"]}, "view": "SOCKET_VIEW_REF", "pageSize": 100}
+	//	{"sockets": [{"id": "...", "generation": "1", "namespace": "/", "nodeId": "..."}], "nextPageToken": "...", "total": 250,
+	//	 "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN.
 	ListSockets(ctx context.Context, in *ListSocketsRequest, opts ...grpc.CallOption) (*ListSocketsResponse, error)
-	// UpdateSocket changes the application's own notes about a socket.
+	// UpdateSocket changes the application's own notes about a socket: its data, its user_id, or both. Handlers and watchers
+	// see them with the socket; the browser does not. An update that changes nothing is told to nobody.
+	//
+	//	{"namespace": "/", "socketId": "...", "mergeData": {"score": 7, "old": null}, "userId": "ann"}
+	//	{"socket": {"id": "...", "data": {"name": "Ann", "score": 7}, "userId": "ann"}}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD, also when nothing is to be changed; INVALID_ARGUMENT PAYLOAD_TOO_LARGE when data
+	// would be more than 64 KiB as JSON; NOT_FOUND SOCKET_NOT_FOUND.
 	UpdateSocket(ctx context.Context, in *UpdateSocketRequest, opts ...grpc.CallOption) (*UpdateSocketResponse, error)
 	// DisconnectSockets ends every socket of a target.
+	//
+	//	{"target": {"rooms": ["<socket id>"]}, "mode": "DISCONNECT_MODE_CONNECTION"}
+	//	{"matched": 1, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD.
 	DisconnectSockets(ctx context.Context, in *DisconnectSocketsRequest, opts ...grpc.CallOption) (*DisconnectSocketsResponse, error)
 }
 
@@ -97,13 +120,36 @@ func (c *socketServiceClient) DisconnectSockets(ctx context.Context, in *Disconn
 // SocketService finds, changes and ends sockets.
 type SocketServiceServer interface {
 	// GetSocket returns one socket. Unknown or gone: NOT_FOUND, reason SOCKET_NOT_FOUND.
+	//
+	//	{"namespace": "/", "socketId": "...", "view": "SOCKET_VIEW_FULL"}
+	//	{"socket": {"id": "...", "generation": "3", "namespace": "/", "nodeId": "...", "rooms": ["room1"], "userId": "ann"}}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND SOCKET_NOT_FOUND.
 	GetSocket(context.Context, *GetSocketRequest) (*GetSocketResponse, error)
 	// ListSockets lists the sockets of a target, page by page (Socket.IO's fetchSockets). A socket that is present
 	// throughout is listed exactly once.
+	//
+	//	{"target": {"rooms": ["room1"]}, "view": "SOCKET_VIEW_REF", "pageSize": 100}
+	//	{"sockets": [{"id": "...", "generation": "1", "namespace": "/", "nodeId": "..."}], "nextPageToken": "...", "total": 250,
+	//	 "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN.
 	ListSockets(context.Context, *ListSocketsRequest) (*ListSocketsResponse, error)
-	// UpdateSocket changes the application's own notes about a socket.
+	// UpdateSocket changes the application's own notes about a socket: its data, its user_id, or both. Handlers and watchers
+	// see them with the socket; the browser does not. An update that changes nothing is told to nobody.
+	//
+	//	{"namespace": "/", "socketId": "...", "mergeData": {"score": 7, "old": null}, "userId": "ann"}
+	//	{"socket": {"id": "...", "data": {"name": "Ann", "score": 7}, "userId": "ann"}}
+	//
+	// Errors: INVALID_ARGUMENT INVALID_FIELD, also when nothing is to be changed; INVALID_ARGUMENT PAYLOAD_TOO_LARGE when data
+	// would be more than 64 KiB as JSON; NOT_FOUND SOCKET_NOT_FOUND.
 	UpdateSocket(context.Context, *UpdateSocketRequest) (*UpdateSocketResponse, error)
 	// DisconnectSockets ends every socket of a target.
+	//
+	//	{"target": {"rooms": ["<socket id>"]}, "mode": "DISCONNECT_MODE_CONNECTION"}
+	//	{"matched": 1, "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD.
 	DisconnectSockets(context.Context, *DisconnectSocketsRequest) (*DisconnectSocketsResponse, error)
 	mustEmbedUnimplementedSocketServiceServer()
 }

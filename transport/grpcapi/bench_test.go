@@ -1,0 +1,324 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+// The benchmarks run the API and the real service over a TCP connection of this machine, with links that take everything.
+
+// bytesCodec copies what it encodes, as the codecs of Socket.IO do.
+type bytesCodec struct{}
+
+type bytesFrame []byte
+
+func (f bytesFrame) Len() int { return len(f) }
+
+func (bytesCodec) Encode(p *service.Packet) (service.Frame, error) {
+	return bytesFrame(append([]byte("42"), p.Payload...)), nil
+}
+
+// sink is a link that takes everything at once. onAck, if set, hears of acknowledgements.
+type sink struct {
+	link
+	onAck func()
+}
+
+func (s *sink) Codec() service.Codec { return bytesCodec{} }
+func (s *sink) Send(service.Frame, service.Flags) service.Outcome {
+	if s.onAck != nil {
+		s.onAck()
+	}
+	return service.QueuedFlush
+}
+
+// connectSink connects a link to "/" and puts it into rooms.
+func connectSink(tb testing.TB, n *service.Node, rooms ...string) *sink {
+	tb.Helper()
+	s := &sink{link: link{name: "sink"}}
+	n.Connect(service.Connect{
+		Conn: s, Namespace: "/", Refuse: func(r service.Refusal) { tb.Error(r) },
+		Bind: func(to *service.Socket) bool { s.socket = to; return true },
+	})
+	if len(rooms) > 0 {
+		if _, _, err := n.Join(tb.Context(), service.Target{Namespace: "/", Rooms: []string{string(s.socket.ID())}}, rooms); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return s
+}
+
+// loopback runs the API of a new node on a TCP port.
+func loopback(b *testing.B) (*service.Node, *api) {
+	b.Helper()
+	n, err := service.New(service.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := New(Config{}, n)
+	if err != nil {
+		b.Fatal(err)
+	}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.Serve(lis); err != nil {
+			b.Error(err)
+		}
+	})
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = conn.Close()
+		n.Close()
+		s.Stop()
+		serving.Wait()
+	})
+	return n, apiOf(conn)
+}
+
+// rooms of one for a hundred sockets.
+func hundredRooms(b *testing.B, n *service.Node) []*foyerv1.EmitRequest {
+	b.Helper()
+	requests := make([]*foyerv1.EmitRequest, 100)
+	args := `["` + strings.Repeat("x", 100-len(`["message",""]`)) + `"]`
+	for i := range requests {
+		room := fmt.Sprint("room", i)
+		connectSink(b, n, room)
+		requests[i] = &foyerv1.EmitRequest{Target: toRoom(room), Payload: jsonPayload("message", args)}
+	}
+	return requests
+}
+
+// BenchmarkEmitStream is the time between two emits of one stream that is kept full; client and server share the machine.
+func BenchmarkEmitStream(b *testing.B) {
+	for _, batch := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint(batch), func(b *testing.B) {
+			n, client := loopback(b)
+			requests := hundredRooms(b, n)
+			messages := make([]*foyerv1.EmitStreamRequest, len(requests))
+			for i := range messages {
+				messages[i] = &foyerv1.EmitStreamRequest{}
+				for j := range batch {
+					messages[i].Items = append(messages[i].Items, &foyerv1.EmitStreamItem{
+						Id: uint64(j), Emit: requests[(i*batch+j)%len(requests)],
+					})
+				}
+			}
+			stream, err := client.emit.EmitStream(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			results, done := 0, make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					m, err := stream.Recv()
+					if err != nil {
+						if !errors.Is(err, io.EOF) {
+							b.Error(err)
+						}
+						return
+					}
+					for _, r := range m.GetResults() {
+						if r.GetOk().GetEnqueued() != 1 {
+							b.Error(r)
+							return
+						}
+					}
+					results += len(m.GetResults())
+				}
+			}()
+			b.ReportAllocs()
+			sent := 0
+			for b.Loop() { // an iteration is one emit: every batch-th of them sends
+				if sent++; sent%batch == 0 {
+					if err := stream.Send(messages[sent/batch%len(messages)]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			if err := stream.CloseSend(); err != nil {
+				b.Fatal(err)
+			}
+			<-done
+			b.ReportMetric(float64(results)/b.Elapsed().Seconds(), "emits/s")
+			if results != sent/batch*batch {
+				b.Errorf("got %d results of %d emits", results, sent)
+			}
+		})
+	}
+}
+
+// BenchmarkEmit is the unary call: alone, and by many callers at once.
+func BenchmarkEmit(b *testing.B) {
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprint(callers), func(b *testing.B) {
+			n, client := loopback(b)
+			requests := hundredRooms(b, n)
+			b.SetParallelism(callers)
+			b.ReportAllocs()
+			call := func(i int) {
+				if r, err := client.emit.Emit(b.Context(), requests[i%len(requests)]); err != nil || r.GetEnqueued() != 1 {
+					b.Error(r, err)
+				}
+			}
+			if callers == 1 {
+				for i := 0; b.Loop(); i++ {
+					call(i)
+				}
+				return
+			}
+			b.RunParallel(func(pb *testing.PB) {
+				for i := 0; pb.Next(); i++ {
+					call(i)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkListSockets is a page of a thousand, of two thousand sockets.
+func BenchmarkListSockets(b *testing.B) {
+	n, client := loopback(b)
+	for i := range 2000 {
+		connectSink(b, n, "everybody", fmt.Sprint("room", i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := client.socket.ListSockets(b.Context(), &foyerv1.ListSocketsRequest{Target: &foyerv1.Target{All: true}, PageSize: 1000})
+		if err != nil || len(r.GetSockets()) != 1000 {
+			b.Fatal(len(r.GetSockets()), err)
+		}
+	}
+}
+
+// BenchmarkWatch is one change on its way to a hundred watchers.
+func BenchmarkWatch(b *testing.B) {
+	const watchers = 100
+	n, client := loopback(b)
+	s := connectSink(b, n)
+	ctx, cancel := context.WithCancel(b.Context())
+	var seen sync.WaitGroup
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	for range watchers {
+		stream, err := client.watch.Watch(ctx, &foyerv1.WatchRequest{All: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if m.GetSynced() != nil {
+				break
+			}
+		}
+		reading.Go(func() {
+			for {
+				m, err := stream.Recv()
+				if err != nil {
+					return
+				}
+				for range m.GetEvents().GetEvents() {
+					seen.Done()
+				}
+			}
+		})
+	}
+	target := service.Target{Namespace: "/", Rooms: []string{string(s.socket.ID())}}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		seen.Add(watchers)
+		change := n.Join
+		if i%2 == 1 {
+			change = n.Leave
+		}
+		if _, _, err := change(ctx, target, []string{"r"}); err != nil {
+			b.Fatal(err)
+		}
+		seen.Wait()
+	}
+}
+
+// BenchmarkAttach is an event of a client on its way to its handler, and the ack on its way back: one after the other, and
+// many at once.
+func BenchmarkAttach(b *testing.B) {
+	for _, flight := range []int{1, 64} {
+		b.Run(fmt.Sprint(flight), func(b *testing.B) {
+			n, client := loopback(b)
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			stream, err := client.handler.Attach(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			register := &foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{Namespaces: []string{"/"}}}}
+			if err := stream.Send(register); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				b.Fatal(err)
+			}
+			slots := make(chan struct{}, flight)
+			s := &sink{link: link{name: "asks"}}
+			n.Connect(service.Connect{
+				Conn: s, Namespace: "/", Refuse: func(r service.Refusal) { b.Error(r) },
+				Bind: func(to *service.Socket) bool { s.socket = to; return true },
+			})
+			s.onAck = func() { <-slots }
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					m, err := stream.Recv()
+					if err != nil {
+						return
+					}
+					if e := m.GetEvent(); e != nil {
+						if stream.Send(reply(e.GetCallId(), `["ok"]`)) != nil {
+							return
+						}
+					}
+				}
+			}()
+			p := &service.Packet{
+				Kind: service.KindEvent, Namespace: "/", AckID: 1, Event: "ask", Payload: []byte(`["ask","` + strings.Repeat("x", 90) + `"]`),
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				slots <- struct{}{}
+				s.socket.Receive(p)
+				if flight == 1 { // until its ack has come back
+					slots <- struct{}{}
+					<-slots
+				}
+			}
+			for range flight {
+				slots <- struct{}{}
+			}
+			cancel()
+			<-done
+		})
+	}
+}

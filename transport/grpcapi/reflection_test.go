@@ -1,0 +1,108 @@
+package grpcapi
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// TestDescribedAPI: the embedded files are those that the code was generated from, and every method has its comment.
+func TestDescribedAPI(t *testing.T) {
+	d, err := describedFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range published {
+		found, err := d.FindDescriptorByName(protoreflect.FullName(s.ServiceName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := found.ParentFile()
+		methods := found.(protoreflect.ServiceDescriptor).Methods()
+		for i := range methods.Len() {
+			if file.SourceLocations().ByDescriptor(methods.Get(i)).LeadingComments == "" {
+				t.Errorf("%s has no comment", methods.Get(i).FullName())
+			}
+		}
+		compiled, err := protoregistry.GlobalFiles.FindFileByPath(file.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := protodesc.ToFileDescriptorProto(file), protodesc.ToFileDescriptorProto(compiled)
+		got.SourceCodeInfo = nil
+		if diff := cmp.Diff(got, want, protocmp.Transform()); diff != "" {
+			t.Errorf("%s is not what the code was generated from: build api.binpb anew (-embedded +generated):\n%s", file.Path(), diff)
+		}
+	}
+}
+
+// TestReflectionDescribes: both versions of reflection give the comments, and the files that are not ours.
+func TestReflectionDescribes(t *testing.T) {
+	_, client := start(t, Config{}, newFakeNode())
+	commented := func(files [][]byte) (comments bool) {
+		for _, raw := range files {
+			f := &descriptorpb.FileDescriptorProto{}
+			if err := proto.Unmarshal(raw, f); err != nil {
+				t.Fatal(err)
+			}
+			comments = comments || len(f.GetSourceCodeInfo().GetLocation()) > 0
+		}
+		return comments
+	}
+	symbols := map[string]bool{"foyer.v1.EmitService": true, "foyer.v1.Socket": true, "grpc.health.v1.Health": false, "google.protobuf.Struct": false}
+	t.Run("v1", func(t *testing.T) {
+		stream, err := reflectionv1.NewServerReflectionClient(client.conn).ServerReflectionInfo(t.Context())
+		for symbol, ours := range symbols {
+			if err == nil {
+				err = stream.Send(&reflectionv1.ServerReflectionRequest{
+					MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol},
+				})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if files := resp.GetFileDescriptorResponse().GetFileDescriptorProto(); len(files) == 0 || commented(files) != ours {
+				t.Errorf("%s: got %d files, comments %t", symbol, len(files), commented(files))
+			}
+		}
+		closeStream(t, stream)
+	})
+	t.Run("v1alpha", func(t *testing.T) {
+		stream, err := reflectionv1alpha.NewServerReflectionClient(client.conn).ServerReflectionInfo(t.Context())
+		if err == nil {
+			//nolint:staticcheck // deprecated, and still what many clients ask first
+			err = stream.Send(&reflectionv1alpha.ServerReflectionRequest{
+				MessageRequest: &reflectionv1alpha.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "foyer.v1.EmitService"},
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := stream.Recv()
+		//nolint:staticcheck // as above
+		if err != nil || !commented(resp.GetFileDescriptorResponse().GetFileDescriptorProto()) {
+			t.Errorf("got %v, %v, want the comments", resp, err)
+		}
+		closeStream(t, stream)
+	})
+}
+
+func closeStream(t *testing.T, stream grpc.ClientStream) {
+	t.Helper()
+	if err := stream.CloseSend(); err != nil {
+		t.Error(err)
+	}
+}
