@@ -15,6 +15,8 @@ type ServerSideEmit struct {
 	// WantsReplies waits for one reply of every other server, for Timeout at the most.
 	WantsReplies bool
 	Timeout      time.Duration
+	// Told is called once everybody has been told, before replies are waited for; nil: nobody wants to know.
+	Told func()
 }
 
 // ServerSideReply is the reply of one handler.
@@ -68,6 +70,9 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 		} else {
 			h.tell(notice)
 		}
+	}
+	if e.Told != nil {
+		e.Told()
 	}
 	r := ServerSideResult{Matched: len(to)}
 	if !e.WantsReplies || len(to) == 0 {

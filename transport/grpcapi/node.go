@@ -71,19 +71,8 @@ func (n serviceNode) CollectAcks(e service.Emit, limit int) (acks, int, error) {
 
 func (n serviceNode) ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error) {
 	e.From, _ = from.(*service.Handler)
-	return n.Node.ServerSideEmit(tellingContext{ctx, told}, e)
-}
-
-// tellingContext tells when somebody begins to wait for its end. The service has told everybody of a server-side event
-// when it does so, and has no other way of saying it.
-type tellingContext struct {
-	context.Context
-	waits func()
-}
-
-func (c tellingContext) Done() <-chan struct{} {
-	c.waits()
-	return c.Context.Done()
+	e.Told = told
+	return n.Node.ServerSideEmit(ctx, e)
 }
 
 func (n serviceNode) Watch(s service.Scope, token string) (watcher, error) {
