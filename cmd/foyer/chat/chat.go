@@ -88,6 +88,8 @@ func attach(ctx context.Context, conn grpc.ClientConnInterface, log *zap.Logger)
 			b.push()
 		case err := <-ended:
 			return err
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
