@@ -117,7 +117,7 @@ race: test-tools bin/foyer-race ## Run unit tests on one and more processors and
 fuzz: ## Run each fuzz target for FUZZTIME
 	grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' cmd service transport e2e | sort | while IFS=: read -r file name; do \
 		echo "== $${name#func } in $${file%/*}"; \
-		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}"; \
+		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$${file%/*}"; \
 	done
 
 .PHONY: bench
