@@ -10,6 +10,8 @@ import (
 const (
 	// perClose is how much time a drain gives each link, up to the window: a few links are closed in a moment.
 	perClose = 10 * time.Millisecond
+	// lastPollTime is how long polling clients have to fetch the end of their link. Most ask at once; who is gone never does.
+	lastPollTime = 2 * time.Second
 	// endTime bounds what comes after the links: handlers' last words and running calls.
 	endTime = 5 * time.Second
 )
@@ -17,11 +19,13 @@ const (
 // drain takes the node out of service, in the order in which others depend on it. A second signal ends the process.
 func (f *foyer) drain() {
 	window := min(f.s.DrainWindow, time.Duration(f.engine.Len())*perClose)
-	ctx, cancel := context.WithTimeout(context.Background(), f.s.DrainNotice+window+endTime)
-	defer cancel()
-
-	f.empty(ctx, f.s.DrainNotice, window) // 1 to 3
+	linksGone, stop := context.WithTimeout(context.Background(), f.s.DrainNotice+window+lastPollTime)
+	f.empty(linksGone, f.s.DrainNotice, window) // 1 to 3
+	stop()
 	f.engine.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
 
 	// 4. Handlers and watchers hear of it; handlers finish what they have, and their streams end.
 	deadline, _ := ctx.Deadline()
@@ -62,7 +66,7 @@ func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
 
 // emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is stopped.
 func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
-	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+endTime)
+	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+lastPollTime)
 	defer cancel()
 	total := f.engine.Len()
 	done := make(chan struct{})
