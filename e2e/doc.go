@@ -3,5 +3,6 @@
 //
 //	harness_test.go  the binary, the Node process with stock clients, waiting
 //	backend_test.go  a backend over the gRPC API
+//	polyglot*        backends and clients in Node, Python and Java
 //	js/              what runs in Node: clients that obey a test, a thousand of them, a browser
 package e2e
