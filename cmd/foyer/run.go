@@ -129,6 +129,18 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
+	edgeCounts := func() map[string]int64 {
+		counts := map[string]int64{}
+		for name, v := range f.engine.Stats() {
+			if name != "upgraded" { // the one that counts a success
+				counts["engineio_"+name] = int64(v)
+			}
+		}
+		for name, v := range links.Counters() {
+			counts["socketio_"+name] = v
+		}
+		return counts
+	}
 	features := []string{"polling", "websocket", "json", "msgpack", "memory"}
 	if s.Compression {
 		features = append(features, "compression")
@@ -137,7 +149,7 @@ func (f *foyer) build() (err error) {
 		features = append(features, "eio3")
 	}
 	f.api, err = grpcapi.New(grpcapi.Config{
-		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len,
+		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
 		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall, Logger: f.log,
 	}, f.node)
 	if err != nil {

@@ -56,6 +56,13 @@ func (s *Server) dropped(counts map[string]int64) map[string]int64 {
 			all[name] = v
 		}
 	}
+	if s.cfg.EdgeCounts != nil {
+		for name, v := range s.cfg.EdgeCounts() {
+			if v > 0 {
+				all[name] = v
+			}
+		}
+	}
 	return all
 }
 

@@ -44,6 +44,8 @@ type Config struct {
 	Features []string
 	// How many links the node holds, for GetInfo. Default: not told.
 	Sessions func() int
+	// What the edges counted, by names that the service does not use, for GetInfo. Default: not told.
+	EdgeCounts func() map[string]int64
 	// Limits of the edges, for GetInfo and Registered; 0: not told.
 	MaxNamespacesPerLink int
 	QueueBytes           int64 // that wait for one link

@@ -81,7 +81,8 @@ type GetInfoResponse struct {
 	Namespaces *int32 `protobuf:"varint,8,opt,name=namespaces,proto3,oneof" json:"namespaces,omitempty"`
 	// How many handlers are attached to it.
 	Handlers *int32 `protobuf:"varint,9,opt,name=handlers,proto3,oneof" json:"handlers,omitempty"`
-	// What it dropped since it started, by reason.
+	// What it dropped or refused since it started, by reason. Names that begin with engineio_ or socketio_ are of the edge
+	// where browsers connect.
 	Dropped       map[string]int64 `protobuf:"bytes,10,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
