@@ -81,6 +81,7 @@ lint-mod:
 lint-proto: e2e/node_modules/.package-lock.json
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
+	$(BUF) breaking --against ".git#ref=$$(git rev-list --max-parents=0 HEAD | tail -n 1)" # the API as it was first declared
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(BUF) generate -o "$$fresh"; \
 	$(BUF) build $(WITH_COMMENTS) -o "$$fresh/api.binpb"; \

@@ -92,3 +92,20 @@ func BenchmarkEventToHandler(b *testing.B) {
 		h.Handled(notices[len(notices)-1].CallID)
 	}
 }
+
+// BenchmarkPage: a page costs what it holds, wherever it is in a crowd of 200,000.
+func BenchmarkPage(b *testing.B) {
+	n := newNode(b, Config{})
+	crowd(b, n, 200_000, nil)
+	for name, cursor := range map[string]uint64{"first": 0, "middle": 100_000, "last": 199_000} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p, err := n.Sockets(b.Context(), Target{Namespace: "/", All: true}, cursor, 1000, func(*SocketInfo) bool { return true })
+				if err != nil || len(p.Sockets) != 1000 {
+					b.Fatal(len(p.Sockets), err)
+				}
+			}
+		})
+	}
+}
