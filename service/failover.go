@@ -90,12 +90,12 @@ func (hs *handlers) handOverLocked(h *Handler, after *followUps) {
 	// Who comes after whom is settled first, and told, and only then seen by events: those that come now find h closed and
 	// wait for this mutex.
 	heirs := map[*Socket]*Handler{}
-	told := map[*Handler][]*SocketInfo{}
+	told := map[*Handler][]adoptee{}
 	inherit := func(s *Socket, info *SocketInfo) {
 		heir := g.pickLocked(s.ns.name, false)
 		heirs[s] = heir
 		if heir != nil {
-			told[heir] = append(told[heir], info)
+			told[heir] = append(told[heir], adoptee{s, info, untold[s]})
 			if s.gone == nil {
 				heir.sockets++
 			}
@@ -178,10 +178,10 @@ func (h *Handler) takeUnseen() (unseen []Notice, untold map[*Socket]bool) {
 			unseen = append(unseen, n)
 		case NoticeDisconnected:
 			unseen = append(unseen, n)
-		case NoticeConnected:
-			untold[n.From] = true
-		case NoticeAssigned:
-			// News of sockets that are not its own any more; their group knew them, or is told anew.
+		case NoticeConnected, NoticeAssigned: // news of sockets that are not its own any more
+			for _, s := range n.fresh {
+				untold[s] = true
+			}
 		default:
 			keep = append(keep, n)
 		}

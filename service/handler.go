@@ -41,6 +41,8 @@ type Notice struct {
 	Namespace  string
 	FromNode   NodeID
 	WantsReply bool
+
+	fresh []*Socket // of Sockets, those that the group is told of for the first time
 }
 
 func (n *Notice) size() int {
@@ -242,19 +244,23 @@ func (h *Handler) tellLocked(n Notice) {
 	if h.ended != nil {
 		return
 	}
-	if h.out.len() >= h.node.cfg.MaxHandlerQueue {
+	h.out.push(n) // also what is too much: it goes over to another with the rest
+	if h.out.len() > h.node.cfg.MaxHandlerQueue {
 		h.node.drops.add(dropHandlerTooSlow, 1)
 		h.endLocked(ErrTooSlow)
-		return
 	}
-	h.out.push(n)
 	h.signal()
 }
 
-func (h *Handler) tell(n Notice) {
+// tell is tellLocked for who does not hold the mutex. False: the handler had ended, and will not hear of it.
+func (h *Handler) tell(n Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ended != nil {
+		return false
+	}
 	h.tellLocked(n)
+	return true
 }
 
 // ask tells the handler of something that it has to answer, and returns its call id.
@@ -280,7 +286,7 @@ func (h *Handler) tellAfterEvents(n Notice) bool {
 		return true
 	}
 	h.tellLocked(n)
-	return h.ended == nil
+	return true
 }
 
 // verdict says what became of an event at a handler's queue.
@@ -389,6 +395,12 @@ func (h *Handler) endLocked(err error) {
 	h.open = false
 	close(h.done)
 	h.signal()
+}
+
+func (h *Handler) hasEnded() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ended != nil
 }
 
 func (h *Handler) end(err error) {

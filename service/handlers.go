@@ -207,7 +207,7 @@ func claimed(field, format string, args ...any) error {
 
 // adoptLocked gives a handler that has just come the sockets that nobody has in its group.
 func (hs *handlers) adoptLocked(h *Handler) {
-	var adopted []*SocketInfo
+	var adopted []adoptee
 	for _, ns := range hs.node.all() {
 		if !h.covers(ns.name) {
 			continue
@@ -217,9 +217,9 @@ func (hs *handlers) adoptLocked(h *Handler) {
 			if e.socket == nil || hs.handlerOfLocked(e.socket, h.group) != nil {
 				continue
 			}
+			adopted = append(adopted, adoptee{e.socket, e.socket.infoLocked(), !hs.knowsLocked(e.socket, h.group)})
 			e.socket.assignLocked(h.group, h)
 			h.sockets++
-			adopted = append(adopted, e.socket.infoLocked())
 		}
 		ns.mu.RUnlock()
 	}
@@ -240,9 +240,23 @@ func (s *Socket) assignLocked(g *group, h *Handler) {
 // assignedChunk is how many sockets one Assigned carries.
 const assignedChunk = 1000
 
-func (h *Handler) assigned(sockets []*SocketInfo, failover bool) {
+// adoptee is a socket that comes over to a handler.
+type adoptee struct {
+	socket *Socket
+	info   *SocketInfo
+	fresh  bool // its group has not been told of it before
+}
+
+func (h *Handler) assigned(sockets []adoptee, failover bool) {
 	for chunk := range slices.Chunk(sockets, assignedChunk) {
-		h.tell(Notice{Kind: NoticeAssigned, Sockets: chunk, Failover: failover})
+		n := Notice{Kind: NoticeAssigned, Failover: failover}
+		for _, a := range chunk {
+			n.Sockets = append(n.Sockets, a.info)
+			if a.fresh {
+				n.fresh = append(n.fresh, a.socket)
+			}
+		}
+		h.tell(n)
 	}
 }
 
@@ -250,7 +264,7 @@ func (h *Handler) assigned(sockets []*SocketInfo, failover bool) {
 func (g *group) pickLocked(namespace string, decides bool) *Handler {
 	var best *Handler
 	for _, h := range g.handlers {
-		if !h.leaving && h.covers(namespace) && (h.reg.DecideConnects || !decides) && (best == nil || h.sockets < best.sockets) {
+		if !h.leaving && !h.hasEnded() && h.covers(namespace) && (h.reg.DecideConnects || !decides) && (best == nil || h.sockets < best.sockets) {
 			best = h
 		}
 	}
@@ -270,12 +284,13 @@ func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo)
 		}
 	}
 	return func(info *SocketInfo) {
-		for _, a := range s.assigned {
-			if a.handler != nil {
+		s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool {
+			told := a.handler.tell(Notice{Kind: NoticeConnected, Sockets: []*SocketInfo{info}, fresh: []*Socket{s}})
+			if told {
 				a.handler.sockets++
-				a.handler.tell(Notice{Kind: NoticeConnected, From: s, Sockets: []*SocketInfo{info}})
 			}
-		}
+			return !told // ended just now; its heirs know nothing of this one
+		})
 	}
 }
 

@@ -255,7 +255,7 @@ func (hs *handlers) serveParkedLocked(h *Handler, own func(*Socket) bool) {
 			}
 			if s.gone != nil && !shown {
 				shown = true
-				h.assigned([]*SocketInfo{s.gone}, false)
+				h.assigned([]adoptee{{s, s.gone, !hs.knowsLocked(s, h.group)}}, false)
 			}
 			hs.unparkLocked(s, i, false)
 			if h.inherit(n) == full {
