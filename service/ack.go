@@ -200,6 +200,9 @@ func (a *acks) begin(c *Acks, recipients []*Socket) {
 	c.waiting = make(map[*Socket]struct{}, len(recipients))
 	for _, s := range recipients {
 		c.waiting[s] = struct{}{}
+		if s.acks == nil {
+			s.acks = s.oneAck[:0]
+		}
 		s.acks = append(s.acks, c.id)
 	}
 	if a.collects == nil {

@@ -4,7 +4,9 @@
 
 package service
 
-import "testing"
+import (
+	"testing"
+)
 
 // TestDeliverAllocatesNothingPerRecipient: a broadcast costs the same objects whether one hears it or ten thousand.
 func TestDeliverAllocatesNothingPerRecipient(t *testing.T) {
@@ -23,4 +25,59 @@ func TestDeliverAllocatesNothingPerRecipient(t *testing.T) {
 		}
 	}
 	t.Log("objects per broadcast:", counts)
+}
+
+// TestPagesOfALargeCrowd: 200,000 sockets, page by page, while others come and go: who is there throughout is listed once.
+func TestPagesOfALargeCrowd(t *testing.T) {
+	const size, page = 200_000, 1000
+	n := newNode(t, Config{})
+	crowd(t, n, size, nil)
+	ns := n.namespace("/")
+	rng := newRand(4)
+	left := map[SocketID]bool{}
+	leave := func() {
+		i := rng.IntN(len(ns.order.entries))
+		if s := ns.order.entries[i].socket; s != nil && s.seq <= size {
+			left[s.id] = true
+			s.Close(ReasonTransportClose, "")
+		}
+	}
+	listed := map[SocketID]int{}
+	looked := 0
+	for cursor, first := uint64(0), true; cursor != 0 || first; first = false {
+		asked := 0
+		p, err := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, cursor, page, func(*SocketInfo) bool { asked++; return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		looked = max(looked, asked)
+		for i := range p.Sockets {
+			listed[p.Sockets[i].ID]++
+		}
+		for range 20 {
+			leave()
+			connect(t, n, "/")
+		}
+		cursor = p.Next
+	}
+	if looked > page {
+		t.Errorf("a page looked at %d sockets", looked)
+	}
+	present := 0
+	for _, e := range ns.order.entries {
+		if e.socket != nil && e.seq <= size {
+			present++
+			if listed[e.socket.id] != 1 {
+				t.Fatalf("a socket that was there throughout is listed %d times", listed[e.socket.id])
+			}
+		}
+	}
+	for id, times := range listed {
+		if times > 1 {
+			t.Fatalf("%s is listed %d times", id, times)
+		}
+	}
+	if present+len(left) != size {
+		t.Errorf("%d stayed and %d left of %d", present, len(left), size)
+	}
 }

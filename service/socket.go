@@ -25,7 +25,8 @@ type Socket struct {
 
 	generation atomic.Uint64 // changed with Namespace.mu held
 
-	acks []int64 // ids of emits it still has to acknowledge; guarded by ns.acks.mu
+	acks   []int64  // ids of emits it still has to acknowledge; guarded by ns.acks.mu
+	oneAck [1]int64 // room for the one that is usual
 
 	// What waits for its handler, in events and bytes.
 	queuedEvents, queuedBytes atomic.Int64
