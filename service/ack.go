@@ -32,13 +32,6 @@ type AckOutcome struct {
 	Attachments [][]byte
 }
 
-// AckResult has one outcome for each recipient that matched.
-type AckResult struct {
-	Outcomes []AckOutcome
-	Matched  int
-	Coverage Coverage
-}
-
 // Acks are the acknowledgements of one emit as they come. All its sockets share one ack id, so that the packet is encoded
 // once for all of them. Next and Finish are for one goroutine.
 type Acks struct {
@@ -127,27 +120,6 @@ func (c *Acks) Finish() []AckOutcome {
 	rest := c.outcomes
 	c.outcomes = nil
 	return rest
-}
-
-// EmitWithAck delivers an event and waits for the acknowledgement of every recipient, or timeout, or ctx: in all three
-// cases the outcomes say who answered. More recipients than limit: an Error with reason TOO_MANY_RECIPIENTS, and nothing
-// was sent.
-func (n *Node) EmitWithAck(ctx context.Context, e Emit, timeout time.Duration, limit int) (AckResult, error) {
-	c, err := n.CollectAcks(e, limit)
-	if err != nil {
-		return AckResult{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r := AckResult{Matched: c.Matched}
-	for {
-		outcomes, err := c.Next(ctx)
-		r.Outcomes = append(r.Outcomes, outcomes...)
-		if err != nil {
-			r.Outcomes = append(r.Outcomes, c.Finish()...)
-			return r, nil
-		}
-	}
 }
 
 // deliverCollecting is deliver for an emit that wants acknowledgements: its recipients are counted, then registered, then
