@@ -129,6 +129,10 @@ bench: ## Run the benchmarks
 bench-once: ## Run each benchmark once, so that none rots
 	go test -run '^$$' -bench . -benchtime 1x ./...
 
+.PHONY: bench-compare
+bench-compare: bin/foyer e2e/node_modules/.package-lock.json ## Measure Foyer and Socket.IO on Node side by side; COMPAREFLAGS='-rounds 3'
+	go run ./e2e/compare $(COMPAREFLAGS)
+
 .PHONY: ci
 ci: ## Run what CI runs
 	bash .ci/run

@@ -37,8 +37,10 @@ var floors = []floor{
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"transport/admin", []string{"service"}, nil},
 	{"cmd/foyer/chat", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
+	{"cmd/foyer/bench", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/HdrHistogram/hdrhistogram-go"}},
 	{"cmd/foyer/web", nil, nil},
 	{"cmd/foyer", []string{"service/...", "transport/...", "gen/...", "cmd/foyer/..."}, []string{anything}},
+	{"e2e/compare", nil, nil},
 	{"e2e", nil, []string{anything}},
 }
 

@@ -26,6 +26,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run a node."`
 	Demo    demoCommand    `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
+	Bench   benchCommand   `cmd:"" help:"Measure a Socket.IO server, this one or another."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

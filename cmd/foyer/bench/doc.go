@@ -1,0 +1,25 @@
+// Package bench is a load generator for any server that speaks Engine.IO v4 and Socket.IO v5. It opens clients of its own,
+// has events sent to them or sends some, counts what arrives and tells what that cost the server.
+//
+// # The walk
+//
+// A scenario (idle.go, broadcast.go, echo.go, churn.go) opens its clients (crowd.go), each a raw connection with one
+// goroutine that reads (websocket.go, polling.go), asks a driver (driver.go) to let the server do something, and fills a
+// Result (result.go) from what the clients' tallies (tally.go) and /proc (process.go) say.
+//
+// Foyer is driven by its gRPC API. Any other server is driven by events that a few lines of its application serve:
+//
+//	bench:join  room, ack        the socket joins a room
+//	bench:leave room, ack        and leaves it
+//	bench:emit  room, seq, pad   the event "bench" with seq and pad goes to a room
+//	bench:echo  text, ack        is acknowledged with the text
+//
+// # What counts as lost
+//
+// Every delivery bears the number of its emit, and the numbers that one client hears ascend by one. A gap is a loss, a
+// number again is a duplicate, and either makes the run fail: a server is not fast that does not deliver.
+//
+// # Goroutines
+//
+// Each client has one that reads and ends when its connection is closed; a scenario's own end before its Run returns.
+package bench
