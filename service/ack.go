@@ -138,11 +138,10 @@ func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touch
 	ns.acks.begin(c, recipients)
 	packet := *e.Packet
 	packet.AckID = c.id
-	once := encodeOnce{packet: &packet}
+	once := encodeOnce{packets: []*Packet{&packet}}
 	for _, s := range recipients {
-		out, err := s.send(&once, e.Flags, touched)
-		if err != nil {
-			receipt.Err = err
+		out := s.send(&once, e.Flags, touched)
+		if receipt.Err = once.err(0); receipt.Err != nil {
 			c.Finish()
 			return
 		}

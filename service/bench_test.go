@@ -18,6 +18,7 @@ type nullFrame struct{}
 func (nullFrame) Len() int { return 1 }
 
 func (nullCodec) Encode(*Packet) (Frame, error) { return nullFrame{}, nil }
+func (nullCodec) Join([]Frame) Frame            { return nullFrame{} }
 
 func (c *nullConn) Codec() Codec              { return c.codec }
 func (c *nullConn) Send(Frame, Flags) Outcome { return QueuedFlush }

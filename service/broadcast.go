@@ -123,69 +123,135 @@ func (l *lane) pass(ns *Namespace, emits []Emit) []Receipt {
 	return t.receipts
 }
 
-// deliver is the hot path: match, encode once per codec, queue at each recipient's link. Memory only; the caller flushes
-// what was touched.
+// delivery is one emit of a batch and the receipt that its caller gets.
+type delivery struct {
+	emit    *Emit
+	receipt *Receipt
+}
+
+// deliver is the hot path: match, encode once per codec, queue at each recipient's link. Emits to one target that follow
+// each other go as one: one match, one frame of their joined bytes, one place in each queue. Memory only; the caller
+// flushes what was touched.
 func (ns *Namespace) deliver(batch []*turn, touched *touched) {
-	ns.mu.RLock()
-	defer ns.mu.RUnlock()
 	for _, t := range batch {
 		for i := range t.emits {
-			e, receipt := &t.emits[i], &t.receipts[i]
-			if e.collect != nil {
-				ns.deliverCollecting(e, receipt, touched)
-				continue
-			}
-			once := encodeOnce{packet: e.Packet}
-			ns.matchLocked(&e.Target, func(s *Socket) {
-				out, err := s.send(&once, e.Flags, touched)
-				if err != nil {
-					receipt.Err = err
-				}
-				receipt.add(out)
-			})
-			ns.node.drops.add(dropVolatile, receipt.DroppedVolatile)
-			ns.node.drops.add(dropSlow, receipt.DroppedSlow)
+			touched.deliveries = append(touched.deliveries, delivery{&t.emits[i], &t.receipts[i]})
 		}
+	}
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	for rest := touched.deliveries; len(rest) > 0; {
+		run := rest[:alike(rest)]
+		rest = rest[len(run):]
+		e := run[0].emit
+		if e.collect != nil {
+			ns.deliverCollecting(e, run[0].receipt, touched)
+			continue
+		}
+		once, receipt := encodeOnce{packets: touched.packetsOf(run)}, Receipt{}
+		ns.matchLocked(&e.Target, func(s *Socket) { receipt.add(s.send(&once, e.Flags, touched)) })
+		for i, d := range run {
+			*d.receipt = receipt
+			d.receipt.Err = once.err(i)
+		}
+		ns.node.drops.add(dropVolatile, len(run)*receipt.DroppedVolatile)
+		ns.node.drops.add(dropSlow, len(run)*receipt.DroppedSlow)
 	}
 }
 
-// encodeOnce holds the frames of one packet: the first socket of a codec pays, the rest share.
+// What is joined stays well below what a queue holds: joining must not make a link slow that has just been fast enough.
+const (
+	maxJoinedBytes = 16 << 10
+	maxJoined      = 64
+)
+
+// alike is how many emits from the first on can go as one. A volatile one goes alone: whether it is dropped is its own
+// affair. So does one that wants acknowledgements.
+func alike(list []delivery) int {
+	first := list[0].emit
+	if first.collect != nil || first.Flags&Volatile != 0 {
+		return 1
+	}
+	bytes := first.Packet.size()
+	n := 1
+	for ; n < len(list) && n < maxJoined; n++ {
+		e := list[n].emit
+		bytes += e.Packet.size()
+		if e.collect != nil || e.Flags != first.Flags || bytes > maxJoinedBytes || !e.Target.equal(&first.Target) {
+			break
+		}
+	}
+	return n
+}
+
+// encodeOnce holds the frames of some packets, joined: the first socket of a codec pays, the rest share.
 type encodeOnce struct {
-	packet *Packet
-	first  encoded
-	more   []encoded // a node has two codecs at most; this is the second
+	packets []*Packet
+	first   encoded
+	more    []encoded // a node has three codecs at most; these are the others
+	errs    []error   // of each packet; nil: none
 }
 
 type encoded struct {
 	codec Codec
-	frame Frame
-	err   error
+	frame Frame // nil: no packet can be encoded
 }
 
-func (o *encodeOnce) frame(c Codec) (Frame, error) {
+// frame is what a link of a codec is sent; nil: nothing can be.
+func (o *encodeOnce) frame(c Codec) Frame {
 	if o.first.codec == c {
-		return o.first.frame, o.first.err
+		return o.first.frame
 	}
 	for i := range o.more {
 		if o.more[i].codec == c {
-			return o.more[i].frame, o.more[i].err
+			return o.more[i].frame
 		}
 	}
-	e := encoded{codec: c}
-	e.frame, e.err = c.Encode(o.packet)
-	if e.err != nil {
-		e.err = &Error{Code: Invalid, Reason: "INVALID_PAYLOAD", Message: "the payload can not be encoded", Cause: e.err}
-	}
+	e := encoded{c, o.encode(c)}
 	if o.first.codec == nil {
 		o.first = e
 	} else {
 		o.more = append(o.more, e)
 	}
-	return e.frame, e.err
+	return e.frame
 }
 
-// touched are the links that a batch put something into and that nobody else flushes.
-type touched struct{ conns []Conn }
+func (o *encodeOnce) encode(c Codec) Frame {
+	var frames []Frame
+	for i, p := range o.packets {
+		f, err := c.Encode(p)
+		switch {
+		case err != nil:
+			if o.errs == nil {
+				o.errs = make([]error, len(o.packets))
+			}
+			o.errs[i] = &Error{Code: Invalid, Reason: "INVALID_PAYLOAD", Message: "the payload can not be encoded", Cause: err}
+		case len(o.packets) == 1:
+			return f
+		default:
+			frames = append(frames, f)
+		}
+	}
+	if len(frames) == 0 {
+		return nil
+	}
+	return c.Join(frames)
+}
+
+// err is why a packet could not be encoded, by one codec at least.
+func (o *encodeOnce) err(i int) error {
+	if o.errs == nil {
+		return nil
+	}
+	return o.errs[i]
+}
+
+// touched are the links that a batch put something into and that nobody else flushes, and what else a batch needs room for.
+type touched struct {
+	conns      []Conn
+	deliveries []delivery
+	packets    []*Packet
+}
 
 var touchedPool = sync.Pool{New: func() any { return new(touched) }}
 
@@ -193,13 +259,27 @@ func borrowTouched() *touched { return touchedPool.Get().(*touched) }
 
 func (t *touched) add(c Conn) { t.conns = append(t.conns, c) }
 
+// packetsOf are the packets of a run, until the next call.
+func (t *touched) packetsOf(run []delivery) []*Packet {
+	t.packets = t.packets[:0]
+	for _, d := range run {
+		t.packets = append(t.packets, d.emit.Packet)
+	}
+	return t.packets
+}
+
 // flush flushes each link once and gives t back.
 func (t *touched) flush(f *flushers) {
 	f.flush(t.conns)
-	clear(t.conns)
-	if cap(t.conns) > 1<<16 {
-		t.conns = nil
-	}
-	t.conns = t.conns[:0]
+	t.conns, t.deliveries, t.packets = emptied(t.conns), emptied(t.deliveries), emptied(t.packets[:cap(t.packets)])
 	touchedPool.Put(t)
+}
+
+// emptied is a list without its items, to be filled again; none when it has become very long.
+func emptied[T any](list []T) []T {
+	if cap(list) > 1<<16 {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }

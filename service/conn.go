@@ -6,6 +6,8 @@ import "time"
 // for concurrent use, and Encode must not keep or change the packet.
 type Codec interface {
 	Encode(p *Packet) (Frame, error)
+	// Join makes one frame of several of this codec, in their order. A link takes it as one and sends them one by one.
+	Join(frames []Frame) Frame
 }
 
 // Frame is an encoded packet: opaque, immutable, shared by every link that it is sent to.

@@ -32,6 +32,70 @@ func TestEmitBatchKeepsOrderAcrossNamespaces(t *testing.T) {
 	}
 }
 
+// Emits to one target that follow each other are one frame and one place in a queue, and their receipts are as if they were
+// not. What differs in target or flags, is volatile or can not be encoded stays by itself.
+func TestEmitsToOneTargetGoAsOne(t *testing.T) {
+	n := newNode(t, Config{})
+	_, a := connect(t, n, "/", "r", "q")
+	_, b := connect(t, n, "/", "r")
+	rooms := func(names ...string) Target { return Target{Namespace: "/", Rooms: names} }
+	batch := []Emit{
+		{Target: rooms("r"), Packet: event("e", 0)},
+		{Target: rooms("r"), Packet: event("e", 1)},
+		{Target: rooms("r"), Packet: &Packet{Kind: KindEvent, AckID: NoAck, Namespace: unencodable}},
+		{Target: rooms("r"), Packet: event("e", 3)},
+		{Target: rooms("r"), Packet: event("e", 4), Flags: Volatile},
+		{Target: rooms("r"), Packet: event("e", 5), Flags: Volatile},
+		{Target: rooms("r"), Packet: event("e", 6), Flags: NoCompress},
+		{Target: rooms("q"), Packet: event("e", 7)},
+		{Target: rooms("r"), Packet: event("e", 8)},
+		{Target: Target{Namespace: "/", Rooms: []string{"r"}, ExceptRooms: []string{"q"}}, Packet: event("e", 9)},
+		{Target: rooms("nobody"), Packet: event("e", 10)},
+	}
+	a.sends, b.sends = 0, 0
+	var got []string
+	for i, r := range n.EmitBatch(batch) {
+		if (r.Err != nil) != (i == 2) {
+			t.Errorf("emit %d: %v", i, r.Err)
+		}
+		if i != 2 {
+			got = append(got, fmt.Sprint(i, " ", r.Matched, " ", r.Enqueued))
+		}
+	}
+	wantEqual(t, "receipts", got, []string{"0 2 2", "1 2 2", "3 2 2", "4 2 2", "5 2 2", "6 2 2", "7 1 1", "8 2 2", "9 1 1", "10 0 0"})
+	frames := func(numbers ...int) (list []string) {
+		for _, i := range numbers {
+			list = append(list, fmt.Sprintf(`event ["e",%d]`, i))
+		}
+		return list
+	}
+	wantEqual(t, "the first hears", a.take(), frames(0, 1, 3, 4, 5, 6, 7, 8))
+	wantEqual(t, "the second hears", b.take(), frames(0, 1, 3, 4, 5, 6, 8, 9))
+	wantEqual(t, "places in queues", []int{a.sends, b.sends}, []int{6, 6})
+}
+
+// However much waits, what goes as one stays small beside what a queue holds.
+func TestJoinedEmitsAreBounded(t *testing.T) {
+	n := newNode(t, Config{})
+	_, c := connect(t, n, "/")
+	var many, large []Emit
+	for i := range 3 * maxJoined {
+		many = append(many, Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e", i)})
+	}
+	for range 8 {
+		large = append(large, Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e", strings.Repeat("x", maxJoinedBytes/2-10))})
+	}
+	for _, tt := range []struct {
+		emits []Emit
+		sends int
+	}{{many, 3}, {large, 4}} {
+		c.sends = 0
+		n.EmitBatch(tt.emits)
+		wantEqual(t, "frames", len(c.take()), len(tt.emits))
+		wantEqual(t, "places in the queue", c.sends, tt.sends)
+	}
+}
+
 func TestCollectAcksAsTheyCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})

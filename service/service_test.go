@@ -28,6 +28,9 @@ func (f textFrame) Len() int { return len(f) }
 
 func (c textCodec) Encode(p *Packet) (Frame, error) {
 	*c.encodes++
+	if p.Namespace == unencodable {
+		return nil, errors.New("can not be said")
+	}
 	switch p.Kind {
 	case KindConnect:
 		return textFrame("connect " + p.Namespace), nil
@@ -42,6 +45,20 @@ func (c textCodec) Encode(p *Packet) (Frame, error) {
 	return textFrame("event " + string(p.Payload)), nil
 }
 
+// unencodable is the namespace of a packet that textCodec has no words for.
+const unencodable = "/unencodable"
+
+// joint stands between joined frames; no packet of a test has it.
+const joint = "\x1e"
+
+func (textCodec) Join(frames []Frame) Frame {
+	texts := make([]string, len(frames))
+	for i, f := range frames {
+		texts[i] = string(f.(textFrame))
+	}
+	return textFrame(strings.Join(texts, joint))
+}
+
 // fakeConn is a link whose queue is read by the test.
 type fakeConn struct {
 	codec textCodec
@@ -53,6 +70,7 @@ type fakeConn struct {
 	closed  Reason
 	out     Outcome
 	flushes int
+	sends   int // frames, joined ones as one
 }
 
 func newConn() *fakeConn { return &fakeConn{codec: textCodec{new(int)}, out: QueuedFlush} }
@@ -67,8 +85,9 @@ func (c *fakeConn) Send(f Frame, flags Flags) Outcome {
 	if c.out == DroppedVolatile && flags&Volatile == 0 {
 		return Queued
 	}
+	c.sends++
 	if c.out != Slow && c.out != DroppedVolatile {
-		c.frames = append(c.frames, string(f.(textFrame)))
+		c.frames = append(c.frames, strings.Split(string(f.(textFrame)), joint)...)
 	}
 	return c.out
 }

@@ -90,7 +90,7 @@ func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
 		if !s.conn.Forget(s) {
 			return // its client has left meanwhile, and may be back as another socket
 		}
-		if f, err := once.frame(s.conn.Codec()); err == nil {
+		if f := once.frame(s.conn.Codec()); f != nil {
 			s.conn.Send(f, 0)
 		}
 		s.Close(ReasonServerDisconnect, "")
@@ -102,18 +102,18 @@ func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
 	}
 }
 
-// send puts a packet into the queue of the socket's link and notes in touched whether the caller owes it a flush.
-func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) (Outcome, error) {
-	f, err := once.frame(s.conn.Codec())
-	if err != nil {
-		return Closed, err
+// send puts packets into the queue of the socket's link and notes in touched whether the caller owes it a flush.
+func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) Outcome {
+	f := once.frame(s.conn.Codec())
+	if f == nil {
+		return Closed
 	}
 	out := s.conn.Send(f, flags)
 	if out == QueuedFlush {
 		touched.add(s.conn)
 		out = Queued
 	}
-	return out, nil
+	return out
 }
 
 // SocketInfo is what is known of a socket at one moment. Its slices and maps are not to be changed.
@@ -259,7 +259,7 @@ func (n *Node) Disconnect(_ context.Context, t Target, mode DisconnectMode) (int
 	ns.mu.RLock()
 	matched := ns.matchedLocked(&t)
 	ns.mu.RUnlock()
-	once := encodeOnce{packet: &Packet{Kind: KindDisconnect, Namespace: ns.name, AckID: NoAck}}
+	once := encodeOnce{packets: []*Packet{{Kind: KindDisconnect, Namespace: ns.name, AckID: NoAck}}}
 	for _, s := range matched {
 		s.end(mode, &once)
 	}

@@ -1,6 +1,9 @@
 package service
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Target says which sockets of one namespace are meant: the union of Rooms, or All of them, without those in ExceptRooms.
 // A socket's id is also the room that holds this socket alone.
@@ -10,6 +13,11 @@ type Target struct {
 	ExceptRooms []string
 	All         bool
 	Local       bool // only sockets of this node
+}
+
+// equal says whether two targets of one namespace mean the same sockets by the same words.
+func (t *Target) equal(o *Target) bool {
+	return t.All == o.All && t.Local == o.Local && slices.Equal(t.Rooms, o.Rooms) && slices.Equal(t.ExceptRooms, o.ExceptRooms)
 }
 
 // Canonical is the full name of a namespace: "" is "/", and a missing slash is added.

@@ -25,7 +25,7 @@
 // # The write token
 //
 // Whoever holds the token writes to the current transport; there is no resident writer. Flush takes it when it is free,
-// swaps the queue out and writes without blocking. When the kernel will not take all, and always over TLS, the token goes
+// swaps the queue out and writes without blocking, on Linux by the descriptor itself (trywrite_linux.go). When the kernel will not take all, and always over TLS, the token goes
 // to one goroutine that writes the rest under a deadline. While a session is polling the token goes to the pending GET.
 // Who gives the token back looks for new work first, under the same lock, so nothing stays queued with a free token and a
 // transport able to take it.

@@ -18,7 +18,8 @@ type Message struct {
 	text        []byte
 	attachments [][]byte // or the one binary
 	hasText     bool
-	control     bool // an Engine.IO packet of the server's own: text is the whole packet, type digit included
+	control     bool       // an Engine.IO packet of the server's own: text is the whole packet, type digit included
+	parts       []*Message // or several messages that follow each other, and nothing of the above
 	size        int
 
 	mu      sync.Mutex // taken to build a form, not to read one
@@ -52,6 +53,16 @@ func newControl(packet string) *Message {
 	return &Message{text: []byte(packet), hasText: true, control: true, size: len(packet)}
 }
 
+// JoinMessages makes one message of several, at least one, none of which is joined itself: it goes through a websocket's
+// queue as one item and is written from one buffer. It keeps the slice.
+func JoinMessages(parts []*Message) *Message {
+	n := (len(parts) - 1) * itemOverhead
+	for _, p := range parts {
+		n += p.size
+	}
+	return &Message{parts: parts, size: n}
+}
+
 // Len is the size of the message in bytes before any encoding: text, type digit and attachments.
 func (m *Message) Len() int { return m.size }
 
@@ -71,7 +82,12 @@ func (m *Message) build(f *form, encode func(*Message) []byte) []byte {
 
 // frames returns the message as finished WebSocket frames, one after the other; with deflate those worth it are compressed.
 func (m *Message) frames(d dialect, deflate bool) []byte {
-	if d != eio4 && len(m.attachments) > 0 { // text is the same in all dialects
+	switch {
+	case m.parts != nil && deflate:
+		return m.build(&m.deflate, (*Message).buildJoinedDeflate)
+	case m.parts != nil:
+		return m.build(&m.plain, (*Message).buildJoined)
+	case d != eio4 && len(m.attachments) > 0: // text is the same in all dialects
 		return m.eio3Frames(d, deflate)
 	}
 	if deflate && m.worthDeflating() {
@@ -133,6 +149,26 @@ func (m *Message) buildPolling() []byte {
 		}
 		b = append(b, binaryPrefix)
 		b = base64.StdEncoding.AppendEncode(b, a)
+	}
+	return b
+}
+
+func (m *Message) buildJoined() []byte {
+	n := 0
+	for _, p := range m.parts {
+		n += len(p.frames(eio4, false))
+	}
+	b := make([]byte, 0, n)
+	for _, p := range m.parts {
+		b = append(b, p.frames(eio4, false)...)
+	}
+	return b
+}
+
+func (m *Message) buildJoinedDeflate() []byte {
+	b := make([]byte, 0, m.size)
+	for _, p := range m.parts {
+		b = append(b, p.frames(eio4, true)...)
 	}
 	return b
 }

@@ -37,7 +37,7 @@ type Server struct {
 	headers  headerPolicy
 	seed     maphash.Seed
 
-	newTryWriter func(net.Conn) tryWriter // the seam of the non-blocking write; tests replace it
+	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
 
 	refusing atomic.Bool
 	counts   counters

@@ -48,6 +48,27 @@ type item struct {
 
 // Session is one client's Engine.IO link, over whichever transport. Its methods are safe for concurrent use.
 type Session struct {
+	// What a fan-out touches stands first and together: with thousands of receivers it is cache lines that it pays for.
+	mu sync.Mutex
+	// guarded by mu
+	state     state
+	websocket bool // the current transport; polling otherwise
+	token     bool // the write token is out
+	blocked   bool // the token is with a writer goroutine, waiting for the kernel
+	abrupt    bool // closing without a flush
+	posting   bool // a POST is being read or processed
+	probed    bool // the probe has been heard: GETs are released
+	extended  bool // the awaited pong's deadline has been moved once
+	ws        *wsConn
+	queue     []item
+	pending   int           // bytes in queue and in the write under way
+	spare     []item        // the queue of the last write, empty, kept when small
+	poll      *poll         // the waiting GET
+	tokenFree chan struct{} // closed when the token comes back; nil while nobody waits
+	reason    Reason
+	body      *http.ResponseController
+	probe     *wsConn
+
 	// set before start
 	srv       *Server
 	sid       string // secret: who knows it is the client
@@ -61,27 +82,7 @@ type Session struct {
 
 	recvMu sync.Mutex // the receive lock, see the package comment
 
-	mu sync.Mutex
-	// guarded by mu
-	state     state
-	websocket bool // the current transport; polling otherwise
-	token     bool // the write token is out
-	blocked   bool // the token is with a writer goroutine, waiting for the kernel
-	abrupt    bool // closing without a flush
-	posting   bool // a POST is being read or processed
-	probed    bool // the probe has been heard: GETs are released
-	extended  bool // the awaited pong's deadline has been moved once
-	reason    Reason
-	queue     []item
-	spare     []item // the queue of the last write, empty, kept when small
-	pending   int    // bytes in queue and in the write under way
-	poll      *poll  // the waiting GET
-	body      *http.ResponseController
-	ws        *wsConn
-	probe     *wsConn
-	tokenFree chan struct{} // closed when the token comes back; nil while nobody waits
-
-	// deadlines, as time since the server's epoch; zero: none
+	// deadlines, guarded by mu, as time since the server's epoch; zero: none
 	timer    *time.Timer
 	armedAt  time.Duration // what the timer is set to
 	pingAt   time.Duration
@@ -203,6 +204,12 @@ func (s *Session) Close(r Reason) {
 }
 
 func (s *Session) pushLocked(m *Message, f Flags) {
+	if m.parts != nil && (!s.websocket || s.ws.dialect != eio4) { // joined bytes are those of version 4's frames
+		for _, p := range m.parts {
+			s.pushLocked(p, f)
+		}
+		return
+	}
 	s.queue = append(s.queue, item{m, f})
 	s.pending += m.size + itemOverhead
 }

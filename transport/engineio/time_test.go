@@ -193,12 +193,14 @@ func (f *fakeTry) tryWrite(p []byte) (int, error) {
 	return f.conn.Write(p[:n])
 }
 
+func (*fakeTry) close() {}
+
 // What is refused goes to one writer goroutine, in order, at any byte; when the peer reads again all arrives.
 func TestWriteHandOver(t *testing.T) {
 	for _, taken := range []int{0, 1, 2, 3, 100, 1000} {
 		synctest.Test(t, func(t *testing.T) {
 			h, end := servePipe(t, Config{})
-			h.srv.newTryWriter = func(c net.Conn) tryWriter { return &fakeTry{c, taken} }
+			h.srv.newTryWriter = func(c net.Conn, _ *rawWriter) tryWriter { return &fakeTry{c, taken} }
 			p := h.dial("EIO=4&transport=websocket")
 			received := make(chan string, 100) // the fake blocks until its bytes are read
 			go func() {
@@ -243,7 +245,7 @@ func TestWriteHandOver(t *testing.T) {
 func TestWriteTimeout(t *testing.T) {
 	inBubble(t, Config{}, func(h *harness) {
 		try := &fakeTry{left: 1 << 20}
-		h.srv.newTryWriter = func(c net.Conn) tryWriter { try.conn = c; return try }
+		h.srv.newTryWriter = func(c net.Conn, _ *rawWriter) tryWriter { try.conn = c; return try }
 		_, r := h.openWebSocket()
 		synctest.Wait() // the open packet's flush has returned
 		try.left = 0

@@ -4,5 +4,7 @@ package engineio
 
 import "net"
 
+type rawWriter struct{}
+
 // newRawWriter knows no non-blocking write here: everything goes to the writer goroutine.
-func newRawWriter(net.Conn) tryWriter { return nil }
+func newRawWriter(net.Conn, *rawWriter) tryWriter { return nil }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !(linux && (amd64 || arm64))
 
 package engineio
 
@@ -18,8 +18,9 @@ type rawWriter struct {
 	err error
 }
 
-// newRawWriter returns nil for a connection without a descriptor of its own, such as a *tls.Conn.
-func newRawWriter(conn net.Conn) tryWriter {
+// newRawWriter makes w the writer of a connection, or returns nil for one without a descriptor of its own, such as a
+// *tls.Conn.
+func newRawWriter(conn net.Conn, w *rawWriter) tryWriter {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
@@ -28,8 +29,7 @@ func newRawWriter(conn net.Conn) tryWriter {
 	if err != nil {
 		return nil
 	}
-	w := &rawWriter{raw: raw}
-	w.bound = w.write
+	w.raw, w.bound = raw, w.write
 	return w
 }
 
@@ -42,6 +42,9 @@ func (w *rawWriter) tryWrite(p []byte) (int, error) {
 	}
 	return w.n, w.err
 }
+
+// close has nothing to do: the connection itself sees to it.
+func (w *rawWriter) close() {}
 
 // write always returns true: RawConn must not wait for the descriptor to become writable.
 func (w *rawWriter) write(fd uintptr) bool {

@@ -153,9 +153,9 @@ func TestWebSocketSlow(t *testing.T) {
 // The kernel takes little at a time: the descriptor writer, the hand-over and the way back keep every byte in order.
 func TestWebSocketSmallSendBuffer(t *testing.T) {
 	h := serveTCP(t, Config{QueueBytes: 64 << 20, QueueItems: 1 << 20})
-	h.srv.newTryWriter = func(c net.Conn) tryWriter {
+	h.srv.newTryWriter = func(c net.Conn, _ *rawWriter) tryWriter {
 		_ = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
-		return newRawWriter(c)
+		return newRawWriter(c, new(rawWriter))
 	}
 	p, r := h.openWebSocket()
 	r.session.Admit()
@@ -194,7 +194,7 @@ func TestWebSocketSmallSendBuffer(t *testing.T) {
 
 func TestTLSHandsOver(t *testing.T) {
 	h := serveTCP(t, Config{})
-	h.srv.newTryWriter = func(net.Conn) tryWriter { return nil } // as for a *tls.Conn
+	h.srv.newTryWriter = func(net.Conn, *rawWriter) tryWriter { return nil } // as for a *tls.Conn
 	h.onMsg = echo
 	p, r := h.openWebSocket()
 	for i := range 200 {

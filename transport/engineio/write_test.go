@@ -10,8 +10,8 @@ import (
 	"unsafe"
 )
 
-// The structs of our own that an idle websocket session keeps, without gorilla's, the handshake's strings and the 72 bytes of a rawWriter. Grow the
-// budget only with a reason: each 100 bytes are 10 MB at the default MaxSessions.
+// The structs of our own that an idle websocket session keeps, without gorilla's and the handshake's strings. Grow the budget
+// only with a reason: each 100 bytes are 10 MB at the default MaxSessions.
 func TestIdleSessionSize(t *testing.T) {
 	const budget = 576
 	got := unsafe.Sizeof(Session{}) + unsafe.Sizeof(wsConn{}) + unsafe.Sizeof(Handshake{})
@@ -24,6 +24,8 @@ func TestIdleSessionSize(t *testing.T) {
 type discardTry struct{ n atomic.Int64 }
 
 func (d *discardTry) tryWrite(p []byte) (int, error) { d.n.Add(int64(len(p))); return len(p), nil }
+
+func (*discardTry) close() {}
 
 func TestSendAllocatesNothing(t *testing.T) {
 	h := serveTCP(t, Config{})
@@ -114,7 +116,7 @@ func TestRawWriter(t *testing.T) {
 	}
 	defer peer.Close()
 	_ = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
-	w := newRawWriter(c)
+	w := newRawWriter(c, new(rawWriter))
 	if w == nil {
 		t.Skip("no non-blocking write here")
 	}
@@ -137,4 +139,8 @@ func TestRawWriter(t *testing.T) {
 	}
 	peer.Close()
 	eventually(t, "an error once the peer is gone", func() bool { _, err := w.tryWrite(data); return err != nil })
+	w.close()
+	if _, err := w.tryWrite(data); err == nil {
+		t.Error("a closed connection is written to")
+	}
 }

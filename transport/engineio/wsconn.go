@@ -14,21 +14,24 @@ import (
 // wsConn is one WebSocket connection: gorilla for the handshake and for reading, the session's token for writing. It is the
 // net.Conn that gorilla sees, so that gorilla's own writes (pongs, closes) come through here.
 type wsConn struct {
-	// set before start
-	net.Conn          // for the methods that need no say of ours
-	conn     net.Conn // the same
-	gorilla  *websocket.Conn
-	try      tryWriter // nil: only blocking writes (TLS)
-	deflate  bool      // permessage-deflate was negotiated
-	dialect  dialect
-
-	session *Session // owned by the reader; nil while probing: then the reader alone writes, directly
+	// What a write touches stands first, see Session.
+	try tryWriter // set before start; nil: only blocking writes (TLS)
+	raw rawWriter // what try is, outside of tests
 
 	// guarded by Session.mu
 	up        bool // the 101 is out
 	failed    bool // a write failed
 	closeSent bool
 	control   []byte // control frames that wait for the token
+
+	// set before start
+	deflate  bool // permessage-deflate was negotiated
+	dialect  dialect
+	net.Conn          // for the methods that need no say of ours
+	conn     net.Conn // the same
+	gorilla  *websocket.Conn
+
+	session *Session // owned by the reader; nil while probing: then the reader alone writes, directly
 
 	// owned by the reader
 	violated bool // the peer broke the protocol, and was told in a close frame
@@ -76,8 +79,16 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error
 	// of the moment. Slack for what deflate adds to incompressible data.
 	g.SetReadLimit(int64(s.cfg.MaxPayload) + int64(s.cfg.MaxPayload)/512 + 64)
 	g.SetCloseHandler(ws.replyClose)
-	ws.try = s.newTryWriter(ws.conn)
+	ws.try = s.newTryWriter(ws.conn, &ws.raw)
 	return ws, nil
+}
+
+// Close closes the connection, once no write without blocking is under way. Safe for concurrent use.
+func (c *wsConn) Close() error {
+	if c.try != nil {
+		c.try.close()
+	}
+	return c.conn.Close()
 }
 
 // Write takes what gorilla writes by itself. On a session it queues and never blocks; before, the reader is the only writer
@@ -157,7 +168,7 @@ func (c *wsConn) abort(frame []byte) {
 	if frame != nil && !c.closed {
 		_ = c.send(frame)
 	}
-	_ = c.conn.Close()
+	_ = c.Close()
 }
 
 // linger bounds what is left of a closed session's connection: the peer's close frame, the rest of a write.
@@ -172,7 +183,7 @@ func (c *wsConn) reset() {
 	if t, ok := c.conn.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
-	_ = c.conn.Close()
+	_ = c.Close()
 }
 
 // finish closes the connection after the last read, once the writer is done with it.
@@ -182,7 +193,7 @@ func (c *wsConn) finish(s *Session) {
 	if c.violated {
 		c.drain()
 	}
-	_ = c.conn.Close()
+	_ = c.Close()
 }
 
 // drain reads on for a moment after a violation. Closing with unread bytes would make the kernel send a reset, and that

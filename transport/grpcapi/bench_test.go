@@ -30,6 +30,14 @@ func (bytesCodec) Encode(p *service.Packet) (service.Frame, error) {
 	return bytesFrame(append([]byte("42"), p.Payload...)), nil
 }
 
+func (bytesCodec) Join(frames []service.Frame) service.Frame {
+	var all bytesFrame
+	for _, f := range frames {
+		all = append(all, f.(bytesFrame)...)
+	}
+	return all
+}
+
 // sink is a link that takes everything at once. onAck, if set, hears of acknowledgements.
 type sink struct {
 	link

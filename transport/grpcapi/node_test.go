@@ -31,6 +31,17 @@ func (textCodec) Encode(p *service.Packet) (service.Frame, error) {
 	return textFrame(fmt.Sprintf("%d %s %d %s", p.Kind, p.Namespace, p.AckID, p.Payload)), nil
 }
 
+// joint stands between joined frames; no packet of a test has it.
+const joint = "\x1e"
+
+func (textCodec) Join(frames []service.Frame) service.Frame {
+	texts := make([]string, len(frames))
+	for i, f := range frames {
+		texts[i] = string(f.(textFrame))
+	}
+	return textFrame(strings.Join(texts, joint))
+}
+
 // link is a fake Conn.
 type link struct {
 	name   string
@@ -44,7 +55,9 @@ type link struct {
 
 func (l *link) Codec() service.Codec { return textCodec{} }
 func (l *link) Send(f service.Frame, _ service.Flags) service.Outcome {
-	l.sent <- string(f.(textFrame))
+	for _, one := range strings.Split(string(f.(textFrame)), joint) {
+		l.sent <- one
+	}
 	return service.Queued
 }
 func (l *link) Flush() {}

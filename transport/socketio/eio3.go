@@ -102,6 +102,9 @@ var JSONv2 service.Codec = jsonV2Codec{}
 
 type jsonV2Codec struct{}
 
+// Join makes one message of several.
+func (jsonV2Codec) Join(frames []service.Frame) service.Frame { return joinMessages(frames) }
+
 // Encode returns the errors of JSON's.
 func (jsonV2Codec) Encode(p *service.Packet) (service.Frame, error) {
 	if p.Kind == service.KindConnect {

@@ -211,6 +211,17 @@ func (jsonCodec) Encode(p *service.Packet) (service.Frame, error) {
 	return engineio.NewMessage(encodeText(p), p.Attachments), nil
 }
 
+// Join makes one message of several.
+func (jsonCodec) Join(frames []service.Frame) service.Frame { return joinMessages(frames) }
+
+func joinMessages(frames []service.Frame) service.Frame {
+	messages := make([]*engineio.Message, len(frames))
+	for i, f := range frames {
+		messages[i] = f.(*engineio.Message)
+	}
+	return engineio.JoinMessages(messages)
+}
+
 var (
 	errKind        = errors.New("socketio: unknown packet kind")
 	errNoPayload   = errors.New("socketio: event without payload")
