@@ -77,6 +77,29 @@ func BenchmarkJoinLeave(b *testing.B) {
 	}
 }
 
+// BenchmarkMatch: an emit to a room of two, and to a union of it with another, costs the same however many rooms there are.
+func BenchmarkMatch(b *testing.B) {
+	for _, rooms := range []int{10, 1000, 100_000} {
+		n := newNode(b, Config{})
+		crowd(b, n, 2*rooms, func(i int) []string { return []string{fmt.Sprint("room", i/2)} })
+		for name, target := range map[string]Target{
+			"room":   {Namespace: "/", Rooms: []string{"room5"}},
+			"union":  {Namespace: "/", Rooms: []string{"room5", "room6"}},
+			"except": {Namespace: "/", Rooms: []string{"room5", "room6"}, ExceptRooms: []string{"room6"}},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", name, rooms), func(b *testing.B) {
+				e := Emit{Target: target, Packet: event("e", "x")}
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := n.Emit(b.Context(), e); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkEventToHandler(b *testing.B) {
 	n := newNode(b, Config{})
 	h := attach(b, n, Registration{MaxInFlight: 1 << 20})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 )
@@ -73,8 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.origins.preflight(w, r)
 		return
 	}
-	query := parseQuery(r.URL.RawQuery)
-	transport := query["transport"]
+	transport, _ := lookup(r.URL.RawQuery, "transport")
 	if transport != "polling" && transport != "websocket" {
 		s.refuse(w, r, errTransportUnknown, upgrade)
 		return
@@ -83,10 +83,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, errBadRequest, upgrade)
 		return
 	}
-	if sid, ok := query["sid"]; ok {
-		s.serveSession(w, r, sid, transport, query["EIO"], upgrade)
+	if sid, ok := lookup(r.URL.RawQuery, "sid"); ok {
+		eio, _ := lookup(r.URL.RawQuery, "EIO")
+		s.serveSession(w, r, sid, transport, eio, upgrade)
 		return
 	}
+	query := parseQuery(r.URL.RawQuery)
 	switch {
 	case r.Method != http.MethodGet:
 		s.refuse(w, r, errBadMethod, upgrade)
@@ -246,7 +248,20 @@ func parseQuery(raw string) map[string]string {
 	return q
 }
 
+// lookup is one value of parseQuery, without a map: it is asked for with every poll.
+func lookup(raw, key string) (value string, ok bool) {
+	for pair := range strings.SplitSeq(raw, "&") {
+		if k, v, _ := strings.Cut(pair, "="); pair != "" && unescape(k) == key {
+			value, ok = unescape(v), true
+		}
+	}
+	return value, ok
+}
+
 func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 && utf8.ValidString(s) {
+		return s
+	}
 	if u, err := url.QueryUnescape(s); err == nil {
 		return strings.ToValidUTF8(strings.Clone(u), "\uFFFD") // Clone: the session must not keep the request's header block
 	}

@@ -290,7 +290,7 @@ func (s *Session) writePoll(w http.ResponseWriter, r *http.Request, items []item
 			return err
 		}
 	} else {
-		h.Set("Content-Length", strconv.Itoa(n))
+		h["Content-Length"] = []string{strconv.Itoa(n)}
 		if err := writeItems(out, items, body); err != nil {
 			return err
 		}
@@ -320,12 +320,17 @@ func writeItems(w io.Writer, items []item, body string) error {
 type deadlineWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	left    int // bytes that the deadline set last still covers
 }
 
 func (d *deadlineWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
-		piece := p[:min(len(p), pieceBytes)]
-		_ = d.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // unsupported: the server's WriteTimeout holds
+		if d.left == 0 {
+			_ = d.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // unsupported: the server's WriteTimeout holds
+			d.left = pieceBytes
+		}
+		piece := p[:min(len(p), d.left)]
+		d.left -= len(piece)
 		m, err := d.w.Write(piece)
 		if n += m; err != nil {
 			return n, err
@@ -335,18 +340,23 @@ func (d *deadlineWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// flush sends what is still buffered, which the last deadline covers.
 func (d *deadlineWriter) flush() error {
-	_ = d.control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err := d.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	return nil
 }
 
+// Values that answers share: a header that is only set by them allocates nothing.
+var (
+	plainText = []string{"text/plain; charset=UTF-8"}
+	noStore   = []string{"no-store"}
+)
+
 // setPollHeaders sets what all answers of the transport have in common.
 func setPollHeaders(h http.Header, r *http.Request) {
-	h.Set("Content-Type", "text/plain; charset=UTF-8")
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"], h["Cache-Control"] = plainText, noStore
 	if ua := r.UserAgent(); strings.Contains(ua, ";MSIE") || strings.Contains(ua, "Trident/") {
 		h.Set("X-XSS-Protection", "0")
 	}
