@@ -190,7 +190,7 @@ func (a *acks) resolve(s *Socket, p *Packet) bool {
 	if c == nil {
 		return false
 	}
-	return a.settleLocked(c, s, AckOutcome{Payload: p.Payload, Attachments: p.Attachments}, p.size())
+	return a.settleLocked(c, s, AckOutcome{Payload: p.Payload, Attachments: p.Attachments}, p.Size())
 }
 
 func (a *acks) fail(c *Acks, s *Socket, why AckFailure) {

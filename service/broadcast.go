@@ -172,11 +172,11 @@ func alike(list []delivery) int {
 	if first.collect != nil || first.Flags&Volatile != 0 {
 		return 1
 	}
-	bytes := first.Packet.size()
+	bytes := first.Packet.Size()
 	n := 1
 	for ; n < len(list) && n < maxJoined; n++ {
 		e := list[n].emit
-		bytes += e.Packet.size()
+		bytes += e.Packet.Size()
 		if e.collect != nil || e.Flags != first.Flags || bytes > maxJoinedBytes || !e.Target.equal(&first.Target) {
 			break
 		}

@@ -49,7 +49,7 @@ func (n *Notice) size() int {
 	if n.Packet == nil {
 		return 0
 	}
-	return n.Packet.size()
+	return n.Packet.Size()
 }
 
 // Registration says what a handler takes.

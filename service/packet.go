@@ -28,8 +28,8 @@ type Packet struct {
 	Event string
 }
 
-// size is what a packet weighs in a queue, in bytes.
-func (p *Packet) size() int {
+// Size is what a packet weighs in a queue, in bytes: its payload and attachments.
+func (p *Packet) Size() int {
 	n := len(p.Payload)
 	for _, a := range p.Attachments {
 		n += len(a)

@@ -7,7 +7,7 @@
 // statuses in status.go and nowhere else. What is also a command of a handler stream is a method of Server, so that both do
 // the same; calls with a request_id pass by dedup.go.
 //
-// The fast path is EmitStream: the items of one message pass the service as one batch, their JSON is copied once, into its
+// The fast path is EmitStream: the items that have come pass the service as one batch, their JSON is copied once, into its
 // place behind the event's name, and their receipts are made in one piece; what is left is protobuf's own.
 //
 // Answers are bounded: a list page, a chunk and an EmitWithAckResponse end before they are too large for a client, and a
@@ -20,8 +20,9 @@
 // be interrupted, so the RPC's own goroutine of a stream does neither but decides when the stream is over (outlet.go):
 //
 //	Watch, CollectAcks   a second one that sends
-//	EmitStream           a second that sends, a third that receives and applies
-//	Attach               the same, and one for each server-side emit that waits for replies, at most 256
+//	EmitStream           a second that sends, a third that receives, a fourth that applies
+//	Attach               a second that sends, a third that receives and applies, and one for each server-side emit that
+//	                     waits for replies, at most 256
 //	Drain                a second that sends, a third that empties the node
 //
 // They end with their stream, whose context gRPC ends when the RPC has returned; what a receiver still had in hand then takes

@@ -18,113 +18,142 @@ const (
 	maxStreamResults = 1024
 	// maxStreamItems is how many emits one message has: their results must find room.
 	maxStreamItems = maxStreamResults
+	// maxStreamBytes is how much of items may wait to be applied before the stream is not read any further. One message is
+	// taken whatever its size.
+	maxStreamBytes = 1 << 20
 )
 
-// EmitStream applies what it receives on one goroutine and sends the results on another: while results travel, the next
-// items are applied, and results of many small messages go out as one.
+// EmitStream receives items on one goroutine, applies them on a second and sends the results on a third. While a fan-out is
+// written, what comes meanwhile gathers and goes as one batch: eight messages of one emit each to a thousand sockets are a
+// thousand writes then and not eight thousand. Results of many small messages go out as one, too.
 func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]) error {
 	s := e.s
 	ctx, cancel := context.WithCancel(stream.Context())
-	p := &pipeline{s: s, stream: stream, ctx: ctx, came: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+	p := &pipeline{
+		s: s, stream: stream, ctx: ctx, arrived: make(chan struct{}, 1), came: make(chan struct{}, 1), freed: make(chan struct{}, 1),
+	}
 	defer func() {
 		cancel()
 		p.finish()
 	}()
 	s.streams.Go(p.receive)
+	s.streams.Go(p.apply)
 	return s.outlet(p.send, s.draining.Done(), service.ErrDraining)
 }
 
 // pipeline is one EmitStream.
 type pipeline struct {
 	// Set before start.
-	s      *Server
-	stream grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]
-	ctx    context.Context // of the stream's life
-	came   chan struct{}   // 1: results wait, or the receiver has ended
-	freed  chan struct{}   // 1: results were sent
+	s       *Server
+	stream  grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]
+	ctx     context.Context // of the stream's life
+	arrived chan struct{}   // 1: items wait, or no more will come
+	came    chan struct{}   // 1: results wait, or all items are applied
+	freed   chan struct{}   // 1: items were applied, or results sent
 
 	gate sync.Mutex // held while items are applied
 	over bool       // nothing is applied any more; guarded by gate
 
 	mu      sync.Mutex
+	items   []streamItem                // to be applied; guarded by mu
+	bytes   int                         // of them, with those that are being applied; guarded by mu
+	last    bool                        // no more are received; guarded by mu
+	lastErr error                       // why; guarded by mu
 	results []*foyerv1.EmitStreamResult // to be sent; guarded by mu
-	waiting int                         // results, with those that are being sent; guarded by mu
-	ended   bool                        // nothing more is received; guarded by mu
+	waiting int                         // results, with those that are being sent or will be; guarded by mu
+	ended   bool                        // nothing more is applied; guarded by mu
 	err     error                       // why; guarded by mu
 
-	// Owned by the receiver.
+	// Owned by who applies.
 	emits   []service.Emit              // of the batch that is made up
-	places  []int                       // of their items in the message
-	outcome []*foyerv1.EmitStreamResult // of one message, while it is made up
+	places  []int                       // of their items
+	outcome []*foyerv1.EmitStreamResult // of the items that were taken together, while it is made up
 }
 
-// receive takes items and applies them in their order.
+// streamItem is an item that was checked: an emit, or one with a request_id as it came, or what is wrong with it.
+type streamItem struct {
+	id      uint64
+	emit    service.Emit
+	request *foyerv1.EmitRequest
+	err     error
+	bytes   int
+}
+
+// receive takes messages, checks their items and has them applied in their order.
 func (p *pipeline) receive() {
 	defer func() {
 		if v := recover(); v != nil {
-			p.end(panicked(v))
+			p.noMore(panicked(v))
 		}
 	}()
 	for {
 		m, err := p.stream.Recv()
 		if errors.Is(err, io.EOF) {
-			p.end(nil)
+			p.noMore(nil)
 			return
 		}
 		if err == nil {
-			err = p.apply(m.GetItems())
+			err = p.accept(m.GetItems())
 		}
 		switch {
 		case errors.Is(err, errOver): // nobody is there to be told, or has been
 			return
 		case err != nil:
-			p.end(err)
+			p.noMore(err)
 			return
 		}
 	}
 }
 
-// end makes the sender end the stream with err, behind the results that wait. Only the first end counts.
-func (p *pipeline) end(err error) {
-	p.mu.Lock()
-	if !p.ended {
-		p.ended, p.err = true, err
-	}
-	p.mu.Unlock()
-	signal(p.came)
-}
-
-// apply lets the items of one message take effect. An error ends the stream.
-func (p *pipeline) apply(items []*foyerv1.EmitStreamItem) error {
-	switch n := len(items); {
+// accept queues the items of one message. An error ends the stream.
+func (p *pipeline) accept(list []*foyerv1.EmitStreamItem) error {
+	switch n := len(list); {
 	case n == 0:
 		return nil
 	case n > maxStreamItems:
 		return invalidField("items", "%d items, at most %d in one message", n, maxStreamItems)
-	case !p.reserve(n):
+	}
+	items, bytes := make([]streamItem, len(list)), 0
+	for i, it := range list {
+		items[i] = p.check(it)
+		bytes += items[i].bytes
+	}
+	if !p.reserve(len(items), bytes) {
 		return errOver
 	}
-	p.gate.Lock()
-	defer p.gate.Unlock()
-	if p.over {
-		return errOver
-	}
-	results := p.run(items)
 	p.mu.Lock()
-	p.results = append(p.results, results...)
+	p.items = append(p.items, items...)
 	p.mu.Unlock()
-	clear(results)
-	signal(p.came)
+	signal(p.arrived)
 	return nil
 }
 
-// reserve waits until n more results may wait; false: the stream is over.
-func (p *pipeline) reserve(n int) bool {
+// check says what an item is.
+func (p *pipeline) check(it *foyerv1.EmitStreamItem) (item streamItem) {
+	item.id = it.GetId()
+	r := it.GetEmit()
+	if r == nil {
+		item.err = invalidField("emit", "is required")
+		return item
+	}
+	if item.emit, item.err = emitRequest(r, p.s.limits.MaxPayloadBytes); item.err != nil {
+		return item
+	}
+	if r.GetRequestId() != "" {
+		item.request = r
+	}
+	item.bytes = item.emit.Packet.Size()
+	return item
+}
+
+// reserve waits until n more results and so many bytes of items may wait; false: the stream is over.
+func (p *pipeline) reserve(n, bytes int) bool {
 	for {
 		p.mu.Lock()
-		ok := p.waiting+n <= maxStreamResults
+		ok := p.waiting+n <= maxStreamResults && (p.bytes == 0 || p.bytes+bytes <= maxStreamBytes)
 		if ok {
 			p.waiting += n
+			p.bytes += bytes
 		}
 		p.mu.Unlock()
 		if ok {
@@ -138,6 +167,76 @@ func (p *pipeline) reserve(n int) bool {
 	}
 }
 
+// noMore ends the stream with err once all that was received is applied.
+func (p *pipeline) noMore(err error) {
+	p.mu.Lock()
+	p.last, p.lastErr = true, err
+	p.mu.Unlock()
+	signal(p.arrived)
+}
+
+// apply lets items take effect, all that have gathered at a time.
+func (p *pipeline) apply() {
+	defer func() {
+		if v := recover(); v != nil {
+			p.end(panicked(v))
+		}
+	}()
+	var items []streamItem
+	for {
+		p.mu.Lock()
+		items, p.items = p.items, items[:0]
+		last, err := p.last, p.lastErr
+		p.mu.Unlock()
+		switch {
+		case len(items) > 0:
+			if !p.applyTogether(items) {
+				return
+			}
+			clear(items) // an idle stream keeps no packets
+			continue
+		case last:
+			p.end(err)
+			return
+		}
+		select {
+		case <-p.arrived:
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+// applyTogether applies items and hands over their results; false: nothing is applied any more.
+func (p *pipeline) applyTogether(items []streamItem) bool {
+	p.gate.Lock()
+	defer p.gate.Unlock()
+	if p.over {
+		return false
+	}
+	results := p.run(items)
+	p.mu.Lock()
+	p.results = append(p.results, results...)
+	for i := range items {
+		p.bytes -= items[i].bytes
+	}
+	p.mu.Unlock()
+	clear(results)
+	signal(p.came)
+	signal(p.freed)
+	return true
+}
+
+// end makes the sender end the stream with err, behind the results that wait. Only the first end counts.
+func (p *pipeline) end(err error) {
+	p.mu.Lock()
+	if !p.ended {
+		p.ended, p.err = true, err
+	}
+	p.mu.Unlock()
+	signal(p.came)
+}
+
 // streamOK is the result of an emit that was sent, in one piece.
 type streamOK struct {
 	result  foyerv1.EmitStreamResult
@@ -147,31 +246,24 @@ type streamOK struct {
 
 // run emits items and returns a result for each. Those that follow each other pass together; one with a request_id goes
 // alone, since only then it is known whether it is sent at all.
-func (p *pipeline) run(items []*foyerv1.EmitStreamItem) []*foyerv1.EmitStreamResult {
+func (p *pipeline) run(items []streamItem) []*foyerv1.EmitStreamResult {
 	results := p.outcome[:0]
-	for i, item := range items {
+	for i := range items {
 		results = append(results, nil)
-		r := item.GetEmit()
-		if r.GetRequestId() != "" {
+		switch it := &items[i]; {
+		case it.err != nil:
+			results[i] = p.failed(it.id, it.err)
+		case it.request != nil:
 			p.flush(items, results)
-			resp, err := p.s.emit(p.ctx, r)
+			resp, err := p.s.emit(p.ctx, it.request)
 			if err != nil {
-				results[i] = p.failed(item, err)
+				results[i] = p.failed(it.id, err)
 			} else {
-				results[i] = &foyerv1.EmitStreamResult{Id: item.GetId(), Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}}
+				results[i] = &foyerv1.EmitStreamResult{Id: it.id, Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}}
 			}
-			continue
+		default:
+			p.emits, p.places = append(p.emits, it.emit), append(p.places, i)
 		}
-		if r == nil {
-			results[i] = p.failed(item, invalidField("emit", "is required"))
-			continue
-		}
-		e, err := emitRequest(r, p.s.limits.MaxPayloadBytes)
-		if err != nil {
-			results[i] = p.failed(item, err)
-			continue
-		}
-		p.emits, p.places = append(p.emits, e), append(p.places, i)
 	}
 	p.flush(items, results)
 	p.outcome = results
@@ -179,7 +271,7 @@ func (p *pipeline) run(items []*foyerv1.EmitStreamItem) []*foyerv1.EmitStreamRes
 }
 
 // flush sends the batch that is made up.
-func (p *pipeline) flush(items []*foyerv1.EmitStreamItem, results []*foyerv1.EmitStreamResult) {
+func (p *pipeline) flush(items []streamItem, results []*foyerv1.EmitStreamResult) {
 	if len(p.emits) == 0 {
 		return
 	}
@@ -188,12 +280,12 @@ func (p *pipeline) flush(items []*foyerv1.EmitStreamItem, results []*foyerv1.Emi
 	for j := range receipts {
 		i := p.places[j]
 		if err := receipts[j].Err; err != nil {
-			results[i] = p.failed(items[i], err)
+			results[i] = p.failed(items[i].id, err)
 			continue
 		}
 		m := &sent[j]
 		m.ok.Ok = m.receipt.fill(&receipts[j])
-		m.result.Id, m.result.Result = items[i].GetId(), &m.ok
+		m.result.Id, m.result.Result = items[i].id, &m.ok
 		results[i] = &m.result
 	}
 	clear(p.emits) // an idle stream keeps no packets
@@ -201,12 +293,12 @@ func (p *pipeline) flush(items []*foyerv1.EmitStreamItem, results []*foyerv1.Emi
 }
 
 // failed is the result of an item that was not sent.
-func (p *pipeline) failed(item *foyerv1.EmitStreamItem, err error) *foyerv1.EmitStreamResult {
+func (p *pipeline) failed(id uint64, err error) *foyerv1.EmitStreamResult {
 	st := toStatus(err)
 	if st.Code() == codes.Internal {
 		p.s.logInternal(emitStreamMethod, err)
 	}
-	return &foyerv1.EmitStreamResult{Id: item.GetId(), Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}}
+	return &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}}
 }
 
 // send sends results as they come, all that wait in one message, until the stream is over.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,58 @@ func testEmitStreamThatIsNotRead(t *testing.T) {
 		}
 	}
 	e.wantEnd()
+}
+
+// TestEmitStreamGathers: what comes while a batch is written goes together, however many messages it came in, and never more
+// of it than may wait.
+func TestEmitStreamGathers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		bytes, most int
+		together    bool
+	}{
+		"small": {10, 10, true},
+		"large": {maxStreamBytes / 4, 4, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				release := make(chan struct{})
+				n := newFakeNode()
+				n.config.MaxPayloadBytes = maxStreamBytes
+				n.onEmit = func(context.Context, service.Emit) (service.Receipt, error) {
+					<-release
+					return service.Receipt{Matched: 1}, nil
+				}
+				e := emitting(t, n)
+				args := `["` + strings.Repeat("x", tt.bytes) + `"]`
+				e.say(item(0, args))
+				synctest.Wait()
+				var sending sync.WaitGroup
+				sending.Go(func() {
+					for i := range 10 {
+						e.say(item(uint64(i+1), args))
+					}
+				})
+				synctest.Wait()
+				close(release)
+				for i, r := range e.hear(11) {
+					if r.GetId() != uint64(i) || r.GetOk() == nil {
+						t.Errorf("result %d: %v", i, r)
+					}
+				}
+				sending.Wait()
+				var batches []int
+				for _, call := range n.noted() {
+					var size int
+					if _, err := fmt.Sscanf(call, "batch of %d", &size); err == nil {
+						batches = append(batches, size)
+					}
+				}
+				if slices.Max(batches) > tt.most || batches[0] != 1 || tt.together && len(batches) != 2 {
+					t.Errorf("batches of %v", batches)
+				}
+			})
+		})
+	}
 }
 
 // TestEmitStreamOnShutdown: what was applied is answered, then the stream ends; it does not hold the node up.
