@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -186,19 +187,28 @@ func (h *Handler) Post(v any) bool {
 }
 
 // Reply frees the slot of an event and, when the client wants it, acknowledges it with a JSON array; or it is the reply to
-// a server-side event. Unknown call ids are ignored and counted.
+// a server-side event. Unknown call ids are ignored and counted. payload is read before Reply returns, and not kept.
 func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
-	if h.replyServer(callID, payload, attachments) {
-		return
-	}
 	h.mu.Lock()
 	f, ok := h.inFlight[callID]
-	if ok && f.taken {
+	if !ok {
+		call := h.serverCallLocked(callID)
+		h.mu.Unlock()
+		if call == nil {
+			h.node.drops.add(dropReplyUnknown, 1)
+			return
+		}
+		call.settle(&ServerSideReply{
+			Node: h.node.id, Handler: h.reg.ID, Payload: bytes.Clone(payload), Attachments: attachments,
+		})
+		return
+	}
+	if f.taken {
 		delete(h.inFlight, callID)
 		h.refillLocked()
 	}
 	h.mu.Unlock()
-	if !ok || !f.taken {
+	if !f.taken {
 		h.node.drops.add(dropReplyUnknown, 1)
 		return
 	}

@@ -7,7 +7,6 @@ import (
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
-	"foyer/service/payload"
 )
 
 // This file turns what the service says into messages. Slices and maps of the service are shared, never changed.
@@ -175,22 +174,6 @@ func presenceBytes(e *service.PresenceEvent, view foyerv1.SocketView) int {
 
 // payloadMessage is the Payload of an event's packet.
 func payloadMessage(p *service.Packet) *foyerv1.Payload {
-	args := "[]"
-	if _, rest, ok := payload.Token(p.Payload); ok && len(rest) > 0 && rest[0] == ',' {
-		args = "[" + string(rest[1:]) // the one copy on this way
-	}
-	return &foyerv1.Payload{Event: text(p.Event), Args: &foyerv1.Payload_Json{Json: text(args)}, Attachments: p.Attachments}
-}
-
-// eventMessage is a client's event for its handler.
-func eventMessage(n *service.Notice, node service.NodeID) *foyerv1.Event {
-	return &foyerv1.Event{
-		CallId: n.CallID,
-		Socket: &foyerv1.Socket{
-			Id: string(n.From.ID()), Generation: n.Generation, Namespace: text(n.From.Namespace()), NodeId: string(node),
-		},
-		Payload:  payloadMessage(n.Packet),
-		WantsAck: n.Packet.AckID != service.NoAck,
-		Time:     timestamp(n.Time),
-	}
+	args := "[" + string(argumentsOf(p))
+	return &foyerv1.Payload{Event: text(p.Event), Args: &foyerv1.Payload_Json{Json: args}, Attachments: p.Attachments}
 }
