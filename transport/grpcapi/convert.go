@@ -91,25 +91,12 @@ func chunks[T any](list []T, size func(*T) int, yield func([]T) bool) {
 	}
 }
 
-// receiptMessage is an EmitResponse with all that it points to, in one piece: a stream makes a hundred thousand a second.
-type receiptMessage struct {
-	response foyerv1.EmitResponse
-	coverage foyerv1.Coverage
-	counts   [4]int32
+func emitResponse(r *service.Receipt) *foyerv1.EmitResponse {
+	return &foyerv1.EmitResponse{
+		Matched: count(r.Matched), Enqueued: count(r.Enqueued), DroppedVolatile: count(r.DroppedVolatile),
+		DroppedSlow: count(r.DroppedSlow), Coverage: coverageMessage(r.Coverage),
+	}
 }
-
-func (m *receiptMessage) fill(r *service.Receipt) *foyerv1.EmitResponse {
-	m.counts = [...]int32{int32(r.Matched), int32(r.Enqueued), int32(r.DroppedVolatile), int32(r.DroppedSlow)}
-	m.coverage.Unreachable = r.Coverage.Unreachable
-	m.coverage.UnreachableUnnamed = int32(r.Coverage.UnreachableUnnamed)
-	m.coverage.UncountedNodes = int32(r.Coverage.UncountedNodes)
-	m.response.Matched, m.response.Enqueued = &m.counts[0], &m.counts[1]
-	m.response.DroppedVolatile, m.response.DroppedSlow = &m.counts[2], &m.counts[3]
-	m.response.Coverage = &m.coverage
-	return &m.response
-}
-
-func emitResponse(r *service.Receipt) *foyerv1.EmitResponse { return new(receiptMessage).fill(r) }
 
 func argsMessageOf(array []byte, attachments [][]byte) *foyerv1.Args {
 	return &foyerv1.Args{Args: &foyerv1.Args_Json{Json: text(string(array))}, Attachments: attachments}

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -18,6 +19,8 @@ const (
 	maxStreamResults = 1024
 	// maxStreamItems is how many emits one message has: their results must find room.
 	maxStreamItems = maxStreamResults
+	// resultBytes has room for the result of an emit that was sent.
+	resultBytes = 32
 )
 
 // EmitStream applies what it receives on one goroutine and sends the results on another: while results travel, the next
@@ -25,7 +28,10 @@ const (
 func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]) error {
 	s := e.s
 	ctx, cancel := context.WithCancel(stream.Context())
-	p := &pipeline{s: s, stream: stream, ctx: ctx, came: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+	p := &pipeline{
+		s: s, stream: stream, ctx: ctx, came: make(chan struct{}, 1), freed: make(chan struct{}, 1),
+		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes},
+	}
 	defer func() {
 		cancel()
 		p.finish()
@@ -47,15 +53,13 @@ type pipeline struct {
 	over bool       // nothing is applied any more; guarded by gate
 
 	mu      sync.Mutex
-	results []*foyerv1.EmitStreamResult // to be sent; guarded by mu
-	waiting int                         // results, with those that are being sent; guarded by mu
-	ended   bool                        // nothing more is received; guarded by mu
-	err     error                       // why; guarded by mu
+	results []byte // to be sent, encoded one behind the other; guarded by mu
+	fresh   int    // how many those are; guarded by mu
+	waiting int    // how many wait, with those that are being sent; guarded by mu
+	ended   bool   // nothing more is received; guarded by mu
+	err     error  // why; guarded by mu
 
-	// Owned by the receiver.
-	emits   []service.Emit              // of the batch that is made up
-	places  []int                       // of their items in the message
-	outcome []*foyerv1.EmitStreamResult // of one message, while it is made up
+	in emitStreamRequest // owned by the receiver
 }
 
 // receive takes items and applies them in their order.
@@ -66,13 +70,13 @@ func (p *pipeline) receive() {
 		}
 	}()
 	for {
-		m, err := p.stream.Recv()
+		err := p.stream.RecvMsg(&p.in)
 		if errors.Is(err, io.EOF) {
 			p.end(nil)
 			return
 		}
 		if err == nil {
-			err = p.apply(m.GetItems())
+			err = p.apply(&p.in)
 		}
 		switch {
 		case errors.Is(err, errOver): // nobody is there to be told, or has been
@@ -95,8 +99,10 @@ func (p *pipeline) end(err error) {
 }
 
 // apply lets the items of one message take effect. An error ends the stream.
-func (p *pipeline) apply(items []*foyerv1.EmitStreamItem) error {
-	switch n := len(items); {
+func (p *pipeline) apply(in *emitStreamRequest) error {
+	defer in.reset()
+	n := max(len(in.items), len(in.message.GetItems()))
+	switch {
 	case n == 0:
 		return nil
 	case n > maxStreamItems:
@@ -104,16 +110,23 @@ func (p *pipeline) apply(items []*foyerv1.EmitStreamItem) error {
 	case !p.reserve(n):
 		return errOver
 	}
+	for _, item := range in.message.GetItems() {
+		in.add(item)
+	}
 	p.gate.Lock()
 	defer p.gate.Unlock()
 	if p.over {
 		return errOver
 	}
-	results := p.run(items)
+	results := p.run(make([]byte, 0, n*resultBytes), in.items, in.emits)
 	p.mu.Lock()
-	p.results = append(p.results, results...)
+	if p.fresh == 0 {
+		p.results = results
+	} else {
+		p.results = append(p.results, results...)
+	}
+	p.fresh += n
 	p.mu.Unlock()
-	clear(results)
 	signal(p.came)
 	return nil
 }
@@ -138,95 +151,93 @@ func (p *pipeline) reserve(n int) bool {
 	}
 }
 
-// streamOK is the result of an emit that was sent, in one piece.
-type streamOK struct {
-	result  foyerv1.EmitStreamResult
-	ok      foyerv1.EmitStreamResult_Ok
-	receipt receiptMessage
-}
-
-// run emits items and returns a result for each. Those that follow each other pass together; one with a request_id goes
+// run emits items and appends a result for each. Those that follow each other pass together; one with a request_id goes
 // alone, since only then it is known whether it is sent at all.
-func (p *pipeline) run(items []*foyerv1.EmitStreamItem) []*foyerv1.EmitStreamResult {
-	results := p.outcome[:0]
-	for i, item := range items {
-		results = append(results, nil)
-		r := item.GetEmit()
-		if r.GetRequestId() != "" {
-			p.flush(items, results)
-			resp, err := p.s.emit(p.ctx, r)
-			if err != nil {
-				results[i] = p.failed(item, err)
-			} else {
-				results[i] = &foyerv1.EmitStreamResult{Id: item.GetId(), Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}}
+func (p *pipeline) run(results []byte, items []emitItem, emits []service.Emit) []byte {
+	for len(items) > 0 {
+		if r := items[0].request; r != nil {
+			results = p.once(results, items[0].id, r)
+			items = items[1:]
+			continue
+		}
+		n, ready := 0, 0
+		for ; n < len(items) && items[n].request == nil; n++ {
+			if items[n].err == nil {
+				ready++
 			}
-			continue
 		}
-		if r == nil {
-			results[i] = p.failed(item, invalidField("emit", "is required"))
-			continue
-		}
-		e, err := emitRequest(r, p.s.limits.MaxPayloadBytes)
-		if err != nil {
-			results[i] = p.failed(item, err)
-			continue
-		}
-		p.emits, p.places = append(p.emits, e), append(p.places, i)
+		results = p.batch(results, items[:n], emits[:ready])
+		items, emits = items[n:], emits[ready:]
 	}
-	p.flush(items, results)
-	p.outcome = results
 	return results
 }
 
-// flush sends the batch that is made up.
-func (p *pipeline) flush(items []*foyerv1.EmitStreamItem, results []*foyerv1.EmitStreamResult) {
-	if len(p.emits) == 0 {
-		return
+// once emits what may be a repeat.
+func (p *pipeline) once(results []byte, id uint64, r *foyerv1.EmitRequest) []byte {
+	resp, err := p.s.emit(p.ctx, r)
+	if err != nil {
+		return p.appendError(results, id, err)
 	}
-	receipts := p.s.node.EmitBatch(p.emits)
-	sent := make([]streamOK, len(receipts))
-	for j := range receipts {
-		i := p.places[j]
-		if err := receipts[j].Err; err != nil {
-			results[i] = p.failed(items[i], err)
-			continue
-		}
-		m := &sent[j]
-		m.ok.Ok = m.receipt.fill(&receipts[j])
-		m.result.Id, m.result.Result = items[i].GetId(), &m.ok
-		results[i] = &m.result
-	}
-	clear(p.emits) // an idle stream keeps no packets
-	p.emits, p.places = p.emits[:0], p.places[:0]
+	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}})
 }
 
-// failed is the result of an item that was not sent.
-func (p *pipeline) failed(item *foyerv1.EmitStreamItem, err error) *foyerv1.EmitStreamResult {
+// batch emits the emits of items together.
+func (p *pipeline) batch(results []byte, items []emitItem, emits []service.Emit) []byte {
+	var receipts []service.Receipt
+	if len(emits) > 0 {
+		receipts = p.s.node.EmitBatch(emits)
+	}
+	for i := range items {
+		err := items[i].err
+		if err == nil {
+			err = receipts[0].Err
+			if err == nil {
+				results = appendReceipt(results, items[i].id, &receipts[0])
+			}
+			receipts = receipts[1:]
+		}
+		if err != nil {
+			results = p.appendError(results, items[i].id, err)
+		}
+	}
+	return results
+}
+
+// appendError appends the result of an item that was not sent.
+func (p *pipeline) appendError(results []byte, id uint64, err error) []byte {
 	st := toStatus(err)
 	if st.Code() == codes.Internal {
 		p.s.logInternal(emitStreamMethod, err)
 	}
-	return &foyerv1.EmitStreamResult{Id: item.GetId(), Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}}
+	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}})
+}
+
+// appendResult appends any result, as a field of an EmitStreamResponse.
+func (p *pipeline) appendResult(results []byte, r *foyerv1.EmitStreamResult) []byte {
+	m, err := proto.Marshal(r)
+	if err != nil { // a text in it is not UTF-8; that of the internal error is
+		return p.appendError(results, r.GetId(), internalError(err))
+	}
+	return appendMessage(results, 1, m)
 }
 
 // send sends results as they come, all that wait in one message, until the stream is over.
 func (p *pipeline) send() error {
-	var batch []*foyerv1.EmitStreamResult
 	draining := p.s.draining.Done()
 	for {
 		p.mu.Lock()
-		batch, p.results = p.results, batch[:0]
+		batch, n := p.results, p.fresh
+		p.results, p.fresh = nil, 0
 		ended, err := p.ended, p.err
 		p.mu.Unlock()
-		if len(batch) > 0 {
-			if err := p.stream.Send(&foyerv1.EmitStreamResponse{Results: batch}); err != nil {
+		if n > 0 {
+			if err := p.stream.SendMsg(newEncoded(batch)); err != nil {
 				return err
 			}
 			p.mu.Lock()
-			p.waiting -= len(batch)
+			p.waiting -= n
 			p.mu.Unlock()
 			signal(p.freed)
-			clear(batch)
 			continue
 		}
 		if ended {
