@@ -27,21 +27,21 @@ const (
 // Notice is what a handler is told. Shared with others: not to be changed.
 type Notice struct {
 	Kind       NoticeKind
-	CallID     uint64
-	Sockets    []*SocketInfo
 	Failover   bool
+	Replaced   bool
+	WantsReply bool
+	Reason     Reason
+	CallID     uint64
 	From       *Socket
 	Generation uint64 // of From
 	Packet     *Packet
 	Time       time.Time
-	Reason     Reason
+	Sockets    []*SocketInfo
 	Detail     string
-	Replaced   bool
 	Until      time.Time
 	Posted     any
 	Namespace  string
 	FromNode   NodeID
-	WantsReply bool
 
 	fresh []*Socket // of Sockets, those that the group is told of for the first time
 }
