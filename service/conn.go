@@ -3,7 +3,7 @@ package service
 import "time"
 
 // Codec turns packets into frames. There is one for each parser (JSON, msgpack); it must be comparable, stateless and safe
-// for concurrent use, and Encode must not keep or change the packet.
+// for concurrent use, and Encode must not change the packet, nor keep it or its Payload.
 type Codec interface {
 	Encode(p *Packet) (Frame, error)
 	// Join makes one frame of several of this codec, in their order. A link takes it as one and sends them one by one.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -26,21 +27,21 @@ const (
 // Notice is what a handler is told. Shared with others: not to be changed.
 type Notice struct {
 	Kind       NoticeKind
-	CallID     uint64
-	Sockets    []*SocketInfo
 	Failover   bool
+	Replaced   bool
+	WantsReply bool
+	Reason     Reason
+	CallID     uint64
 	From       *Socket
 	Generation uint64 // of From
 	Packet     *Packet
 	Time       time.Time
-	Reason     Reason
+	Sockets    []*SocketInfo
 	Detail     string
-	Replaced   bool
 	Until      time.Time
 	Posted     any
 	Namespace  string
 	FromNode   NodeID
-	WantsReply bool
 
 	fresh []*Socket // of Sockets, those that the group is told of for the first time
 }
@@ -186,19 +187,28 @@ func (h *Handler) Post(v any) bool {
 }
 
 // Reply frees the slot of an event and, when the client wants it, acknowledges it with a JSON array; or it is the reply to
-// a server-side event. Unknown call ids are ignored and counted.
+// a server-side event. Unknown call ids are ignored and counted. payload is read before Reply returns, and not kept.
 func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
-	if h.replyServer(callID, payload, attachments) {
-		return
-	}
 	h.mu.Lock()
 	f, ok := h.inFlight[callID]
-	if ok && f.taken {
+	if !ok {
+		call := h.serverCallLocked(callID)
+		h.mu.Unlock()
+		if call == nil {
+			h.node.drops.add(dropReplyUnknown, 1)
+			return
+		}
+		call.settle(&ServerSideReply{
+			Node: h.node.id, Handler: h.reg.ID, Payload: bytes.Clone(payload), Attachments: attachments,
+		})
+		return
+	}
+	if f.taken {
 		delete(h.inFlight, callID)
 		h.refillLocked()
 	}
 	h.mu.Unlock()
-	if !ok || !f.taken {
+	if !f.taken {
 		h.node.drops.add(dropReplyUnknown, 1)
 		return
 	}

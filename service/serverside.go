@@ -111,18 +111,12 @@ func (h *Handler) askServer(n Notice, call *serverCall) {
 	h.tellLocked(n)
 }
 
-// replyServer takes a reply to a server-side event and says whether there was one to reply to.
-func (h *Handler) replyServer(callID uint64, payload []byte, attachments [][]byte) bool {
-	h.mu.Lock()
+// serverCallLocked takes out the server-side event that has a call id; nil: there is none.
+func (h *Handler) serverCallLocked(callID uint64) *serverCall {
 	call := h.serverCalls[callID]
 	delete(h.serverCalls, callID)
 	h.signalFinishedLocked()
-	h.mu.Unlock()
-	if call == nil {
-		return false
-	}
-	call.settle(&ServerSideReply{Node: h.node.id, Handler: h.reg.ID, Payload: payload, Attachments: attachments})
-	return true
+	return call
 }
 
 func (h *Handler) forgetServer(call *serverCall) {

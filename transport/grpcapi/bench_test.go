@@ -2,9 +2,7 @@ package grpcapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -52,14 +50,21 @@ func (s *sink) Send(service.Frame, service.Flags) service.Outcome {
 	return service.QueuedFlush
 }
 
-// connectSink connects a link to "/" and puts it into rooms.
-func connectSink(tb testing.TB, n *service.Node, rooms ...string) *sink {
+// connectSinkTo connects a link to a namespace.
+func connectSinkTo(tb testing.TB, n *service.Node, namespace string) *sink {
 	tb.Helper()
 	s := &sink{link: link{name: "sink"}}
 	n.Connect(service.Connect{
-		Conn: s, Namespace: "/", Refuse: func(r service.Refusal) { tb.Error(r) },
+		Conn: s, Namespace: namespace, Refuse: func(r service.Refusal) { tb.Error(r) },
 		Bind: func(to *service.Socket) bool { s.socket = to; return true },
 	})
+	return s
+}
+
+// connectSink connects a link to "/" and puts it into rooms.
+func connectSink(tb testing.TB, n *service.Node, rooms ...string) *sink {
+	tb.Helper()
+	s := connectSinkTo(tb, n, "/")
 	if len(rooms) > 0 {
 		if _, _, err := n.Join(tb.Context(), service.Target{Namespace: "/", Rooms: []string{string(s.socket.ID())}}, rooms); err != nil {
 			tb.Fatal(err)
@@ -69,7 +74,7 @@ func connectSink(tb testing.TB, n *service.Node, rooms ...string) *sink {
 }
 
 // loopback runs the API of a new node on a TCP port.
-func loopback(b *testing.B) (*service.Node, *api) {
+func loopback(b *testing.B) (n *service.Node, addr string) {
 	b.Helper()
 	n, err := service.New(service.Config{})
 	if err != nil {
@@ -89,16 +94,23 @@ func loopback(b *testing.B) (*service.Node, *api) {
 			b.Error(err)
 		}
 	})
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		b.Fatal(err)
-	}
 	b.Cleanup(func() {
-		_ = conn.Close()
 		n.Close()
 		s.Stop()
 		serving.Wait()
 	})
+	return n, lis.Addr().String()
+}
+
+// loopbackClient is loopback with a client in this process.
+func loopbackClient(b *testing.B) (*service.Node, *api) {
+	b.Helper()
+	n, addr := loopback(b)
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = conn.Close() })
 	return n, apiOf(conn)
 }
 
@@ -115,71 +127,11 @@ func hundredRooms(b *testing.B, n *service.Node) []*foyerv1.EmitRequest {
 	return requests
 }
 
-// BenchmarkEmitStream is the time between two emits of one stream that is kept full; client and server share the machine.
-func BenchmarkEmitStream(b *testing.B) {
-	for _, batch := range []int{1, 16, 64} {
-		b.Run(fmt.Sprint(batch), func(b *testing.B) {
-			n, client := loopback(b)
-			requests := hundredRooms(b, n)
-			messages := make([]*foyerv1.EmitStreamRequest, len(requests))
-			for i := range messages {
-				messages[i] = &foyerv1.EmitStreamRequest{}
-				for j := range batch {
-					messages[i].Items = append(messages[i].Items, &foyerv1.EmitStreamItem{
-						Id: uint64(j), Emit: requests[(i*batch+j)%len(requests)],
-					})
-				}
-			}
-			stream, err := client.emit.EmitStream(b.Context())
-			if err != nil {
-				b.Fatal(err)
-			}
-			results, done := 0, make(chan struct{})
-			go func() {
-				defer close(done)
-				for {
-					m, err := stream.Recv()
-					if err != nil {
-						if !errors.Is(err, io.EOF) {
-							b.Error(err)
-						}
-						return
-					}
-					for _, r := range m.GetResults() {
-						if r.GetOk().GetEnqueued() != 1 {
-							b.Error(r)
-							return
-						}
-					}
-					results += len(m.GetResults())
-				}
-			}()
-			b.ReportAllocs()
-			sent := 0
-			for b.Loop() { // an iteration is one emit: every batch-th of them sends
-				if sent++; sent%batch == 0 {
-					if err := stream.Send(messages[sent/batch%len(messages)]); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			if err := stream.CloseSend(); err != nil {
-				b.Fatal(err)
-			}
-			<-done
-			b.ReportMetric(float64(results)/b.Elapsed().Seconds(), "emits/s")
-			if results != sent/batch*batch {
-				b.Errorf("got %d results of %d emits", results, sent)
-			}
-		})
-	}
-}
-
 // BenchmarkEmit is the unary call: alone, and by many callers at once.
 func BenchmarkEmit(b *testing.B) {
 	for _, callers := range []int{1, 16} {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
-			n, client := loopback(b)
+			n, client := loopbackClient(b)
 			requests := hundredRooms(b, n)
 			b.SetParallelism(callers)
 			b.ReportAllocs()
@@ -205,7 +157,7 @@ func BenchmarkEmit(b *testing.B) {
 
 // BenchmarkListSockets is a page of a thousand, of two thousand sockets.
 func BenchmarkListSockets(b *testing.B) {
-	n, client := loopback(b)
+	n, client := loopbackClient(b)
 	for i := range 2000 {
 		connectSink(b, n, "everybody", fmt.Sprint("room", i))
 	}
@@ -221,7 +173,7 @@ func BenchmarkListSockets(b *testing.B) {
 // BenchmarkWatch is one change on its way to a hundred watchers.
 func BenchmarkWatch(b *testing.B) {
 	const watchers = 100
-	n, client := loopback(b)
+	n, client := loopbackClient(b)
 	s := connectSink(b, n)
 	ctx, cancel := context.WithCancel(b.Context())
 	var seen sync.WaitGroup
@@ -266,67 +218,5 @@ func BenchmarkWatch(b *testing.B) {
 			b.Fatal(err)
 		}
 		seen.Wait()
-	}
-}
-
-// BenchmarkAttach is an event of a client on its way to its handler, and the ack on its way back: one after the other, and
-// many at once.
-func BenchmarkAttach(b *testing.B) {
-	for _, flight := range []int{1, 64} {
-		b.Run(fmt.Sprint(flight), func(b *testing.B) {
-			n, client := loopback(b)
-			ctx, cancel := context.WithCancel(b.Context())
-			defer cancel()
-			stream, err := client.handler.Attach(ctx)
-			if err != nil {
-				b.Fatal(err)
-			}
-			register := &foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{Namespaces: []string{"/"}}}}
-			if err := stream.Send(register); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := stream.Recv(); err != nil {
-				b.Fatal(err)
-			}
-			slots := make(chan struct{}, flight)
-			s := &sink{link: link{name: "asks"}}
-			n.Connect(service.Connect{
-				Conn: s, Namespace: "/", Refuse: func(r service.Refusal) { b.Error(r) },
-				Bind: func(to *service.Socket) bool { s.socket = to; return true },
-			})
-			s.onAck = func() { <-slots }
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for {
-					m, err := stream.Recv()
-					if err != nil {
-						return
-					}
-					if e := m.GetEvent(); e != nil {
-						if stream.Send(reply(e.GetCallId(), `["ok"]`)) != nil {
-							return
-						}
-					}
-				}
-			}()
-			p := &service.Packet{
-				Kind: service.KindEvent, Namespace: "/", AckID: 1, Event: "ask", Payload: []byte(`["ask","` + strings.Repeat("x", 90) + `"]`),
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				slots <- struct{}{}
-				s.socket.Receive(p)
-				if flight == 1 { // until its ack has come back
-					slots <- struct{}{}
-					<-slots
-				}
-			}
-			for range flight {
-				slots <- struct{}{}
-			}
-			cancel()
-			<-done
-		})
 	}
 }

@@ -16,7 +16,33 @@ type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 
+// Marshal passes on what is encoded already.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*encoded); ok {
+		return m.slice[:], nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+// wireReader is what a busy stream receives into.
+type wireReader interface {
+	// read takes a message of the usual form. false: it is another or has a fault, and other is what the generated code is to
+	// decode it into. Who keeps parts of buf takes a reference to it.
+	read(buf mem.Buffer) bool
+	// other is nil after a message of the usual form.
+	other() proto.Message
+}
+
+// Unmarshal lets the busy streams read for themselves.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if r, ok := v.(wireReader); ok {
+		buf := data.MaterializeToBuffer(mem.DefaultBufferPool()) // a copy only of what came in several frames
+		defer buf.Free()
+		if r.read(buf) {
+			return nil
+		}
+		v = r.other()
+	}
 	err := c.CodecV2.Unmarshal(data, v)
 	m, ok := v.(proto.Message)
 	if err == nil || !ok {
@@ -32,6 +58,9 @@ var undecodableMark = protowire.AppendVarint(protowire.AppendTag(nil, protowire.
 
 // decoded refuses what codec has marked.
 func decoded(v any) error {
+	if r, ok := v.(wireReader); ok {
+		v = r.other()
+	}
 	m, ok := v.(proto.Message)
 	if !ok || string(m.ProtoReflect().GetUnknown()) != string(undecodableMark) {
 		return nil

@@ -7,7 +7,6 @@ import (
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
-	"foyer/service/payload"
 )
 
 // This file turns what the service says into messages. Slices and maps of the service are shared, never changed.
@@ -92,25 +91,12 @@ func chunks[T any](list []T, size func(*T) int, yield func([]T) bool) {
 	}
 }
 
-// receiptMessage is an EmitResponse with all that it points to, in one piece: a stream makes a hundred thousand a second.
-type receiptMessage struct {
-	response foyerv1.EmitResponse
-	coverage foyerv1.Coverage
-	counts   [4]int32
+func emitResponse(r *service.Receipt) *foyerv1.EmitResponse {
+	return &foyerv1.EmitResponse{
+		Matched: count(r.Matched), Enqueued: count(r.Enqueued), DroppedVolatile: count(r.DroppedVolatile),
+		DroppedSlow: count(r.DroppedSlow), Coverage: coverageMessage(r.Coverage),
+	}
 }
-
-func (m *receiptMessage) fill(r *service.Receipt) *foyerv1.EmitResponse {
-	m.counts = [...]int32{int32(r.Matched), int32(r.Enqueued), int32(r.DroppedVolatile), int32(r.DroppedSlow)}
-	m.coverage.Unreachable = r.Coverage.Unreachable
-	m.coverage.UnreachableUnnamed = int32(r.Coverage.UnreachableUnnamed)
-	m.coverage.UncountedNodes = int32(r.Coverage.UncountedNodes)
-	m.response.Matched, m.response.Enqueued = &m.counts[0], &m.counts[1]
-	m.response.DroppedVolatile, m.response.DroppedSlow = &m.counts[2], &m.counts[3]
-	m.response.Coverage = &m.coverage
-	return &m.response
-}
-
-func emitResponse(r *service.Receipt) *foyerv1.EmitResponse { return new(receiptMessage).fill(r) }
 
 func argsMessageOf(array []byte, attachments [][]byte) *foyerv1.Args {
 	return &foyerv1.Args{Args: &foyerv1.Args_Json{Json: text(string(array))}, Attachments: attachments}
@@ -175,22 +161,6 @@ func presenceBytes(e *service.PresenceEvent, view foyerv1.SocketView) int {
 
 // payloadMessage is the Payload of an event's packet.
 func payloadMessage(p *service.Packet) *foyerv1.Payload {
-	args := "[]"
-	if _, rest, ok := payload.Token(p.Payload); ok && len(rest) > 0 && rest[0] == ',' {
-		args = "[" + string(rest[1:]) // the one copy on this way
-	}
-	return &foyerv1.Payload{Event: text(p.Event), Args: &foyerv1.Payload_Json{Json: text(args)}, Attachments: p.Attachments}
-}
-
-// eventMessage is a client's event for its handler.
-func eventMessage(n *service.Notice, node service.NodeID) *foyerv1.Event {
-	return &foyerv1.Event{
-		CallId: n.CallID,
-		Socket: &foyerv1.Socket{
-			Id: string(n.From.ID()), Generation: n.Generation, Namespace: text(n.From.Namespace()), NodeId: string(node),
-		},
-		Payload:  payloadMessage(n.Packet),
-		WantsAck: n.Packet.AckID != service.NoAck,
-		Time:     timestamp(n.Time),
-	}
+	args := "[" + string(argumentsOf(p))
+	return &foyerv1.Payload{Event: text(p.Event), Args: &foyerv1.Payload_Json{Json: args}, Attachments: p.Attachments}
 }

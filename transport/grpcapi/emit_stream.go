@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -21,6 +22,8 @@ const (
 	// maxStreamBytes is how much of items may wait to be applied before the stream is not read any further. One message is
 	// taken whatever its size.
 	maxStreamBytes = 1 << 20
+	// resultBytes has room for the result of an emit that was sent.
+	resultBytes = 32
 )
 
 // EmitStream receives items on one goroutine, applies them on a second and sends the results on a third. While a fan-out is
@@ -31,6 +34,7 @@ func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStr
 	ctx, cancel := context.WithCancel(stream.Context())
 	p := &pipeline{
 		s: s, stream: stream, ctx: ctx, arrived: make(chan struct{}, 1), came: make(chan struct{}, 1), freed: make(chan struct{}, 1),
+		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes},
 	}
 	defer func() {
 		cancel()
@@ -51,32 +55,29 @@ type pipeline struct {
 	came    chan struct{}   // 1: results wait, or all items are applied
 	freed   chan struct{}   // 1: items were applied, or results sent
 
+	in emitStreamRequest // owned by who receives
+
 	gate sync.Mutex // held while items are applied
 	over bool       // nothing is applied any more; guarded by gate
 
-	mu      sync.Mutex
-	items   []streamItem                // to be applied; guarded by mu
-	bytes   int                         // of them, with those that are being applied; guarded by mu
-	last    bool                        // no more are received; guarded by mu
-	lastErr error                       // why; guarded by mu
-	results []*foyerv1.EmitStreamResult // to be sent; guarded by mu
-	waiting int                         // results, with those that are being sent or will be; guarded by mu
-	ended   bool                        // nothing more is applied; guarded by mu
-	err     error                       // why; guarded by mu
-
-	// Owned by who applies.
-	emits   []service.Emit              // of the batch that is made up
-	places  []int                       // of their items
-	outcome []*foyerv1.EmitStreamResult // of the items that were taken together, while it is made up
+	mu sync.Mutex
+	// Guarded by mu.
+	gathered gathered // to be applied
+	bytes    int      // of what is gathered and of what is being applied
+	last     bool     // no more are received
+	lastErr  error    // why
+	results  []byte   // to be sent, encoded one behind the other
+	fresh    int      // how many those are
+	waiting  int      // how many results wait, with those that are being sent or will be
+	ended    bool     // nothing more is applied
+	err      error    // why
 }
 
-// streamItem is an item that was checked: an emit, or one with a request_id as it came, or what is wrong with it.
-type streamItem struct {
-	id      uint64
-	emit    service.Emit
-	request *foyerv1.EmitRequest
-	err     error
-	bytes   int
+// gathered are items in their order, of any number of messages, and their emits.
+type gathered struct {
+	items []emitItem
+	emits []service.Emit
+	bytes int
 }
 
 // receive takes messages, checks their items and has them applied in their order.
@@ -87,13 +88,13 @@ func (p *pipeline) receive() {
 		}
 	}()
 	for {
-		m, err := p.stream.Recv()
+		err := p.stream.RecvMsg(&p.in)
 		if errors.Is(err, io.EOF) {
 			p.noMore(nil)
 			return
 		}
 		if err == nil {
-			err = p.accept(m.GetItems())
+			err = p.accept(&p.in)
 		}
 		switch {
 		case errors.Is(err, errOver): // nobody is there to be told, or has been
@@ -106,44 +107,28 @@ func (p *pipeline) receive() {
 }
 
 // accept queues the items of one message. An error ends the stream.
-func (p *pipeline) accept(list []*foyerv1.EmitStreamItem) error {
-	switch n := len(list); {
+func (p *pipeline) accept(in *emitStreamRequest) error {
+	defer in.reset()
+	n := max(len(in.items), len(in.message.GetItems()))
+	switch {
 	case n == 0:
 		return nil
 	case n > maxStreamItems:
 		return invalidField("items", "%d items, at most %d in one message", n, maxStreamItems)
 	}
-	items, bytes := make([]streamItem, len(list)), 0
-	for i, it := range list {
-		items[i] = p.check(it)
-		bytes += items[i].bytes
+	for _, item := range in.message.GetItems() {
+		in.add(item)
 	}
-	if !p.reserve(len(items), bytes) {
+	bytes := in.bytes()
+	if !p.reserve(n, bytes) {
 		return errOver
 	}
 	p.mu.Lock()
-	p.items = append(p.items, items...)
+	g := &p.gathered
+	g.items, g.emits, g.bytes = append(g.items, in.items...), append(g.emits, in.emits...), g.bytes+bytes
 	p.mu.Unlock()
 	signal(p.arrived)
 	return nil
-}
-
-// check says what an item is.
-func (p *pipeline) check(it *foyerv1.EmitStreamItem) (item streamItem) {
-	item.id = it.GetId()
-	r := it.GetEmit()
-	if r == nil {
-		item.err = invalidField("emit", "is required")
-		return item
-	}
-	if item.emit, item.err = emitRequest(r, p.s.limits.MaxPayloadBytes); item.err != nil {
-		return item
-	}
-	if r.GetRequestId() != "" {
-		item.request = r
-	}
-	item.bytes = item.emit.Packet.Size()
-	return item
 }
 
 // reserve waits until n more results and so many bytes of items may wait; false: the stream is over.
@@ -182,18 +167,19 @@ func (p *pipeline) apply() {
 			p.end(panicked(v))
 		}
 	}()
-	var items []streamItem
+	var g gathered
 	for {
+		clear(g.items) // an idle stream keeps no packets
+		clear(g.emits)
 		p.mu.Lock()
-		items, p.items = p.items, items[:0]
+		g, p.gathered = p.gathered, gathered{items: g.items[:0], emits: g.emits[:0]}
 		last, err := p.last, p.lastErr
 		p.mu.Unlock()
 		switch {
-		case len(items) > 0:
-			if !p.applyTogether(items) {
+		case len(g.items) > 0:
+			if !p.applyTogether(&g) {
 				return
 			}
-			clear(items) // an idle stream keeps no packets
 			continue
 		case last:
 			p.end(err)
@@ -208,20 +194,22 @@ func (p *pipeline) apply() {
 }
 
 // applyTogether applies items and hands over their results; false: nothing is applied any more.
-func (p *pipeline) applyTogether(items []streamItem) bool {
+func (p *pipeline) applyTogether(g *gathered) bool {
 	p.gate.Lock()
 	defer p.gate.Unlock()
 	if p.over {
 		return false
 	}
-	results := p.run(items)
+	results := p.run(make([]byte, 0, len(g.items)*resultBytes), g.items, g.emits)
 	p.mu.Lock()
-	p.results = append(p.results, results...)
-	for i := range items {
-		p.bytes -= items[i].bytes
+	if p.fresh == 0 {
+		p.results = results
+	} else {
+		p.results = append(p.results, results...)
 	}
+	p.fresh += len(g.items)
+	p.bytes -= g.bytes
 	p.mu.Unlock()
-	clear(results)
 	signal(p.came)
 	signal(p.freed)
 	return true
@@ -237,88 +225,93 @@ func (p *pipeline) end(err error) {
 	signal(p.came)
 }
 
-// streamOK is the result of an emit that was sent, in one piece.
-type streamOK struct {
-	result  foyerv1.EmitStreamResult
-	ok      foyerv1.EmitStreamResult_Ok
-	receipt receiptMessage
-}
-
-// run emits items and returns a result for each. Those that follow each other pass together; one with a request_id goes
+// run emits items and appends a result for each. Those that follow each other pass together; one with a request_id goes
 // alone, since only then it is known whether it is sent at all.
-func (p *pipeline) run(items []streamItem) []*foyerv1.EmitStreamResult {
-	results := p.outcome[:0]
-	for i := range items {
-		results = append(results, nil)
-		switch it := &items[i]; {
-		case it.err != nil:
-			results[i] = p.failed(it.id, it.err)
-		case it.request != nil:
-			p.flush(items, results)
-			resp, err := p.s.emit(p.ctx, it.request)
-			if err != nil {
-				results[i] = p.failed(it.id, err)
-			} else {
-				results[i] = &foyerv1.EmitStreamResult{Id: it.id, Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}}
-			}
-		default:
-			p.emits, p.places = append(p.emits, it.emit), append(p.places, i)
+func (p *pipeline) run(results []byte, items []emitItem, emits []service.Emit) []byte {
+	for len(items) > 0 {
+		if r := items[0].request; r != nil {
+			results = p.once(results, items[0].id, r)
+			items = items[1:]
+			continue
 		}
+		n, ready := 0, 0
+		for ; n < len(items) && items[n].request == nil; n++ {
+			if items[n].err == nil {
+				ready++
+			}
+		}
+		results = p.batch(results, items[:n], emits[:ready])
+		items, emits = items[n:], emits[ready:]
 	}
-	p.flush(items, results)
-	p.outcome = results
 	return results
 }
 
-// flush sends the batch that is made up.
-func (p *pipeline) flush(items []streamItem, results []*foyerv1.EmitStreamResult) {
-	if len(p.emits) == 0 {
-		return
+// once emits what may be a repeat.
+func (p *pipeline) once(results []byte, id uint64, r *foyerv1.EmitRequest) []byte {
+	resp, err := p.s.emit(p.ctx, r)
+	if err != nil {
+		return p.appendError(results, id, err)
 	}
-	receipts := p.s.node.EmitBatch(p.emits)
-	sent := make([]streamOK, len(receipts))
-	for j := range receipts {
-		i := p.places[j]
-		if err := receipts[j].Err; err != nil {
-			results[i] = p.failed(items[i].id, err)
-			continue
-		}
-		m := &sent[j]
-		m.ok.Ok = m.receipt.fill(&receipts[j])
-		m.result.Id, m.result.Result = items[i].id, &m.ok
-		results[i] = &m.result
-	}
-	clear(p.emits) // an idle stream keeps no packets
-	p.emits, p.places = p.emits[:0], p.places[:0]
+	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}})
 }
 
-// failed is the result of an item that was not sent.
-func (p *pipeline) failed(id uint64, err error) *foyerv1.EmitStreamResult {
+// batch emits the emits of items together.
+func (p *pipeline) batch(results []byte, items []emitItem, emits []service.Emit) []byte {
+	var receipts []service.Receipt
+	if len(emits) > 0 {
+		receipts = p.s.node.EmitBatch(emits)
+	}
+	for i := range items {
+		err := items[i].err
+		if err == nil {
+			err = receipts[0].Err
+			if err == nil {
+				results = appendReceipt(results, items[i].id, &receipts[0])
+			}
+			receipts = receipts[1:]
+		}
+		if err != nil {
+			results = p.appendError(results, items[i].id, err)
+		}
+	}
+	return results
+}
+
+// appendError appends the result of an item that was not sent.
+func (p *pipeline) appendError(results []byte, id uint64, err error) []byte {
 	st := toStatus(err)
 	if st.Code() == codes.Internal {
 		p.s.logInternal(emitStreamMethod, err)
 	}
-	return &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}}
+	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}})
+}
+
+// appendResult appends any result, as a field of an EmitStreamResponse.
+func (p *pipeline) appendResult(results []byte, r *foyerv1.EmitStreamResult) []byte {
+	m, err := proto.Marshal(r)
+	if err != nil { // a text in it is not UTF-8; that of the internal error is
+		return p.appendError(results, r.GetId(), internalError(err))
+	}
+	return appendMessage(results, 1, m)
 }
 
 // send sends results as they come, all that wait in one message, until the stream is over.
 func (p *pipeline) send() error {
-	var batch []*foyerv1.EmitStreamResult
 	draining := p.s.draining.Done()
 	for {
 		p.mu.Lock()
-		batch, p.results = p.results, batch[:0]
+		batch, n := p.results, p.fresh
+		p.results, p.fresh = nil, 0
 		ended, err := p.ended, p.err
 		p.mu.Unlock()
-		if len(batch) > 0 {
-			if err := p.stream.Send(&foyerv1.EmitStreamResponse{Results: batch}); err != nil {
+		if n > 0 {
+			if err := p.stream.SendMsg(newEncoded(batch)); err != nil {
 				return err
 			}
 			p.mu.Lock()
-			p.waiting -= len(batch)
+			p.waiting -= n
 			p.mu.Unlock()
 			signal(p.freed)
-			clear(batch)
 			continue
 		}
 		if ended {

@@ -426,7 +426,7 @@ func FuzzEventArray(f *testing.F) {
 		if checkName(fieldReason, "", event) != nil {
 			return
 		}
-		array, ok := eventArray(p, 1000)
+		array, ok := eventArray(event, args, p.GetAttachments(), 1000)
 		want, err := arguments(p, "payload", 1000)
 		switch {
 		case ok != (err == nil) && len(args) < 1000: // attachments count too

@@ -33,8 +33,9 @@ func (a *attachment) receive() {
 	case <-a.ctx.Done():
 		return
 	}
+	in := attachRequest{maxBytes: a.s.limits.MaxPayloadBytes}
 	for {
-		message, err := a.stream.Recv()
+		err := a.stream.RecvMsg(&in)
 		if errors.Is(err, io.EOF) {
 			if a.asks.any() { // their results are still to be sent, and nothing else: it can answer nothing
 				a.h.Drain()
@@ -47,7 +48,7 @@ func (a *attachment) receive() {
 			a.end(err)
 			return
 		}
-		if err := a.apply(message); err != nil {
+		if err := a.apply(&in); err != nil {
 			a.end(err)
 			return
 		}
@@ -71,13 +72,18 @@ func (a *attachment) end(err error) {
 }
 
 // apply lets a message take effect. An error ends the stream.
-func (a *attachment) apply(r *foyerv1.AttachRequest) error {
+func (a *attachment) apply(r *attachRequest) error {
 	a.gate.Lock()
 	defer a.gate.Unlock()
 	if a.over {
 		return errOver
 	}
-	switch m := r.GetMessage().(type) {
+	if r.message == nil {
+		a.h.Reply(r.callID, r.json, r.attachments)
+		r.release()
+		return nil
+	}
+	switch m := r.message.GetMessage().(type) {
 	case *foyerv1.AttachRequest_EventReply:
 		a.eventReply(m.EventReply)
 	case *foyerv1.AttachRequest_Handled:

@@ -48,9 +48,7 @@ func (a *attachment) send() error {
 func (a *attachment) notice(n *service.Notice) (over bool, err error) {
 	switch n.Kind {
 	case service.NoticeEvent:
-		return false, a.stream.Send(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_Event{
-			Event: eventMessage(n, n.From.NodeID()),
-		}})
+		return false, a.stream.SendMsg(encodeEvent(n))
 	case service.NoticeConnect:
 		return false, a.connect(n)
 	case service.NoticeConnected:

@@ -91,19 +91,24 @@ func target(t *foyerv1.Target) (service.Target, error) {
 	if t == nil {
 		return none, invalid(invalidTarget, "target", "is required")
 	}
-	namespace, err := namespaceName(invalidTarget, "target.namespace", t.GetNamespace())
-	if err != nil {
+	to := service.Target{
+		Namespace: t.GetNamespace(), Rooms: t.GetRooms(), ExceptRooms: t.GetExceptRooms(), All: t.GetAll(), Local: t.GetLocal(),
+	}
+	if err := checkTarget(&to); err != nil {
 		return none, err
 	}
-	if err := checkSelection(t.GetRooms(), t.GetAll(), "target.rooms", "target.all"); err != nil {
-		return none, err
+	return to, nil
+}
+
+// checkTarget checks a target and gives its namespace the canonical name.
+func checkTarget(t *service.Target) (err error) {
+	if t.Namespace, err = namespaceName(invalidTarget, "target.namespace", t.Namespace); err != nil {
+		return err
 	}
-	if err := checkRooms(invalidTarget, "target.except_rooms", t.GetExceptRooms()); err != nil {
-		return none, err
+	if err := checkSelection(t.Rooms, t.All, "target.rooms", "target.all"); err != nil {
+		return err
 	}
-	return service.Target{
-		Namespace: namespace, Rooms: t.GetRooms(), ExceptRooms: t.GetExceptRooms(), All: t.GetAll(), Local: t.GetLocal(),
-	}, nil
+	return checkRooms(invalidTarget, "target.except_rooms", t.ExceptRooms)
 }
 
 func checkSelection(rooms []string, all bool, roomsField, allField string) error {
@@ -143,13 +148,14 @@ func eventPacket(p *foyerv1.Payload, namespace string, reserved func(string) boo
 		return nil, invalidField("payload", "is required")
 	}
 	event := p.GetEvent()
-	if err := checkName(fieldReason, "payload.event", event); err != nil {
+	if err := checkEvent(event, reserved); err != nil {
 		return nil, err
 	}
-	if reserved(event) {
-		return nil, invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event", "%q is reserved by Socket.IO", event)
+	var array []byte
+	args, ok := p.GetArgs().(*foyerv1.Payload_Json)
+	if ok {
+		array, ok = eventArray(event, args.Json, p.GetAttachments(), maxBytes)
 	}
-	array, ok := eventArray(p, maxBytes)
 	if !ok {
 		args, err := arguments(p, "payload", maxBytes)
 		if err != nil {
@@ -166,27 +172,45 @@ func eventPacket(p *foyerv1.Payload, namespace string, reserved func(string) boo
 	}, nil
 }
 
+func checkEvent(event string, reserved func(string) bool) error {
+	if err := checkName(fieldReason, "payload.event", event); err != nil {
+		return err
+	}
+	if reserved(event) {
+		return invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event", "%q is reserved by Socket.IO", event)
+	}
+	return nil
+}
+
 // eventArray is the array of an event whose arguments come as JSON, put together before it is checked: one copy and one
 // look at each byte. Behind the name, what follows the arguments' bracket makes a valid array exactly if it does behind the
-// bracket. false: the arguments have another form, or a fault that arguments will tell.
-func eventArray(p *foyerv1.Payload, maxBytes int) ([]byte, bool) {
-	args, ok := p.GetArgs().(*foyerv1.Payload_Json)
-	if !ok || len(args.Json) > maxBytes || len(p.GetAttachments()) > payload.MaxAttachments {
+// bracket. false: the arguments have a fault, which arguments will tell.
+func eventArray[T string | []byte](event string, args T, attachments [][]byte, maxBytes int) ([]byte, bool) {
+	if len(args) > maxBytes {
 		return nil, false
 	}
-	const blanks = " \t\r\n" // of JSON (RFC 8259)
-	rest, isArray := strings.CutPrefix(strings.TrimLeft(args.Json, blanks), "[")
-	rest = strings.TrimLeft(rest, blanks)
-	if !isArray || rest == "" {
+	i := skipBlanks(args, 0)
+	if i == len(args) || args[i] != '[' {
 		return nil, false
 	}
-	array := make([]byte, 0, len(`["",`)+len(p.GetEvent())+len(rest))
-	array = payload.AppendQuoted(append(array, '['), p.GetEvent())
-	if rest[0] != ']' {
+	if i = skipBlanks(args, i+1); i == len(args) {
+		return nil, false
+	}
+	array := make([]byte, 0, len(`["",`)+len(event)+len(args)-i)
+	array = payload.AppendQuoted(append(array, '['), event)
+	if args[i] != ']' {
 		array = append(array, ',')
 	}
-	array = append(array, rest...)
-	return array, payload.Check(array, len(p.GetAttachments()), payload.Options{}) == nil
+	array = append(array, args[i:]...)
+	return array, payload.Check(array, len(attachments), payload.Options{}) == nil
+}
+
+// skipBlanks is where the blanks of JSON (RFC 8259) end that begin at i.
+func skipBlanks[T string | []byte](s T, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\t' || s[i] == '\r' || s[i] == '\n') {
+		i++
+	}
+	return i
 }
 
 // argsMessage is what Payload and Args have in common.
