@@ -190,7 +190,7 @@ func TestAPI(t *testing.T) {
 			return &foyerv1.JoinRoomsResponse{Matched: proto.Int32(1)}, nil
 		}}, nil, want{deliveries: 30}},
 		{"nobody is there", "broadcast", &fakeFoyer{}, func(o *Options) { o.API = "elsewhere:1" }, want{err: "the API at elsewhere:1: connection error"}},
-		{"another protocol", "broadcast", &fakeFoyer{}, func(o *Options) { o.API = fakeAddr }, want{err: "the API at server:80: "}},
+		{"another protocol", "broadcast", &fakeFoyer{}, func(o *Options) { o.API = fakeAddr }, want{err: "is it Foyer's API, and does it speak TLS: --api-tls?"}},
 		{"another node's", "broadcast", &fakeFoyer{join: nobody}, nil, want{err: "the API at server:50051 knows 0 of 3 clients: is it that of the same node?"}},
 		{"another node's", "churn", &fakeFoyer{join: nobody}, nil, want{err: "the API at server:50051 knows 0 of 1 clients: is it that of the same node?"}},
 		{"no answer", "broadcast", &fakeFoyer{join: never}, nil, want{err: "the API at server:50051: no answer within 15s"}},

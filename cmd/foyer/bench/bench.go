@@ -130,7 +130,11 @@ func (b *bench) watch(ctx context.Context, d time.Duration, what string) error {
 		case b.driver != nil && time.Since(came) > b.longestGap():
 			return errStuck
 		}
-		b.say("%s, %.0f s left: %.0f a second", what, max(0, d-time.Since(began)).Seconds(), float64(total-seen)/step.Seconds())
+		rate := ""
+		if b.driver != nil {
+			rate = fmt.Sprintf(": %.0f a second", float64(total-seen)/step.Seconds())
+		}
+		b.say("%s, %.0f s left%s", what, max(0, d-time.Since(began)).Seconds(), rate)
 		seen = total
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +57,11 @@ func newFoyerDriver(ctx context.Context, b *bench) (*foyerDriver, error) {
 	defer late.Stop()
 	if d.emits, err = foyerv1.NewEmitServiceClient(conn).EmitStream(d.ctx); err != nil {
 		d.close()
-		return nil, d.explain(err)
+		if err = d.explain(err); !strings.Contains(err.Error(), "while dialing") { //nolint:misspell // gRPC's word
+			// Somebody is there, but who?
+			err = fmt.Errorf("%w (is it Foyer's API, and does it speak TLS: --api-tls?)", err)
+		}
+		return nil, err
 	}
 	d.reading.Go(func() {
 		for {
