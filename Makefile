@@ -133,6 +133,11 @@ bench-once: ## Run each benchmark once, so that none rots
 bench-compare: bin/foyer e2e/node_modules/.package-lock.json ## Measure Foyer and Socket.IO on Node side by side; COMPAREFLAGS='-rounds 3'
 	go run ./e2e/compare $(COMPAREFLAGS)
 
+.PHONY: profile
+profile: bin/foyer ## Leave profiles of SCENARIO, one of foyer bench, in profiles/; PROFILEFLAGS='--window 8' are more of its flags
+	@test -n '$(SCENARIO)' || { echo 'make profile SCENARIO=broadcast, or another of foyer bench' >&2; exit 2; }
+	go run ./e2e/compare -seconds 10 -profile '$(SCENARIO)' $(COMPAREFLAGS) -- $(PROFILEFLAGS)
+
 .PHONY: ci
 ci: ## Run what CI runs
 	bash .ci/run
@@ -189,6 +194,6 @@ gcc:
 
 .PHONY: clean
 clean: ## Remove what was built; tools outside of the checkout stay
-	rm -rf bin e2e/node_modules e2e/shots cmd/foyer/web/node_modules
+	rm -rf bin profiles e2e/node_modules e2e/shots cmd/foyer/web/node_modules
 	rm -rf e2e/polyglot/node/node_modules e2e/polyglot/python/.venv e2e/polyglot/java/target
 	find cmd/foyer/web/npm -type f ! -name .keep -delete

@@ -4,5 +4,6 @@
 //	harness_test.go  the binary, the Node process with stock clients, waiting
 //	backend_test.go  a backend over the gRPC API
 //	polyglot*        backends and clients in Node, Python and Java
+//	compare/         Foyer and Socket.IO on Node side by side, and profiles of Foyer under load: a program, not a test
 //	js/              what runs in Node: clients that obey a test, a thousand of them, a browser
 package e2e

@@ -23,11 +23,13 @@ type benchCommand struct {
 
 // benchFlags are those of all scenarios.
 type benchFlags struct {
-	URL       string `name:"url" default:"http://127.0.0.1:3000" placeholder:"URL" help:"The server, with the path of its protocol when that is not /socket.io/. Default ${default}."`
-	Clients   int    `default:"1000" placeholder:"N" help:"How many. Default ${default}."`
-	Parallel  int    `default:"64" placeholder:"N" help:"Most connects at once. Default ${default}."`
-	ServerPID int    `name:"server-pid" placeholder:"PID" help:"The server's process on this machine: adds its CPU and memory."`
-	Output    string `short:"o" default:"table" enum:"table,json" placeholder:"FORMAT" help:"table or json. Default ${default}."`
+	URL       string        `name:"url" default:"http://127.0.0.1:3000" placeholder:"URL" help:"The server, with the path of its protocol when that is not /socket.io/. Default ${default}."`
+	Insecure  bool          `help:"Take any certificate, the server's and the API's."`
+	Clients   int           `default:"1000" placeholder:"N" help:"How many. Default ${default}."`
+	Parallel  int           `default:"64" placeholder:"N" help:"Most connects at once. Default ${default}."`
+	Patience  time.Duration `default:"15s" placeholder:"TIME" help:"How long the server may take for any one step; what has not come by then is lost. Default ${default}."`
+	ServerPID int           `name:"server-pid" placeholder:"PID" help:"The server's process on this machine: adds its CPU and memory."`
+	Output    string        `short:"o" default:"table" enum:"table,json" placeholder:"FORMAT" help:"table or json. Default ${default}."`
 }
 
 // benchTransport is for scenarios that can poll too.
@@ -38,10 +40,15 @@ type benchTransport struct {
 // benchDriven is for scenarios that need the server's help.
 type benchDriven struct {
 	API          string        `name:"api" placeholder:"ADDR" help:"Foyer's gRPC API. Without it the server's application has to serve the events bench:join, bench:leave, bench:emit and bench:echo."`
+	APITLS       bool          `name:"api-tls" help:"The API is served by TLS."`
 	APITokenFile string        `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of the API, of which the first is used."`
-	Bytes        int           `default:"100" placeholder:"N" help:"Size of a message. Default ${default}."`
 	Warmup       time.Duration `default:"2s" placeholder:"TIME" help:"How long it runs before it is measured. Default ${default}."`
 	Seconds      float64       `default:"10" placeholder:"N" help:"How long it is measured. Default ${default}."`
+}
+
+// benchSize is for scenarios with messages.
+type benchSize struct {
+	Bytes int `default:"100" placeholder:"N" help:"Size of a message. Default ${default}."`
 }
 
 type benchIdle struct {
@@ -50,31 +57,34 @@ type benchIdle struct {
 	Seconds float64 `default:"5" placeholder:"N" help:"How long the sessions rest. Default ${default}."`
 }
 
-// Run measures.
-func (c *benchIdle) Run(ctx context.Context) error {
-	o := c.options(c.Transport)
+func (c *benchIdle) options() *bench.Options {
+	o := c.benchFlags.options("idle", c.Transport)
 	o.Duration = seconds(c.Seconds)
-	return c.bench(ctx, "idle", &o)
+	return o
 }
+
+// Validate is called by kong, as that of the others.
+func (c *benchIdle) Validate() error { return c.options().Validate() }
+
+// Run measures, as that of the others.
+func (c *benchIdle) Run(ctx context.Context) error { return c.measure(ctx, c.options()) }
 
 type benchConnect struct {
 	benchFlags
 	benchTransport
 }
 
-// Run measures.
-func (c *benchConnect) Run(ctx context.Context) error {
-	o := c.options(c.Transport)
-	return c.bench(ctx, "connect", &o)
-}
+func (c *benchConnect) options() *bench.Options { return c.benchFlags.options("connect", c.Transport) }
+
+func (c *benchConnect) Validate() error               { return c.options().Validate() }
+func (c *benchConnect) Run(ctx context.Context) error { return c.measure(ctx, c.options()) }
 
 type benchUpgrade struct{ benchFlags }
 
-// Run measures.
-func (c *benchUpgrade) Run(ctx context.Context) error {
-	o := c.options("polling")
-	return c.bench(ctx, "upgrade", &o)
-}
+func (c *benchUpgrade) options() *bench.Options { return c.benchFlags.options("upgrade", "polling") }
+
+func (c *benchUpgrade) Validate() error               { return c.options().Validate() }
+func (c *benchUpgrade) Run(ctx context.Context) error { return c.measure(ctx, c.options()) }
 
 // benchRooms is how much is emitted, and to what.
 type benchRooms struct {
@@ -83,43 +93,67 @@ type benchRooms struct {
 	Rate   float64 `placeholder:"N" help:"Emits a second, with a window that is large enough. Default: as fast as they land."`
 }
 
-func (r *benchRooms) fill(o *bench.Options) {
-	o.Rooms, o.Window, o.Rate = r.Rooms, r.Window, r.Rate
-}
+func (r *benchRooms) fill(o *bench.Options) { o.Rooms, o.Window, o.Rate = r.Rooms, r.Window, r.Rate }
 
 type benchBroadcast struct {
 	benchFlags
 	benchTransport
 	benchDriven
+	benchSize
 	benchRooms
 }
 
-// Run measures.
+func (c *benchBroadcast) options() *bench.Options {
+	o := c.benchFlags.options("broadcast", c.Transport)
+	c.benchDriven.fill(o)
+	c.benchRooms.fill(o)
+	o.Bytes = c.Bytes
+	return o
+}
+
+func (c *benchBroadcast) Validate() error { return c.options().Validate() }
+
 func (c *benchBroadcast) Run(ctx context.Context) error {
-	return c.driven(ctx, "broadcast", c.Transport, &c.benchDriven, c.fill)
+	return c.drive(ctx, &c.benchFlags, c.options())
 }
 
 type benchPolling struct {
 	benchFlags
 	benchDriven
+	benchSize
 	benchRooms
 }
 
-// Run measures.
+func (c *benchPolling) options() *bench.Options {
+	o := c.benchFlags.options("broadcast", "polling")
+	c.benchDriven.fill(o)
+	c.benchRooms.fill(o)
+	o.Bytes = c.Bytes
+	return o
+}
+
+func (c *benchPolling) Validate() error { return c.options().Validate() }
+
 func (c *benchPolling) Run(ctx context.Context) error {
-	return c.driven(ctx, "broadcast", "polling", &c.benchDriven, c.fill)
+	return c.drive(ctx, &c.benchFlags, c.options())
 }
 
 type benchEcho struct {
 	benchFlags
 	benchTransport
 	benchDriven
+	benchSize
 }
 
-// Run measures.
-func (c *benchEcho) Run(ctx context.Context) error {
-	return c.driven(ctx, "echo", c.Transport, &c.benchDriven, func(*bench.Options) {})
+func (c *benchEcho) options() *bench.Options {
+	o := c.benchFlags.options("echo", c.Transport)
+	c.fill(o)
+	o.Bytes = c.Bytes
+	return o
 }
+
+func (c *benchEcho) Validate() error               { return c.options().Validate() }
+func (c *benchEcho) Run(ctx context.Context) error { return c.drive(ctx, &c.benchFlags, c.options()) }
 
 type benchChurn struct {
 	benchFlags
@@ -128,30 +162,33 @@ type benchChurn struct {
 	Window int `default:"16" placeholder:"N" help:"Calls at once. Default ${default}."`
 }
 
-// Run measures.
-func (c *benchChurn) Run(ctx context.Context) error {
-	return c.driven(ctx, "churn", "websocket", &c.benchDriven, func(o *bench.Options) { o.Rooms, o.Window = c.Rooms, c.Window })
+func (c *benchChurn) options() *bench.Options {
+	o := c.benchFlags.options("churn", "websocket")
+	c.fill(o)
+	o.Rooms, o.Window = c.Rooms, c.Window
+	return o
 }
 
-// Validate is called by kong.
-func (f *benchFlags) Validate() error {
-	if f.Clients < 1 || f.Parallel < 1 {
-		return errors.New("--clients and --parallel are at least 1")
+func (c *benchChurn) Validate() error               { return c.options().Validate() }
+func (c *benchChurn) Run(ctx context.Context) error { return c.drive(ctx, &c.benchFlags, c.options()) }
+
+func (f *benchFlags) options(scenario, transport string) *bench.Options {
+	o := &bench.Options{
+		Scenario: scenario, URL: f.URL, Insecure: f.Insecure, Transport: transport, Clients: f.Clients, Parallel: f.Parallel,
+		Patience: f.Patience, ServerPID: f.ServerPID,
 	}
-	return nil
-}
-
-func (f *benchFlags) options(transport string) bench.Options {
-	o := bench.Options{URL: f.URL, Transport: transport, Clients: f.Clients, Parallel: f.Parallel, ServerPID: f.ServerPID}
 	if isTerminal(os.Stderr) {
 		o.Progress = os.Stderr
 	}
 	return o
 }
 
-func (f *benchFlags) driven(ctx context.Context, scenario, transport string, d *benchDriven, fill func(*bench.Options)) error {
-	o := f.options(transport)
-	o.API, o.Bytes, o.Warmup, o.Duration = d.API, d.Bytes, d.Warmup, seconds(d.Seconds)
+func (d *benchDriven) fill(o *bench.Options) {
+	o.API, o.APITLS, o.Warmup, o.Duration = d.API, d.APITLS, d.Warmup, seconds(d.Seconds)
+}
+
+// drive measures with the API's token.
+func (d *benchDriven) drive(ctx context.Context, f *benchFlags, o *bench.Options) error {
 	if d.APITokenFile != "" {
 		tokens, err := readTokens(d.APITokenFile)
 		if err != nil {
@@ -159,15 +196,14 @@ func (f *benchFlags) driven(ctx context.Context, scenario, transport string, d *
 		}
 		o.Token = tokens[0]
 	}
-	fill(&o)
-	return f.bench(ctx, scenario, &o)
+	return f.measure(ctx, o)
 }
 
-// bench runs a scenario and prints what it found. That messages were lost is an error after that.
-func (f *benchFlags) bench(ctx context.Context, scenario string, o *bench.Options) error {
-	r, err := bench.Run(ctx, scenario, *o)
+// measure runs a scenario and prints what it found. That messages were lost is an error after that.
+func (f *benchFlags) measure(ctx context.Context, o *bench.Options) error {
+	r, err := bench.Run(ctx, *o)
 	if err != nil {
-		return fmt.Errorf("bench %s: %w", scenario, err)
+		return fmt.Errorf("bench %s: %w", o.Scenario, err)
 	}
 	write := r.WriteTable
 	if f.Output == "json" {

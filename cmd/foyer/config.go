@@ -21,6 +21,7 @@ type settings struct {
 	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
 	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
 	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz and /readyz are; empty: nowhere. Default ${default}."`
+	Pprof   bool    `help:"Serve Go's profiles at that address, below /debug/pprof/, and sample waiting for locks. Default off."`
 	NodeID  string  `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
 	APITLS  tlsPair `embed:"" prefix:"api-"`
@@ -124,6 +125,9 @@ func (s *settings) Validate() error {
 		} else if _, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port); err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %q is no port", name, port))
 		}
+	}
+	if s.Pprof && s.Admin == "" {
+		errs = append(errs, errors.New("--pprof: there is no --admin address to serve it at"))
 	}
 	if !strings.HasPrefix(s.Path, "/") {
 		errs = append(errs, fmt.Errorf("--path: %q does not begin with a slash", s.Path))

@@ -42,6 +42,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		{"--drain-window=-1s"},
 		{"--max-sessions", "0"},
 		{"--path", "socket.io"},
+		{"--pprof", "--admin", ""},
 		{"--log-level", "loud"},
 		{"--log-format", "xml"},
 	} {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,8 @@ const (
 	maxHeaderBytes    = 12 << 10
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute // of a connection between two polls or two files
+	// With --pprof one in so many waits for a lock is in the profile: which locks matter shows long before all are counted.
+	mutexProfileFraction = 100
 )
 
 // foyer is a node with its edges and listeners.
@@ -156,7 +159,12 @@ func (f *foyer) build() (err error) {
 		return err
 	}
 	f.edgeServer = f.httpServer(f.edge())
-	f.adminServer = f.httpServer(admin.Handler(f.ready))
+	status := admin.Handler(f.ready)
+	if s.Pprof {
+		status = admin.WithProfiles(status)
+		runtime.SetMutexProfileFraction(mutexProfileFraction)
+	}
+	f.adminServer = f.httpServer(status)
 	return nil
 }
 

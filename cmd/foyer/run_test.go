@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,10 +16,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestRunServesAndDrains starts all that the binary starts, asks each edge once, and ends it as a signal would.
 func TestRunServesAndDrains(t *testing.T) {
-	s, err := parse(t, "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error")
+	s, err := parse(t, "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pprof", "--log-level", "error")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { runtime.SetMutexProfileFraction(0) })
 	log, err := newLogger(s)
 	if err != nil {
 		t.Fatal(err)
@@ -41,10 +43,14 @@ func TestRunServesAndDrains(t *testing.T) {
 		"http://" + f.edgeListener.Addr().String() + "/":                                   "<!doctype html>",
 		"http://" + f.edgeListener.Addr().String() + "/socket.io/?EIO=4&transport=polling": `0{"sid":`,
 		"http://" + f.adminListener.Addr().String() + "/readyz":                            "ok",
+		"http://" + f.adminListener.Addr().String() + "/debug/pprof/mutex?debug=1":         "--- mutex",
 	} {
 		if body := get(t, client, url); !strings.HasPrefix(strings.ToLower(body), want) {
 			t.Errorf("%s: %.60q", url, body)
 		}
+	}
+	if n := runtime.SetMutexProfileFraction(-1); n != mutexProfileFraction {
+		t.Errorf("one in %d waits for locks is sampled, want %d", n, mutexProfileFraction)
 	}
 	f.drain()
 	if f.engine.Len() != 0 {

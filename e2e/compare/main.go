@@ -1,83 +1,71 @@
 // Command compare measures Foyer and the official Socket.IO server on Node side by side: `make bench-compare`. Rounds are
 // interleaved, every measurement has a server of its own, the server has one processor and the load another, and what is told
-// are medians and the ratio between the two.
+// are medians and the ratio between the two; beside them the floor, which is what the writes alone cost (floor.go). With
+// -profile it leaves profiles of Foyer in one scenario instead (profile.go): `make profile`.
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"math"
 	"os"
-	"os/exec"
 	"os/signal"
 	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
-
-// row is one line of the table: what is run, what is read off, and how Foyer may at most (at least) relate to Node.
-type row struct {
-	name   string
-	args   []string
-	metric string
-	unit   string
-	scale  float64
-	more   bool    // is better
-	mark   float64 // ratio to Node; 0: none
-}
-
-const cpu = "server_cpu_us_per_op"
-
-func rows(idle, connects int) []row {
-	return []row{
-		{"idle websocket session, memory", []string{"idle", "--clients", strconv.Itoa(idle), "--seconds", "10"}, "rss_bytes_per_session", "KiB", 1.0 / 1024, false, 0.42},
-		{"connects a second", []string{"connect", "--clients", strconv.Itoa(connects)}, "connects_per_second", "/s", 1, true, 2.6},
-		{"connect, CPU", nil, cpu, "µs", 1, false, 0},
-		{"broadcast to 1,000, one in flight", []string{"broadcast", "--clients", "1000"}, cpu, "µs", 1, false, 0.51},
-		{"the same, p99", nil, "p99_ms", "ms", 1, false, 1},
-		{"broadcast to 1,000, eight in flight", []string{"broadcast", "--clients", "1000", "--window", "8"}, cpu, "µs", 1, false, 0.12},
-		{"the same, p99", nil, "p99_ms", "ms", 1, false, 1},
-		{"broadcast to 5,000, eight in flight", []string{"broadcast", "--clients", "5000", "--window", "8"}, cpu, "µs", 1, false, 0.09},
-		{"echo with ack, 100 clients", []string{"echo", "--clients", "100"}, cpu, "µs", 1, false, 1},
-		{"long-polling, broadcast to 500, one in flight", []string{"polling", "--clients", "500"}, cpu, "µs", 1, false, 0.86},
-		{"emit to a room of one, 64 in flight", []string{"broadcast", "--clients", "100", "--rooms", "100", "--window", "64"}, cpu, "µs", 1, false, 0},
-	}
-}
 
 type options struct {
 	foyer, node string
 	rounds      int
 	seconds     float64
+	warmup      time.Duration
+	rest        float64
 	only        *regexp.Regexp
 	idle        int
 	connects    int
+	divide      int
+	raw         string
+	profile     string
+	args        []string // what is left
 }
 
 func main() {
 	var o options
-	only := ""
+	only, floor := "", ""
 	flag.StringVar(&o.foyer, "foyer", "bin/foyer", "the binary")
 	flag.StringVar(&o.node, "node", "e2e/js/bench_server.js", "the server to compare with")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.Float64Var(&o.seconds, "seconds", 4, "how long each time")
+	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "how long it runs before that")
+	flag.Float64Var(&o.rest, "rest", 10, "how many seconds idle sessions rest")
 	flag.StringVar(&only, "only", ".", "rows to measure, a regular expression")
 	flag.IntVar(&o.idle, "idle", 9000, "idle sessions")
 	flag.IntVar(&o.connects, "connects", 5000, "sessions that are connected")
+	flag.IntVar(&o.divide, "divide", 1, "by what all other numbers of clients are divided, for a quick look")
+	flag.StringVar(&o.raw, "raw", "", "a file to add every single result to, as JSON lines")
+	flag.StringVar(&o.profile, "profile", "", "a scenario of foyer bench: leave profiles of it in profiles/; arguments are more of its flags")
+	flag.StringVar(&floor, "floor", "", "for the program's own use: be one side of the floor")
 	flag.Parse()
+	o.args = flag.Args()
 	var err error
 	if o.only, err = regexp.Compile(only); err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		err = run(ctx, &o)
+		switch {
+		case o.divide < 1 || o.rounds < 1:
+			err = errors.New("-divide and -rounds are at least 1")
+		case floor != "":
+			err = floorSide(ctx, floor, o.args)
+		case o.profile != "":
+			err = profile(ctx, &o)
+		default:
+			err = compare(ctx, &o)
+		}
 		stop()
 	}
 	if err != nil {
@@ -86,68 +74,166 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o *options) error {
-	if err := raiseFiles(uint64(max(o.idle, o.connects) + 1000)); err != nil {
+// row is one line of the table: what is run, what is read off, and how Foyer may at most (at least) relate to Node. A row
+// without args reads something else off the run before it.
+type row struct {
+	name    string
+	args    []string
+	metric  string
+	unit    string
+	scale   float64
+	more    bool    // is better
+	mark    float64 // ratio to Node; 0: none
+	clients int     // and
+	frames  int     // to each in one write, for the floor; 0: there is none
+}
+
+const (
+	cpu     = "server_cpu_us_per_op"
+	largest = 5000 // clients of a broadcast
+)
+
+func rows(o *options) []row {
+	n := func(clients int) int { return max(1, clients/o.divide) }
+	// broadcast is a run and two rows, its cost and its tail.
+	broadcast := func(clients, window int, mark float64) []row {
+		c, flight := n(clients), "one"
+		if window > 1 {
+			flight = strconv.Itoa(window)
+		}
+		return []row{{
+			name: fmt.Sprintf("broadcast to %d, %s in flight", c, flight), mark: mark, clients: c, frames: window,
+			args: []string{"broadcast", "--clients", strconv.Itoa(c), "--window", strconv.Itoa(window)}, metric: cpu, unit: "µs", scale: 1,
+		}, {
+			name: "the same, p99", mark: 1, metric: "p99_ms", unit: "ms", scale: 1,
+		}}
+	}
+	echo, polling, single := strconv.Itoa(n(100)), strconv.Itoa(n(500)), strconv.Itoa(n(100))
+	return slices.Concat(
+		[]row{
+			{
+				name: "idle websocket session, memory", mark: 0.42, metric: "rss_bytes_per_session", unit: "KiB", scale: 1.0 / 1024,
+				args: []string{"idle", "--clients", strconv.Itoa(o.idle), "--seconds", strconv.FormatFloat(o.rest, 'g', -1, 64)},
+			},
+			{
+				name: "connects a second", mark: 2.6, more: true, metric: "connects_per_second", unit: "/s", scale: 1,
+				args: []string{"connect", "--clients", strconv.Itoa(o.connects)},
+			},
+			{name: "connect, CPU", metric: cpu, unit: "µs", scale: 1},
+		},
+		broadcast(1000, 1, 0.51),
+		broadcast(1000, 8, 0.12),
+		broadcast(largest, 8, 0.09),
+		[]row{
+			{name: "echo with ack, " + echo + " clients", mark: 1, metric: cpu, unit: "µs", scale: 1, args: []string{"echo", "--clients", echo}},
+			{
+				name: "long-polling, broadcast to " + polling + ", one in flight", mark: 0.86, metric: cpu, unit: "µs", scale: 1,
+				args: []string{"polling", "--clients", polling},
+			},
+			{
+				name: "emit to a room of one, 64 in flight", metric: cpu, unit: "µs", scale: 1,
+				args: []string{"broadcast", "--clients", single, "--rooms", single, "--window", "64"},
+			},
+		},
+	)
+}
+
+// peers are what is measured, in the order of the columns.
+var peers = [...]struct {
+	name    string
+	measure func(context.Context, *options, row) (map[string]any, error)
+}{
+	{"Foyer", func(ctx context.Context, o *options, r row) (map[string]any, error) {
+		return measure(ctx, o, startFoyer, r)
+	}},
+	{"Node", func(ctx context.Context, o *options, r row) (map[string]any, error) {
+		return measure(ctx, o, startNode, r)
+	}},
+	{"floor", measureFloor},
+}
+
+const foyer, node, floor = 0, 1, 2 // of peers
+
+func compare(ctx context.Context, o *options) error {
+	if err := raiseFiles(uint64(max(o.idle, o.connects, largest/o.divide) + 1000)); err != nil {
 		return err
 	}
-	table := rows(o.idle, o.connects)
-	type measurement struct{ results [2][]map[string]any } // Foyer's, Node's
-	found := map[int]*measurement{}
+	table := rows(o)
+	found := make([][len(peers)]results, len(table))
+	raw, err := openRaw(o.raw)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
 	for round := range o.rounds {
 		for i, r := range table {
 			if r.args == nil || !o.only.MatchString(r.name) {
 				continue
 			}
-			if found[i] == nil {
-				found[i] = &measurement{}
-			}
-			for who, peer := range []func(context.Context, *options) (*server, error){startFoyer, startNode} {
-				result, err := measure(ctx, o, peer, r)
-				if err != nil {
-					return fmt.Errorf("%s: %w", r.name, err)
+			for who, p := range peers {
+				if who == floor && r.frames == 0 {
+					continue
 				}
-				found[i].results[who] = append(found[i].results[who], result)
-				fmt.Fprintf(os.Stderr, "round %d of %d, %s, %s: %.4g %s\n", round+1, o.rounds, r.name, []string{"Foyer", "Node"}[who], value(result, r), r.unit)
+				result, err := p.measure(ctx, o, r)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", r.name, p.name, err)
+				}
+				found[i][who] = append(found[i][who], result)
+				if err := raw.add(rawLine{round + 1, r.name, p.name, result}); err != nil {
+					return err
+				}
+				fmt.Fprintf(os.Stderr, "round %d of %d, %s, %s: %.4g %s\n", round+1, o.rounds, r.name, p.name, value(result, r), r.unit)
 			}
 		}
 	}
 	fmt.Printf("%d rounds, medians (lowest to highest); %s, %d processors, %s, Node %s, %s\n\n", o.rounds, processor(), runtime.NumCPU(), runtime.Version(),
 		version(ctx, "node", "--version"), time.Now().Format(time.DateOnly))
-	fmt.Println("| | Foyer | Node socket.io | ratio | mark |\n| --- | --- | --- | --- | --- |")
+	fmt.Println("| | Foyer | Node socket.io | ratio | mark | write(2) floor |\n| --- | --- | --- | --- | --- | --- |")
 	at := -1
 	for i, r := range table {
 		if r.args != nil {
 			at = i
 		}
-		m := found[at]
-		if m == nil {
-			continue
+		if m := &found[at]; m[foyer] != nil {
+			fmt.Println(line(r, m))
 		}
-		var medians [2]float64
-		var cells [2]string
-		for who, results := range m.results {
-			var values []float64
-			for _, result := range results {
-				values = append(values, value(result, r))
-			}
-			slices.Sort(values)
-			medians[who] = values[len(values)/2]
-			cells[who] = fmt.Sprintf("%s %s (%s to %s)", figure(medians[who]), r.unit, figure(values[0]), figure(values[len(values)-1]))
-		}
-		mark := ""
-		if r.mark > 0 {
-			mark = fmt.Sprintf("at %s %.2f", map[bool]string{false: "most", true: "least"}[r.more], r.mark)
-		}
-		fmt.Printf("| %s | %s | %s | %.2f | %s |\n", r.name, cells[0], cells[1], medians[0]/medians[1], mark)
 	}
 	return nil
 }
 
-func figure(v float64) string {
-	if v >= 100 {
-		return strconv.FormatFloat(v, 'f', 0, 64)
+// results are those of one row and peer, one a round.
+type results []map[string]any
+
+// line is a line of the table.
+func line(r row, found *[len(peers)]results) string {
+	var medians [len(peers)]float64
+	var cells [len(peers)]string
+	for who, all := range found {
+		if all == nil || who == floor && r.frames == 0 {
+			continue
+		}
+		values := make([]float64, len(all))
+		for i, result := range all {
+			values[i] = value(result, r)
+		}
+		slices.Sort(values)
+		medians[who] = values[len(values)/2]
+		cells[who] = fmt.Sprintf("%s %s (%s to %s)", figure(medians[who]), r.unit, figure(values[0]), figure(values[len(values)-1]))
 	}
-	return strconv.FormatFloat(v, 'f', max(0, 1-int(math.Floor(math.Log10(max(v, 0.01))))), 64)
+	mark := ""
+	if r.mark > 0 {
+		mark = fmt.Sprintf("at %s %.2f", map[bool]string{false: "most", true: "least"}[r.more], r.mark)
+	}
+	return fmt.Sprintf("| %s | %s | %s | %.2f | %s | %s |", r.name, cells[foyer], cells[node], medians[foyer]/medians[node], mark, cells[floor])
+}
+
+// figure is a number with two digits or more.
+func figure(v float64) string {
+	digits := 0
+	for limit := 10.0; v < limit && digits < 3; limit /= 10 {
+		digits++
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64)
 }
 
 func value(result map[string]any, r row) float64 {
@@ -155,118 +241,34 @@ func value(result map[string]any, r row) float64 {
 	return v * r.scale
 }
 
-// server is one that runs, on a processor of its own.
-type server struct {
-	cmd   *exec.Cmd
-	flags []string // for the load generator
+// rawFile takes every result as it comes; nil takes none.
+type rawFile struct{ f *os.File }
+
+type rawLine struct {
+	Round  int            `json:"round"`
+	Row    string         `json:"row"`
+	Server string         `json:"server"`
+	Result map[string]any `json:"result"`
 }
 
-func (s *server) stop() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+func openRaw(name string) (*rawFile, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	return &rawFile{f}, err
 }
 
-// pinned runs a program on one processor, where there are two.
-func pinned(ctx context.Context, processor int, name string, args ...string) *exec.Cmd {
-	if runtime.NumCPU() > 1 {
-		args = append([]string{"-c", strconv.Itoa(processor), name}, args...)
-		name = "taskset"
+func (w *rawFile) add(l rawLine) error {
+	if w == nil {
+		return nil
 	}
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
+	return json.NewEncoder(w.f).Encode(l)
 }
 
-// startFoyer learns the node's addresses from the line that it logs.
-func startFoyer(ctx context.Context, o *options) (*server, error) {
-	cmd := pinned(ctx, 0, o.foyer, "serve", "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "", "--log-format", "json")
-	cmd.Stderr = nil
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		return nil, err
+// Close closes the file. What could go wrong, add has said.
+func (w *rawFile) Close() {
+	if w != nil {
+		w.f.Close()
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	s := &server{cmd: cmd}
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		var line struct{ Msg, Edge, API string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
-			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
-			s.flags = []string{"--url", "http://" + line.Edge, "--api", line.API}
-			return s, nil
-		}
-	}
-	s.stop()
-	return nil, errors.New("foyer does not start")
-}
-
-func startNode(ctx context.Context, o *options) (*server, error) {
-	cmd := pinned(ctx, 0, "node", o.node)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	s := &server{cmd: cmd}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		s.stop()
-		return nil, fmt.Errorf("node does not start: %w", err)
-	}
-	s.flags = []string{"--url", "http://127.0.0.1:" + strings.TrimSpace(line)}
-	return s, nil
-}
-
-// measure runs one scenario against a fresh server.
-func measure(ctx context.Context, o *options, peer func(context.Context, *options) (*server, error), r row) (map[string]any, error) {
-	s, err := peer(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	defer s.stop()
-	args := append([]string{"bench"}, r.args...)
-	flags := s.flags
-	switch r.args[0] {
-	case "idle", "connect":
-		flags = flags[:2] // no API is needed
-	default:
-		args = append(args, "--seconds", strconv.FormatFloat(o.seconds, 'g', -1, 64))
-	}
-	args = append(append(args, flags...), "--server-pid", strconv.Itoa(s.cmd.Process.Pid), "-o", "json")
-	load := pinned(ctx, 1, o.foyer, args...)
-	out, err := load.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, out)
-	}
-	var result map[string]any
-	return result, json.Unmarshal(out, &result)
-}
-
-func raiseFiles(n uint64) error {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return err
-	}
-	if l.Max < n {
-		return fmt.Errorf("a process may open %d files, %d are needed", l.Max, n)
-	}
-	l.Cur = l.Max
-	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
-}
-
-func processor() string {
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	_, name, _ := strings.Cut(string(info), "model name\t: ")
-	name, _, _ = strings.Cut(name, "\n")
-	return cmp.Or(name, "unknown processor")
-}
-
-func version(ctx context.Context, name string, args ...string) string {
-	out, _ := exec.CommandContext(ctx, name, args...).Output()
-	return strings.TrimSpace(string(out))
 }

@@ -5,6 +5,7 @@ package admin
 import (
 	"io"
 	"net/http"
+	"net/http/pprof"
 )
 
 // Handler serves GET and HEAD of /healthz, which is 200 as long as the process answers at all, and /readyz, which is 200
@@ -20,6 +21,20 @@ func Handler(ready func() error) http.Handler {
 		}
 		answer(w, http.StatusOK, "ok")
 	})
+	return mux
+}
+
+// WithProfiles adds Go's profiles to a handler, below /debug/pprof/. They show what the program does, and a profile of the CPU
+// takes some of it: they are not for everybody. Waiting for locks is in them only if the process samples it
+// (runtime.SetMutexProfileFraction).
+func WithProfiles(h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index) // of heap, mutex and so on by name
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

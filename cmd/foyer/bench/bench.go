@@ -4,159 +4,170 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/url"
-	"strings"
 	"time"
 )
 
-// Options say what is measured and how. Every field has to be set where its comment names no default.
-type Options struct {
-	URL   string // of the server, with the path of the protocol: "/socket.io/" when it has none
-	API   string // host:port of Foyer's gRPC API; "": the server's application serves events, see the package comment
-	Token string // bearer token of the API; default none
-
-	Transport string // "websocket" or "polling"
-	Clients   int
-	Parallel  int           // most connects at once
-	Rooms     int           // broadcast: over which the clients are divided; churn: which they join and leave
-	Window    int           // broadcast: most emits in flight; one has landed when all have it. churn: calls at once
-	Rate      float64       // broadcast: emits a second, Window still being the most in flight; 0: as fast as they land
-	Bytes     int           // of a message, that is of one Engine.IO packet
-	Warmup    time.Duration // runs before it is measured
-	Duration  time.Duration // measured; for idle how long the crowd rests before its memory is read
-
-	ServerPID int       // for the server's CPU and memory; 0: not told
-	Progress  io.Writer // gets a line a second; nil: none
-}
-
-// bench is one run.
+// bench is one run. Whatever goes wrong in it, wherever, fails its context: that is the only thing that its parts wait for
+// besides their own.
 type bench struct {
-	o      *Options
-	url    *url.URL
-	server process
-	driver driver // nil for scenarios without
-	result *Result
-	tally  *tally
+	o       *Options
+	server  *server
+	process process
+	driver  driver // nil for scenarios without
+	result  *Result
+	tally   *tally
+	fail    context.CancelCauseFunc // the first reason counts
 }
 
 // scenario is what a run does between its beginning and its result.
 type scenario struct {
 	name   string
 	driven bool // needs a driver
+	timed  bool // goes on for a time
+	sized  bool // has messages
+	rooms  bool // has rooms, and a window
 	run    func(*bench, context.Context) error
 }
 
-// Run runs a scenario by name: one of Scenarios. It returns what was found also when that is an error for Result.Err. It
-// blocks until the scenario is over or ctx ends, and nothing of it is left then.
-func Run(ctx context.Context, name string, o Options) (*Result, error) {
-	b := &bench{o: &o, server: process{o.ServerPID}, tally: newTally()}
-	for _, s := range scenarios {
-		if s.name != name {
-			continue
+func scenarioOf(name string) *scenario {
+	for _, s := range []scenario{
+		{name: "idle", timed: true, run: (*bench).idle},
+		{name: "connect", run: (*bench).connect},
+		{name: "upgrade", run: (*bench).upgrade},
+		{name: "broadcast", driven: true, timed: true, sized: true, rooms: true, run: (*bench).broadcast},
+		{name: "echo", driven: true, timed: true, sized: true, run: (*bench).echo},
+		{name: "churn", driven: true, timed: true, rooms: true, run: (*bench).churn},
+	} {
+		if s.name == name {
+			return &s
 		}
-		var err error
-		if b.url, err = serverURL(o.URL); err != nil {
-			return nil, err
-		}
-		b.result = &Result{Scenario: name, URL: o.URL, Transport: o.Transport, Clients: o.Clients}
-		if s.driven {
-			if o.API != "" {
-				b.driver, err = newFoyerDriver(ctx, o.API, o.Token, o.Bytes)
-			} else {
-				b.driver, err = newEventDriver(ctx, b.url, o.Bytes)
-			}
-			if err != nil {
-				return nil, err
-			}
-			defer b.driver.close()
-		}
-		if err := s.run(b, ctx); err != nil {
-			return nil, err
-		}
-		b.result.ServerRSS, err = b.server.rss()
-		return b.result, err
 	}
-	return nil, fmt.Errorf("there is no scenario %q", name)
+	return nil
 }
 
-var scenarios = []scenario{
-	{"idle", false, (*bench).idle},
-	{"connect", false, (*bench).connect},
-	{"upgrade", false, (*bench).upgrade},
-	{"broadcast", true, (*bench).broadcast},
-	{"echo", true, (*bench).echo},
-	{"churn", true, (*bench).churn},
-}
-
-func serverURL(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
+// Run runs a scenario. It returns what was found also when that is an error for Result.Err. It blocks until the scenario is
+// over or ctx ends, and nothing of it is left then. A server that does not answer is no reason to go on for ever: see
+// Options.Patience.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	to, err := newServer(&o)
 	if err != nil {
 		return nil, err
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%q is no URL of the form http://host:port", s)
+	b := &bench{
+		o: &o, server: to, process: process{o.ServerPID}, tally: newTally(),
+		result: &Result{Scenario: o.Scenario, URL: o.URL, Transport: o.Transport, Clients: o.Clients},
 	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/socket.io/"
+	if _, err := b.process.usage(); err != nil { // better told now than after the crowd has come
+		return nil, err
 	}
-	if !strings.HasSuffix(u.Path, "/") {
-		u.Path += "/"
+	ctx, b.fail = context.WithCancelCause(ctx)
+	defer b.fail(errOver)
+	s := scenarioOf(o.Scenario)
+	if s.driven {
+		if o.API != "" {
+			b.driver, err = newFoyerDriver(ctx, b)
+		} else {
+			b.driver, err = newEventDriver(ctx, b)
+		}
+		if err != nil {
+			return nil, because(ctx, err)
+		}
+		defer b.driver.close()
 	}
-	return u, nil
-}
-
-// gather connects the clients.
-func (b *bench) gather(ctx context.Context) (*crowd, error) {
-	b.say("connecting %d clients", b.o.Clients)
-	return gather(ctx, b.url, b.o.Clients, b.o.Parallel, b.o.Transport, func(int, time.Duration) {})
+	if err := s.run(b, ctx); err != nil {
+		return nil, because(ctx, err)
+	}
+	return b.result, nil
 }
 
 // measure lets what runs go on for the warm-up and then for the time that is measured, and puts what the tally has counted
-// in that time into the result.
-func (b *bench) measure(ctx context.Context, c *crowd) error {
-	if err := b.watch(ctx, c, b.o.Warmup, "warming up"); err != nil {
+// in that time into the result. It ends early with errStuck when nothing comes any more: what has not come then is lost.
+func (b *bench) measure(ctx context.Context) error {
+	if err := b.watch(ctx, b.o.Warmup, "warming up"); err != nil {
 		return err
 	}
-	cpu, err := b.server.cpu()
+	before, err := b.process.usage()
 	if err != nil {
 		return err
 	}
 	b.tally.reset()
 	began := time.Now()
-	if err := b.watch(ctx, c, b.o.Duration, "measuring"); err != nil {
-		return err
+	stuck := b.watch(ctx, b.o.Duration, "measuring")
+	if stuck != nil && !errors.Is(stuck, errStuck) {
+		return stuck
 	}
 	took := time.Since(began)
-	after, err := b.server.cpu()
+	after, err := b.process.usage()
 	if err != nil {
 		return err
 	}
-	b.result.took(b.tally, took, after-cpu)
-	return nil
+	b.result.took(b.tally, took, before, after)
+	return stuck
 }
 
-// watch passes a time, tells how it goes, and ends early when something has gone wrong.
-func (b *bench) watch(ctx context.Context, c *crowd, d time.Duration, what string) error {
-	seen := b.tally.total()
-	for began := time.Now(); ; {
+// watch passes a time and tells how it goes.
+func (b *bench) watch(ctx context.Context, d time.Duration, what string) error {
+	began := time.Now()
+	seen, came := b.tally.total(), began
+	for {
 		left := d - time.Since(began)
 		if left <= 0 {
 			return nil
 		}
 		step := min(left, time.Second)
-		if err := c.wait(ctx, step); err != nil {
-			return err
-		}
-		if b.driver != nil {
-			if err := b.driver.err(); err != nil {
-				return err
-			}
+		select {
+		case <-time.After(step):
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		total := b.tally.total()
-		b.say("%s, %.0f s left: %.0f a second", what, (d - time.Since(began)).Seconds(), float64(total-seen)/step.Seconds())
+		switch {
+		case total != seen:
+			came = time.Now()
+		case b.driver != nil && time.Since(came) > b.longestGap():
+			return errStuck
+		}
+		rate := ""
+		if b.driver != nil {
+			rate = fmt.Sprintf(": %.0f a second", float64(total-seen)/step.Seconds())
+		}
+		b.say("%s, %.0f s left%s", what, max(0, d-time.Since(began)).Seconds(), rate)
 		seen = total
 	}
+}
+
+// longestGap is how long nothing may come.
+func (b *bench) longestGap() time.Duration {
+	d := b.server.patience
+	if b.o.Rate > 0 {
+		d += time.Duration(float64(time.Second) / b.o.Rate)
+	}
+	return d
+}
+
+// settle waits until all that was sent has come, or nothing has for a while.
+func (b *bench) settle(ctx context.Context, done func() bool) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for seen, came := int64(-1), time.Now(); !done() && time.Since(came) < b.server.patience; {
+		if total := b.tally.total(); total != seen {
+			seen, came = total, time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// soon fails the run unless it is stopped before the server's time for a step is over.
+func (b *bench) soon(what string) *time.Timer {
+	return time.AfterFunc(b.server.patience, func() { b.fail(fmt.Errorf("%s: %w", what, b.server.errLate())) })
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -165,5 +176,17 @@ func (b *bench) say(format string, args ...any) {
 	}
 }
 
-// errOver ends what runs beside the measuring.
-var errOver = errors.New("the run is over")
+var (
+	// errOver ends what runs beside the measuring.
+	errOver = errors.New("the run is over")
+	// errStuck ends a measuring to which nothing comes any more.
+	errStuck = errors.New("nothing comes any more")
+)
+
+// errNothing is the error of a run in which nothing came at all.
+func (b *bench) errNothing(event string) error {
+	if b.o.API != "" {
+		return fmt.Errorf("nothing has come: is the API at %s that of the same node?", b.o.API)
+	}
+	return fmt.Errorf("nothing has come: does the server's application serve %s?", event)
+}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -10,45 +11,36 @@ import (
 func (b *bench) churn(ctx context.Context) error {
 	o, r := b.o, b.result
 	r.Rooms, r.Window = o.Rooms, o.Window
-	c, err := b.gather(ctx)
+	c, err := b.gather(ctx, func(_ *client, packet []byte, _ time.Time) {
+		if len(packet) > 0 && packet[0] == '3' {
+			b.driver.acknowledged(packet)
+		}
+	}, b.untold)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	c.listen(func(_ *client, packet []byte, _ time.Time) {
-		if len(packet) > 0 && packet[0] == '3' {
-			b.driver.acknowledged(packet)
-		}
-	})
 	moving, stop := context.WithCancelCause(ctx)
 	defer stop(errOver)
+	rooms := roomNames(o.Rooms)
 	var movers sync.WaitGroup
-	failed := make(chan error, 1)
 	for i := range min(o.Window, o.Clients) {
 		movers.Go(func() {
 			for n := i; moving.Err() == nil; n += o.Window {
 				began := time.Now()
-				if err := b.driver.toggle(moving, c.clients[n%o.Clients], roomOf(n%o.Rooms)); err != nil {
-					if moving.Err() == nil {
-						stop(err)
-						select {
-						case failed <- err:
-						default:
-						}
-					}
+				if err := b.driver.toggle(ctx, c.clients[n%o.Clients], rooms[n%o.Rooms]); err != nil { // to its end, also when the time is over
+					b.fail(err)
 					return
 				}
 				b.tally.add(i, time.Since(began))
 			}
 		})
 	}
-	err = b.measure(ctx, c)
+	err = b.measure(ctx)
 	stop(errOver)
 	movers.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return err
+	if errors.Is(err, errStuck) {
+		return b.errNothing("bench:join and bench:leave")
 	}
+	return because(ctx, err)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -23,31 +22,25 @@ type client struct {
 	lost, duplicated int64
 }
 
-const (
-	transportWebSocket = "websocket"
-	transportPolling   = "polling"
-)
-
-// connect opens a session and connects it to "/".
-func connect(ctx context.Context, n int, u *url.URL, transport string) (*client, error) {
+// connect opens a session and connects it to "/". ctx is for the time that this takes.
+func connect(ctx context.Context, n int, to *server, transport string) (*client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, to.patience, to.errLate())
+	defer cancel()
 	c := &client{n: n}
-	var err error
 	if transport == transportPolling {
-		c.link, err = dialPolling(ctx, u)
+		c.link = newPollingLink(to)
 	} else {
-		c.link, err = dialWebSocket(ctx, u, "EIO=4&transport=websocket")
+		ws, err := dialWebSocket(ctx, to, "EIO=4&transport=websocket")
+		if err != nil {
+			return nil, because(ctx, err)
+		}
+		c.link = ws
 	}
-	if err != nil {
-		return nil, err
-	}
-	// Whoever is not connected in time never will be: closing is what ends a read that waits.
-	late := time.AfterFunc(patience, c.link.close)
-	stop := context.AfterFunc(ctx, c.link.close)
-	defer late.Stop()
-	defer stop()
-	if err := c.greet(); err != nil {
+	stop := context.AfterFunc(ctx, c.link.close) // closing is what ends a read that waits
+	err := c.greet()
+	if !stop() || err != nil {
 		c.link.close()
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("connect: %w", because(ctx, err))
 	}
 	return c, nil
 }
@@ -80,6 +73,7 @@ func (c *client) greet() error {
 				return err
 			}
 		case bytes.HasPrefix(answer, []byte("40")):
+			session.SID = ""
 			if json.Unmarshal(answer[2:], &session) != nil || session.SID == "" {
 				return fmt.Errorf("%.40q tells no id", answer)
 			}
@@ -91,8 +85,7 @@ func (c *client) greet() error {
 	}
 }
 
-// read hands every Socket.IO packet that comes to handle, from its type digit on, and answers heartbeats. It returns why the
-// connection ended.
+// read hands every Socket.IO packet that comes to handle and answers heartbeats. It returns why the connection ended.
 func (c *client) read(handle func(packet []byte, at time.Time)) error {
 	for {
 		p, at, err := c.link.next()
@@ -113,42 +106,35 @@ func (c *client) read(handle func(packet []byte, at time.Time)) error {
 }
 
 // upgrade moves a polling session to a WebSocket (Engine.IO v4, "Upgrade").
-func (c *client) upgrade(ctx context.Context, u *url.URL) error {
-	ws, err := dialWebSocket(ctx, u, "EIO=4&transport=websocket&sid="+url.QueryEscape(c.engineID))
+func (c *client) upgrade(ctx context.Context, to *server) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, to.patience, to.errLate())
+	defer cancel()
+	ws, err := dialWebSocket(ctx, to, "EIO=4&transport=websocket&sid="+url.QueryEscape(c.engineID))
 	if err != nil {
-		return err
+		return because(ctx, err)
 	}
-	late := time.AfterFunc(patience, ws.close)
-	defer late.Stop()
-	defer context.AfterFunc(ctx, ws.close)()
-	fail := func(err error) error {
+	stop := context.AfterFunc(ctx, ws.close)
+	err = probe(ws)
+	if !stop() || err != nil {
 		ws.close()
-		return fmt.Errorf("upgrade: %w", err)
-	}
-	if err := ws.send("2probe"); err != nil {
-		return fail(err)
-	}
-	if p, _, err := ws.next(); err != nil || string(p) != "3probe" {
-		return fail(errors.Join(err, fmt.Errorf("the probe is answered %.40q", p)))
-	}
-	if err := ws.send("5"); err != nil {
-		return fail(err)
+		return because(ctx, err)
 	}
 	c.link.close()
 	c.link = ws
 	return nil
 }
 
-// heard notes the number of a delivery.
-func (c *client) heard(seq int64) {
-	switch {
-	case seq <= c.last:
-		c.duplicated++
-		return
-	case seq > c.last+1:
-		c.lost += seq - c.last - 1
+func probe(ws link) error {
+	if err := ws.send("2probe"); err != nil {
+		return err
 	}
-	c.last = seq
+	switch p, _, err := ws.next(); {
+	case err != nil:
+		return err
+	case string(p) != "3probe":
+		return fmt.Errorf("the probe is answered %.40q", p)
+	}
+	return ws.send("5")
 }
 
 // Events begin like this, with the number next.
@@ -157,11 +143,14 @@ var (
 	echoPrefix  = `["bench:echo",`
 )
 
+// firstNumber makes all numbers of a run equally long, and so its messages.
+const firstNumber = 1_000_000
+
 // number reads the digits that text begins with; -1 without any.
 func number(text []byte) int64 {
 	n := int64(-1)
 	for _, c := range text {
-		if c-'0' > 9 {
+		if c-'0' > 9 || n > 1<<53 {
 			break
 		}
 		n = max(n, 0)*10 + int64(c-'0')

@@ -16,8 +16,14 @@
 //
 // # What counts as lost
 //
-// Every delivery bears the number of its emit, and the numbers that one client hears ascend by one. A gap is a loss, a
-// number again is a duplicate, and either makes the run fail: a server is not fast that does not deliver.
+// Every delivery bears the number of its emit, and the numbers that one client hears ascend by one. A gap is a loss, as is
+// what has not come when nothing has for the time of Options.Patience; a number again is a duplicate. Either makes the run
+// fail: a server is not fast that does not deliver.
+//
+// # How a run ends
+//
+// A run has one context, and whatever goes wrong fails it with its reason: a client that is closed, an emit that is refused,
+// a step that takes too long, an interrupt. Nothing waits for the server longer than its patience.
 //
 // # Goroutines
 //

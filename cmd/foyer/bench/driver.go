@@ -2,16 +2,15 @@ package bench
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
 	"fmt"
-	"net/url"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// driver lets the server do what clients by themselves can not ask for.
+// driver lets the server do what clients by themselves can not ask for. When it can not go on it fails the run; each of its
+// methods ends when the run fails, or when the server takes too long.
 type driver interface {
 	// join puts each client into the room that room names for it.
 	join(ctx context.Context, clients []*client, room func(who *client) string) error
@@ -23,37 +22,38 @@ type driver interface {
 	echo(ctx context.Context) error
 	// acknowledged takes an ACK packet that a client of the crowd has heard.
 	acknowledged(packet []byte)
-	// err is why the driver can not go on; nil while it can.
-	err() error
 	close()
 }
 
 // eventDriver asks the server's own application by events; see the package comment. Joins go by the clients' own links,
 // which must be listening by then.
 type eventDriver struct {
+	b       *bench
 	control *client
 	pad     string
-	failed  atomic.Pointer[error]
+	stop    func() bool // of the cutting when the run fails
 	reading sync.WaitGroup
 	acks    ackTable
 }
 
-func newEventDriver(ctx context.Context, u *url.URL, bytes int) (*eventDriver, error) {
-	control, err := connect(ctx, 0, u, transportWebSocket)
+func newEventDriver(ctx context.Context, b *bench) (*eventDriver, error) {
+	control, err := connect(ctx, 0, b.server, transportWebSocket)
 	if err != nil {
 		return nil, err
 	}
-	d := &eventDriver{control: control, pad: pad(bytes)}
+	d := &eventDriver{b: b, control: control, pad: pad(b.o.Bytes)}
+	d.stop = context.AfterFunc(ctx, control.link.close)
 	d.reading.Go(func() {
-		if err := control.read(func([]byte, time.Time) {}); err != nil {
-			d.failed.CompareAndSwap(nil, &err)
-		}
+		err := control.read(func([]byte, time.Time) {})
+		b.fail(fmt.Errorf("the client that asks for emits: %w", err))
 	})
 	return d, nil
 }
 
 func (d *eventDriver) join(ctx context.Context, clients []*client, room func(who *client) string) error {
-	return each(ctx, clients, 64, func(who *client) error { return d.ask(ctx, who, "bench:join", room(who)) })
+	return each(ctx, len(clients), d.b.o.Parallel, func(ctx context.Context, i int) error {
+		return d.ask(ctx, clients[i], "bench:join", room(clients[i]))
+	})
 }
 
 func (d *eventDriver) toggle(ctx context.Context, who *client, room string) error {
@@ -68,7 +68,7 @@ func (d *eventDriver) ask(ctx context.Context, who *client, event, room string) 
 	if err := who.link.send(`42` + strconv.FormatInt(id, 10) + `["` + event + `","` + room + `"]`); err != nil {
 		return err
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(d.b.server.patience)
 	defer timer.Stop()
 	select {
 	case <-came:
@@ -92,14 +92,8 @@ func (d *eventDriver) emit(rooms []string, numbers []int64) error {
 
 func (d *eventDriver) echo(context.Context) error { return nil }
 
-func (d *eventDriver) err() error {
-	if err := d.failed.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
 func (d *eventDriver) close() {
+	d.stop()
 	d.control.link.close()
 	d.reading.Wait()
 }
@@ -132,31 +126,11 @@ func (t *ackTable) end(id int64) {
 	}
 }
 
-// each calls do for every client, at most parallel at a time, and returns the first error.
-func each(ctx context.Context, clients []*client, parallel int, do func(*client) error) error {
-	var (
-		next    atomic.Int64
-		workers sync.WaitGroup
-		once    sync.Once
-		failed  error
-	)
-	for range min(parallel, len(clients)) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(clients) || ctx.Err() != nil {
-					return
-				}
-				if err := do(clients[i]); err != nil {
-					once.Do(func() { failed = err })
-					next.Store(int64(len(clients)))
-				}
-			}
-		})
+// roomNames are names that no other run has, also on the same server.
+func roomNames(n int) []string {
+	names, run := make([]string, n), rand.Text()[:8]
+	for i := range names {
+		names[i] = "bench-" + run + "-" + strconv.Itoa(i)
 	}
-	workers.Wait()
-	return errors.Join(failed, context.Cause(ctx))
+	return names
 }
-
-// roomOf is a room of which there are many.
-func roomOf(i int) string { return "bench-" + strconv.Itoa(i) }

@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,84 +19,95 @@ func (b *bench) echo(ctx context.Context) error {
 	if err := b.driver.echo(ctx); err != nil {
 		return err
 	}
-	c, err := b.gather(ctx)
+	e := newEcho(b)
+	c, err := b.gather(ctx, e.hear, b.untold)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	text := echoPrefix + `"` + strings.Repeat("x", max(o.Bytes-len("421000")-len(echoPrefix)-len(`""]`), 0)) + `"]`
-	asks := make([]ask, o.Clients)
-	var stopped atomic.Bool
-	var talking sync.WaitGroup
-	put := func(who *client) error {
-		a := &asks[who.n]
-		a.id++
-		a.at, a.answered = time.Now(), false
-		return who.link.send(`42` + strconv.FormatInt(a.id, 10) + text)
-	}
-	for _, who := range c.clients {
-		talking.Add(1)
-		if err := put(who); err != nil {
-			return err
-		}
-	}
-	// The next question is asked by who hears the answer to the last one: its goroutine owns asks[who.n].
-	c.listen(func(who *client, packet []byte, at time.Time) {
-		if len(packet) == 0 || packet[0] != '3' {
-			return
-		}
-		a := &asks[who.n]
-		switch id := number(packet[1:]); {
-		case id < a.id || a.answered:
-			who.duplicated++
-			return
-		case id > a.id:
-			who.lost++ // an answer to what was never asked
-			return
-		}
-		a.answered = true
-		b.tally.add(who.n, at.Sub(a.at))
-		if stopped.Load() {
-			talking.Done()
-			return
-		}
-		if put(who) != nil {
-			a.answered = true // the reader finds out why
-			talking.Done()
-		}
-	})
-	if err := b.measure(ctx, c); err != nil {
+	err = each(ctx, o.Clients, o.Parallel, func(_ context.Context, i int) error { return e.ask(c.clients[i]) })
+	if err != nil {
 		return err
 	}
-	stopped.Store(true)
-	quiet := make(chan struct{})
-	go func() {
-		defer close(quiet)
-		talking.Wait()
-	}()
-	select {
-	case <-quiet:
-	case <-time.After(patience):
+	stuck := b.measure(ctx)
+	e.over.Store(true)
+	switch {
+	case stuck == nil:
+		if err := b.settle(ctx, func() bool { return e.open.Load() == 0 }); err != nil {
+			return err
+		}
+	case !errors.Is(stuck, errStuck):
+		return stuck
+	}
+	if b.tally.ever() == 0 {
+		return b.errNothing("bench:echo")
 	}
 	c.close()
-	for i, who := range c.clients {
-		r.Lost += who.lost
+	r.Lost = e.open.Load()
+	for _, who := range c.clients {
 		r.Duplicated += who.duplicated
-		if !asks[i].answered {
-			r.Lost++
-			talking.Done()
-		}
-	}
-	<-quiet
-	if r.Deliveries == 0 {
-		return errors.Join(b.driver.err(), errors.New("nothing was acknowledged: does the server's application serve bench:echo?"))
 	}
 	return nil
 }
 
-// ask is one client's question.
-type ask struct {
-	id       int64
-	at       time.Time
-	answered bool
+// echo is what the clients of an echo run share.
+type echo struct {
+	b         *bench
+	question  string // behind its id
+	answer    []byte // the same
+	questions []question
+	open      atomic.Int64 // questions without an answer
+	over      atomic.Bool  // no more are asked
+}
+
+// question is one client's, the one that was asked last. Who hears its answer asks the next.
+type question struct {
+	mu   sync.Mutex // of the asking before the first answer, and of a server that answers before it is asked
+	id   int64
+	at   time.Time
+	open bool
+}
+
+func newEcho(b *bench) *echo {
+	text := `"` + strings.Repeat("x", b.o.Bytes-len("421000000")-len(echoPrefix)-len(`""]`)) + `"]`
+	return &echo{b: b, question: echoPrefix + text, answer: []byte("[" + text), questions: make([]question, b.o.Clients)}
+}
+
+func (e *echo) ask(who *client) error {
+	q := &e.questions[who.n]
+	q.mu.Lock()
+	q.id = max(q.id, firstNumber) + 1
+	q.at, q.open = time.Now(), true
+	id := q.id
+	q.mu.Unlock()
+	e.open.Add(1)
+	return who.link.send(`42` + strconv.FormatInt(id, 10) + e.question)
+}
+
+func (e *echo) hear(who *client, packet []byte, at time.Time) {
+	if len(packet) == 0 || packet[0] != '3' {
+		return
+	}
+	q := &e.questions[who.n]
+	q.mu.Lock()
+	asked, expected := q.at, q.open && number(packet[1:]) == q.id
+	if expected {
+		q.open = false
+	}
+	q.mu.Unlock()
+	if !expected {
+		who.duplicated++
+		return
+	}
+	if !bytes.HasSuffix(packet, e.answer) {
+		e.b.fail(fmt.Errorf("an echo is answered %.40q", packet))
+		return
+	}
+	e.open.Add(-1)
+	e.b.tally.add(who.n, at.Sub(asked))
+	if !e.over.Load() {
+		if err := e.ask(who); err != nil {
+			e.b.fail(err)
+		}
+	}
 }

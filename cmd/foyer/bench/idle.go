@@ -2,28 +2,31 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
 // opened connects the clients and notes how long each took.
 func (b *bench) opened(ctx context.Context) (*crowd, error) {
-	b.say("connecting %d clients", b.o.Clients)
-	cpu, err := b.server.cpu()
+	before, err := b.process.usage()
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	c, err := gather(ctx, b.url, b.o.Clients, b.o.Parallel, b.o.Transport, b.tally.add)
+	c, err := b.gather(ctx, ignore, b.tally.add)
 	if err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
-	after, err := b.server.cpu()
+	after, err := b.process.usage()
+	if err == nil {
+		err = context.Cause(ctx) // one of them may be gone again
+	}
 	if err != nil {
 		c.close()
 		return nil, err
 	}
-	b.result.took(b.tally, took, after-cpu)
+	b.result.took(b.tally, took, before, after)
 	b.result.ConnectsPerSecond = b.result.PerSecond
 	return c, nil
 }
@@ -38,9 +41,9 @@ func (b *bench) connect(ctx context.Context) error {
 	return nil
 }
 
-// idle is what sessions cost that do nothing: their memory, after a rest, and what the rest took of the server's CPU.
+// idle is what the memory of sessions is that do nothing, after a rest. All else is as with connect.
 func (b *bench) idle(ctx context.Context) error {
-	empty, err := b.server.rss()
+	empty, err := b.process.usage()
 	if err != nil {
 		return err
 	}
@@ -49,42 +52,47 @@ func (b *bench) idle(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
-	c.listen(func(*client, []byte, time.Time) {})
-	if err := b.watch(ctx, c, b.o.Duration, "resting"); err != nil {
+	if err := b.watch(ctx, b.o.Duration, "resting"); err != nil {
 		return err
 	}
-	full, err := b.server.rss()
-	b.result.RSSPerSession = float64(full-empty) / float64(b.o.Clients)
-	return err
+	full, err := b.process.usage()
+	if err != nil {
+		return err
+	}
+	b.result.ServerRSS = full.rss
+	if b.o.ServerPID != 0 {
+		perSession := float64(full.rss-empty.rss) / float64(b.o.Clients)
+		b.result.RSSPerSession = &perSession
+	}
+	return nil
 }
 
 // upgrade is what it costs to move sessions from polling to WebSocket.
 func (b *bench) upgrade(ctx context.Context) error {
-	b.say("connecting %d clients", b.o.Clients)
-	c, err := gather(ctx, b.url, b.o.Clients, b.o.Parallel, transportPolling, func(int, time.Duration) {})
+	c, err := b.gather(ctx, nil, b.untold)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	cpu, err := b.server.cpu()
+	before, err := b.process.usage()
 	if err != nil {
 		return err
 	}
 	b.say("upgrading them")
 	began := time.Now()
-	err = each(ctx, c.clients, b.o.Parallel, func(who *client) error {
+	err = each(ctx, len(c.clients), b.o.Parallel, func(ctx context.Context, i int) error {
 		began := time.Now()
-		if err := who.upgrade(ctx, b.url); err != nil {
-			return err
+		if err := c.clients[i].upgrade(ctx, b.server); err != nil {
+			return fmt.Errorf("upgrade of client %d: %w", i+1, err)
 		}
-		b.tally.add(who.n, time.Since(began))
+		b.tally.add(i, time.Since(began))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
-	after, err := b.server.cpu()
-	b.result.took(b.tally, took, after-cpu)
+	after, err := b.process.usage()
+	b.result.took(b.tally, took, before, after)
 	return err
 }

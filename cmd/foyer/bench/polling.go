@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,26 +19,23 @@ import (
 
 // pollingLink is a long-polling client with two connections, one that polls and one that posts, as browsers have.
 type pollingLink struct {
-	u    *url.URL
 	sid  string // set by the handshake, before anything else is called
-	poll *httpConn
+	poll httpConn
 
 	// Owned by who calls next.
 	rest []byte // packets of the last response that were not taken
 	at   time.Time
 
-	mu   sync.Mutex // of posting
-	post *httpConn  // made when first needed
-	gone bool       // guarded by mu
+	posting sync.Mutex
+	post    httpConn // guarded by posting, but for its close
 }
 
-// dialPolling opens a connection; the first next is the handshake's.
-func dialPolling(ctx context.Context, u *url.URL) (*pollingLink, error) {
-	poll, err := dialHTTP(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	return &pollingLink{u: u, poll: poll}, nil
+// newPollingLink opens nothing: the first next is the handshake.
+func newPollingLink(to *server) *pollingLink {
+	l := &pollingLink{}
+	l.poll.open(to)
+	l.post.open(to)
+	return l
 }
 
 func (l *pollingLink) query() string {
@@ -50,7 +48,7 @@ func (l *pollingLink) query() string {
 
 func (l *pollingLink) next() ([]byte, time.Time, error) {
 	if len(l.rest) == 0 {
-		body, err := l.poll.do("GET", l.u, l.query(), "")
+		body, err := l.poll.do("GET", l.query(), "")
 		l.at = time.Now()
 		if err != nil {
 			return nil, l.at, err
@@ -63,74 +61,125 @@ func (l *pollingLink) next() ([]byte, time.Time, error) {
 }
 
 func (l *pollingLink) send(packets ...string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.gone {
-		return net.ErrClosed
-	}
-	if l.post == nil {
-		var err error
-		if l.post, err = dialHTTP(context.Background(), l.u); err != nil {
-			return err
-		}
-	}
-	_, err := l.post.do("POST", l.u, l.query(), strings.Join(packets, "\x1e"))
+	l.posting.Lock()
+	defer l.posting.Unlock()
+	_, err := l.post.do("POST", l.query(), strings.Join(packets, "\x1e"))
 	return err
 }
 
 func (l *pollingLink) close() {
 	l.poll.close()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.gone = true
-	if l.post != nil {
-		l.post.close()
-	}
+	l.post.close()
 }
 
-// httpConn is one kept HTTP/1.1 connection. It is for one request at a time.
+// httpConn is a kept HTTP/1.1 connection, made when it is needed. It is for one request at a time.
 type httpConn struct {
-	conn net.Conn
+	to     *server
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+
+	// Owned by who makes the request.
 	r    *bufio.Reader
+	used time.Time // when the last request ended
+	last bool      // the server has said that it takes no more
 	out  []byte
+
+	mu   sync.Mutex // not held while a request is under way
+	conn net.Conn   // guarded by mu
 }
 
-func dialHTTP(ctx context.Context, u *url.URL) (*httpConn, error) {
-	conn, err := dial(ctx, u)
-	if err != nil {
-		return nil, err
+// keepIdle is how long a connection may rest before a new one is taken instead: Node closes those that rest for five seconds,
+// and a request that meets the close is lost.
+const keepIdle = time.Second
+
+func (c *httpConn) open(to *server) {
+	c.to = to
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+}
+
+// ready is a connection that can take a request.
+func (c *httpConn) ready() (net.Conn, error) {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn != nil && !c.last && time.Since(c.used) < keepIdle {
+		return conn, nil
 	}
-	return &httpConn{conn: conn, r: bufio.NewReaderSize(conn, readSize)}, nil
+	if conn != nil {
+		conn.Close()
+	}
+	ctx, cancel := context.WithTimeoutCause(c.ctx, c.to.patience, c.to.errLate())
+	defer cancel()
+	conn, err := c.to.dial(ctx)
+	if err != nil {
+		return nil, because(ctx, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil { // closed meanwhile, and so blind to this one
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	c.conn, c.r = conn, bufio.NewReaderSize(conn, readSize)
+	return conn, nil
 }
 
 // do makes a request and returns the body of its answer, which is to be 200. A GET may be held as long as the server likes.
-func (c *httpConn) do(method string, u *url.URL, query, body string) ([]byte, error) {
+func (c *httpConn) do(method, query, body string) ([]byte, error) {
+	conn, err := c.ready()
+	if err != nil {
+		return nil, err
+	}
 	b := append(c.out[:0], method...)
 	b = append(b, ' ')
-	b = append(append(b, u.Path...), '?')
+	b = append(append(b, c.to.path()...), '?')
 	b = append(append(b, query...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, u.Host...), "\r\n"...)
+	b = append(append(b, c.to.url.Host...), "\r\n"...)
 	if method == "POST" {
 		b = append(b, "Content-Type: text/plain;charset=UTF-8\r\nContent-Length: "...)
 		b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)
+		_ = conn.SetDeadline(time.Now().Add(c.to.patience))
 	}
 	b = append(append(b, "\r\n"...), body...)
 	c.out = b
-	if _, err := c.conn.Write(b); err != nil {
-		return nil, err
+	if _, err := conn.Write(b); err != nil {
+		return nil, c.ended(err)
 	}
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errClosed
-		}
-		return nil, err
+		return nil, c.ended(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s is answered %s", method, resp.Status)
 	}
-	return io.ReadAll(io.LimitReader(resp.Body, maxFrame))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxFrame+1))
+	switch {
+	case err != nil:
+		return nil, c.ended(err)
+	case len(answer) > maxFrame:
+		return nil, fmt.Errorf("the answer to a %s is too long", method)
+	}
+	c.used, c.last = time.Now(), resp.Close
+	return answer, nil
 }
 
-func (c *httpConn) close() { _ = c.conn.Close() }
+// ended names the end of a connection.
+func (c *httpConn) ended(err error) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return c.to.errLate()
+	}
+	return err
+}
+
+func (c *httpConn) close() {
+	c.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		c.conn.Close()
+	}
+}

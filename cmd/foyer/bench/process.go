@@ -15,11 +15,27 @@ const clockTick = 10 * time.Millisecond
 // process is the server as /proc shows it. Without a pid it knows nothing and says so by zeros.
 type process struct{ pid int }
 
-// cpu is the processor time that the process has used, of the system's too (proc(5), /proc/pid/stat, utime and stime).
-func (p process) cpu() (time.Duration, error) {
+// usage is what a process has used of the machine.
+type usage struct {
+	cpu time.Duration // of the system's time too
+	rss int64         // bytes that are in RAM
+}
+
+func (p process) usage() (u usage, err error) {
 	if p.pid == 0 {
-		return 0, nil
+		return usage{}, nil
 	}
+	if u.cpu, err = p.cpu(); err == nil {
+		u.rss, err = p.rss()
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return u, fmt.Errorf("there is no process %d, or no /proc that shows it", p.pid)
+	}
+	return u, err
+}
+
+// cpu reads utime and stime (proc(5), /proc/pid/stat).
+func (p process) cpu() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
 	if err != nil {
 		return 0, fmt.Errorf("the server's processor time: %w", err)
@@ -41,11 +57,8 @@ func (p process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * clockTick, nil
 }
 
-// rss is the memory that the process has in RAM, in bytes (proc(5), /proc/pid/statm, resident).
+// rss reads the resident pages (proc(5), /proc/pid/statm).
 func (p process) rss() (int64, error) {
-	if p.pid == 0 {
-		return 0, nil
-	}
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
 	if err != nil {
 		return 0, fmt.Errorf("the server's memory: %w", err)

@@ -7,8 +7,6 @@ import (
 	"io"
 	"text/tabwriter"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Result is what a run found. Fields that a scenario has nothing to say about are zero and left out of its JSON.
@@ -30,14 +28,14 @@ type Result struct {
 
 	ServerCPUMicros float64 `json:"server_cpu_us_per_op"` // user and system
 	ServerCPU       float64 `json:"server_cpu_seconds"`
-	ServerRSS       int64   `json:"server_rss_bytes"`
+	ServerRSS       int64   `json:"server_rss_bytes"` // at the end
 
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
 
-	RSSPerSession     float64 `json:"rss_bytes_per_session,omitempty"`
-	ConnectsPerSecond float64 `json:"connects_per_second,omitempty"`
+	RSSPerSession     *float64 `json:"rss_bytes_per_session,omitempty"` // idle, when the server's process is known
+	ConnectsPerSecond float64  `json:"connects_per_second,omitempty"`   // connect and idle
 }
 
 // Err says whether the server kept its word.
@@ -51,16 +49,15 @@ func (r *Result) Err() error {
 // ErrLost is the error of a run whose messages did not all arrive once.
 var ErrLost = errors.New("not delivered exactly once")
 
-func (r *Result) took(t *tally, d, cpu time.Duration) {
-	r.Deliveries, r.Seconds, r.ServerCPU = t.total(), d.Seconds(), cpu.Seconds()
+// took notes what was counted in a time, and what the server used in it.
+func (r *Result) took(t *tally, d time.Duration, before, after usage) {
+	cpu := after.cpu - before.cpu
+	r.Deliveries, r.Seconds, r.ServerCPU, r.ServerRSS = t.total(), d.Seconds(), cpu.Seconds(), after.rss
 	if r.Deliveries > 0 {
 		r.PerSecond = float64(r.Deliveries) / d.Seconds()
 		r.ServerCPUMicros = float64(cpu.Microseconds()) / float64(r.Deliveries)
 	}
-	r.latencies(t.latencies())
-}
-
-func (r *Result) latencies(h *hdrhistogram.Histogram) {
+	h := t.latencies()
 	ms := func(micros int64) float64 { return float64(micros) / 1000 }
 	r.P50, r.P99, r.Max = ms(h.ValueAtQuantile(50)), ms(h.ValueAtQuantile(99)), ms(h.Max())
 }
@@ -79,8 +76,8 @@ func (r *Result) WriteTable(w io.Writer) error {
 		row("server's CPU", "%.2f s, %.2f µs an operation", r.ServerCPU, r.ServerCPUMicros)
 		row("server's memory", "%.1f MiB", float64(r.ServerRSS)/(1<<20))
 	}
-	if r.RSSPerSession != 0 {
-		row("a session's memory", "%.2f KiB", r.RSSPerSession/1024)
+	if r.RSSPerSession != nil {
+		row("a session's memory", "%.2f KiB", *r.RSSPerSession/1024)
 	}
 	if r.ConnectsPerSecond != 0 {
 		row("connects", "%.0f a second", r.ConnectsPerSecond)

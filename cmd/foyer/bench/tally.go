@@ -2,6 +2,7 @@ package bench
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -9,7 +10,10 @@ import (
 
 // tally counts operations and their latencies. Safe for concurrent use; it is split so that a thousand clients do not wait
 // for each other.
-type tally struct{ shards [16]tallyShard }
+type tally struct {
+	shards [16]tallyShard
+	before atomic.Int64 // operations that were counted before the last reset
+}
 
 type tallyShard struct {
 	mu    sync.Mutex
@@ -49,11 +53,15 @@ func (t *tally) total() (n int64) {
 	return n
 }
 
+// ever is how many were counted since the beginning, whatever was reset.
+func (t *tally) ever() int64 { return t.before.Load() + t.total() }
+
 // reset begins anew.
 func (t *tally) reset() {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
+		t.before.Add(s.count)
 		s.count = 0
 		s.hist.Reset()
 		s.mu.Unlock()

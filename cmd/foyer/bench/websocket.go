@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -13,14 +12,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"os"
 	"sync"
 	"time"
 )
 
 const (
-	// patience is how long a server may take for one step of a connect or for a delivery before it counts as lost.
-	patience = 15 * time.Second
 	// maxFrame is the largest frame that is taken: more is a mistake of the server or of ours.
 	maxFrame = 64 << 20
 	readSize = 4 << 10
@@ -30,16 +27,17 @@ const (
 type link interface {
 	// next returns the next packet in its text form and when its bytes arrived. The packet is valid until the next call.
 	next() (packet []byte, at time.Time, err error)
-	// send writes packets, in one write where the transport can.
+	// send writes packets, in one write where the transport can. It blocks for no longer than a step may take.
 	send(packets ...string) error
-	// close ends the connection at once, and with it a next that waits.
+	// close ends the connection at once, and with it a next or a send that waits.
 	close()
 }
 
 // websocketLink is a WebSocket client that does only what a load generator needs (RFC 6455): text frames, no extensions.
 type websocketLink struct {
-	conn net.Conn
-	mask [4]byte
+	conn     net.Conn
+	patience time.Duration // of a write
+	mask     [4]byte
 
 	// Owned by who calls next.
 	buf        []byte // what was read and not taken: buf[start:end]
@@ -51,44 +49,29 @@ type websocketLink struct {
 	out []byte
 }
 
-// dial opens a connection to the host of a URL.
-func dial(ctx context.Context, u *url.URL) (net.Conn, error) {
-	host := u.Host
-	if u.Port() == "" {
-		host = net.JoinHostPort(host, map[string]string{"http": "80", "https": "443"}[u.Scheme])
-	}
-	d := &net.Dialer{Timeout: patience}
-	if u.Scheme == "https" {
-		return (&tls.Dialer{NetDialer: d}).DialContext(ctx, "tcp", host)
-	}
-	return d.DialContext(ctx, "tcp", host)
-}
-
-// dialWebSocket opens a WebSocket. The query is that of the request.
-func dialWebSocket(ctx context.Context, u *url.URL, query string) (*websocketLink, error) {
-	conn, err := dial(ctx, u)
+// dialWebSocket opens a WebSocket. The query is that of the request; ctx is for the time that this takes.
+func dialWebSocket(ctx context.Context, to *server, query string) (*websocketLink, error) {
+	conn, err := to.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &websocketLink{conn: conn, buf: make([]byte, readSize)}
+	l := &websocketLink{conn: conn, patience: to.patience, buf: make([]byte, readSize)}
 	stop := context.AfterFunc(ctx, l.close)
-	defer stop()
-	if err := l.handshake(u, query); err != nil {
+	err = l.handshake(to, query)
+	if !stop() || err != nil {
 		l.close()
-		return nil, fmt.Errorf("websocket: %w", err)
+		return nil, fmt.Errorf("websocket: %w", because(ctx, err))
 	}
 	return l, nil
 }
 
-func (l *websocketLink) handshake(u *url.URL, query string) error {
+func (l *websocketLink) handshake(to *server, query string) error {
 	var key [16]byte
 	_, _ = rand.Read(key[:]) // never fails
 	_, _ = rand.Read(l.mask[:])
 	// A server may spare itself the unmasking of a mask of zeros, which no browser sends.
 	l.mask[0] |= 1
-	_ = l.conn.SetDeadline(time.Now().Add(patience))
-	defer func() { _ = l.conn.SetDeadline(time.Time{}) }()
-	request := "GET " + u.Path + "?" + query + " HTTP/1.1\r\nHost: " + u.Host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	request := "GET " + to.path() + "?" + query + " HTTP/1.1\r\nHost: " + to.url.Host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + base64.StdEncoding.EncodeToString(key[:]) + "\r\n\r\n"
 	if _, err := io.WriteString(l.conn, request); err != nil {
 		return err
@@ -99,7 +82,7 @@ func (l *websocketLink) handshake(u *url.URL, query string) error {
 		head := bytes.Index(l.buf[:l.end], []byte("\r\n\r\n"))
 		switch {
 		case head >= 0 && bytes.HasPrefix(l.buf, []byte("HTTP/1.1 101")):
-			l.start = head + 4 // frames may follow in the same packet
+			l.start, l.at = head+4, time.Now() // frames may follow in the same packet
 			return nil
 		case head >= 0:
 			resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(l.buf[:l.end])), nil)
@@ -108,6 +91,8 @@ func (l *websocketLink) handshake(u *url.URL, query string) error {
 			}
 			_ = resp.Body.Close()
 			return fmt.Errorf("the server answers %s", resp.Status)
+		case errors.Is(err, io.EOF):
+			return errClosed
 		case err != nil:
 			return err
 		case l.end == len(l.buf):
@@ -118,6 +103,14 @@ func (l *websocketLink) handshake(u *url.URL, query string) error {
 
 var errClosed = errors.New("the server has closed the connection")
 
+// closed is the error that a close frame tells (RFC 6455, section 5.5.1).
+func closed(body []byte) error {
+	if len(body) < 2 {
+		return errClosed
+	}
+	return fmt.Errorf("%w: code %d %s", errClosed, binary.BigEndian.Uint16(body), body[2:])
+}
+
 // next returns the next message. Pings of the WebSocket layer are answered.
 func (l *websocketLink) next() ([]byte, time.Time, error) {
 	for {
@@ -127,13 +120,9 @@ func (l *websocketLink) next() ([]byte, time.Time, error) {
 		}
 		switch op {
 		case 8:
-			return nil, l.at, errClosed
+			return nil, l.at, closed(body)
 		case 9:
-			l.mu.Lock()
-			l.out = l.appendFrame(l.out[:0], 0xA, string(body))
-			_, err := l.conn.Write(l.out)
-			l.mu.Unlock()
-			if err != nil {
+			if err := l.write(0xA, string(body)); err != nil {
 				return nil, l.at, err
 			}
 			continue
@@ -205,14 +194,21 @@ func (l *websocketLink) room(n int) {
 	}
 }
 
-func (l *websocketLink) send(packets ...string) error {
+func (l *websocketLink) send(packets ...string) error { return l.write(0x1, packets...) }
+
+// write writes frames of one kind.
+func (l *websocketLink) write(op byte, bodies ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.out = l.out[:0]
-	for _, p := range packets {
-		l.out = l.appendFrame(l.out, 0x1, p)
+	for _, body := range bodies {
+		l.out = l.appendFrame(l.out, op, body)
 	}
+	_ = l.conn.SetWriteDeadline(time.Now().Add(l.patience)) // a server that does not read any more
 	_, err := l.conn.Write(l.out)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("the server has not read for %v", l.patience)
+	}
 	return err
 }
 
