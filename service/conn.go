@@ -57,17 +57,20 @@ type Conn interface {
 	SessionID() string
 	// Transport is how the link runs now.
 	Transport() string
-	// Handshake tells how the link was opened. Its maps are shared and not to be changed.
+	// Handshake tells how the link was opened.
 	Handshake() Handshake
 }
 
-// Handshake is the request that opened a link.
-type Handshake struct {
-	Address string
-	Time    time.Time
-	URL     string
-	Query   map[string]string
-	Headers map[string]string
+// Handshake is the request that opened a link. Immutable. Query and Headers are maps made for each call: a crowd of sockets
+// that nobody asks about keeps none.
+type Handshake interface {
+	Address() string
+	Time() time.Time
+	URL() string
+	Query() map[string]string
+	Headers() map[string]string
+	// Bytes estimates what all of it takes, rather too much than too little, without making the maps.
+	Bytes() int
 }
 
 // Reason says why a socket or a link is gone. Where Socket.IO has a word for it, String is that word.

@@ -115,7 +115,7 @@ func (c *fakeConn) Dismiss() {
 func (c *fakeConn) Forget(*Socket) bool  { return true }
 func (c *fakeConn) SessionID() string    { return "session" }
 func (c *fakeConn) Transport() string    { return "websocket" }
-func (c *fakeConn) Handshake() Handshake { return Handshake{Address: "10.0.0.1"} }
+func (c *fakeConn) Handshake() Handshake { return fakeHandshake("10.0.0.1") }
 
 func (c *fakeConn) take() []string {
 	c.mu.Lock()

@@ -66,7 +66,6 @@ const (
 	lingerTimeout      = time.Second      // for the peer's answer to our close frame
 	pollCloseTimeout   = 30 * time.Second // how long a closed polling session waits for one more GET (Engine.IO reference server)
 	noopInterval       = 100 * time.Millisecond
-	handshakeTimeout   = 10 * time.Second
 	probeLimit         = 128 // bytes of a message on a probing transport: "2probe" and "5" are all there is to say
 )
 

@@ -15,7 +15,7 @@ const (
 	countOriginRefused
 	countRefused      // handshakes answered 503 after Refuse
 	countFull         // handshakes answered 503 over MaxSessions
-	countBadUpgrade   // upgrade requests that are no WebSocket handshake, or whose 101 could not be written
+	countBadUpgrade   // upgrade requests that are no WebSocket handshake, or probes whose 101 could not be written
 	countSlow         // sessions closed because their queue was full or a write timed out
 	countVolatile     // volatile messages dropped
 	countOversize     // messages and bodies over the limit

@@ -34,7 +34,7 @@ func (s *Session) eio3Body(h http.Header, items []item, ready string) (body stri
 	case octets:
 		h.Set("Content-Type", "application/octet-stream")
 	case s.jsonp():
-		body = scriptOf(s.handshake.Query["j"], body)
+		body = scriptOf(s.handshake.Query()["j"], body)
 	}
 	return body, compress
 }
@@ -55,7 +55,7 @@ func isJSONP(query map[string]string) bool {
 }
 
 // jsonp says whether the session's polling is JSONP.
-func (s *Session) jsonp() bool { return s.dialect == eio3Base64 && isJSONP(s.handshake.Query) }
+func (s *Session) jsonp() bool { return s.dialect == eio3Base64 && isJSONP(s.handshake.Query()) }
 
 // scriptOf returns the script that hands a payload to callback number j of the client. Of j only digits are believed.
 func scriptOf(j, payload string) string {

@@ -7,21 +7,61 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/gorilla/websocket"
 )
 
-// Handshake is what is known of a client from its first request. Immutable; its maps must not be changed.
+// Handshake is what is known of a client from its first request. Immutable. It is kept small, as every session has one: what
+// many clients send alike, such as their browser's name, is in memory once, and maps are made when asked for. Two maps of
+// its own per session were 1 KiB.
 type Handshake struct {
-	Address string            // the peer's IP address, without port
-	Time    time.Time         // of the handshake
-	URL     string            // path and query as sent
-	Query   map[string]string // the last of repeated keys
-	Headers map[string]string // lower-case names, allow-listed; several values joined by ", "
+	address string
+	time    time.Time
+	url     unique.Handle[string]
+	headers []unique.Handle[header]
+}
+
+// header is one request header: its lower-case name, and its values joined by ", ".
+type header struct{ name, value string }
+
+// Address returns the peer's IP address, without port.
+func (h *Handshake) Address() string { return h.address }
+
+// Time returns the moment of the handshake.
+func (h *Handshake) Time() time.Time { return h.time }
+
+// URL returns path and query as sent.
+func (h *Handshake) URL() string { return h.url.Value() }
+
+// Query returns the query in a new map; of repeated keys the last counts.
+func (h *Handshake) Query() map[string]string {
+	_, query, _ := strings.Cut(h.URL(), "?")
+	return parseQuery(query)
+}
+
+// Bytes estimates what all of it takes, rather too much than too little, with 10 bytes for each entry of a map.
+func (h *Handshake) Bytes() int {
+	url := h.URL() // it is told once more as the query, where a broken byte becomes three
+	n := len(h.address) + 4*len(url) + 10*(1+strings.Count(url, "&"))
+	for _, f := range h.headers {
+		n += len(f.Value().name) + 3*len(f.Value().value) + 10
+	}
+	return n
+}
+
+// Headers returns the headers on the allow-list in a new map: lower-case names, several values joined by ", ".
+func (h *Handshake) Headers() map[string]string {
+	m := make(map[string]string, len(h.headers))
+	for _, f := range h.headers {
+		m[f.Value().name] = f.Value().value
+	}
+	return m
 }
 
 // handshakeError is a refusal with its number on the wire (Engine.IO v4, server errors).
@@ -136,7 +176,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 }
 
 func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, query map[string]string) {
-	ss := s.newSession(newHandshake(r, query, s.headers))
+	ss := s.newSession(newHandshake(r, s.headers), dialectOf(query))
 	if !ss.open() {
 		s.refuse(w, r, errForbidden, false)
 		return
@@ -156,18 +196,18 @@ func (s *Server) handshakeWebSocket(w http.ResponseWriter, r *http.Request, quer
 		s.release()
 		return
 	}
-	ss := s.newSession(newHandshake(r, query, s.headers))
-	ss.attachFirst(conn, newControl(s.openPacket(ss.sid, false)))
+	ss := s.newSession(newHandshake(r, s.headers), dialectOf(query))
+	ss.attachFirst(conn)
 	if !ss.open() {
-		conn.abort(nil)
+		conn.abort(conn.control)
 		return
 	}
+	ss.sendOpen(s.openPacket(ss.sid, false))
 	s.wg.Add(1)
 	go func() { // not the handler's goroutine: its stack and buffers are freed
 		defer s.wg.Done()
 		ss.readLoop(conn)
 	}()
-	ss.Flush()
 }
 
 // openPacket is the first packet of a session, with exactly the five keys of the protocol.
@@ -176,8 +216,13 @@ func (s *Server) openPacket(sid string, upgradable bool) string {
 	if upgradable {
 		upgrades = `"websocket"`
 	}
-	return fmt.Sprintf(`0{"sid":"%s","upgrades":[%s],"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}`,
-		sid, upgrades, s.cfg.PingInterval.Milliseconds(), s.cfg.PingTimeout.Milliseconds(), s.cfg.MaxPayload)
+	return `0{"sid":"` + sid + `","upgrades":[` + upgrades + s.openRest
+}
+
+// restOfOpen is what open packets end with.
+func restOfOpen(c Config) string {
+	return fmt.Sprintf(`],"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}`,
+		c.PingInterval.Milliseconds(), c.PingTimeout.Milliseconds(), c.MaxPayload)
 }
 
 // refuse answers with a numbered error: JSON to plain HTTP, the bare text and a close to an upgrade request.
@@ -263,7 +308,7 @@ func unescape(s string) string {
 		return s
 	}
 	if u, err := url.QueryUnescape(s); err == nil {
-		return strings.ToValidUTF8(strings.Clone(u), "\uFFFD") // Clone: the session must not keep the request's header block
+		return strings.ToValidUTF8(u, "\uFFFD")
 	}
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "+", " "), "\uFFFD")
 }
@@ -271,45 +316,66 @@ func unescape(s string) string {
 // headerPolicy says which request headers a Handshake keeps.
 type headerPolicy struct {
 	all   bool
-	names map[string]bool
+	names map[string]string // lower-case name: the name as net/http has it
 }
 
 var secretHeaders = map[string]bool{"cookie": true, "authorization": true, "proxy-authorization": true, "set-cookie": true}
 
 func newHeaderPolicy(names []string) headerPolicy {
-	p := headerPolicy{names: make(map[string]bool, len(names))}
+	p := headerPolicy{names: make(map[string]string, len(names))}
 	for _, n := range names {
-		p.all = p.all || n == "*"
-		p.names[n] = true
+		if n == "*" {
+			p.all = true
+			continue
+		}
+		p.names[n] = http.CanonicalHeaderKey(n)
 	}
 	return p
 }
 
-func (p headerPolicy) keeps(name string) bool {
-	return p.names[name] || p.all && !secretHeaders[name]
-}
-
-func newHandshake(r *http.Request, query map[string]string, keep headerPolicy) *Handshake {
-	h := &Handshake{Time: time.Now(), URL: strings.Clone(r.RequestURI), Query: query, Headers: make(map[string]string)}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		h.Address = host
-	} else {
-		h.Address = r.RemoteAddr
-	}
-	for name, values := range r.Header {
-		if name = strings.ToLower(name); keep.keeps(name) {
-			h.Headers[name] = strings.Clone(strings.Join(values, ", "))
+// kept returns what the policy keeps of a request's headers. unique.Make copies what it has not seen, so the request's
+// header block can go.
+func (p headerPolicy) kept(r *http.Request) []unique.Handle[header] {
+	kept := make([]unique.Handle[header], 0, 8)
+	keep := func(name string, values []string) {
+		if len(values) > 0 && name != "host" {
+			kept = append(kept, unique.Make(header{name, strings.Join(values, ", ")}))
 		}
 	}
-	if keep.keeps("host") { // net/http keeps it apart
-		h.Headers["host"] = strings.Clone(r.Host)
+	for name, canonical := range p.names {
+		keep(name, r.Header[canonical])
+	}
+	if p.all {
+		for canonical, values := range r.Header {
+			name := strings.ToLower(canonical)
+			if _, twice := p.names[name]; !twice && !secretHeaders[name] {
+				keep(name, values)
+			}
+		}
+	}
+	if _, named := p.names["host"]; named || p.all { // net/http keeps it apart
+		kept = append(kept, unique.Make(header{"host", r.Host}))
+	}
+	return slices.Clone(kept)
+}
+
+func newHandshake(r *http.Request, keep headerPolicy) *Handshake {
+	url := r.RequestURI
+	if url == "" { // a request made by hand
+		url = r.URL.RequestURI()
+	}
+	h := &Handshake{address: r.RemoteAddr, time: time.Now(), url: unique.Make(url), headers: keep.kept(r)}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h.address = host
 	}
 	return h
 }
 
-// token returns n random bytes as base64url.
-func token(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails: it crashes the process instead
-	return base64.RawURLEncoding.EncodeToString(b)
+// newIDs returns a sid of 24 random bytes and a handle of 12, in base64url. They come from one call of crypto/rand and lie in
+// one piece of memory.
+func newIDs() (sid, handle string) {
+	var b [36]byte
+	_, _ = rand.Read(b[:]) // never fails: it crashes the process instead
+	text := base64.RawURLEncoding.EncodeToString(b[:])
+	return text[:32], text[32:]
 }

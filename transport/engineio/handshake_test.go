@@ -23,13 +23,13 @@ func TestHandshakePolling(t *testing.T) {
 		}
 	}
 	hs := h.last().session.Handshake()
-	if diff := cmp.Diff(hs.Query, map[string]string{"EIO": "4", "transport": "polling", "t": "abc", "x": "2"}); diff != "" {
+	if diff := cmp.Diff(hs.Query(), map[string]string{"EIO": "4", "transport": "polling", "t": "abc", "x": "2"}); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(hs.Headers, map[string]string{"user-agent": "ua;MSIE", "host": strings.TrimPrefix(h.url, "http://")}); diff != "" {
+	if diff := cmp.Diff(hs.Headers(), map[string]string{"user-agent": "ua;MSIE", "host": strings.TrimPrefix(h.url, "http://")}); diff != "" {
 		t.Error(diff)
 	}
-	if hs.Address != "127.0.0.1" || !strings.HasPrefix(hs.URL, "/socket.io/?EIO=4") {
+	if hs.Address() != "127.0.0.1" || !strings.HasPrefix(hs.URL(), "/socket.io/?EIO=4") {
 		t.Errorf("%+v", hs)
 	}
 	s := h.last().session
@@ -41,7 +41,7 @@ func TestHandshakePolling(t *testing.T) {
 func TestHandshakeHeadersAll(t *testing.T) {
 	h := serveTCP(t, Config{HandshakeHeaders: []string{"*"}})
 	h.do("GET", "EIO=4&transport=polling", nil, "X-A", "1", "Cookie", "secret", "Authorization", "secret", "Proxy-Authorization", "secret")
-	got := h.last().session.Handshake().Headers
+	got := h.last().session.Handshake().Headers()
 	if got["x-a"] != "1" {
 		t.Error("x-a is missing")
 	}

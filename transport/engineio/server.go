@@ -35,6 +35,7 @@ type Server struct {
 	upgrader websocket.Upgrader
 	origins  originPolicy
 	headers  headerPolicy
+	openRest string // of the open packet
 	seed     maphash.Seed
 
 	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
@@ -75,11 +76,11 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		epoch:        time.Now(),
 		origins:      newOriginPolicy(cfg.Origins),
 		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
+		openRest:     restOfOpen(cfg),
 		seed:         maphash.MakeSeed(),
 		newTryWriter: newRawWriter,
 	}
 	s.upgrader = websocket.Upgrader{
-		HandshakeTimeout: handshakeTimeout,
 		// Explicit, else gorilla keeps net/http's 4 KiB. Large messages are read past the buffer anyway.
 		ReadBufferSize:  512,
 		WriteBufferSize: 512,

@@ -93,19 +93,29 @@ type Session struct {
 	closeAt  time.Duration
 }
 
-func (s *Server) newSession(h *Handshake) *Session {
-	ss := &Session{srv: s, sid: token(24), handle: token(12), handshake: h, dialect: dialectOf(h.Query)}
+func (s *Server) newSession(h *Handshake, d dialect) *Session {
+	ss := &Session{srv: s, handshake: h, dialect: d}
+	ss.sid, ss.handle = newIDs()
 	ss.refs.Store(1)
 	return ss
 }
 
-// attachFirst makes conn the transport of a session that nobody else knows yet.
-func (s *Session) attachFirst(conn *wsConn, open *Message) {
+// attachFirst makes conn the transport of a session that nobody else knows yet. Conn holds its 101 back.
+func (s *Session) attachFirst(conn *wsConn) {
 	s.websocket, s.ws = true, conn
 	conn.session, conn.dialect = s, s.dialect
 	s.refs.Add(1)
-	s.queue = append(s.queue, item{msg: open, flags: NoCompress})
-	s.pending = open.size + itemOverhead
+	s.token = true // until sendOpen
+}
+
+// sendOpen writes the 101, the open packet and what was queued meanwhile: as one write they cost a tenth of a connect less
+// than as two.
+func (s *Session) sendOpen(packet string) {
+	s.mu.Lock()
+	if !s.ws.closeSent {
+		s.ws.control = append(appendFrameHeader(s.ws.control, opText, len(packet)), packet...)
+	}
+	s.pump(false)
 }
 
 // open asks for a Receiver and puts the session into service. False: it was refused, nothing is left of it but, with a

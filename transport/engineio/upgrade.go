@@ -30,12 +30,20 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	if taken {
 		s.srv.counts.add(countProbeRefused)
 		if ws, err := s.srv.upgrade(w, r); err == nil {
-			ws.abort(closeFrame)
+			ws.abort(append(ws.control, closeFrame...))
 		}
 		return
 	}
 
 	ws, err := s.srv.upgrade(w, r)
+	if err == nil {
+		err = ws.send(ws.control)
+		ws.control = nil
+		if err != nil {
+			s.srv.counts.add(countBadUpgrade)
+			ws.abort(nil)
+		}
+	}
 	s.mu.Lock()
 	if s.probe != mark { // timed out or closed meanwhile
 		s.mu.Unlock()

@@ -2,6 +2,7 @@ package engineio
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"net/http"
 	"strings"
@@ -22,7 +23,7 @@ type wsConn struct {
 	up        bool // the 101 is out
 	failed    bool // a write failed
 	closeSent bool
-	control   []byte // control frames that wait for the token
+	control   []byte // control frames that wait for the token; at first the 101
 
 	// set before start
 	deflate  bool // permessage-deflate was negotiated
@@ -56,7 +57,8 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.ws, rw, nil
 }
 
-// upgrade answers a WebSocket handshake (RFC 6455 section 4.2) with 101, or with its error.
+// upgrade answers a WebSocket handshake (RFC 6455 section 4.2) with its error, or with 101. The 101 is left in control, so that
+// it can be written together with what follows.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error) {
 	ws := &wsConn{}
 	header := http.Header{}
@@ -91,30 +93,25 @@ func (c *wsConn) Close() error {
 	return c.conn.Close()
 }
 
-// Write takes what gorilla writes by itself. On a session it queues and never blocks; before, the reader is the only writer
-// and a short deadline bounds it.
+// Write takes what gorilla writes by itself. The 101 is kept; on a session the rest is queued and never blocks; while probing
+// the reader is the only writer and a short deadline bounds it.
 func (c *wsConn) Write(p []byte) (int, error) {
-	if c.gorilla != nil && len(p) > 0 && p[0]&0xf == opClose {
+	if c.gorilla == nil {
+		c.control = bytes.Clone(p)
+		return len(p), nil
+	}
+	if len(p) > 0 && p[0]&0xf == opClose {
 		c.violated = true // our own closes and the replies do not come this way
 	}
 	if c.session != nil {
 		c.session.control(c, p)
 		return len(p), nil
 	}
-	n, err := c.conn.Write(p)
-	if c.gorilla != nil { // a deadline left behind would fail a later non-blocking write
-		_ = c.conn.SetWriteDeadline(time.Time{})
-	}
-	return n, err
+	return len(p), c.send(p)
 }
 
-// SetWriteDeadline is gorilla's wish, before each of its writes; the token holder sets deadlines itself.
-func (c *wsConn) SetWriteDeadline(t time.Time) error {
-	if c.session != nil {
-		return nil
-	}
-	return c.conn.SetWriteDeadline(t)
-}
+// SetWriteDeadline is gorilla's wish, before each of its writes; who writes sets deadlines itself.
+func (c *wsConn) SetWriteDeadline(time.Time) error { return nil }
 
 // writeDeadline gives the next write d, or what is left to a connection that lingers.
 func (c *wsConn) writeDeadline(d time.Duration) error {
@@ -125,7 +122,7 @@ func (c *wsConn) writeDeadline(d time.Duration) error {
 	return c.conn.SetWriteDeadline(at)
 }
 
-// send writes a frame from the reader of a probe.
+// send writes from the reader of a probe.
 func (c *wsConn) send(frame []byte) error {
 	if err := c.writeDeadline(lingerTimeout); err != nil {
 		return err

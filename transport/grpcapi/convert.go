@@ -42,9 +42,9 @@ func socketMessage(in *service.SocketInfo, view foyerv1.SocketView) *foyerv1.Soc
 	s.UserId = text(in.UserID)
 	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
 		s.Data, _ = structOf(in.Data)
-		h := &in.Handshake
+		h := in.Handshake
 		s.Handshake = &foyerv1.Handshake{
-			Address: text(h.Address), Time: timestamp(h.Time), Url: text(h.URL), Query: textMap(h.Query), Headers: textMap(h.Headers),
+			Address: text(h.Address()), Time: timestamp(h.Time()), Url: text(h.URL()), Query: textMap(h.Query()), Headers: textMap(h.Headers()),
 		}
 	}
 	return s
@@ -61,13 +61,7 @@ func socketBytes(in *service.SocketInfo, view foyerv1.SocketView) int {
 		n += len(r) + 3
 	}
 	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
-		h := &in.Handshake
-		n += 48 + structBytes(in.Data) + len(h.Address) + len(h.URL)
-		for _, m := range []map[string]string{h.Query, h.Headers} {
-			for k, v := range m {
-				n += len(k) + len(v) + 10
-			}
-		}
+		n += 48 + structBytes(in.Data) + in.Handshake.Bytes()
 	}
 	return n
 }

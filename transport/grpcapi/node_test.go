@@ -71,7 +71,7 @@ func (l *link) Forget(*service.Socket) bool { return true }
 func (l *link) SessionID() string           { return "session-" + l.name }
 func (l *link) Transport() string           { return "websocket" }
 func (l *link) Handshake() service.Handshake {
-	return service.Handshake{Address: "127.0.0.1", URL: "/socket.io/", Query: map[string]string{"EIO": "4"}}
+	return handshake{address: "127.0.0.1", url: "/socket.io/", query: map[string]string{"EIO": "4"}}
 }
 
 func (l *link) refused() *service.Refusal {

@@ -23,8 +23,8 @@ func someSocket() service.SocketInfo {
 	return service.SocketInfo{
 		ID: "node1234567890123456", Generation: 5, Namespace: "/chat", NodeID: "node", SessionID: "session", Transport: "websocket",
 		ConnectedAt: someTime, Rooms: []string{"a", "b"}, UserID: "u", Data: []byte(`{"n":1}`),
-		Handshake: service.Handshake{
-			Address: "::1", Time: someTime, URL: "/socket.io/?x=\xff", Query: map[string]string{"x": "\xff"}, Headers: map[string]string{"host": "h"},
+		Handshake: handshake{
+			address: "::1", time: someTime, url: "/socket.io/?x=\xff", query: map[string]string{"x": "\xff"}, headers: map[string]string{"host": "h"},
 		},
 		Auth: []byte(`{"token":"secret"}`),
 	}

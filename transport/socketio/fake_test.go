@@ -20,6 +20,8 @@ type fakeSession struct {
 	note func(format string, args ...any)
 	v2   bool
 
+	handshake engineio.Handshake
+
 	mu       sync.Mutex
 	sent     []*engineio.Message
 	unsent   int // since the last flush
@@ -28,11 +30,9 @@ type fakeSession struct {
 	outcome  engineio.Outcome // of Send, while open
 }
 
-func (s *fakeSession) Handshake() *engineio.Handshake {
-	return &engineio.Handshake{Address: "10.0.0.7", URL: "/socket.io/?EIO=4", Query: map[string]string{"EIO": "4"}}
-}
-func (s *fakeSession) Handle() string    { return "handle" }
-func (s *fakeSession) Transport() string { return "websocket" }
+func (s *fakeSession) Handshake() *engineio.Handshake { return &s.handshake }
+func (s *fakeSession) Handle() string                 { return "handle" }
+func (s *fakeSession) Transport() string              { return "websocket" }
 
 func (s *fakeSession) Protocol() int {
 	if s.v2 {

@@ -87,10 +87,7 @@ func (l *Link) SessionID() string { return l.session.Handle() }
 func (l *Link) Transport() string { return l.session.Transport() }
 
 // Handshake returns what the session's first request said.
-func (l *Link) Handshake() service.Handshake {
-	h := l.session.Handshake()
-	return service.Handshake{Address: h.Address, Time: h.Time, URL: h.URL, Query: h.Query, Headers: h.Headers}
-}
+func (l *Link) Handshake() service.Handshake { return l.session.Handshake() }
 
 // sendNow encodes and sends a packet of the link's own.
 func (l *Link) sendNow(p *service.Packet) {

@@ -305,7 +305,7 @@ func TestReasons(t *testing.T) {
 
 func TestConn(t *testing.T) {
 	h, l, s := joinedLink(t, Config{})
-	if l.Codec() != JSON || l.SessionID() != "handle" || l.Transport() != "websocket" || l.Handshake().Address != "10.0.0.7" {
+	if l.Codec() != JSON || l.SessionID() != "handle" || l.Transport() != "websocket" || l.Handshake() != service.Handshake(&s.handshake) {
 		t.Errorf("%v %s %s %v", l.Codec(), l.SessionID(), l.Transport(), l.Handshake())
 	}
 	f, err := JSON.Encode(benchPacket())
