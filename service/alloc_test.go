@@ -27,6 +27,39 @@ func TestDeliverAllocatesNothingPerRecipient(t *testing.T) {
 	t.Log("objects per broadcast:", counts)
 }
 
+// TestEventsAllocateTheirAcksOnly: on its way to its handler an event makes nothing, and its reply the packet of the ack.
+func TestEventsAllocateTheirAcksOnly(t *testing.T) {
+	n := newNode(t, Config{})
+	h := attach(t, n, Registration{})
+	c := &nullConn{codec: nullCodec{}}
+	r := c.request("/")
+	r.Conn = c
+	n.Connect(r)
+	p := event("e", "x")
+	p.AckID = 1
+	buf := make([]Notice, 0, 256)
+	round := func() {
+		for range 100 {
+			c.sockets[0].Receive(p)
+		}
+		for answered := 0; answered < 100; {
+			notices, err := h.Next(t.Context(), buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range notices {
+				if notices[i].Kind == NoticeEvent {
+					h.Reply(notices[i].CallID, p.Payload, nil)
+					answered++
+				}
+			}
+		}
+	}
+	if got := testing.AllocsPerRun(20, round) / 100; got > 1 {
+		t.Errorf("%v objects for an event and its ack", got)
+	}
+}
+
 // TestPagesOfALargeCrowd: 200,000 sockets, page by page, while others come and go: who is there throughout is listed once.
 func TestPagesOfALargeCrowd(t *testing.T) {
 	const size, page = 200_000, 1000
