@@ -10,8 +10,8 @@ import (
 	"unsafe"
 )
 
-// The structs of our own that an idle websocket session keeps, without gorilla's, the handshake's strings and the 72 bytes of a rawWriter. Grow the
-// budget only with a reason: each 100 bytes are 10 MB at the default MaxSessions.
+// The structs of our own that an idle websocket session keeps, without the handshake's strings and the 72 bytes of a rawWriter.
+// Grow the budget only with a reason: each 100 bytes are 10 MB at the default MaxSessions.
 func TestIdleSessionSize(t *testing.T) {
 	const budget = 576
 	got := unsafe.Sizeof(Session{}) + unsafe.Sizeof(wsConn{}) + unsafe.Sizeof(Handshake{})
