@@ -6,8 +6,9 @@
 // ServeHTTP (server.go) checks a request in the order of the protocol, then it is a handshake (handshake.go), a poll or a
 // POST of a known session (polling.go), or a probe (upgrade.go). A Session queues Messages (session.go) and writes them
 // (session_write.go) to the transport it has: one HTTP response or one websocket write carries all that is queued. What
-// comes in is decoded (packet.go, payload.go, wsread.go) and handed to the Receiver, serially (session_read.go). One timer
-// per session keeps all its deadlines (heartbeat.go). All endings meet in session_close.go.
+// comes in is decoded (packet.go, payload.go, wsread.go) and handed to the Receiver, serially (session_read.go); a websocket
+// that has nothing to say is parked meanwhile (park.go). One timer per session keeps all its deadlines (heartbeat.go). All
+// endings meet in session_close.go.
 //
 // # Version 3
 //
@@ -30,14 +31,25 @@
 // Who gives the token back looks for new work first, under the same lock, so nothing stays queued with a free token and a
 // transport able to take it.
 //
+// # Parking
+//
+// Between two messages a websocket session of a TCP connection on Linux has no goroutine: the kernel calls when there is
+// something to read, and a worker reads until there is nothing left. Exactly one of {nobody, a worker} looks after its reading,
+// by wsConn.state; who has news for a parked session (bytes, a deadline, the end) calls wake. What a reader of gorilla's keeps
+// between messages is nothing, so readers with their buffers are lent for as long as there is something to read. Over TLS, and
+// elsewhere, a goroutine waits for the first bytes and borrows a reader then.
+//
 // # Goroutines
 //
-//	websocket reader    owned by the session (or by the probe); ends with its connection, after the writer has given the token back
+//	websocket worker    a few per server, and one for each session in the middle of a message or of its close
+//	poller's loop       one per server, from its first websocket on; waits in Go's own poller, not in a thread
+//	websocket reader    of a session that cannot be parked, or of a probe; ends with its connection, after the writer has given
+//	                    the token back, or when the session is parked
 //	websocket writer    only while the kernel refuses bytes; ends when the queue is empty or the connection fails
 //	timer               time.AfterFunc; runs heartbeats, upgrade timeouts and closes, never blocks on IO
 //	GET and POST        net/http's own; bounded by the heartbeat and by read and write deadlines
 //
-// Server.Close ends all sessions and waits for the first three kinds.
+// Server.Close ends all sessions and waits for all of these but the last.
 //
 // Sources: the Engine.IO protocol, versions 4 and 3 (https://github.com/socketio/engine.io-protocol), RFC 6455 and RFC 7692.
 package engineio

@@ -203,11 +203,7 @@ func (s *Server) handshakeWebSocket(w http.ResponseWriter, r *http.Request, quer
 		return
 	}
 	ss.sendOpen(s.openPacket(ss.sid, false))
-	s.wg.Add(1)
-	go func() { // not the handler's goroutine: its stack and buffers are freed
-		defer s.wg.Done()
-		ss.readLoop(conn)
-	}()
+	ss.beginReading(conn)
 }
 
 // openPacket is the first packet of a session, with exactly the five keys of the protocol.

@@ -390,26 +390,3 @@ func (c pipedConn) Close() error                     { return nil }
 func (c pipedConn) SetDeadline(time.Time) error      { return nil }
 func (c pipedConn) SetReadDeadline(time.Time) error  { return nil }
 func (c pipedConn) SetWriteDeadline(time.Time) error { return nil }
-
-type fuzzHijack struct {
-	*httptest.ResponseRecorder
-	conn net.Conn
-}
-
-func (h fuzzHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return h.conn, bufio.NewReadWriter(bufio.NewReader(strings.NewReader("")), bufio.NewWriter(io.Discard)), nil
-}
-
-// fuzzUpgrade makes a gorilla connection, with deflate, that reads b.
-func fuzzUpgrade(srv *Server, ws *wsConn, b []byte) (*websocket.Conn, error) {
-	req := httptest.NewRequest(http.MethodGet, "/socket.io/?EIO=4&transport=websocket", nil)
-	for k, v := range map[string]string{
-		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13",
-		"Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-Websocket-Extensions": "permessage-deflate",
-	} {
-		req.Header.Set(k, v)
-	}
-	u := srv.upgrader
-	u.EnableCompression = true
-	return u.Upgrade(hijacker{fuzzHijack{httptest.NewRecorder(), pipedConn{r: strings.NewReader(string(b))}}, ws}, req, nil)
-}

@@ -39,6 +39,11 @@ type Server struct {
 	seed     maphash.Seed
 
 	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
+	newPoller    func() (poller, error)
+
+	plainReaders, deflateReaders sync.Pool // of *reader
+	parkingOnce                  sync.Once
+	parkingLot                   *parking // nil where nothing can be parked, and before the first websocket
 
 	refusing atomic.Bool
 	counts   counters
@@ -79,12 +84,11 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		openRest:     restOfOpen(cfg),
 		seed:         maphash.MakeSeed(),
 		newTryWriter: newRawWriter,
+		newPoller:    newPoller,
 	}
 	s.upgrader = websocket.Upgrader{
-		// Explicit, else gorilla keeps net/http's 4 KiB. Large messages are read past the buffer anyway.
-		ReadBufferSize:  512,
-		WriteBufferSize: 512,
-		WriteBufferPool: new(sync.Pool), // never filled: gorilla writes control frames only
+		ReadBufferSize:  1, // the least there is: this gorilla is for the handshake only
+		WriteBufferPool: noBuffers{},
 		CheckOrigin:     func(*http.Request) bool { return true },
 	}
 	for i := range s.shards {
@@ -141,7 +145,11 @@ func (s *Server) Close() {
 	for _, ss := range s.snapshot() {
 		ss.kill()
 	}
-	s.wg.Wait() // a handshake under way sees closed when it registers
+	s.wg.Wait()                 // a handshake under way sees closed when it registers
+	s.parkingOnce.Do(func() {}) // if it was not started, it is not any more
+	if s.parkingLot != nil {
+		s.parkingLot.close()
+	}
 }
 
 func (s *Server) now() time.Duration { return time.Since(s.epoch) }

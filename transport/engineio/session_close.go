@@ -117,7 +117,7 @@ func (s *Session) kill() {
 	ws, busy := s.ws, s.token
 	s.mu.Unlock()
 	if ws != nil && !busy { // a writer at work still has the close frame to write; the linger bounds it
-		_ = ws.Close()
+		ws.close()
 	}
 }
 

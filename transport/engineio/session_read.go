@@ -2,6 +2,7 @@ package engineio
 
 import (
 	"errors"
+	"syscall"
 
 	"github.com/gorilla/websocket"
 )
@@ -84,16 +85,55 @@ func (s *Session) receiveFrame(messageType int, data []byte) verdict {
 	return s.receive(p)
 }
 
-// readLoop reads a websocket until its connection ends. It holds a reference on the session, is the only one to close the
-// connection in good order, and returns after the writer has given the token back.
+// beginReading has the session's websocket read from now on: parked where that can be done, otherwise by a goroutine.
+func (s *Session) beginReading(ws *wsConn) {
+	if conn, ok := ws.conn.(syscall.Conn); ok && s.srv.parking().add(ws, conn) {
+		return
+	}
+	s.srv.wg.Add(1) // above zero: the session is referred to by its reading
+	go func() {
+		defer s.srv.wg.Done()
+		s.readLoop(ws)
+	}()
+}
+
+// readLoop reads a websocket that cannot be parked until its connection ends. Between messages it holds a few bytes.
 func (s *Session) readLoop(ws *wsConn) {
+	var head [16]byte
 	for {
-		messageType, data, err := ws.readMessage(s.payloadLimit)
-		if err != nil {
-			s.end(s.readReason(err), "1")
-			ws.finish(s)
-			s.unref()
+		n, err := ws.conn.Read(head[:])
+		ws.readErr = err
+		if s.readReady(s.srv.borrow(ws, head[:n])) {
 			return
+		}
+	}
+}
+
+// burst is how many messages may be read in one go before the rest counts as a goroutine's own work.
+const burst = 64
+
+// readReady takes the messages that are there, and gives the reader back. True: the connection has ended. Reading holds a
+// reference on the session until then, is the only one to close the connection in good order, and does so after the writer
+// has given the token back.
+func (s *Session) readReady(r *reader) (ended bool) {
+	ws := r.conn
+	for n := 0; ; n++ {
+		if n == burst {
+			ws.park.blocked() // who sends without a pause must not keep others waiting
+			defer ws.park.unblocked()
+		}
+		messageType, data, err := r.next()
+		if errors.Is(err, errNothing) {
+			s.srv.giveBack(r)
+			return false
+		}
+		if err != nil {
+			violated := r.violated
+			s.srv.giveBack(r)
+			s.end(s.readReason(err), "1")
+			ws.finish(s, violated)
+			s.unref()
+			return true
 		}
 		if v := s.receiveFrame(messageType, data); v.reason != "" {
 			s.end(v.reason, v.pollBody) // reading goes on, for the peer's close frame

@@ -67,16 +67,18 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	go func() {
 		defer s.srv.wg.Done()
-		if s.probeLoop(ws) {
-			s.readLoop(ws)
+		r := s.srv.borrow(ws, nil)
+		if s.probeLoop(r) && !s.readReady(r) {
+			s.beginReading(ws)
 		}
 	}()
 }
 
 // probeLoop reads a probing websocket until it becomes the session's (true) or fails (false, and closed).
-func (s *Session) probeLoop(ws *wsConn) bool {
+func (s *Session) probeLoop(r *reader) bool {
+	ws := r.conn
 	for {
-		messageType, data, err := ws.readMessage(func() int { return probeLimit })
+		messageType, data, err := r.readMessage()
 		if err == nil && messageType == websocket.TextMessage {
 			switch string(data) {
 			case "2probe":
@@ -132,7 +134,7 @@ func (s *Session) finishUpgrade(ws *wsConn) bool {
 	s.dropProbeLocked()
 	s.websocket, s.ws = true, ws
 	ws.session = s
-	s.refs.Add(1)              // for readLoop
+	s.refs.Add(1)              // for reading
 	if p := s.poll; p != nil { // no official client has one now; it holds no token
 		s.poll = nil
 		p.ready <- pollNoop

@@ -246,20 +246,13 @@ func FuzzWebSocketRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ws := &wsConn{}
-		g, err := fuzzUpgrade(srv, ws, b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ws.gorilla = g
-		g.SetReadLimit(200)
-		g.SetCloseHandler(ws.replyClose)
+		r := srv.borrow(&wsConn{conn: pipedConn{r: bytes.NewReader(b)}, deflate: true}, nil)
 		for {
-			typ, data, err := ws.readMessage(func() int { return 100 })
+			typ, data, err := r.readMessage()
 			if err != nil {
 				return
 			}
-			if len(data) > 100 || typ != websocket.TextMessage && typ != websocket.BinaryMessage {
+			if len(data) > probeLimit || typ != websocket.TextMessage && typ != websocket.BinaryMessage {
 				t.Fatalf("type %d, %d bytes", typ, len(data))
 			}
 			_, _ = decodePacket(data)

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// The structs of our own that an idle websocket session keeps, without gorilla's and the handshake's strings. Grow the budget
+// The structs of our own that an idle websocket session keeps, without the handshake's strings. Grow the budget
 // only with a reason: each 100 bytes are 10 MB at the default MaxSessions.
 func TestIdleSessionSize(t *testing.T) {
 	const budget = 576

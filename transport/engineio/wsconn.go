@@ -12,12 +12,12 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// wsConn is one WebSocket connection: gorilla for the handshake and for reading, the session's token for writing. It is the
-// net.Conn that gorilla sees, so that gorilla's own writes (pongs, closes) come through here.
+// wsConn is one WebSocket connection: gorilla for the handshake and, on loan, for reading (wsread.go), the session's token for
+// writing.
 type wsConn struct {
 	// What a write touches stands first, see Session.
 	try tryWriter // set before start; nil: only blocking writes (TLS)
-	raw rawWriter // what try is, outside of tests
+	out rawWriter // what try is, outside of tests
 
 	// guarded by Session.mu
 	up        bool // the 101 is out
@@ -26,35 +26,46 @@ type wsConn struct {
 	control   []byte // control frames that wait for the token; at first the 101
 
 	// set before start
-	deflate  bool // permessage-deflate was negotiated
-	dialect  dialect
-	net.Conn          // for the methods that need no say of ours
-	conn     net.Conn // the same
-	gorilla  *websocket.Conn
+	deflate bool // permessage-deflate was negotiated
+	dialect dialect
+	conn    net.Conn
 
-	session *Session // owned by the reader; nil while probing: then the reader alone writes, directly
+	// owned by who reads
+	session *Session // nil while probing: then the reader alone writes, directly
+	readErr error    // the end of what can be read
+	drained bool     // the last read took all there was
+	closed  bool     // a close frame was sent before there was a session
 
-	// owned by the reader
-	violated bool // the peer broke the protocol, and was told in a close frame
-	closed   bool // a close frame was sent before there was a session
+	parked // see park.go
 
 	last atomic.Pointer[time.Time] // set by linger: no write may take longer
 }
 
-// hijacker hands our connection to gorilla's Upgrader.
+// hijacker hands the connection to gorilla's Upgrader.
 type hijacker struct {
 	http.ResponseWriter
 	ws *wsConn
 }
 
-// Hijack gives gorilla a connection whose writes pass our token.
+// Hijack gives gorilla a connection that keeps the 101 back.
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	h.ws.Conn, h.ws.conn = conn, conn
-	return h.ws, rw, nil
+	h.ws.conn = conn
+	return handshaker{conn, h.ws}, rw, nil
+}
+
+type handshaker struct {
+	net.Conn
+	ws *wsConn
+}
+
+// Write keeps the 101.
+func (h handshaker) Write(p []byte) (int, error) {
+	h.ws.control = bytes.Clone(p)
+	return len(p), nil
 }
 
 // upgrade answers a WebSocket handshake (RFC 6455 section 4.2) with its error, or with 101. The 101 is left in control, so that
@@ -71,47 +82,39 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error
 	u := s.upgrader
 	ws.deflate = s.cfg.Compression && offersDeflate(r.Header)
 	u.EnableCompression = ws.deflate
-	g, err := u.Upgrade(hijacker{w, ws}, r, header)
-	if err != nil {
+	if _, err := u.Upgrade(hijacker{w, ws}, r, header); err != nil {
 		s.counts.add(countBadUpgrade)
 		return nil, err
 	}
-	ws.gorilla = g
-	// The wire limit is the highest there is, since it cannot be changed while a read waits; readMessage knows the limit
-	// of the moment. Slack for what deflate adds to incompressible data.
-	g.SetReadLimit(int64(s.cfg.MaxPayload) + int64(s.cfg.MaxPayload)/512 + 64)
-	g.SetCloseHandler(ws.replyClose)
-	ws.try = s.newTryWriter(ws.conn, &ws.raw)
+	ws.try = s.newTryWriter(ws.conn, &ws.out)
 	return ws, nil
 }
 
-// Close closes the connection, once no write without blocking is under way. Safe for concurrent use.
-func (c *wsConn) Close() error {
+// close closes the connection, once no write without blocking is under way. Safe for concurrent use.
+func (c *wsConn) close() {
 	if c.try != nil {
 		c.try.close()
 	}
-	return c.conn.Close()
+	_ = c.conn.Close()
 }
 
-// Write takes what gorilla writes by itself. The 101 is kept; on a session the rest is queued and never blocks; while probing
-// the reader is the only writer and a short deadline bounds it.
-func (c *wsConn) Write(p []byte) (int, error) {
-	if c.gorilla == nil {
-		c.control = bytes.Clone(p)
-		return len(p), nil
-	}
-	if len(p) > 0 && p[0]&0xf == opClose {
-		c.violated = true // our own closes and the replies do not come this way
-	}
+// writeControl writes a control frame for who reads. On a session it is queued and never blocks; while probing the reader is
+// the only writer and a short deadline bounds it.
+func (c *wsConn) writeControl(frame []byte) error {
 	if c.session != nil {
-		c.session.control(c, p)
-		return len(p), nil
+		c.session.control(c, frame)
+		return nil
 	}
-	return len(p), c.send(p)
+	return c.send(frame)
 }
 
-// SetWriteDeadline is gorilla's wish, before each of its writes; who writes sets deadlines itself.
-func (c *wsConn) SetWriteDeadline(time.Time) error { return nil }
+// limit is the size of the largest message that may come in now.
+func (c *wsConn) limit() int {
+	if c.session == nil {
+		return probeLimit
+	}
+	return c.session.payloadLimit()
+}
 
 // writeDeadline gives the next write d, or what is left to a connection that lingers.
 func (c *wsConn) writeDeadline(d time.Duration) error {
@@ -134,16 +137,10 @@ func (c *wsConn) send(frame []byte) error {
 }
 
 // replyClose answers the peer's close frame with its code (RFC 6455 section 5.5.1).
-func (c *wsConn) replyClose(code int, _ string) error {
+func (c *wsConn) replyClose(code int) {
 	payload := websocket.FormatCloseMessage(code, "")
-	frame := append([]byte{finBit | opClose, byte(len(payload))}, payload...)
-	if c.session != nil {
-		c.session.control(c, frame)
-	} else {
-		c.closed = true
-		_ = c.send(frame) // the connection ends either way
-	}
-	return nil
+	c.closed = true
+	_ = c.writeControl(append([]byte{finBit | opClose, byte(len(payload))}, payload...)) // the connection ends either way
 }
 
 // interrupt makes a probe's reader give up. Called under Session.mu; sets a deadline only.
@@ -165,7 +162,7 @@ func (c *wsConn) abort(frame []byte) {
 	if frame != nil && !c.closed {
 		_ = c.send(frame)
 	}
-	_ = c.Close()
+	c.close()
 }
 
 // linger bounds what is left of a closed session's connection: the peer's close frame, the rest of a write.
@@ -173,6 +170,7 @@ func (c *wsConn) linger() {
 	at := time.Now().Add(lingerTimeout)
 	c.last.CompareAndSwap(nil, &at)
 	_ = c.conn.SetReadDeadline(at)
+	c.wake()
 }
 
 // reset drops the connection together with what the kernel still holds for it.
@@ -180,17 +178,26 @@ func (c *wsConn) reset() {
 	if t, ok := c.conn.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
-	_ = c.Close()
+	c.close()
+	c.wake()
 }
 
 // finish closes the connection after the last read, once the writer is done with it.
-func (c *wsConn) finish(s *Session) {
+func (c *wsConn) finish(s *Session, violated bool) {
+	s.mu.Lock()
+	busy := s.token
+	s.mu.Unlock()
+	if busy || violated { // seldom: a crowd that goes at once should not need a crowd of workers
+		c.park.blocked()
+		defer c.park.unblocked()
+	}
 	_ = c.writeDeadline(lingerTimeout) // shortens a write that waits
 	s.waitToken()
-	if c.violated {
+	if violated {
 		c.drain()
 	}
-	_ = c.Close()
+	c.park.forget(c)
+	c.close()
 }
 
 // drain reads on for a moment after a violation. Closing with unread bytes would make the kernel send a reset, and that

@@ -1,12 +1,15 @@
 package engineio
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
@@ -16,38 +19,187 @@ var (
 	errOversize  = errors.New("engineio: message over the limit")
 	errUTF8      = errors.New("engineio: text is not UTF-8")
 	errViolation = errors.New("engineio: websocket protocol error")
+	errNothing   = errors.New("engineio: nothing to read now")
 )
 
-const keepScratch = 64 << 10
+const (
+	readBuffer  = 4 << 10 // a burst of small messages costs one read(2)
+	keepScratch = 64 << 10
+)
 
-// scratchPool holds buffers for messages that are being read, so that an idle connection has none and a message is
-// allocated once, in its size.
-var scratchPool = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+// reader is gorilla's reading side with its buffers. A connection borrows one while there is something to read and has none
+// between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session.
+type reader struct {
+	noConn // what gorilla may call besides
+	srv    *Server
+	conn   *wsConn // whose bytes it reads
+	wait   bool    // reads may block: a message has begun
 
-// readMessage blocks for the next message. Its size is bounded as it is inflated, byte for byte, because gorilla's read
-// limit counts compressed bytes. A violation has been answered with a close frame of its code (RFC 6455 section 7.4.1)
-// when this returns. The data is the caller's.
-func (c *wsConn) readMessage(limit func() int) (messageType int, data []byte, err error) {
-	messageType, r, err := c.gorilla.NextReader()
+	gorilla  *websocket.Conn
+	buf      *bufio.Reader // gorilla's
+	head     []byte        // bytes that were read before conn borrowed the reader
+	scratch  []byte        // for the message that is being read, so that it is allocated once, in its size
+	deflate  bool
+	spent    bool // gorilla has met an error
+	violated bool // the peer broke the protocol, and was told in a close frame
+
+	// of a read that does not wait
+	p     []byte
+	n     int
+	err   error
+	bound func(fd uintptr) bool // r.readNow, which would be allocated for each read
+}
+
+// noConn stands for the methods of net.Conn that a reader does not have.
+type noConn struct{ net.Conn }
+
+func (noConn) SetDeadline(time.Time) error { return nil }
+
+// borrow returns a reader for conn. Head is what has already been read from it; it must not change until it has been.
+func (s *Server) borrow(conn *wsConn, head []byte) *reader {
+	r, _ := s.readers(conn.deflate).Get().(*reader)
+	if r == nil {
+		r = s.newReader(conn.deflate)
+	}
+	r.conn, r.head = conn, head
+	return r
+}
+
+// giveBack takes a reader back. Unless it is spent it stands between two messages and has nothing in its buffer.
+func (s *Server) giveBack(r *reader) {
+	r.conn, r.head = nil, nil
+	if r.spent {
+		r.renew()
+	}
+	if cap(r.scratch) <= keepScratch {
+		s.readers(r.deflate).Put(r)
+	}
+}
+
+func (s *Server) readers(deflate bool) *sync.Pool {
+	if deflate {
+		return &s.deflateReaders
+	}
+	return &s.plainReaders
+}
+
+func (s *Server) newReader(deflate bool) *reader {
+	r := &reader{srv: s, scratch: make([]byte, 1<<10), deflate: deflate}
+	r.buf = bufio.NewReaderSize(r, readBuffer)
+	r.bound = r.readNow
+	r.renew()
+	return r
+}
+
+// renew gives the reader a gorilla without a past, by the only way that gorilla has: a handshake, with nobody on the other side.
+func (r *reader) renew() {
+	r.gorilla, r.spent, r.violated = nil, false, false
+	r.buf.Reset(r)
+	u := websocket.Upgrader{WriteBufferPool: noBuffers{}, EnableCompression: r.deflate, CheckOrigin: func(*http.Request) bool { return true }}
+	g, err := u.Upgrade(nobody{r}, nobodysRequest, nil)
 	if err != nil {
-		return 0, nil, c.readError(err)
+		panic(err) // the request is ours
 	}
-	scratch := scratchPool.Get().(*[]byte)
-	data, err = readAll(r, scratch, limit())
-	if cap(*scratch) <= keepScratch {
-		scratchPool.Put(scratch)
+	// The wire limit is the highest there is, since it cannot be changed while a read waits; readMessage knows the limit
+	// of the moment. Slack for what deflate adds to incompressible data.
+	largest := int64(r.srv.cfg.MaxPayload)
+	g.SetReadLimit(largest + largest/512 + 64)
+	g.SetCloseHandler(func(code int, _ string) error { r.conn.replyClose(code); return nil })
+	r.gorilla = g
+}
+
+var nobodysRequest = &http.Request{Method: http.MethodGet, Header: http.Header{
+	"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+	"Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "Sec-Websocket-Extensions": {"permessage-deflate"},
+}}
+
+// nobody is the ResponseWriter of a handshake with nobody. A reader buffer of the hijacked kind becomes gorilla's own.
+type nobody struct{ r *reader }
+
+func (nobody) Header() http.Header         { return nil }
+func (nobody) Write(p []byte) (int, error) { return len(p), nil }
+func (nobody) WriteHeader(int)             {}
+func (n nobody) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return n.r, bufio.NewReadWriter(n.r.buf, bufio.NewWriterSize(n.r, 256)), nil
+}
+
+// noBuffers is the pool of write buffers of a gorilla that writes control frames only: those need none.
+type noBuffers struct{}
+
+func (noBuffers) Get() any { return nil }
+func (noBuffers) Put(any)  {}
+
+// next reads the next message, or returns errNothing when not even its beginning is there. It does not wait for one to begin,
+// unless the session is closing: then the peer's close frame is waited for, for a moment.
+func (r *reader) next() (messageType int, data []byte, err error) {
+	r.wait = r.conn.last.Load() != nil
+	if _, err := r.buf.Peek(1); err != nil { // gorilla does not hear of it, as it would be spent
+		return 0, nil, err
 	}
+	return r.readMessage()
+}
+
+// readMessage reads the next message and waits for the rest of one that has begun. Its size is bounded as it is inflated,
+// byte for byte, because gorilla's read limit counts compressed bytes. A violation has been answered with a close frame of
+// its code (RFC 6455 section 7.4.1) when this returns. The data is the caller's.
+func (r *reader) readMessage() (messageType int, data []byte, err error) {
+	r.wait, r.spent = true, true // until it has come to its end
+	messageType, m, err := r.gorilla.NextReader()
+	if err != nil {
+		return 0, nil, r.readError(err)
+	}
+	data, err = readAll(m, &r.scratch, r.conn.limit())
 	switch {
 	case errors.Is(err, errOversize):
-		c.violate(websocket.CloseMessageTooBig)
+		r.violate(websocket.CloseMessageTooBig)
 		return 0, nil, err
 	case err != nil:
-		return 0, nil, c.readError(err)
+		return 0, nil, r.readError(err)
 	case messageType == websocket.TextMessage && !utf8.Valid(data):
-		c.violate(websocket.CloseInvalidFramePayloadData)
+		r.violate(websocket.CloseInvalidFramePayloadData)
 		return 0, nil, errUTF8
 	}
+	r.spent = false
 	return messageType, data, nil
+}
+
+// Read is how gorilla gets at the connection's bytes.
+func (r *reader) Read(p []byte) (n int, err error) {
+	c := r.conn
+	if len(r.head) > 0 {
+		n = copy(p, r.head)
+		r.head = r.head[n:]
+		return n, nil
+	}
+	if c.readErr != nil {
+		return 0, c.readErr
+	}
+	if n, err = r.tryRead(p); r.wait && errors.Is(err, errNothing) {
+		c.park.blocked()
+		n, err = c.conn.Read(p)
+		c.park.unblocked()
+		c.drained = false
+	}
+	if err != nil && !errors.Is(err, errNothing) {
+		c.readErr = err // more may meet it before gorilla does
+	}
+	return n, err
+}
+
+// tryRead reads what is there. One read(2) that fills less than its buffer has taken all there was, and spares the next.
+func (r *reader) tryRead(p []byte) (int, error) {
+	c := r.conn
+	if c.park == nil || c.drained {
+		return 0, errNothing
+	}
+	r.p = p
+	err := c.raw.Read(r.bound)
+	r.p = nil
+	if err != nil {
+		return 0, err
+	}
+	c.drained = r.n < len(p) && !c.hungUp.Load()
+	return r.n, r.err
 }
 
 // readAll reads r to its end through scratch, which it may replace by a larger buffer, and returns a copy of the right size.
@@ -71,26 +223,40 @@ func readAll(r io.Reader, scratch *[]byte, limit int) ([]byte, error) {
 	}
 }
 
+// Write takes what gorilla writes by itself: pongs, and closes after a violation.
+func (r *reader) Write(p []byte) (int, error) {
+	if r.gorilla == nil { // the 101 to nobody
+		return len(p), nil
+	}
+	if len(p) > 0 && p[0]&0xf == opClose {
+		r.violated = true // our own closes and the replies do not come this way
+	}
+	return len(p), r.conn.writeControl(p)
+}
+
+// SetWriteDeadline is gorilla's wish, before each of its writes; who writes sets deadlines himself.
+func (r *reader) SetWriteDeadline(time.Time) error { return nil }
+
 // violate sends a close frame with a code.
-func (c *wsConn) violate(code int) {
-	c.violated = true
-	_ = c.replyClose(code, "")
+func (r *reader) violate(code int) {
+	r.violated = true
+	r.conn.replyClose(code)
 }
 
 // readError sorts gorilla's errors into violations by the peer and ends of the connection.
-func (c *wsConn) readError(err error) error {
+func (r *reader) readError(err error) error {
 	var closed *websocket.CloseError
 	var network net.Error
 	switch {
 	case errors.Is(err, websocket.ErrReadLimit):
-		if !c.violated { // a length over 63 bits: gorilla has said nothing
-			c.violate(websocket.CloseMessageTooBig)
+		if !r.violated { // a length over 63 bits: gorilla has said nothing
+			r.violate(websocket.CloseMessageTooBig)
 		}
 		return errOversize
 	case errors.As(err, &closed), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		return err
-	case !c.violated: // broken deflate data: gorilla leaves the answer to us
-		c.violate(websocket.CloseInvalidFramePayloadData)
+	case !r.violated: // broken deflate data: gorilla leaves the answer to us
+		r.violate(websocket.CloseInvalidFramePayloadData)
 	}
 	return fmt.Errorf("%w: %w", errViolation, err)
 }
