@@ -132,7 +132,7 @@ func (r *emitStreamRequest) usual(b []byte) (id uint64, e service.Emit, ok bool)
 			content = f.bytes
 		case f.key == 3<<3|bytesField && options == nil:
 			options = f.bytes
-		case f.key == 4<<3|varintField && f.varint <= uint64(foyerv1.Receipt_RECEIPT_ACCEPTED):
+		case f.key == 4<<3|varintField && f.varint <= uint64(foyerv1.Receipt_RECEIPT_ACCEPTED): // all mean the same: see emitRequest
 		default:
 			return 0, e, false
 		}

@@ -357,3 +357,55 @@ func testRealWatch(t *testing.T) {
 	_, err = stream.Recv()
 	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, "")
 }
+
+// TestRealLargeReplies: replies are read where they stand in buffers that gRPC uses again. Acks, and a reply that has to wait
+// for another one, keep their bytes.
+func TestRealLargeReplies(t *testing.T) { bubble(t, testRealLargeReplies) }
+
+func testRealLargeReplies(t *testing.T) {
+	n := realNode(t)
+	defer n.Close()
+	_, client := start(t, Config{}, serviceNode{n})
+	backends := make([]*backend, 2)
+	for i := range backends {
+		stream, err := client.handler.Attach(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		backends[i] = &backend{TB: t, BidiStreamingClient: stream}
+		backends[i].say(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{
+			Namespaces: []string{"/"}, HandlerId: fmt.Sprint(i), ServerSideEvents: true,
+		}}})
+		backends[i].hear()
+	}
+	array := func(i int) string { return `["` + strings.Repeat(string(rune('a'+i%26)), 1000+i*777%50_000) + `"]` }
+
+	answered := make(chan *foyerv1.ServerSideEmitResponse, 1)
+	go func() {
+		r, err := client.emit.ServerSideEmit(t.Context(), &foyerv1.ServerSideEmitRequest{Payload: hello(), WantsReplies: true})
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- r
+	}()
+	first, second := backends[0].hear().GetServerSideEvent(), backends[1].hear().GetServerSideEvent()
+	backends[0].say(reply(first.GetCallId(), array(60)))
+
+	one := join(n, "one", "/", "")
+	owner := backends[0] // of the two, the first one has no more sockets than the other
+	owner.hear()
+	<-one.sent
+	for i := range 200 {
+		one.receive("ask", "", int64(i))
+		owner.say(reply(owner.hear().GetEvent().GetCallId(), array(i)))
+		if got, want := <-one.sent, fmt.Sprintf("3 / %d %s", i, array(i)); got != want {
+			t.Fatalf("ack %d: got %d bytes, want %d of other content", i, len(got), len(want))
+		}
+	}
+	backends[1].say(reply(second.GetCallId(), `[]`))
+	for _, r := range (<-answered).GetReplies() {
+		if want := map[string]string{"0": array(60), "1": `[]`}[r.GetHandlerId()]; r.GetArgs().GetJson() != want {
+			t.Errorf("handler %s: got %d bytes, want %d", r.GetHandlerId(), len(r.GetArgs().GetJson()), len(want))
+		}
+	}
+}

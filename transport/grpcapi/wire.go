@@ -71,13 +71,13 @@ func appendTime(dst []byte, t time.Time) []byte {
 
 // wireField is one field of a message as it is read. Only those kinds are known that the messages of the busy streams have.
 type wireField struct {
-	key    uint64 // number and type: varintField or bytesField of a number
+	key    uint64 // its number and type as they stand on the wire: n<<3|varintField or n<<3|bytesField
 	varint uint64
 	bytes  []byte // a part of what is read
 }
 
 const (
-	varintField = uint64(protowire.VarintType) // + number<<3
+	varintField = uint64(protowire.VarintType)
 	bytesField  = uint64(protowire.BytesType)
 )
 
