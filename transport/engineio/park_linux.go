@@ -41,7 +41,7 @@ func (e *epoll) loop(p *parking) {
 	_ = raw.Read(func(uintptr) bool {
 		for {
 			n, err := syscall.EpollWait(e.fd, events, 0)
-			if err == syscall.EINTR { //nolint:errorlint // a bare errno
+			if err == syscall.EINTR {
 				continue
 			}
 			for _, ev := range events[:max(n, 0)] {

@@ -31,8 +31,8 @@ type fakeSession struct {
 }
 
 func (s *fakeSession) Handshake() *engineio.Handshake { return &s.handshake }
-func (s *fakeSession) Handle() string    { return "handle" }
-func (s *fakeSession) Transport() string { return "websocket" }
+func (s *fakeSession) Handle() string                 { return "handle" }
+func (s *fakeSession) Transport() string              { return "websocket" }
 
 func (s *fakeSession) Protocol() int {
 	if s.v2 {
