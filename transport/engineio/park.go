@@ -80,6 +80,7 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		return false
 	}
 	c.park, c.raw = p, raw
+	c.state.Store(running) // by this call, so that news waits for its end
 	added := false
 	err = raw.Control(func(fd uintptr) {
 		c.fd = int(fd)
@@ -89,8 +90,7 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		}
 		p.conns[c.fd] = c
 		p.mu.Unlock()
-		c.state.Store(idle)
-		added = p.poller.add(c.fd) // from here on it may be running
+		added = p.poller.add(c.fd)
 	})
 	if err != nil || !added {
 		p.forget(c)
@@ -98,7 +98,10 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		c.park = nil
 		return false
 	}
-	if c.last.Load() != nil { // its end did not find it parked
+	if !c.state.CompareAndSwap(running, idle) {
+		c.state.Store(running) // it was runAgain
+		p.dispatch(c)
+	} else if c.last.Load() != nil { // its end came before this
 		c.wake()
 	}
 	return true
