@@ -12,7 +12,8 @@ import (
 // was 4.5 KiB of stack each.
 //
 // While a message is under way the worker waits for its rest like any reader of a net.Conn. It says so first (blocked), and
-// another one takes its place: a slow sender holds a goroutine of its own and nobody else up.
+// another one takes its place: a slow sender holds a goroutine of its own and nobody else up. So does, until its next message,
+// who sends a WebSocket ping: after a control frame gorilla goes on to the next.
 
 // parkState is who looks after a connection's reading.
 type parkState = uint32
@@ -42,7 +43,7 @@ type parking struct {
 	poller poller
 	srv    *Server
 	work   chan *wsConn
-	free   atomic.Int32 // workers that are not blocked; never below want for long
+	free   atomic.Int32 // workers that are not blocked; want of them, more for a moment
 	want   int32
 	wg     sync.WaitGroup // the workers and the poller's loop
 
