@@ -258,7 +258,9 @@ func (hs *handlers) acceptLocked(p *pending, d Decision, by *Handler, after *fol
 	}
 	s.conn.Send(frame, 0)
 	ns.insertLocked(s, d.Rooms)
-	tell(s.infoLocked())
+	if len(s.assigned) > 0 {
+		tell(s.infoLocked())
+	}
 	after.add(s.conn.Flush)
 }
 

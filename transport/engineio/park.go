@@ -12,7 +12,8 @@ import (
 // was 4.5 KiB of stack each.
 //
 // While a message is under way the worker waits for its rest like any reader of a net.Conn. It says so first (blocked), and
-// another one takes its place: a slow sender holds a goroutine of its own and nobody else up.
+// another one takes its place: a slow sender holds a goroutine of its own and nobody else up. So does, until its next message,
+// who sends a WebSocket ping: after a control frame gorilla goes on to the next.
 
 // parkState is who looks after a connection's reading.
 type parkState = uint32
@@ -42,7 +43,7 @@ type parking struct {
 	poller poller
 	srv    *Server
 	work   chan *wsConn
-	free   atomic.Int32 // workers that are not blocked; never below want for long
+	free   atomic.Int32 // workers that are not blocked; want of them, more for a moment
 	want   int32
 	wg     sync.WaitGroup // the workers and the poller's loop
 
@@ -80,6 +81,7 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		return false
 	}
 	c.park, c.raw = p, raw
+	c.state.Store(running) // by this call, so that news waits for its end
 	added := false
 	err = raw.Control(func(fd uintptr) {
 		c.fd = int(fd)
@@ -89,8 +91,7 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		}
 		p.conns[c.fd] = c
 		p.mu.Unlock()
-		c.state.Store(idle)
-		added = p.poller.add(c.fd) // from here on it may be running
+		added = p.poller.add(c.fd)
 	})
 	if err != nil || !added {
 		p.forget(c)
@@ -98,7 +99,10 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		c.park = nil
 		return false
 	}
-	if c.last.Load() != nil { // its end did not find it parked
+	if !c.state.CompareAndSwap(running, idle) {
+		c.state.Store(running) // it was runAgain
+		p.dispatch(c)
+	} else if c.last.Load() != nil { // its end came before this
 		c.wake()
 	}
 	return true

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 )
 
 // epoll is a poller whose loop waits for the epoll descriptor itself, through Go's own: no thread is blocked in epoll_wait.
@@ -21,7 +22,12 @@ func newPoller() (poller, error) {
 		_ = syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &epoll{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}, nil
+	file := os.NewFile(uintptr(fd), "epoll")
+	if err := file.SetReadDeadline(time.Time{}); err != nil { // where Go's poller does not take it the loop would not run
+		_ = file.Close()
+		return nil, err
+	}
+	return &epoll{fd: fd, file: file}, nil
 }
 
 // add watches for edges: what a worker does not need to be told twice costs no system call.
@@ -41,7 +47,7 @@ func (e *epoll) loop(p *parking) {
 	_ = raw.Read(func(uintptr) bool {
 		for {
 			n, err := syscall.EpollWait(e.fd, events, 0)
-			if err == syscall.EINTR { //nolint:errorlint // a bare errno
+			if err == syscall.EINTR {
 				continue
 			}
 			for _, ev := range events[:max(n, 0)] {
