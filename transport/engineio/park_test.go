@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -344,7 +345,10 @@ func TestIdleSessionRetains(t *testing.T) {
 	for range n {
 		conns = append(conns, h.rawWebSocket())
 	}
-	for _, r := range h.all {
+	h.mu.Lock()
+	all := slices.Clone(h.all)
+	h.mu.Unlock()
+	for _, r := range all {
 		eventually(t, "parked", func() bool { return isParked(r) })
 	}
 	each := (int64(held()) - int64(before)) / n
