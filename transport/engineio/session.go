@@ -61,6 +61,7 @@ type Session struct {
 	extended  bool // the awaited pong's deadline has been moved once
 	ws        *wsConn
 	queue     []item
+	one       [1]item       // the first queue, as most have no more than that at a time
 	pending   int           // bytes in queue and in the write under way
 	spare     []item        // the queue of the last write, empty, kept when small
 	poll      *poll         // the waiting GET
@@ -95,6 +96,7 @@ type Session struct {
 
 func (s *Server) newSession(h *Handshake, d dialect) *Session {
 	ss := &Session{srv: s, handshake: h, dialect: d}
+	ss.queue = ss.one[:0]
 	ss.sid, ss.handle = newIDs()
 	ss.refs.Store(1)
 	return ss

@@ -23,12 +23,14 @@ type wsConn struct {
 	up        bool // the 101 is out
 	failed    bool // a write failed
 	closeSent bool
-	control   []byte // control frames that wait for the token; at first the 101
 
 	// set before start
 	deflate bool // permessage-deflate was negotiated
 	dialect dialect
-	conn    net.Conn
+
+	control []byte // control frames that wait for the token; at first the 101; guarded by Session.mu
+
+	conn net.Conn // set before start
 
 	// owned by who reads
 	session *Session // nil while probing: then the reader alone writes, directly
