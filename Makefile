@@ -32,7 +32,7 @@ SOURCES := go.mod go.sum $(shell find cmd service transport gen -name node_modul
 
 .PHONY: help
 help: ## Say what there is
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  %-12s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  %-13s %s\n' "$$name" "$$what"; done
 
 # ---- build and run
 
