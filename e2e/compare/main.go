@@ -159,6 +159,9 @@ func compare(ctx context.Context, o *options) error {
 		return err
 	}
 	table := rows(o)
+	if !slices.ContainsFunc(table, func(r row) bool { return r.args != nil && o.only.MatchString(r.name) }) {
+		return fmt.Errorf("-only: no run is named like %q; \"connect, CPU\" and the tails come with the row above them", o.only)
+	}
 	found := make([][len(peers)]results, len(table))
 	raw, err := openRaw(o.raw)
 	if err != nil {

@@ -37,6 +37,8 @@ func pinned(ctx context.Context, processor int, name string, args ...string) *ex
 	}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stderr = os.Stderr
+	// What is measured is what the table says, not what somebody has exported.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "FOYER_") })
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
