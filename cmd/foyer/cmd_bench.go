@@ -12,7 +12,7 @@ import (
 
 // benchCommand measures any server that speaks Engine.IO v4 and Socket.IO v5.
 type benchCommand struct {
-	Idle      benchIdle      `cmd:"" help:"What sessions cost that do nothing: memory of each, after a rest."`
+	Idle      benchIdle      `cmd:"" help:"What sessions cost that do nothing: memory of each, after a rest. For a server that has just started: one that had clients before grows less."`
 	Connect   benchConnect   `cmd:"" help:"How many sessions can be opened and connected in a second."`
 	Upgrade   benchUpgrade   `cmd:"" help:"What it costs to move a session from polling to websocket."`
 	Broadcast benchBroadcast `cmd:"" help:"What a delivery costs, when a room is emitted to; with --rooms as many as --clients, what an emit costs."`

@@ -188,5 +188,8 @@ func (b *bench) errNothing(event string) error {
 	if b.o.API != "" {
 		return fmt.Errorf("nothing has come: is the API at %s that of the same node?", b.o.API)
 	}
-	return fmt.Errorf("nothing has come: does the server's application serve %s?", event)
+	return fmt.Errorf("nothing has come: does the server's application serve %s?%s", event, forFoyer)
 }
+
+// forFoyer ends the errors of an application that does not serve the events.
+const forFoyer = " For Foyer name its --api"

@@ -858,7 +858,7 @@ func TestProgress(t *testing.T) {
 		o.Progress, o.Warmup, o.Duration = &told, time.Second, 2050*time.Millisecond
 		r, err := Run(t.Context(), o)
 		want{deliveries: -1}.check(t, r, err)
-		for _, line := range []string{"connecting 3 clients", "joining 1 rooms", "warming up, 0 s left: ", "measuring, 1 s left: "} {
+		for _, line := range []string{"connecting 3 clients", "joining 1 room", "warming up, 0 s left: ", "measuring, 1 s left: "} {
 			if !strings.Contains(told.String(), line) {
 				t.Errorf("%q is not told:\n%s", line, &told)
 			}

@@ -21,7 +21,7 @@ func (b *bench) broadcast(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
-	b.say("joining %d rooms", o.Rooms)
+	b.say("joining %s", rooms(o.Rooms))
 	if err := b.driver.join(ctx, c.clients, func(who *client) string { return s.roomOf(who).name }); err != nil {
 		return err
 	}

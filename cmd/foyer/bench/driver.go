@@ -74,7 +74,7 @@ func (d *eventDriver) ask(ctx context.Context, who *client, event, room string) 
 	case <-came:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("%s is not acknowledged: does the server's application serve it?", event)
+		return fmt.Errorf("%s is not acknowledged: does the server's application serve it?%s", event, forFoyer)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -140,6 +141,9 @@ func (o *Options) tls(host string) *tls.Config {
 func (to *server) dial(ctx context.Context) (net.Conn, error) {
 	port := cmp.Or(to.url.Port(), map[string]string{"http": "80", "https": "443"}[to.url.Scheme])
 	conn, err := to.dialer(ctx, "tcp", net.JoinHostPort(to.url.Hostname(), port))
+	if errors.Is(err, syscall.EMFILE) {
+		err = fmt.Errorf("%w: raise ulimit -n; a client takes one, one that polls two", err)
+	}
 	if err != nil || to.tls == nil {
 		return conn, err
 	}

@@ -89,7 +89,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 func (r *Result) how() string {
 	s := ""
 	if r.Rooms > 0 {
-		s += fmt.Sprintf(", %d rooms", r.Rooms)
+		s += ", " + rooms(r.Rooms)
 	}
 	switch {
 	case r.Rate > 0:
@@ -101,4 +101,11 @@ func (r *Result) how() string {
 		s += fmt.Sprintf(", %d bytes", r.Bytes)
 	}
 	return s
+}
+
+func rooms(n int) string {
+	if n == 1 {
+		return "1 room"
+	}
+	return fmt.Sprintf("%d rooms", n)
 }
