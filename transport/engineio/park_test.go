@@ -401,3 +401,37 @@ func TestDeflateStreamThatEndsBeforeItsMessage(t *testing.T) {
 		eventually(t, "parked", func() bool { return isParked(r) })
 	}
 }
+
+// Who sends control frames without a pause, or a message of nothing but frames, holds nobody up either.
+func TestFloodsHoldNobodyUp(t *testing.T) {
+	ping := []byte{finBit | 0x9, 0x80, 0, 0, 0, 0}
+	for name, flood := range map[string]struct{ first, then []byte }{
+		"pings":           {nil, ping},
+		"empty fragments": {[]byte{opText, 0x80, 0, 0, 0, 0}, []byte{0, 0x80, 0, 0, 0, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := serveParking(t, Config{})
+			quick, _ := h.openWebSocket()
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			for range 4 * runtime.GOMAXPROCS(0) {
+				p, _ := h.openWebSocket()
+				conn := p.conn.NetConn()
+				defer conn.Close()
+				wg.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+				wg.Go(func() {
+					_, err := conn.Write(flood.first)
+					for many := bytes.Repeat(flood.then, 10_000); err == nil; {
+						_, err = conn.Write(many)
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+			_ = quick.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			for range 3 {
+				quick.write("4quick")
+				quick.want("4quick")
+			}
+		})
+	}
+}

@@ -35,6 +35,8 @@ type reader struct {
 	srv    *Server
 	conn   *wsConn // whose bytes it reads
 	wait   bool    // reads may block: a message has begun
+	reads  int     // of conn, since it borrowed the reader
+	alone  bool    // see leave
 
 	gorilla  *websocket.Conn
 	buf      *bufio.Reader // gorilla's
@@ -69,12 +71,24 @@ func (s *Server) borrow(conn *wsConn, head []byte) *reader {
 
 // giveBack takes a reader back. Unless it is spent it stands between two messages and has nothing in its buffer.
 func (s *Server) giveBack(r *reader) {
-	r.conn, r.head = nil, nil
+	if r.alone {
+		r.conn.park.unblocked()
+	}
+	r.conn, r.head, r.reads, r.alone = nil, nil, 0, false
 	if r.spent {
 		r.renew()
 	}
 	if cap(r.scratch) <= keepScratch {
 		s.readers(r.deflate).Put(r)
+	}
+}
+
+// leave says that the worker who reads is this connection's own from now on, until the reader is given back. Another one takes
+// its place: who sends without a pause must not keep others waiting.
+func (r *reader) leave() {
+	if !r.alone {
+		r.alone = true
+		r.conn.park.blocked()
 	}
 }
 
@@ -191,6 +205,9 @@ func (r *reader) read(p []byte) (n int, err error) {
 		n, err = c.conn.Read(p)
 		c.park.unblocked()
 		c.drained = false
+	}
+	if r.reads++; r.reads == burstReads {
+		r.leave()
 	}
 	if err != nil && !errors.Is(err, errNothing) {
 		c.readErr = err // more may meet it before gorilla does
