@@ -78,3 +78,19 @@ func TestJoinedMessagesAreBounded(t *testing.T) {
 		t.Errorf("got %v", res)
 	}
 }
+
+// Where they are queued one by one, each has its place.
+func TestJoinedMessagesCountAsItems(t *testing.T) {
+	part := NewMessage([]byte("part"), nil)
+	joined := JoinMessages([]*Message{part, part, part})
+	h := serveTCP(t, Config{QueueItems: 4})
+	for before, want := range map[int]Outcome{1: Queued, 2: Slow} {
+		_, r := h.openPolling()
+		for range before {
+			r.session.Send(part, 0)
+		}
+		if out := r.session.Send(joined, 0); out != want {
+			t.Errorf("behind %d: %v, want %v", before, out, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package engineio
 
 import (
 	"bytes"
+	"compress/flate"
 	"errors"
 	"fmt"
 	"io"
@@ -358,5 +359,79 @@ func TestIdleSessionRetains(t *testing.T) {
 	}
 	for _, c := range conns {
 		_ = c.Close()
+	}
+}
+
+// A compressed message may have more to come when its deflate stream is over (RFC 7692 section 7.2.3.4): until then its
+// reader is nobody else's, whose messages would be taken for the rest of it.
+func TestDeflateStreamThatEndsBeforeItsMessage(t *testing.T) {
+	h := serveParking(t, Config{Compression: true})
+	h.dialer.EnableCompression = true
+	var z bytes.Buffer
+	w, err := flate.NewWriter(&z, flate.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = w.Write([]byte("4hello"))
+	_ = w.Close()
+	frame := func(first byte, n int, payload []byte) []byte {
+		return append([]byte{first, 0x80 | byte(n), 0, 0, 0, 0}, payload...) // masked with zeroes
+	}
+	for _, message := range []struct{ first, rest []byte }{
+		{frame(finBit|opText|rsv1Bit, z.Len()+1, z.Bytes()), []byte{0}},
+		{frame(opText|rsv1Bit, z.Len(), z.Bytes()), frame(finBit, 1, []byte{0})},
+	} {
+		for range 10 {
+			strange, _ := h.openWebSocket()
+			strange.raw(message.first)
+			strange.want("4hello")
+			for range 4 {
+				p, _ := h.openWebSocket()
+				p.write("4mine")
+				p.want("4mine")
+			}
+			strange.raw(message.rest)
+			strange.raw(clientFrame("4next"))
+			strange.want("4next")
+			strange.raw(clientFrame("4parked"))
+			strange.want("4parked")
+		}
+	}
+	for _, r := range h.all {
+		eventually(t, "parked", func() bool { return isParked(r) })
+	}
+}
+
+// Who sends control frames without a pause, or a message of nothing but frames, holds nobody up either.
+func TestFloodsHoldNobodyUp(t *testing.T) {
+	ping := []byte{finBit | 0x9, 0x80, 0, 0, 0, 0}
+	for name, flood := range map[string]struct{ first, then []byte }{
+		"pings":           {nil, ping},
+		"empty fragments": {[]byte{opText, 0x80, 0, 0, 0, 0}, []byte{0, 0x80, 0, 0, 0, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := serveParking(t, Config{})
+			quick, _ := h.openWebSocket()
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			for range 4 * runtime.GOMAXPROCS(0) {
+				p, _ := h.openWebSocket()
+				conn := p.conn.NetConn()
+				defer conn.Close()
+				wg.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+				wg.Go(func() {
+					_, err := conn.Write(flood.first)
+					for many := bytes.Repeat(flood.then, 10_000); err == nil; {
+						_, err = conn.Write(many)
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+			_ = quick.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			for range 3 {
+				quick.write("4quick")
+				quick.want("4quick")
+			}
+		})
 	}
 }

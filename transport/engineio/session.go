@@ -216,7 +216,7 @@ func (s *Session) Close(r Reason) {
 }
 
 func (s *Session) pushLocked(m *Message, f Flags) {
-	if m.parts != nil && (!s.websocket || s.ws.dialect != eio4) { // joined bytes are those of version 4's frames
+	if s.splitsLocked(m) {
 		for _, p := range m.parts {
 			s.pushLocked(p, f)
 		}
@@ -224,6 +224,11 @@ func (s *Session) pushLocked(m *Message, f Flags) {
 	}
 	s.queue = append(s.queue, item{m, f})
 	s.pending += m.size + itemOverhead
+}
+
+// splitsLocked says whether m is queued by its parts: joined bytes are those of version 4's frames.
+func (s *Session) splitsLocked(m *Message) bool {
+	return m.parts != nil && (!s.websocket || s.ws.dialect != eio4)
 }
 
 func (s *Session) fitsLocked(m *Message) bool {
@@ -234,7 +239,11 @@ func (s *Session) fitsLocked(m *Message) bool {
 	if !s.admitted.Load() {
 		limit = min(limit, preAdmitQueueBytes)
 	}
-	return len(s.queue) < s.srv.cfg.QueueItems && s.pending+m.size+itemOverhead <= limit
+	items := 1
+	if s.splitsLocked(m) {
+		items = len(m.parts)
+	}
+	return len(s.queue)+items <= s.srv.cfg.QueueItems && s.pending+m.size+itemOverhead <= limit
 }
 
 // writableLocked reports that what is queued now would be written at once.

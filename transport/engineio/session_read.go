@@ -109,8 +109,12 @@ func (s *Session) readLoop(ws *wsConn) {
 	}
 }
 
-// burst is how many messages may be read in one go before the rest counts as a goroutine's own work.
-const burst = 64
+// How much may be read in one go before the rest counts as a goroutine's own work: messages, and reads of the connection, as
+// frames of which no message comes are work too.
+const (
+	burst      = 64
+	burstReads = 16
+)
 
 // readReady takes the messages that are there, and gives the reader back. True: the connection has ended. Reading holds a
 // reference on the session until then, is the only one to close the connection in good order, and does so after the writer
@@ -119,8 +123,7 @@ func (s *Session) readReady(r *reader) (ended bool) {
 	ws := r.conn
 	for n := 0; ; n++ {
 		if n == burst {
-			ws.park.blocked() // who sends without a pause must not keep others waiting
-			defer ws.park.unblocked()
+			r.leave()
 		}
 		messageType, data, err := r.next()
 		if errors.Is(err, errNothing) {

@@ -42,12 +42,23 @@ func (r *emitStreamRequest) reset() {
 // bytes is what the items weigh while they wait.
 func (r *emitStreamRequest) bytes() (n int) {
 	for i := range r.emits {
-		n += r.emits[i].Packet.Size()
+		e := &r.emits[i]
+		n += e.Packet.Size() + namesBytes(e.Target.Rooms) + namesBytes(e.Target.ExceptRooms)
 	}
 	for i := range r.items {
 		if m := r.items[i].request; m != nil {
 			n += proto.Size(m)
 		}
+	}
+	return n
+}
+
+// namesBytes is what names weigh: a thousand rooms are more than most payloads.
+func namesBytes(names []string) int {
+	const header = 16 // of a string
+	n := header * len(names)
+	for _, name := range names {
+		n += len(name)
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,4 +212,30 @@ func FuzzEmitStreamRequest(f *testing.F) {
 			t.Errorf("emits (-got +want):\n%s", diff)
 		}
 	})
+}
+
+// What waits to be applied is bounded by all that an item holds, whichever way it was read.
+func TestEmitStreamRequestBytes(t *testing.T) {
+	rooms := make([]string, maxRooms)
+	for i := range rooms {
+		rooms[i] = strings.Repeat("r", service.MaxNameBytes)
+	}
+	for name, target := range map[string]*foyerv1.Target{
+		"rooms":        {Rooms: rooms},
+		"except rooms": {All: true, ExceptRooms: rooms},
+	} {
+		for requestID, usual := range map[string]bool{"": true, "once": false} {
+			item := &foyerv1.EmitStreamItem{Emit: &foyerv1.EmitRequest{
+				Target: target, Payload: &foyerv1.Payload{Event: "e"}, RequestId: requestID,
+			}}
+			in := emitStreamRequest{maxBytes: 1 << 20}
+			wire := mem.SliceBuffer(wireOf(t, &foyerv1.EmitStreamRequest{Items: []*foyerv1.EmitStreamItem{item}}))
+			if !in.read(wire) || len(in.items) != 1 || (len(in.emits) == 1) != usual {
+				t.Fatalf("%s: read %d items, %d emits", name, len(in.items), len(in.emits))
+			}
+			if got, least := in.bytes(), maxRooms*service.MaxNameBytes; got < least {
+				t.Errorf("%s, request id %q: %d bytes, holds %d", name, requestID, got, least)
+			}
+		}
+	}
 }
