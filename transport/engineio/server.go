@@ -41,9 +41,9 @@ type Server struct {
 	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
 	newPoller    func() (poller, error)
 
-	plainReaders, deflateReaders sync.Pool // of *reader
-	parkingOnce                  sync.Once
-	parkingLot                   *parking // nil where nothing can be parked, and before the first websocket
+	readers     sync.Pool // of *reader
+	parkingOnce sync.Once
+	parkingLot  *parking // nil where nothing can be parked, and before the first websocket
 
 	refusing atomic.Bool
 	counts   counters

@@ -3,13 +3,11 @@ package engineio
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -25,11 +23,14 @@ var (
 
 const (
 	readBuffer  = 4 << 10 // a burst of small messages costs one read(2)
+	ownBuffer   = 512     // of a reader that is not lent
 	keepScratch = 64 << 10
 )
 
 // reader is gorilla's reading side with its buffers. A connection borrows one while there is something to read and has none
-// between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session.
+// between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session. With deflate it keeps
+// a smaller one for itself: gorilla gives a message away where its deflate stream ends (RFC 7692 section 7.2.3.4), which may be
+// before the message does, and what is left of it must not meet another connection.
 type reader struct {
 	noConn // what gorilla may call besides
 	srv    *Server
@@ -43,9 +44,8 @@ type reader struct {
 	head     []byte        // bytes that were read before conn borrowed the reader
 	scratch  []byte        // for the message that is being read, so that it is allocated once, in its size
 	deflate  bool
-	frames   frames // with deflate: where its bytes end
-	spent    bool   // gorilla has met an error
-	violated bool   // the peer broke the protocol, and was told in a close frame
+	spent    bool // gorilla has met an error
+	violated bool // the peer broke the protocol, and was told in a close frame
 
 	// of a read that does not wait
 	p     []byte
@@ -61,7 +61,10 @@ func (noConn) SetDeadline(time.Time) error { return nil }
 
 // borrow returns a reader for conn. Head is what has already been read from it; it must not change until it has been.
 func (s *Server) borrow(conn *wsConn, head []byte) *reader {
-	r, _ := s.readers(conn.deflate).Get().(*reader)
+	r := conn.own
+	if r == nil && !conn.deflate {
+		r, _ = s.readers.Get().(*reader)
+	}
 	if r == nil {
 		r = s.newReader(conn.deflate)
 	}
@@ -69,18 +72,25 @@ func (s *Server) borrow(conn *wsConn, head []byte) *reader {
 	return r
 }
 
-// giveBack takes a reader back. Unless it is spent it stands between two messages and has nothing in its buffer.
+// giveBack takes a reader back, whose buffer is empty. Unless it is spent, or its connection's own, it stands between two
+// messages.
 func (s *Server) giveBack(r *reader) {
 	if r.alone {
 		r.conn.park.unblocked()
 	}
-	r.conn, r.head, r.reads, r.alone = nil, nil, 0, false
+	r.head, r.reads, r.alone = nil, 0, false
+	if cap(r.scratch) > keepScratch {
+		r.scratch = make([]byte, ownBuffer)
+	}
+	if r.deflate {
+		r.conn.own = r
+		return
+	}
+	r.conn = nil
 	if r.spent {
 		r.renew()
 	}
-	if cap(r.scratch) <= keepScratch {
-		s.readers(r.deflate).Put(r)
-	}
+	s.readers.Put(r)
 }
 
 // leave says that the worker who reads is this connection's own from now on, until the reader is given back. Another one takes
@@ -92,16 +102,13 @@ func (r *reader) leave() {
 	}
 }
 
-func (s *Server) readers(deflate bool) *sync.Pool {
-	if deflate {
-		return &s.deflateReaders
-	}
-	return &s.plainReaders
-}
-
 func (s *Server) newReader(deflate bool) *reader {
-	r := &reader{srv: s, scratch: make([]byte, 1<<10), deflate: deflate}
-	r.buf = bufio.NewReaderSize(r, readBuffer)
+	size := readBuffer
+	if deflate {
+		size = ownBuffer
+	}
+	r := &reader{srv: s, scratch: make([]byte, ownBuffer), deflate: deflate}
+	r.buf = bufio.NewReaderSize(r, size)
 	r.bound = r.readNow
 	r.renew()
 	return r
@@ -109,7 +116,7 @@ func (s *Server) newReader(deflate bool) *reader {
 
 // renew gives the reader a gorilla without a past, by the only way that gorilla has: a handshake, with nobody on the other side.
 func (r *reader) renew() {
-	r.gorilla, r.frames, r.spent, r.violated = nil, frames{}, false, false
+	r.gorilla, r.spent, r.violated = nil, false, false
 	r.buf.Reset(r)
 	u := websocket.Upgrader{WriteBufferPool: noBuffers{}, EnableCompression: r.deflate, CheckOrigin: func(*http.Request) bool { return true }}
 	g, err := u.Upgrade(nobody{r}, nobodysRequest, nil)
@@ -146,11 +153,9 @@ func (noBuffers) Get() any { return nil }
 func (noBuffers) Put(any)  {}
 
 // next reads the next message, or returns errNothing when not even its beginning is there. It does not wait for one to begin,
-// unless the session is closing: then the peer's close frame is waited for, for a moment. Or unless gorilla has given away a
-// message before its end: it stops where a deflate stream does (RFC 7692 section 7.2.3.4), and what is left of the message
-// would be taken from whoever borrows the reader next.
+// unless the session is closing: then the peer's close frame is waited for, for a moment.
 func (r *reader) next() (messageType int, data []byte, err error) {
-	r.wait = r.conn.last.Load() != nil || !r.frames.whole()
+	r.wait = r.conn.last.Load() != nil
 	if _, err := r.buf.Peek(1); err != nil { // gorilla does not hear of it, as it would be spent
 		return 0, nil, err
 	}
@@ -183,14 +188,6 @@ func (r *reader) readMessage() (messageType int, data []byte, err error) {
 
 // Read is how gorilla gets at the connection's bytes.
 func (r *reader) Read(p []byte) (n int, err error) {
-	n, err = r.read(p)
-	if r.deflate {
-		r.frames.saw(p[:n])
-	}
-	return n, err
-}
-
-func (r *reader) read(p []byte) (n int, err error) {
 	c := r.conn
 	if len(r.head) > 0 {
 		n = copy(p, r.head)
@@ -229,60 +226,6 @@ func (r *reader) tryRead(p []byte) (int, error) {
 	}
 	c.drained = r.n < len(p) && !c.hungUp.Load()
 	return r.n, r.err
-}
-
-// frames follows the frames of a connection (RFC 6455 section 5.2) by their headers.
-type frames struct {
-	head [10]byte // of the header that is being read: what comes before the mask
-	have int      // bytes of the header, its mask included
-	left uint64   // bytes of the payload that are still to come
-	open bool     // a message's last frame is still to come
-}
-
-// whole says whether the last message and the last frame came to their end.
-func (f *frames) whole() bool { return f.have == 0 && f.left == 0 && !f.open }
-
-// saw takes the next bytes.
-func (f *frames) saw(b []byte) {
-	for len(b) > 0 {
-		if f.left > 0 {
-			n := min(f.left, uint64(len(b)))
-			f.left -= n
-			b = b[n:]
-			continue
-		}
-		if f.have < len(f.head) {
-			f.head[f.have] = b[0]
-		}
-		f.have++
-		b = b[1:]
-		if f.have < 2 {
-			continue
-		}
-		extended := 0
-		switch f.head[1] & 0x7f {
-		case 126:
-			extended = 2
-		case 127:
-			extended = 8
-		}
-		mask := int(f.head[1]>>7) * 4
-		if f.have < 2+extended+mask {
-			continue
-		}
-		f.have = 0
-		switch extended {
-		case 0:
-			f.left = uint64(f.head[1] & 0x7f)
-		case 2:
-			f.left = uint64(binary.BigEndian.Uint16(f.head[2:]))
-		default:
-			f.left = binary.BigEndian.Uint64(f.head[2:])
-		}
-		if f.head[0]&opClose == 0 { // not a control frame
-			f.open = f.head[0]&finBit == 0
-		}
-	}
 }
 
 // readAll reads r to its end through scratch, which it may replace by a larger buffer, and returns a copy of the right size.
