@@ -412,21 +412,28 @@ func TestFloodsHoldNobodyUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := serveParking(t, Config{})
 			quick, _ := h.openWebSocket()
-			var wg sync.WaitGroup
+			var wg, flooding sync.WaitGroup
 			defer wg.Wait()
 			for range 4 * runtime.GOMAXPROCS(0) {
 				p, _ := h.openWebSocket()
 				conn := p.conn.NetConn()
 				defer conn.Close()
 				wg.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+				flooding.Add(1)
+				underWay := sync.OnceFunc(flooding.Done)
 				wg.Go(func() {
+					defer underWay()
 					_, err := conn.Write(flood.first)
-					for many := bytes.Repeat(flood.then, 10_000); err == nil; {
+					many := bytes.Repeat(flood.then, 10_000)
+					for n := 0; err == nil; n++ {
 						_, err = conn.Write(many)
+						if n == 20 {
+							underWay()
+						}
 					}
 				})
 			}
-			time.Sleep(100 * time.Millisecond)
+			flooding.Wait()
 			_ = quick.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 			for range 3 {
 				quick.write("4quick")
