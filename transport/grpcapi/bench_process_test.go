@@ -68,7 +68,10 @@ func BenchmarkAttach(b *testing.B) {
 				sockets[i] = s
 			}
 			client := otherProcess(b, "attach", addr, 0, 0)
-			for n.Info().Handlers == 0 {
+			for late := time.Now().Add(10 * time.Second); n.Info().Handlers == 0; {
+				if time.Now().After(late) {
+					b.Fatal("the backend does not attach")
+				}
 				time.Sleep(time.Millisecond)
 			}
 			b.ReportAllocs()
