@@ -23,6 +23,8 @@ func (nullCodec) Join([]Frame) Frame            { return nullFrame{} }
 func (c *nullConn) Codec() Codec              { return c.codec }
 func (c *nullConn) Send(Frame, Flags) Outcome { return QueuedFlush }
 func (c *nullConn) Flush()                    {}
+func (c *nullConn) Pause()                    {}
+func (c *nullConn) Resume()                   {}
 
 func crowd(tb testing.TB, n *Node, size int, rooms func(i int) []string) {
 	tb.Helper()

@@ -44,6 +44,11 @@ type Conn interface {
 	Send(f Frame, flags Flags) Outcome
 	// Flush writes what is queued without blocking; what the kernel does not take is left to a writer of the link.
 	Flush()
+	// Pause stops the reading of what the client sends, after the packet in hand, until Resume has been called as often. What
+	// the client sends meanwhile waits with it: nothing is lost, and heartbeats go on. Memory only, and it calls nothing back.
+	Pause()
+	// Resume takes one Pause back. Memory only: what waits is read by another goroutine.
+	Resume()
 	// Close closes the link after what is queued was written. The client comes back by itself. Does not block; the link's
 	// sockets are told by Socket.Close from another goroutine.
 	Close(r Reason)

@@ -70,6 +70,7 @@ type fakeConn struct {
 	closed  Reason
 	out     Outcome
 	flushes int
+	pauses  int
 	sends   int // frames, joined ones as one
 }
 
@@ -91,7 +92,9 @@ func (c *fakeConn) Send(f Frame, flags Flags) Outcome {
 	}
 	return c.out
 }
-func (c *fakeConn) Flush() { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
+func (c *fakeConn) Pause()  { c.mu.Lock(); c.pauses++; c.mu.Unlock() }
+func (c *fakeConn) Resume() { c.mu.Lock(); c.pauses--; c.mu.Unlock() }
+func (c *fakeConn) Flush()  { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
 func (c *fakeConn) Close(r Reason) {
 	c.mu.Lock()
 	if c.closed != ReasonNone {

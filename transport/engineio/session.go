@@ -52,13 +52,14 @@ type Session struct {
 	mu sync.Mutex
 	// guarded by mu
 	state     state
-	websocket bool // the current transport; polling otherwise
-	token     bool // the write token is out
-	blocked   bool // the token is with a writer goroutine, waiting for the kernel
-	abrupt    bool // closing without a flush
-	posting   bool // a POST is being read or processed
-	probed    bool // the probe has been heard: GETs are released
-	extended  bool // the awaited pong's deadline has been moved once
+	websocket bool  // the current transport; polling otherwise
+	token     bool  // the write token is out
+	blocked   bool  // the token is with a writer goroutine, waiting for the kernel
+	abrupt    bool  // closing without a flush
+	pauses    int16 // Pauses without their Resume
+	posting   bool  // a POST is being read or processed
+	probed    bool  // the probe has been heard: GETs are released
+	extended  bool  // the awaited pong's deadline has been moved once
 	ws        *wsConn
 	queue     []item
 	one       [1]item       // the first queue, as most have no more than that at a time
@@ -197,6 +198,20 @@ func (s *Session) Send(m *Message, f Flags) Outcome {
 	}
 	s.mu.Unlock()
 	return outcome
+}
+
+// Pause stops the reading of what the client sends, after the message in hand, until as many calls of Resume. Memory only.
+func (s *Session) Pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pauses++
+}
+
+// Resume takes one Pause back. Memory only: it does not read by itself.
+func (s *Session) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pauses--
 }
 
 // Close ends the session: it takes no more messages, writes what is queued, closes the transport, then the Receiver hears

@@ -25,6 +25,7 @@ type fakeSession struct {
 	mu       sync.Mutex
 	sent     []*engineio.Message
 	unsent   int // since the last flush
+	pauses   int
 	admitted bool
 	closed   engineio.Reason
 	outcome  engineio.Outcome // of Send, while open
@@ -67,6 +68,8 @@ func (s *fakeSession) Send(m *engineio.Message, _ engineio.Flags) engineio.Outco
 	return engineio.QueuedFlush
 }
 
+func (s *fakeSession) Pause()  { s.mu.Lock(); s.pauses++; s.mu.Unlock() }
+func (s *fakeSession) Resume() { s.mu.Lock(); s.pauses--; s.mu.Unlock() }
 func (s *fakeSession) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

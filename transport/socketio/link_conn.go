@@ -41,6 +41,12 @@ func (l *Link) Send(f service.Frame, flags service.Flags) service.Outcome {
 // Flush writes what is queued.
 func (l *Link) Flush() { l.session.Flush() }
 
+// Pause stops the reading of the session, with all its namespaces, until as many calls of Resume.
+func (l *Link) Pause() { l.session.Pause() }
+
+// Resume takes one Pause back.
+func (l *Link) Resume() { l.session.Resume() }
+
 // Close closes the session after a flush; its end, on another goroutine, closes the sockets.
 func (l *Link) Close(r service.Reason) {
 	l.mu.Lock()

@@ -42,6 +42,8 @@ type session interface {
 	Admit()
 	Send(m *engineio.Message, f engineio.Flags) engineio.Outcome
 	Flush()
+	Pause()
+	Resume()
 	Close(r engineio.Reason)
 }
 

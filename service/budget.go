@@ -1,0 +1,66 @@
+package service
+
+import "sync/atomic"
+
+// Use is what a part of the node's memory is kept for.
+type Use uint8
+
+// The uses of the node's memory.
+const (
+	UseOutbound Use = iota // what waits to be sent to links
+	UseInbound             // events that wait for handlers
+	UsePresence            // the logs of namespaces, and snapshots on their way to watchers
+	UseNotices             // what handlers have not taken yet, beside events
+	UseAcks                // acknowledgements that their callers have not taken yet
+	useCount
+)
+
+var useNames = [useCount]string{"outbound", "inbound", "presence", "notices", "acks"}
+
+// String returns the use's word.
+func (u Use) String() string { return useNames[u] }
+
+// Budget is how many bytes the node may keep for its peers, all queues, logs and snapshots together. Each of them has a
+// bound of its own; the budget bounds their sum, so that many peers at their bounds do not fill the memory. What it refuses
+// is not kept: its holder slows or refuses the peer that asks for more. Safe for concurrent use, and free of locks.
+type Budget struct {
+	limit   int64
+	used    atomic.Int64
+	by      [useCount]atomic.Int64
+	refused [useCount]atomic.Int64
+}
+
+// NewBudget makes a budget of so many bytes; 0 or less: without a limit, it only counts.
+func NewBudget(bytes int64) *Budget { return &Budget{limit: bytes} }
+
+// Take asks for bytes; false: the budget is spent, nothing was taken, and the refusal is counted.
+func (b *Budget) Take(u Use, bytes int) bool {
+	if b.used.Add(int64(bytes)) > b.limit && b.limit > 0 {
+		b.used.Add(-int64(bytes))
+		b.refused[u].Add(1)
+		return false
+	}
+	b.by[u].Add(int64(bytes))
+	return true
+}
+
+// Force takes bytes that are in memory already and can not be refused.
+func (b *Budget) Force(u Use, bytes int) {
+	b.used.Add(int64(bytes))
+	b.by[u].Add(int64(bytes))
+}
+
+// Give gives back what was taken.
+func (b *Budget) Give(u Use, bytes int) {
+	b.used.Add(-int64(bytes))
+	b.by[u].Add(-int64(bytes))
+}
+
+// Used is how many bytes are taken.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+// UsedBy is how many bytes are taken for a use.
+func (b *Budget) UsedBy(u Use) int64 { return b.by[u].Load() }
+
+// Refused is how often bytes for a use were refused.
+func (b *Budget) Refused(u Use) int64 { return b.refused[u].Load() }
