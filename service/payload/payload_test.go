@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -103,6 +104,140 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCheckExact: what is emitted has a placeholder for each attachment and an attachment for each placeholder.
+func TestCheckExact(t *testing.T) {
+	const hold = `{"_placeholder":true,"num":0}`
+	for _, tc := range []struct {
+		name        string
+		text        string
+		attachments int
+		want        error // nil: right
+	}{
+		{"neither", `["x",{"num":3},{"_placeholder":false}]`, 0, nil},
+		{"one each", `["x",` + hold + `]`, 1, nil},
+		{"one attachment at two places", `[` + hold + `,{"a":[` + hold + `]}]`, 1, nil},
+		{"ten in disorder", `[` + strings.Join(holds(9, 1, 2, 3, 4, 5, 6, 7, 8, 0), ",") + `]`, 10, nil},
+		{"placeholder without any attachment", `["x",` + hold + `]`, 0, Placeholder},
+		{"placeholder deep without any attachment", `["x",{"a":[[` + hold + `]]}]`, 0, Placeholder},
+		{"placeholder without num or attachment", `["x",{"_placeholder":true}]`, 0, Placeholder},
+		{"placeholder of the next attachment", `[` + strings.Join(holds(0, 1), ",") + `]`, 1, Placeholder},
+		{"attachment without placeholder", `["x"]`, 1, Unnamed},
+		{"the last has no placeholder", `[` + strings.Join(holds(0, 1), ",") + `]`, 3, Unnamed},
+		{"the first has no placeholder", `[` + strings.Join(holds(1, 2), ",") + `]`, 3, Unnamed},
+		{"one in the place of another", `[` + strings.Join(holds(0, 0), ",") + `]`, 2, Unnamed},
+		{"placeholder that is taken back", `[{"_placeholder":true,"num":0,"_placeholder":false}]`, 1, Unnamed},
+		{"placeholder in a placeholder", `[{"_placeholder":true,"num":0,"a":[{"_placeholder":true,"num":1}]}]`, 2, Placeholder},
+		{"syntax comes first", `[`, 1, Syntax},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := Check([]byte(tc.text), tc.attachments, Options{Exact: true})
+			if !errors.Is(got, tc.want) || (got == nil) != (tc.want == nil) {
+				t.Errorf("Check(%.60q, %d) = %v, want %v", tc.text, tc.attachments, got, tc.want)
+			}
+		})
+	}
+}
+
+func holds(nums ...int) []string {
+	list := make([]string, len(nums))
+	for i, n := range nums {
+		list[i] = fmt.Sprintf(`{"_placeholder":true,"num":%d}`, n)
+	}
+	return list
+}
+
+// FuzzCheckExact holds the exact check against a decoder that does what a browser's does: it replaces placeholders, and
+// none and no attachment is left.
+func FuzzCheckExact(f *testing.F) {
+	for _, s := range []string{
+		`["x",{"_placeholder":true,"num":0}]`, `[{"_placeholder":true,"num":1},[{"num":0,"_placeholder":true}]]`, `[{"_placeholder":true}]`,
+		`[{"_placeholder":true,"num":0,"a":{"_placeholder":true,"num":1}}]`, `[{"_placeholder":1,"num":0}]`, `[{"a":{"num":2e0}}]`,
+	} {
+		for n := range 3 {
+			f.Add([]byte(s), n)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte, attachments int) {
+		if attachments < 0 || attachments > MaxAttachments || CheckValue(text, Options{}) != nil {
+			return
+		}
+		var list []any
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.UseNumber()
+		if dec.Decode(&list) != nil || list == nil || repeats(json.NewDecoder(bytes.NewReader(text))) {
+			return // of two members with one name a decoder forgets the first with all that is in it
+		}
+		used, want := map[int]bool{}, true
+		var replace func(v any)
+		replace = func(v any) {
+			switch v := v.(type) {
+			case []any:
+				for _, item := range v {
+					replace(item)
+				}
+			case map[string]any:
+				stands := v["_placeholder"] == true
+				if stands {
+					num, ok := v["num"].(json.Number)
+					f, err := num.Float64()
+					want = want && ok && err == nil && len(num) <= 16 && f >= 0 && f < float64(attachments) && f == float64(int(f))
+					used[int(f)] = true
+				}
+				for _, member := range v {
+					if stands {
+						want = want && !holdsAny(member)
+					} else {
+						replace(member)
+					}
+				}
+			}
+		}
+		replace(list)
+		want = want && len(used) == attachments
+		if err := Check(text, attachments, Options{Exact: true}); (err == nil) != want {
+			t.Fatalf("Check(%q, %d) = %v, want right: %t", text, attachments, err, want)
+		}
+	})
+}
+
+// repeats says whether an object of the value that comes next has two members with one name.
+func repeats(dec *json.Decoder) bool {
+	token, err := dec.Token()
+	open, ok := token.(json.Delim)
+	if err != nil || !ok {
+		return false
+	}
+	names, found := map[string]bool{}, false
+	for dec.More() {
+		if open == '{' {
+			name, _ := dec.Token()
+			found = found || names[name.(string)]
+			names[name.(string)] = true
+		}
+		found = repeats(dec) || found
+	}
+	_, _ = dec.Token()
+	return found
+}
+
+// holdsAny says whether a placeholder stands in v.
+func holdsAny(v any) bool {
+	switch v := v.(type) {
+	case []any:
+		return slices.ContainsFunc(v, holdsAny)
+	case map[string]any:
+		if v["_placeholder"] == true {
+			return true
+		}
+		for _, member := range v {
+			if holdsAny(member) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func TestCheckObjectAndValue(t *testing.T) {

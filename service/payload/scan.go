@@ -25,10 +25,12 @@ const (
 	NotObject                    // begins like JSON, but not with {
 	Placeholder                  // {"_placeholder":true} without a num that belongs to an attachment
 	Attachments                  // more attachments than MaxAttachments
+	Unnamed                      // an attachment that no placeholder names
 )
 
 var faultWords = [...]string{
 	"", "not JSON", "not UTF-8", "too deep", "not an array", "not an object", "placeholder without attachment", "too many attachments",
+	"attachment without placeholder",
 }
 
 func (f Fault) Error() string {
@@ -52,23 +54,27 @@ func (e *Error) Unwrap() error { return e.Fault }
 // Options narrow a check.
 type Options struct {
 	MaxDepth int // default and maximum: the constant MaxDepth
+	// Exact wants each placeholder to have an attachment, also when there are none at all, and each attachment a placeholder:
+	// what is emitted so arrives as it was meant, where a browser's decoder would drop the attachment or show the placeholder.
+	Exact bool
 }
 
 // Check says whether text is exactly one JSON array in UTF-8 and, with attachments, whether each of its placeholders
 // {"_placeholder":true,"num":i} names one of them. Without attachments such an object is like any other, as in the
-// reference (Socket.IO protocol v5, "Binary attachments"). The error is an *Error. It allocates only for the error.
+// reference (Socket.IO protocol v5, "Binary attachments"), unless the check is to be Exact. The error is an *Error. It
+// allocates only for the error.
 func Check(text []byte, attachments int, o Options) error {
-	return scan(text, '[', attachments, o.depth(), nil)
+	return scan(text, '[', attachments, o.Exact, o.depth(), nil)
 }
 
 // CheckObject says whether text is exactly one JSON object in UTF-8. The error is an *Error.
 func CheckObject(text []byte, o Options) error {
-	return scan(text, '{', 0, o.depth(), nil)
+	return scan(text, '{', 0, false, o.depth(), nil)
 }
 
 // CheckValue says whether text is exactly one JSON value in UTF-8. The error is an *Error.
 func CheckValue(text []byte, o Options) error {
-	return scan(text, 0, 0, o.depth(), nil)
+	return scan(text, 0, 0, false, o.depth(), nil)
 }
 
 func (o Options) depth() int {
@@ -85,7 +91,7 @@ type Shape []int32
 // Measure checks a JSON value like Check, whatever its kind, and appends its shape to into.
 func Measure(text []byte, attachments int, into Shape) (Shape, error) {
 	m := measure{shape: into}
-	err := scan(text, 0, attachments, MaxDepth, &m)
+	err := scan(text, 0, attachments, false, MaxDepth, &m)
 	return m.shape, err
 }
 
@@ -98,6 +104,7 @@ type measure struct {
 const (
 	object    = 0x80
 	stand     = 0x40 // has "_placeholder":true
+	holding   = 0x20 // a placeholder stands somewhere in it
 	numMask   = 0x0f
 	numNobody = 0x0f // "num" is missing, no number, or of no attachment
 )
@@ -113,7 +120,7 @@ const (
 
 // scan walks text without recursion: the goroutine of a link must not keep a large stack because one client once sent a
 // deep array. kind is '[', '{' or 0 for any value.
-func scan(text []byte, kind byte, attachments, maxDepth int, m *measure) error {
+func scan(text []byte, kind byte, attachments int, exact bool, maxDepth int, m *measure) error {
 	if attachments > MaxAttachments {
 		return &Error{Attachments, 0}
 	}
@@ -122,6 +129,7 @@ func scan(text []byte, kind byte, attachments, maxDepth int, m *measure) error {
 		depth  int
 		next   role
 		fault  Fault
+		named  uint16 // attachments that have a placeholder, a bit each
 	)
 	i := space(text, 0)
 	if i < len(text) && kind != 0 && text[i] != kind {
@@ -193,6 +201,9 @@ after:
 		if i != len(text) {
 			return &Error{Syntax, i}
 		}
+		if exact && named != 1<<attachments-1 {
+			return &Error{Unnamed, i}
+		}
 		return nil
 	}
 	if i == len(text) {
@@ -226,7 +237,7 @@ key:
 			return &Error{fault, i}
 		}
 		next = roleNone
-		if attachments > 0 {
+		if attachments > 0 || exact {
 			next = roleOf(text[start+1:i-1], escaped)
 		}
 	}
@@ -243,9 +254,14 @@ closing:
 	depth--
 	num := -1
 	if levels[depth]&stand != 0 {
-		if num = int(levels[depth] & numMask); num == numNobody {
+		num = int(levels[depth] & numMask)
+		if num == numNobody || exact && levels[depth]&holding != 0 { // what stands in a placeholder vanishes with it
 			return &Error{Placeholder, i}
 		}
+		named |= 1 << num
+	}
+	if levels[depth]&(stand|holding) != 0 && depth > 0 {
+		levels[depth-1] |= holding
 	}
 	if m != nil {
 		m.pop(num)

@@ -34,7 +34,7 @@ func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStr
 	ctx, cancel := context.WithCancel(stream.Context())
 	p := &pipeline{
 		s: s, stream: stream, ctx: ctx, arrived: make(chan struct{}, 1), came: make(chan struct{}, 1), freed: make(chan struct{}, 1),
-		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes},
+		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes, maxMessage: s.maxRequest()},
 	}
 	defer func() {
 		cancel()

@@ -439,3 +439,59 @@ func FuzzEventArray(f *testing.F) {
 		}
 	})
 }
+
+// TestEmitStreamTooLarge: a message that is too large is an error of that message, whichever way its items are read.
+func TestEmitStreamTooLarge(t *testing.T) {
+	n := newFakeNode()
+	e := emitting(t, n)
+	many := func(id uint64, size, count int) []*foyerv1.EmitStreamItem {
+		items := make([]*foyerv1.EmitStreamItem, count)
+		for i := range items {
+			items[i] = item(id+uint64(i), `["`+strings.Repeat("x", size/count)+`"]`)
+		}
+		return items
+	}
+	unusual := many(200, e.s.maxRequest()+1, 2)
+	unusual[1].Emit.RequestId = "once"
+	unusual = append(unusual, &foyerv1.EmitStreamItem{Id: 202})
+	e.say(item(1, `[]`))
+	e.say(many(100, e.s.maxRequest()+1, 64)...) // each of them is fine by itself, or would be with a larger payload
+	e.say(unusual...)
+	e.say(item(2, `[]`))
+	for _, r := range e.hear(1 + 64 + 3 + 1) {
+		switch id := r.GetId(); {
+		case id <= 2:
+			if r.GetOk() == nil {
+				t.Errorf("item %d: got %v, want ok", id, r)
+			}
+		default:
+			wantStatus(t, status.FromProto(r.GetError()), codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_PAYLOAD_TOO_LARGE, "items")
+		}
+	}
+	for _, call := range n.noted() {
+		if !strings.HasSuffix(call, " of 1") && !strings.HasPrefix(call, `emit ["e"]`) && !strings.HasPrefix(call, "batch of 2") {
+			t.Errorf("applied: %.80s", call)
+		}
+	}
+
+	// What the transport does not read ends the stream.
+	e.say(many(300, e.s.maxRequest()+transportSlack+1, 2)...)
+	if _, err := e.Recv(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("got %v, want %v", err, codes.ResourceExhausted)
+	}
+}
+
+// TestEmitStreamTakesManyItems: what is too large is the message, not the sum of its payloads.
+func TestEmitStreamTakesManyItems(t *testing.T) {
+	e := emitting(t, newFakeNode())
+	items := make([]*foyerv1.EmitStreamItem, 1000)
+	for i := range items {
+		items[i] = item(uint64(i), `["`+strings.Repeat("x", 900)+`"]`)
+	}
+	e.say(items...)
+	for i, r := range e.hear(1000) {
+		if r.GetId() != uint64(i) || r.GetOk() == nil {
+			t.Fatalf("got %v, want ok of item %d", r, i)
+		}
+	}
+}

@@ -16,11 +16,13 @@ import (
 // JSON is copied once, into its place behind the event's name. What is unusual or wrong in an item is found out and told by
 // way of the generated code alone.
 type emitStreamRequest struct {
-	maxBytes int
+	maxBytes   int
+	maxMessage int // of one message; 0: any
 
 	items   []emitItem
 	emits   []service.Emit             // of the items that are to be sent, in their order
 	message *foyerv1.EmitStreamRequest // one that read did not take; nil: it did
+	large   error                      // why no item of a message that is too large is sent; nil: it is not
 
 	namespace, event string // of the last item: those of the next one are mostly the same
 }
@@ -36,7 +38,7 @@ type emitItem struct {
 func (r *emitStreamRequest) reset() {
 	clear(r.items)
 	clear(r.emits)
-	r.items, r.emits, r.message = r.items[:0], r.emits[:0], nil
+	r.items, r.emits, r.message, r.large = r.items[:0], r.emits[:0], nil, nil
 }
 
 // bytes is what the items weigh while they wait.
@@ -66,11 +68,15 @@ func namesBytes(names []string) int {
 // read takes a message of items and nothing else, if they are not too many.
 func (r *emitStreamRequest) read(buf mem.Buffer) (ok bool) {
 	r.reset()
+	if r.maxMessage > 0 && buf.Len() > r.maxMessage {
+		r.large = invalid(tooLarge, "items", "a message of %d bytes, at most %d", buf.Len(), r.maxMessage)
+	}
 	var f wireField
 	for b := buf.ReadOnlyData(); len(b) > 0; {
 		if b, ok = f.next(b); !ok || f.key != 1<<3|bytesField || len(r.items) == maxStreamItems || !r.readItem(f.bytes) {
+			large := r.large
 			r.reset()
-			r.message = &foyerv1.EmitStreamRequest{}
+			r.message, r.large = &foyerv1.EmitStreamRequest{}, large
 			return false
 		}
 	}
@@ -86,9 +92,11 @@ func (r *emitStreamRequest) other() proto.Message {
 
 // readItem says false when an item can not be decoded.
 func (r *emitStreamRequest) readItem(b []byte) bool {
-	if id, e, ok := r.usual(b); ok {
-		r.items, r.emits = append(r.items, emitItem{id: id}), append(r.emits, e)
-		return true
+	if r.large == nil {
+		if id, e, ok := r.usual(b); ok {
+			r.items, r.emits = append(r.items, emitItem{id: id}), append(r.emits, e)
+			return true
+		}
 	}
 	item := &foyerv1.EmitStreamItem{}
 	if proto.Unmarshal(b, item) != nil {
@@ -102,6 +110,8 @@ func (r *emitStreamRequest) readItem(b []byte) bool {
 func (r *emitStreamRequest) add(item *foyerv1.EmitStreamItem) {
 	it := emitItem{id: item.GetId()}
 	switch request := item.GetEmit(); {
+	case r.large != nil:
+		it.err = r.large
 	case request == nil:
 		it.err = invalidField("emit", "is required")
 	case request.GetRequestId() != "":

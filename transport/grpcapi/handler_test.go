@@ -213,6 +213,8 @@ func TestAttachMessages(t *testing.T) {
 		{"reply", reply(1, `["ok",{"_placeholder":true,"num":0}]`, []byte("x")), `reply 1: ["ok",{"_placeholder":true,"num":0}] ["x"]`},
 		{"reply without arguments", &foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_EventReply{EventReply: &foyerv1.EventReply{CallId: 2}}}, `reply 2: [] []`},
 		{"reply that is no array", reply(3, `{}`), "no ack 3"},
+		{"reply with a placeholder of nothing", reply(3, `[{"_placeholder":true,"num":0}]`), "no ack 3"},
+		{"reply with an attachment that nothing names", reply(3, `["a"]`, []byte("a")), "no ack 3"},
 		{"reply that is too large", reply(4, `["`+strings.Repeat("x", 1000)+`"]`), "no ack 4"},
 		{"handled", &foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Handled{Handled: &foyerv1.Handled{UpTo: 9}}}, "handled 9"},
 		{"accept", accept(&foyerv1.Accept{Rooms: []string{"a", "b"}, UserId: "u", Data: data}), `accept 3: [a b] u {"a":"x","b":1}`},
@@ -234,8 +236,8 @@ func TestAttachMessages(t *testing.T) {
 			b.wantSaid(c.want)
 		})
 	}
-	if r, d := b.s.invalidReplies.Load(), b.s.invalidDecisions.Load(); r != 2 || d != 9 {
-		t.Errorf("counted %d invalid replies and %d invalid decisions, want 2 and 9", r, d)
+	if r, d := b.s.invalidReplies.Load(), b.s.invalidDecisions.Load(); r != 4 || d != 9 {
+		t.Errorf("counted %d invalid replies and %d invalid decisions, want 4 and 9", r, d)
 	}
 }
 

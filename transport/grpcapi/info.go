@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"context"
 	"maps"
+	"math"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -75,5 +76,6 @@ func (s *Server) limitsMessage() *foyerv1.Limits {
 		MaxNamespacesPerLink: int32(s.cfg.MaxNamespacesPerLink), QueueBytes: s.cfg.QueueBytes,
 		MaxQueuedEvents: int32(c.MaxQueuedEvents), MaxInFlight: maxInFlight,
 		DecideWithin: durationpb.New(c.DecideWithin), HandlerWait: durationpb.New(c.HandlerWait),
+		MaxRequestBytes: int32(min(s.maxRequest(), math.MaxInt32)),
 	}
 }

@@ -73,7 +73,7 @@ func (r *attachRequest) readArgs(b []byte) (ok bool) {
 		}
 	}
 	return checkSize(len(r.json), r.attachments, "", r.maxBytes) == nil &&
-		payload.Check(r.json, len(r.attachments), payload.Options{}) == nil // also that it is UTF-8
+		payload.Check(r.json, len(r.attachments), payload.Options{Exact: true}) == nil // also that it is UTF-8
 }
 
 func (r *attachRequest) other() proto.Message {

@@ -32,6 +32,9 @@ const (
 	maxHeaderListBytes = 16 << 10
 	// maxConcurrentStreams bounds one connection: many waits for acknowledgements at once are what the API is for.
 	maxConcurrentStreams = 4096
+	// transportSlack is how much larger than the largest request a message may be that is still answered for what it is. With
+	// one beyond gRPC ends its stream by itself.
+	transportSlack = 4 << 20
 )
 
 // Config is what a Server needs. Zero values mean the default that the field names.
@@ -122,9 +125,7 @@ func newServer(cfg Config, n node) (*Server, error) {
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.MaxHeaderListSize(maxHeaderListBytes),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
-		// Above what validation lets through, so that it is validation that says what is too large: the same arguments as
-		// values take up to about four times the bytes of their JSON.
-		grpc.MaxRecvMsgSize(4*s.limits.MaxPayloadBytes + 1<<20),
+		grpc.MaxRecvMsgSize(s.maxRequest() + transportSlack),
 		grpc.WaitForHandlers(true),
 	}
 	if cfg.TLS != nil {
@@ -147,6 +148,10 @@ func newServer(cfg Config, n node) (*Server, error) {
 	}
 	return s, nil
 }
+
+// maxRequest is the largest request in bytes. It is above what validation lets through, so that it is validation that says
+// what is too large: the same arguments as values take up to about four times the bytes of their JSON.
+func (s *Server) maxRequest() int { return 4*s.limits.MaxPayloadBytes + 1<<20 }
 
 // Serve answers calls on lis until Shutdown or Stop, which make it return nil. It closes lis. Without authentication it
 // refuses addresses that others can reach.

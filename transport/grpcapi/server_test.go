@@ -44,6 +44,7 @@ func TestGetInfo(t *testing.T) {
 			MaxPayloadBytes: 1000, MaxAttachments: 10, MaxJsonDepth: 1000, MaxAckRecipients: 1000, MaxAckTimeout: durationpb.New(time.Minute),
 			MaxPageSize: 1000, MaxRooms: 1000, MaxRoomsPerSocket: 3, MaxNameBytes: 255, MaxNamespacesPerLink: 100, QueueBytes: 1 << 20,
 			MaxQueuedEvents: 64, MaxInFlight: 65536, DecideWithin: durationpb.New(5 * time.Second), HandlerWait: durationpb.New(10 * time.Second),
+			MaxRequestBytes: 4*1000 + 1<<20,
 		},
 	}
 	if diff := cmp.Diff(resp, want, protocmp.Transform()); diff != "" {

@@ -202,7 +202,7 @@ func eventArray[T string | []byte](event string, args T, attachments [][]byte, m
 		array = append(array, ',')
 	}
 	array = append(array, args[i:]...)
-	return array, payload.Check(array, len(attachments), payload.Options{}) == nil
+	return array, payload.Check(array, len(attachments), payload.Options{Exact: true}) == nil
 }
 
 // skipBlanks is where the blanks of JSON (RFC 8259) end that begin at i.
@@ -244,9 +244,12 @@ func arguments(m argsMessage, path string, maxBytes int) ([]byte, error) {
 	if err := checkSize(len(array), m.GetAttachments(), path, maxBytes); err != nil {
 		return nil, err
 	}
-	if err := payload.Check(array, len(m.GetAttachments()), payload.Options{}); err != nil {
+	if err := payload.Check(array, len(m.GetAttachments()), payload.Options{Exact: true}); err != nil {
 		if errors.Is(err, payload.Attachments) {
 			return nil, invalid(tooLarge, path+".attachments", "%v", err)
+		}
+		if errors.Is(err, payload.Unnamed) {
+			field = path + ".attachments"
 		}
 		return nil, invalid(invalidPayload, field, "%v", err)
 	}

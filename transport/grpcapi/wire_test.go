@@ -125,7 +125,7 @@ func FuzzAttachRequest(f *testing.F) {
 	wireSeeds(f,
 		reply(7, `["é"]`), reply(0, ``), reply(1<<40, ` [] `),
 		&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_EventReply{EventReply: &foyerv1.EventReply{CallId: 1, Args: &foyerv1.Args{
-			Args:        &foyerv1.Args_Json{Json: `[{"_placeholder":true,"num":1}]`},
+			Args:        &foyerv1.Args_Json{Json: `[{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}]`},
 			Attachments: [][]byte{{1}, {}},
 		}}}},
 		&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Handled{Handled: &foyerv1.Handled{UpTo: 7}}},
@@ -166,7 +166,7 @@ func FuzzAttachRequest(f *testing.F) {
 func FuzzEmitStreamRequest(f *testing.F) {
 	all := &foyerv1.EmitRequest{
 		Target:  &foyerv1.Target{Namespace: "chaté", Rooms: []string{"a", "é"}, ExceptRooms: []string{"b"}, Local: true},
-		Payload: jsonPayload("é", ` [ {"_placeholder":true,"num":0} ] `, []byte("x"), nil),
+		Payload: jsonPayload("é", ` [ {"_placeholder":true,"num":0},{"_placeholder":true,"num":1} ] `, []byte("x"), nil),
 		Options: &foyerv1.EmitOptions{Volatile: true, Compress: proto.Bool(false)}, Receipt: foyerv1.Receipt_RECEIPT_ALL_NODES,
 	}
 	wireSeeds(f,
@@ -175,6 +175,8 @@ func FuzzEmitStreamRequest(f *testing.F) {
 		&foyerv1.EmitStreamRequest{Items: []*foyerv1.EmitStreamItem{
 			{Id: 1},
 			item(2, `{}`),
+			item(2, `[{"_placeholder":true,"num":0}]`),
+			{Id: 2, Emit: &foyerv1.EmitRequest{Target: toRoom("r"), Payload: jsonPayload("e", `[]`, []byte("x"))}},
 			{Id: 3, Emit: &foyerv1.EmitRequest{Target: toRoom("r"), Payload: jsonPayload("connect", `[]`)}},
 			{Id: 4, Emit: &foyerv1.EmitRequest{Target: &foyerv1.Target{All: true}, Payload: &foyerv1.Payload{Event: "e"}}},
 			{Id: 5, Emit: &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello(), RequestId: "é"}},

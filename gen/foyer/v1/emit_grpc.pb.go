@@ -75,6 +75,10 @@ type EmitServiceClient interface {
 	//	{"results": [{"id": "1", "ok": {"matched": 1, "enqueued": 1, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}},
 	//	             {"id": "2", "error": {"code": 3, "message": "must not be empty", "details": ["ErrorInfo ..."]}}]}
 	//
+	// A message of more than Limits.max_request_bytes is an error of that message: each of its items is answered with
+	// INVALID_ARGUMENT PAYLOAD_TOO_LARGE, none is applied, and the stream goes on. One that is more than 4 MiB larger still is
+	// not read: gRPC ends the stream at once with RESOURCE_EXHAUSTED, without details and without the results to come.
+	//
 	// Errors: INVALID_ARGUMENT INVALID_FIELD for more than 1024 items in one message, of which none is applied; UNAVAILABLE
 	// DRAINING when the node stops. In both cases the results of all that was applied come first.
 	EmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EmitStreamRequest, EmitStreamResponse], error)
@@ -210,6 +214,10 @@ type EmitServiceServer interface {
 	//	           {"id": 2, "emit": {"target": {"rooms": [""]}, "payload": {"event": "hi"}}}]}
 	//	{"results": [{"id": "1", "ok": {"matched": 1, "enqueued": 1, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}},
 	//	             {"id": "2", "error": {"code": 3, "message": "must not be empty", "details": ["ErrorInfo ..."]}}]}
+	//
+	// A message of more than Limits.max_request_bytes is an error of that message: each of its items is answered with
+	// INVALID_ARGUMENT PAYLOAD_TOO_LARGE, none is applied, and the stream goes on. One that is more than 4 MiB larger still is
+	// not read: gRPC ends the stream at once with RESOURCE_EXHAUSTED, without details and without the results to come.
 	//
 	// Errors: INVALID_ARGUMENT INVALID_FIELD for more than 1024 items in one message, of which none is applied; UNAVAILABLE
 	// DRAINING when the node stops. In both cases the results of all that was applied come first.

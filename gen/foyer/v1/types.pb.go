@@ -564,7 +564,9 @@ type Payload struct {
 	//	*Payload_Json
 	//	*Payload_Values
 	Args isPayload_Args `protobuf_oneof:"args"`
-	// Binary arguments, at most 10. The JSON refers to them by {"_placeholder":true,"num":0} and so on, num being the place here.
+	// Binary arguments, at most 10. The arguments refer to them by {"_placeholder":true,"num":0} and so on, num being the place
+	// here. A placeholder without its attachment, one inside another, and an attachment without a placeholder are
+	// INVALID_ARGUMENT, reason INVALID_PAYLOAD: a browser could not put them together again.
 	Attachments   [][]byte `protobuf:"bytes,4,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1393,9 +1395,12 @@ type Limits struct {
 	// How long a connect decision may take.
 	DecideWithin *durationpb.Duration `protobuf:"bytes,14,opt,name=decide_within,json=decideWithin,proto3" json:"decide_within,omitempty"`
 	// How long connects and events wait for a handler that is not there.
-	HandlerWait   *durationpb.Duration `protobuf:"bytes,15,opt,name=handler_wait,json=handlerWait,proto3" json:"handler_wait,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	HandlerWait *durationpb.Duration `protobuf:"bytes,15,opt,name=handler_wait,json=handlerWait,proto3" json:"handler_wait,omitempty"`
+	// Largest message of a backend, in bytes, with all that is in it: four times the largest payload and 1 MiB, since the same
+	// arguments take up to four times as much as `values` as they do as `json`.
+	MaxRequestBytes int32 `protobuf:"varint,16,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -1533,6 +1538,13 @@ func (x *Limits) GetHandlerWait() *durationpb.Duration {
 	return nil
 }
 
+func (x *Limits) GetMaxRequestBytes() int32 {
+	if x != nil {
+		return x.MaxRequestBytes
+	}
+	return 0
+}
+
 var File_foyer_v1_types_proto protoreflect.FileDescriptor
 
 const file_foyer_v1_types_proto_rawDesc = "" +
@@ -1615,7 +1627,7 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\r_unattributed\"W\n" +
 	"\x0fAckFailureCount\x12.\n" +
 	"\afailure\x18\x01 \x01(\x0e2\x14.foyer.v1.AckFailureR\afailure\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x05R\x05count\"\xb2\x05\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\"\xde\x05\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_payload_bytes\x18\x01 \x01(\x05R\x0fmaxPayloadBytes\x12'\n" +
 	"\x0fmax_attachments\x18\x02 \x01(\x05R\x0emaxAttachments\x12$\n" +
@@ -1633,7 +1645,8 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\x11max_queued_events\x18\f \x01(\x05R\x0fmaxQueuedEvents\x12\"\n" +
 	"\rmax_in_flight\x18\r \x01(\x05R\vmaxInFlight\x12>\n" +
 	"\rdecide_within\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\fdecideWithin\x12<\n" +
-	"\fhandler_wait\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\vhandlerWait*O\n" +
+	"\fhandler_wait\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\vhandlerWait\x12*\n" +
+	"\x11max_request_bytes\x18\x10 \x01(\x05R\x0fmaxRequestBytes*O\n" +
 	"\aReceipt\x12\x17\n" +
 	"\x13RECEIPT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11RECEIPT_ALL_NODES\x10\x01\x12\x14\n" +
