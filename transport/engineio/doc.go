@@ -20,8 +20,8 @@
 // # Locks
 //
 // Session.mu guards the queue, the state and the pair {transport, write token}; nothing is written, called back or logged
-// under it. Session.recvMu is the receive lock: it makes POST bodies and websocket messages one ordered stream over an
-// upgrade, and is held while Receiver.Message runs. Order: recvMu, then mu.
+// under it. Session.recvMu is the receive lock: Receiver.Message runs under it, and the end of a session waits for it. The
+// websocket of an upgrade is not read before the POST under way has been taken. Order: recvMu, then mu.
 //
 // # The write token
 //
@@ -38,6 +38,12 @@
 // by wsConn.state; who has news for a parked session (bytes, a deadline, the end) calls wake. What a reader of gorilla's keeps
 // between messages is nothing, so readers with their buffers are lent for as long as there is something to read. Over TLS, and
 // elsewhere, a goroutine waits for the first bytes and borrows a reader then.
+//
+// # Pauses
+//
+// Who takes a session's messages may pause it (pause.go): reading stops after the message in hand, and what the client sends
+// waits in the kernel, or in a POST that is answered late. A paused websocket is parked with its reading off: no goroutine, and
+// news do not wake it. The server's part in the heartbeat goes on, no deadline that waits for the client runs.
 //
 // # Goroutines
 //

@@ -43,17 +43,16 @@ func (s *Session) tick() {
 		s.tickClosing(now)
 		return
 	}
-	if due(s.pongAt, now) {
+	paused := s.paused.Load()
+	if due(s.pongAt, now) && !paused {
 		s.mu.Unlock()
 		s.end(ReasonPingTimeout, "1")
 		return
 	}
 	if due(s.pingAt, now) {
-		// The pong is awaited from now on even if no GET is there to take the ping: who stopped polling is gone.
-		s.pingAt, s.pongAt, s.extended = 0, now+s.srv.cfg.PingTimeout, false
-		s.pushLocked(pingMessage, NoCompress)
+		s.beatLocked(now)
 	}
-	if due(s.probeAt, now) {
+	if due(s.probeAt, now) && !paused {
 		s.srv.counts.add(countProbeTimeout)
 		s.probe.interrupt()
 		s.dropProbeLocked()
@@ -93,7 +92,11 @@ func (s *Session) tickClosing(now time.Duration) {
 // resetting it on each packet would cost more.
 func (s *Session) armLocked(now time.Duration) {
 	var next time.Duration
-	for _, at := range [...]time.Duration{s.pingAt, s.pongAt, s.probeAt, s.noopAt, s.closeAt} {
+	pongAt, probeAt := s.pongAt, s.probeAt
+	if s.paused.Load() {
+		pongAt, probeAt = 0, 0
+	}
+	for _, at := range [...]time.Duration{s.pingAt, pongAt, probeAt, s.noopAt, s.closeAt} {
 		if at != 0 && (next == 0 || at < next) {
 			next = at
 		}

@@ -23,6 +23,7 @@ const (
 	idle                      // nobody: the kernel calls
 	running                   // a worker
 	runAgain                  // a worker, who has to look once more
+	held                      // nobody, with reading off: the kernel's news do not count
 )
 
 // backlog is how many connections may wait for a worker before one more is made: a crowd that comes or goes at once should not
@@ -99,10 +100,11 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 		c.park = nil
 		return false
 	}
+	kept := c.own != nil // what is in it may be read already, before anybody could wake
 	if !c.state.CompareAndSwap(running, idle) {
 		c.state.Store(running) // it was runAgain
 		p.dispatch(c)
-	} else if c.last.Load() != nil { // its end came before this
+	} else if kept || c.last.Load() != nil { // or its end came before this
 		c.wake()
 	}
 	return true
@@ -133,17 +135,19 @@ func (p *parking) ready(fd int, hungUp bool) {
 	if hungUp {
 		c.hungUp.Store(true)
 	}
-	c.wake()
+	if c.state.Load() != held { // who resumes reads all there is
+		c.wake()
+	}
 }
 
 // wake has a parked connection read, whatever there is. It does not block.
 func (c *wsConn) wake() {
 	for {
-		switch c.state.Load() {
+		switch state := c.state.Load(); state {
 		case unparked, runAgain:
 			return
-		case idle:
-			if c.state.CompareAndSwap(idle, running) {
+		case idle, held:
+			if c.state.CompareAndSwap(state, running) {
 				c.park.dispatch(c)
 				return
 			}
@@ -185,7 +189,15 @@ func (p *parking) worker(c *wsConn) {
 func (p *parking) read(c *wsConn) {
 	for {
 		c.drained = false
-		if c.session.readReady(p.srv.borrow(c, nil)) || c.state.CompareAndSwap(running, idle) {
+		rest := idle
+		switch c.session.readReady(p.srv.borrow(c, nil)) {
+		case readEnded:
+			return
+		case readPaused:
+			rest = held
+		case readDone:
+		}
+		if c.state.CompareAndSwap(running, rest) {
 			return
 		}
 		c.state.Store(running) // it was runAgain

@@ -200,10 +200,10 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		s.srv.counts.add(countOversize)
 		w.Header().Set("Connection", "close")
 	default:
-		v = s.receivePayload(s.packets(r, body))
+		v = s.receivePayload(r.Context(), s.packets(r, body))
 	}
 	s.mu.Lock()
-	s.posting = false // before the response is out: the client's next POST may be faster than our return
+	s.endPostLocked() // before the response is out: the client's next POST may be faster than our return
 	s.mu.Unlock()
 	if v.reason != "" {
 		s.end(v.reason, v.pollBody)

@@ -70,6 +70,7 @@ type Session struct {
 	reason    Reason
 	body      *http.ResponseController
 	probe     *wsConn
+	halt      *halt // see pause.go; nil before the first pause that needs it
 
 	// set before start
 	srv       *Server
@@ -80,6 +81,7 @@ type Session struct {
 	dialect   dialect  // of the handshake's transport; a websocket that it is upgraded to may have another of the same version
 
 	admitted atomic.Bool
+	paused   atomic.Bool  // there are pauses, and the session is open; changed with mu held
 	refs     atomic.Int32 // the open session, and the reader of its websocket; at zero the server forgets it
 
 	recvMu sync.Mutex // the receive lock, see the package comment
@@ -198,20 +200,6 @@ func (s *Session) Send(m *Message, f Flags) Outcome {
 	}
 	s.mu.Unlock()
 	return outcome
-}
-
-// Pause stops the reading of what the client sends, after the message in hand, until as many calls of Resume. Memory only.
-func (s *Session) Pause() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pauses++
-}
-
-// Resume takes one Pause back. Memory only: it does not read by itself.
-func (s *Session) Resume() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pauses--
 }
 
 // Close ends the session: it takes no more messages, writes what is queued, closes the transport, then the Receiver hears

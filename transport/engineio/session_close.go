@@ -17,6 +17,7 @@ func (s *Session) failLocked(r Reason) {
 	case stateClosing: // the first reason counts
 	}
 	s.abrupt = true
+	s.readOnLocked()
 	s.kickLocked()
 }
 
@@ -29,6 +30,7 @@ func (s *Session) kickLocked() {
 // closeLocked begins an end with a flush.
 func (s *Session) closeLocked(r Reason) {
 	s.state, s.reason = stateClosing, r
+	s.readOnLocked()
 	switch {
 	case s.probe == nil:
 	case s.probed:
@@ -67,6 +69,7 @@ func (s *Session) end(r Reason, pollBody string) {
 	}
 	r = s.reason
 	s.state = stateClosed
+	s.readOnLocked()
 	s.timer.Stop()
 	p, probe, ws := s.poll, s.probe, s.ws
 	probed := s.probed

@@ -1,6 +1,7 @@
 package engineio
 
 import (
+	"context"
 	"errors"
 	"syscall"
 
@@ -50,11 +51,13 @@ type packetReader interface {
 	next() (p packet, ok bool, err error)
 }
 
-// receivePayload takes the packets of a POST.
-func (s *Session) receivePayload(r packetReader) verdict {
-	s.recvMu.Lock()
-	defer s.recvMu.Unlock()
+// receivePayload takes the packets of a POST, and waits between them while the session is paused. Ctx ends when the client
+// has gone: what it has not been told is taken is not.
+func (s *Session) receivePayload(ctx context.Context, r packetReader) verdict {
 	for {
+		if !s.awaitReading(ctx, true) {
+			return verdict{ReasonTransportError, "1"}
+		}
 		p, ok, err := r.next()
 		if err != nil {
 			return verdict{ReasonParseError, "1"}
@@ -62,7 +65,10 @@ func (s *Session) receivePayload(r packetReader) verdict {
 		if !ok {
 			return verdict{}
 		}
-		if v := s.receive(p); v.reason != "" {
+		s.recvMu.Lock() // not over the wait: end takes it
+		v := s.receive(p)
+		s.recvMu.Unlock()
+		if v.reason != "" {
 			return v
 		}
 	}
@@ -100,12 +106,16 @@ func (s *Session) beginReading(ws *wsConn) {
 // readLoop reads a websocket that cannot be parked until its connection ends. Between messages it holds a few bytes.
 func (s *Session) readLoop(ws *wsConn) {
 	var head [16]byte
-	for {
-		n, err := ws.conn.Read(head[:])
-		ws.readErr = err
-		if s.readReady(s.srv.borrow(ws, head[:n])) {
-			return
+	found := s.readReady(s.srv.borrow(ws, nil)) // what an upgrade may have left
+	for found != readEnded {
+		var there []byte
+		if found == readPaused {
+			s.awaitReading(context.Background(), false) // the session's end ends this, too
+		} else {
+			n, err := ws.conn.Read(head[:])
+			there, ws.readErr = head[:n], err
 		}
+		found = s.readReady(s.srv.borrow(ws, there))
 	}
 }
 
@@ -116,19 +126,32 @@ const (
 	burstReads = 16
 )
 
-// readReady takes the messages that are there, and gives the reader back. True: the connection has ended. Reading holds a
-// reference on the session until then, is the only one to close the connection in good order, and does so after the writer
-// has given the token back.
-func (s *Session) readReady(r *reader) (ended bool) {
+// readResult is why readReady has stopped reading.
+type readResult uint8
+
+const (
+	readDone   readResult = iota // nothing is left for now
+	readPaused                   // the session is paused
+	readEnded                    // the connection has ended
+)
+
+// readReady takes the messages that are there, and gives the reader back, unless the connection keeps it over a pause. Reading
+// holds a reference on the session until the connection has ended, is the only one to close it in good order, and does so after
+// the writer has given the token back.
+func (s *Session) readReady(r *reader) readResult {
 	ws := r.conn
 	for n := 0; ; n++ {
+		if s.paused.Load() {
+			s.srv.keep(r)
+			return readPaused
+		}
 		if n == burst {
 			r.leave()
 		}
 		messageType, data, err := r.next()
 		if errors.Is(err, errNothing) {
 			s.srv.giveBack(r)
-			return false
+			return readDone
 		}
 		if err != nil {
 			violated := r.violated
@@ -136,7 +159,7 @@ func (s *Session) readReady(r *reader) (ended bool) {
 			s.end(s.readReason(err), "1")
 			ws.finish(s, violated)
 			s.unref()
-			return true
+			return readEnded
 		}
 		if v := s.receiveFrame(messageType, data); v.reason != "" {
 			s.end(v.reason, v.pollBody) // reading goes on, for the peer's close frame

@@ -68,7 +68,7 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	go func() {
 		defer s.srv.wg.Done()
 		r := s.srv.borrow(ws, nil)
-		if s.probeLoop(r) && !s.readReady(r) {
+		if s.probeLoop(r) && s.readReady(r) != readEnded {
 			s.beginReading(ws)
 		}
 	}()
@@ -134,7 +134,8 @@ func (s *Session) finishUpgrade(ws *wsConn) bool {
 	s.dropProbeLocked()
 	s.websocket, s.ws = true, ws
 	ws.session = s
-	s.refs.Add(1)              // for reading
+	s.refs.Add(1) // for reading
+	s.beginPostFirstLocked()
 	if p := s.poll; p != nil { // no official client has one now; it holds no token
 		s.poll = nil
 		p.ready <- pollNoop

@@ -34,7 +34,7 @@ type wsConn struct {
 
 	// owned by who reads
 	session *Session // nil while probing: then the reader alone writes, directly
-	own     *reader  // with deflate, see reader; nil before the first message
+	own     *reader  // with deflate or over a pause, see reader; nil while it is borrowed, and before the first message
 	readErr error    // the end of what can be read
 	drained bool     // the last read took all there was
 	closed  bool     // a close frame was sent before there was a session

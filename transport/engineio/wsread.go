@@ -28,7 +28,8 @@ const (
 )
 
 // reader is gorilla's reading side with its buffers. A connection borrows one while there is something to read and has none
-// between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session. With deflate it keeps
+// between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session. A paused connection
+// keeps it while there is something in its buffer. With deflate it keeps
 // a smaller one for itself: gorilla gives a message away where its deflate stream ends (RFC 7692 section 7.2.3.4), which may be
 // before the message does, and what is left of it must not meet another connection.
 type reader struct {
@@ -62,26 +63,46 @@ func (noConn) SetDeadline(time.Time) error { return nil }
 // borrow returns a reader for conn. Head is what has already been read from it; it must not change until it has been.
 func (s *Server) borrow(conn *wsConn, head []byte) *reader {
 	r := conn.own
+	conn.own = nil
 	if r == nil && !conn.deflate {
 		r, _ = s.readers.Get().(*reader)
 	}
 	if r == nil {
 		r = s.newReader(conn.deflate)
 	}
-	r.conn, r.head = conn, head
+	r.conn = conn
+	if len(head) > 0 { // a reader that was kept may have some left
+		r.head = head
+	}
 	return r
+}
+
+// keep leaves a paused connection its reader if that holds bytes of the next message, and takes it back otherwise.
+func (s *Server) keep(r *reader) {
+	if r.buf.Buffered() == 0 && len(r.head) == 0 {
+		s.giveBack(r)
+		return
+	}
+	r.rest(ownBuffer)
+	r.conn.own = r
+}
+
+// rest ends a turn of reading. The scratch is left with at most so many bytes.
+func (r *reader) rest(scratch int) {
+	if r.alone {
+		r.conn.park.unblocked()
+	}
+	r.reads, r.alone = 0, false
+	if cap(r.scratch) > scratch {
+		r.scratch = make([]byte, ownBuffer)
+	}
 }
 
 // giveBack takes a reader back, whose buffer is empty. Unless it is spent, or its connection's own, it stands between two
 // messages.
 func (s *Server) giveBack(r *reader) {
-	if r.alone {
-		r.conn.park.unblocked()
-	}
-	r.head, r.reads, r.alone = nil, 0, false
-	if cap(r.scratch) > keepScratch {
-		r.scratch = make([]byte, ownBuffer)
-	}
+	r.rest(keepScratch)
+	r.head = nil
 	if r.deflate {
 		r.conn.own = r
 		return
