@@ -55,7 +55,8 @@ type Conn interface {
 	// Dismiss sends a DISCONNECT for every namespace of the link and closes it. The client stays away. Does not block.
 	Dismiss()
 	// Forget tells the link that the server ended this socket: what the client still sends to that namespace is ignored.
-	// False: the socket is not the link's any more, and there is nothing to end.
+	// False: the socket is not the link's any more, and there is nothing to end. Called with locks held: memory only, and it
+	// calls nothing back.
 	Forget(s *Socket) bool
 
 	// SessionID is the public handle of the link.

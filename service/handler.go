@@ -239,13 +239,20 @@ func (h *Handler) Handled(upTo uint64) {
 	h.refillLocked()
 }
 
-// ack sends an acknowledgement to the socket's client.
+// ack sends an acknowledgement to the socket's client, if the socket is still there: the client may be back as another one,
+// whose ids begin anew.
 func (s *Socket) ack(p *Packet) {
 	f, err := s.conn.Codec().Encode(p)
 	if err != nil {
 		return
 	}
-	switch s.conn.Send(f, 0) {
+	out := Closed
+	s.mu.Lock()
+	if s.gone == nil {
+		out = s.conn.Send(f, 0)
+	}
+	s.mu.Unlock()
+	switch out {
 	case QueuedFlush:
 		s.conn.Flush()
 	case Slow:

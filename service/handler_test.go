@@ -104,7 +104,7 @@ func TestSlotsAndReplies(t *testing.T) {
 	h.Handled(first[1].CallID) // not the first: it wants an ack
 	wantEqual(t, "one freed", told(t, h), []string{`event ["e",2]`})
 	h.Reply(first[0].CallID, []byte(`["ok"]`), nil)
-	wantEqual(t, "acked, though the socket has left", c.take(), []string{`ack 7 ["ok"]`})
+	wantEqual(t, "not acked, as the client may be back as another socket", len(c.take()), 0)
 	wantEqual(t, "another freed", told(t, h), []string{`event ["e",3]`})
 	h.Handled(100)
 	wantEqual(t, "the end comes after all events", told(t, h), []string{`event ["e",4]`, "disconnected transport close"})

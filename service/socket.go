@@ -33,7 +33,7 @@ type Socket struct {
 
 	mu       sync.Mutex
 	assigned []assignment // one for each group that knows it; guarded by mu, changed with handlers.mu held too
-	gone     *SocketInfo  // what it was when it left; guarded by handlers.mu
+	gone     *SocketInfo  // what it was when it left; guarded by handlers.mu, changed with mu held too
 	parked   []parked     // events that wait for a handler to come, oldest first; guarded by handlers.mu
 	farewell *parked      // the news of its end, when that waits too: behind all events; guarded by handlers.mu
 }
@@ -61,40 +61,49 @@ func (s *Socket) Receive(p *Packet) {
 }
 
 // Close ends the socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers and
-// watchers are told. Only the first call counts. Not to be called with a lock of the link held.
-func (s *Socket) Close(r Reason, detail string) {
+// watchers are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be called with
+// a lock of the link held.
+func (s *Socket) Close(r Reason, detail string) { s.leave(r, detail, nil) }
+
+// leave is Close. With a farewell the link forgets the socket and sends that as its last packet, unless the client has left
+// meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one step with the
+// end, since a client that has read the farewell may ask again at once, and must not be answered with the old one's packets.
+func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 	ns, hs := s.ns, s.ns.node.handlers
 	hs.mu.Lock()
 	ns.mu.Lock()
-	if !s.present {
+	if !s.present || farewell != nil && !s.conn.Forget(s) {
 		ns.mu.Unlock()
 		hs.mu.Unlock()
-		return
+		return false
+	}
+	if farewell != nil {
+		if f := farewell.frame(s.conn.Codec()); f != nil {
+			s.conn.Send(f, 0)
+		}
 	}
 	rooms := ns.removeLocked(s, r, detail)
 	info := s.infoLocked()
 	info.Rooms = rooms
 	ns.mu.Unlock()
+	s.mu.Lock()
 	s.gone = info
+	s.mu.Unlock()
 	hs.disconnectedLocked(s, r, detail)
 	hs.mu.Unlock()
 
 	ns.acks.leave(s)
 	ns.node.release(ns)
+	return true
 }
 
 // end disconnects the socket on a backend's order.
 func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
 	switch mode {
 	case DisconnectNamespace:
-		if !s.conn.Forget(s) {
-			return // its client has left meanwhile, and may be back as another socket
+		if s.leave(ReasonServerDisconnect, "", once) {
+			s.conn.Flush()
 		}
-		if f := once.frame(s.conn.Codec()); f != nil {
-			s.conn.Send(f, 0)
-		}
-		s.Close(ReasonServerDisconnect, "")
-		s.conn.Flush()
 	case DisconnectConnection:
 		s.conn.Dismiss()
 	case DisconnectTransport:

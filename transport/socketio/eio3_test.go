@@ -164,8 +164,8 @@ func TestRealSessionV2(t *testing.T) {
 	do(http.MethodPost, url, "2:40")
 	want("2:40")
 	do(http.MethodPost, url, "2:40")
-	want("1:61:1")
-	if n := links.Counters()["connect_twice"]; n != 1 {
+	want("2:40")
+	if n := links.Counters()["connect_again"]; n != 1 {
 		t.Errorf("counters %v", links.Counters())
 	}
 }

@@ -21,7 +21,6 @@ const (
 	faultTooLarge                        // payload and attachments over MaxPayload
 	faultOtherParser                     // text for the msgpack parser, or the reverse
 	faultNotConnected                    // a packet for a namespace that the link has not joined
-	faultConnectTwice                    // CONNECT for a namespace that the link has joined or is about to
 	faultAuthTooLarge                    // too much auth data before anything was joined
 	faultConnectTimeout                  // nothing joined in time
 	faultTurnedAway                      // the service wants the client to come back later
@@ -30,6 +29,7 @@ const (
 	faultRefused           // the service sent a CONNECT_ERROR
 	faultTooManyNamespaces // CONNECT_ERROR
 	faultNamespaceName     // CONNECT_ERROR
+	faultConnectAgain      // CONNECT for a namespace that the link has joined or is about to: what was before has ended
 	faultForgotten         // a packet that crossed the end of its namespace, ignored
 	faultNameless          // an event without a name, ignored
 
@@ -41,7 +41,7 @@ var faultWords = [faults]string{
 	faultPayload: "payload", faultDepth: "depth", faultPlaceholder: "placeholder", faultEventName: "event_name",
 	faultDirection: "direction", faultTextMeanwhile: "attachment_missing", faultBinary: "attachment_unexpected",
 	faultTooLarge: "too_large", faultOtherParser: "other_parser", faultNotConnected: "not_connected",
-	faultConnectTwice: "connect_twice", faultAuthTooLarge: "auth_too_large", faultConnectTimeout: "connect_timeout",
+	faultConnectAgain: "connect_again", faultAuthTooLarge: "auth_too_large", faultConnectTimeout: "connect_timeout",
 	faultTurnedAway: "turned_away", faultRefused: "refused", faultTooManyNamespaces: "too_many_namespaces",
 	faultNamespaceName: "namespace_name", faultForgotten: "after_disconnect", faultNameless: "nameless",
 }

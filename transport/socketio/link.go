@@ -41,7 +41,8 @@ type Link struct {
 }
 
 // place is a link's part in one namespace: connected (socket), about to be (attempt), or, with neither, ended by the
-// server, so that what the client sent before it knew does no harm. Without a name it is free.
+// server, so that what the client sent before it knew does no harm. Without a name it is free. A namespace has one place:
+// of two CONNECTs for it the newest counts.
 type place struct {
 	name    string
 	socket  *service.Socket
@@ -167,12 +168,12 @@ func (l *Link) dispatch(in *incoming) fault {
 
 var noArguments = []byte("[]")
 
-// receiver returns the socket of a namespace, or none if the server ended it and what comes is to be ignored.
+// receiver returns the socket of a namespace, or none if it has ended and what comes is to be ignored.
 func (l *Link) receiver(namespace []byte) (s *service.Socket, name string, f fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.placeLocked(namespace)
-	if p == nil || p.attempt != nil {
+	if p == nil || p.attempt != nil && !p.attempt.again {
 		if l.ended.Load() {
 			return nil, "", 0
 		}

@@ -7,9 +7,10 @@ import (
 
 // attempt is a connect that the service has not decided. The service knows it by its bind and refuse.
 type attempt struct {
-	link *Link
-	name string
-	auth int // bytes
+	link  *Link
+	name  string
+	auth  int  // bytes
+	again bool // the client was in the namespace, or about to be: what it sends may be meant for that time
 
 	// Guarded by link.mu.
 	over   bool
@@ -18,6 +19,10 @@ type attempt struct {
 
 // connect asks the service to let the link into a namespace (Socket.IO protocol v5, "Connecting to a namespace"). The
 // answer is the service's, now or later.
+//
+// A client that asks again, because its page has set itself up twice, means its newest CONNECT: the attempt before it is
+// withdrawn, and a socket that it has there has left. The reference makes two sockets of it, or closes the link with all its
+// namespaces, depending on which is faster.
 func (l *Link) connect(in *incoming) fault {
 	name := "/"
 	if in.namespace != nil {
@@ -28,7 +33,16 @@ func (l *Link) connect(in *incoming) fault {
 		return 0
 	}
 	l.mu.Lock()
+	if l.ended.Load() {
+		l.mu.Unlock()
+		return 0
+	}
 	p := l.placeLocked(in.namespace)
+	again := p != nil
+	var before places
+	if again {
+		before.first = l.emptyLocked(p)
+	}
 	live := 0
 	l.eachLocked(func(p *place) bool {
 		if p.live() {
@@ -38,31 +52,35 @@ func (l *Link) connect(in *incoming) fault {
 	})
 	var f fault
 	switch {
-	case l.ended.Load():
-		l.mu.Unlock()
-		return 0
-	case p != nil && p.live():
-		// While it is pending, too: the reference makes two sockets of it, and nobody wants its luck to depend on timing.
-		f = faultConnectTwice
 	case live >= l.server.cfg.MaxNamespaces:
-		l.mu.Unlock()
-		l.reject(faultTooManyNamespaces, name, service.Refusal{Message: "Too many namespaces"})
-		return 0
+		f = faultTooManyNamespaces
 	case l.authBytes+len(in.payload) > maxPendingAuth:
 		f = faultAuthTooLarge
+	default:
+		if p == nil {
+			p = l.addLocked(name)
+		}
 	}
-	if f != 0 {
-		l.mu.Unlock()
-		return f
+	var a *attempt
+	if f == 0 {
+		a = &attempt{link: l, name: name, auth: len(in.payload), again: again}
+		p.attempt = a
+		l.authBytes += a.auth
 	}
-	if p == nil {
-		p = l.addLocked(name)
-	}
-	a := &attempt{link: l, name: name, auth: len(in.payload)}
-	p.attempt = a
-	l.authBytes += a.auth
 	l.mu.Unlock()
 
+	if again && before.first.live() {
+		l.server.counters.add(faultConnectAgain)
+		l.vacate(&before, service.ReasonClientDisconnect)
+	}
+	switch f {
+	case 0:
+	case faultTooManyNamespaces:
+		l.reject(f, name, service.Refusal{Message: "Too many namespaces"})
+		return 0
+	default:
+		return f
+	}
 	cancel := l.server.hall.Connect(service.Connect{Conn: l, Namespace: name, Auth: in.payload, Bind: a.bind, Refuse: a.refuse})
 
 	l.mu.Lock()
@@ -75,6 +93,17 @@ func (l *Link) connect(in *incoming) fault {
 		cancel() // the link may have ended meanwhile; if it was decided instead, this does nothing
 	}
 	return 0
+}
+
+// emptyLocked takes what is in a place out of it, and leaves its name.
+func (l *Link) emptyLocked(p *place) place {
+	out := *p
+	if a := p.attempt; a != nil {
+		a.over = true
+		l.authBytes -= a.auth
+	}
+	p.socket, p.attempt = nil, nil
+	return out
 }
 
 // connectable says whether a namespace of this name can exist. The JSON parser lets none through that begins without a
@@ -119,7 +148,9 @@ func (a *attempt) refuse(r service.Refusal) {
 		l.mu.Unlock()
 		return
 	}
-	l.removeLocked(l.settleLocked(a))
+	if p := l.settleLocked(a); !a.again { // what the client sent before it knew does no harm
+		l.removeLocked(p)
+	}
 	ended := l.ended.Load()
 	shared := l.eachLocked(func(p *place) bool { return p.socket == nil }) != nil
 	l.mu.Unlock()
@@ -179,11 +210,7 @@ func (l *Link) leave(in *incoming) fault {
 		l.server.counters.add(faultForgotten)
 		return 0
 	}
-	out := places{first: *p}
-	if a := p.attempt; a != nil {
-		a.over = true
-		l.authBytes -= a.auth
-	}
+	out := places{first: l.emptyLocked(p)}
 	l.removeLocked(p)
 	l.mu.Unlock()
 	l.vacate(&out, service.ReasonClientDisconnect)
