@@ -28,6 +28,8 @@ type backend struct {
 	presence foyerv1.PresenceServiceClient
 	node     foyerv1.NodeServiceClient
 
+	forgetEvents bool // it takes no note of events; set before it is attached
+
 	conn   *grpc.ClientConn
 	stream foyerv1.HandlerService_AttachClient
 	stop   context.CancelFunc
@@ -169,7 +171,9 @@ func (b *backend) run(ctx context.Context, register *foyerv1.Register, attached 
 				b.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_ConnectReply{ConnectReply: reply}})
 			}
 		case *foyerv1.AttachResponse_Event:
-			b.told.add(m)
+			if !b.forgetEvents {
+				b.told.add(m)
+			}
 			e := &event{what.Event, b}
 			if answer := b.on[e.GetPayload().GetEvent()]; answer != nil {
 				answer(e)

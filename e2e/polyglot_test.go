@@ -141,40 +141,42 @@ func followLines[T any](p *process, to *feed[T]) {
 
 // ---- stock clients of other languages
 
-// conversation is what every stock client does with a backend. A client's checks are those, and what else its language has.
+// conversation is what every stock client does with a backend.
 var conversation = []string{
 	"connect with auth and query", "refused with data", "an event and its acknowledgement",
 	"an event from the backend and before the acknowledgement", "acknowledged to the backend", "binary", "namespaces on one link",
 	"timeout", "two hundred in order", "disconnected by the backend", "disconnected by itself", "reconnects", "the transport",
 }
 
+// stockClients are the clients of three languages. A client's checks are those of conversation, and what else its language has.
+var stockClients = []struct {
+	name    string
+	more    []string // checks of its own
+	command func(t testing.TB) []string
+}{
+	{"node", []string{"auth by a function", "dates", "retries", "volatile"}, func(t testing.TB) []string {
+		installed(t, "node/node_modules/.stamp")
+		return []string{"node", "polyglot/node/client.js"}
+	}},
+	{"python", nil, func(t testing.TB) []string {
+		return []string{installed(t, "python/.venv/bin/python"), "polyglot/python/client.py"}
+	}},
+	{"java", nil, func(t testing.TB) []string {
+		// The second compiler of a virtual machine is of no use to one that lives for two seconds.
+		classes := installed(t, "java/target/classes") + ":" + installed(t, "java/target/lib") + "/*"
+		return []string{"java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Client"}
+	}},
+}
+
 // TestStockClients: the stock clients of three languages, by each transport, against a backend of each language.
 func TestStockClients(t *testing.T) {
-	clients := []struct {
-		name    string
-		more    []string // checks of its own
-		command func(t *testing.T) []string
-	}{
-		{"node", []string{"auth by a function", "dates", "retries", "volatile"}, func(t *testing.T) []string {
-			installed(t, "node/node_modules/.stamp")
-			return []string{"node", "polyglot/node/client.js"}
-		}},
-		{"python", nil, func(t *testing.T) []string {
-			return []string{installed(t, "python/.venv/bin/python"), "polyglot/python/client.py"}
-		}},
-		{"java", nil, func(t *testing.T) []string {
-			// The second compiler of a virtual machine is of no use to one that lives for two seconds.
-			classes := installed(t, "java/target/classes") + ":" + installed(t, "java/target/lib") + "/*"
-			return []string{"java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Client"}
-		}},
-	}
 	for _, language := range languages {
 		t.Run("backend on "+language, func(t *testing.T) {
 			// Java's client stops reading at the server's close frame and hears of the end by its heartbeat only, as it does
 			// from the official server: let that be soon.
 			f := startFoyer(t, "--ping-interval=2s", "--ping-timeout=3s")
 			startForeign(t, language, f.api, "")
-			for _, client := range clients {
+			for _, client := range stockClients {
 				for _, transport := range transports {
 					t.Run(client.name+"/"+transport.name, func(t *testing.T) {
 						command := client.command(t)

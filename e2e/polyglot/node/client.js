@@ -1,13 +1,15 @@
 // The stock client of browsers and Node in a conversation with a backend of these tests, told in its own words: promises,
 // timeouts, retries. Each check is a line on stdout: {check} or {check, error}.
 //
-//   node client.js URL websocket|polling|upgrade
+//   node client.js URL websocket|polling|upgrade [burst]
+//
+// With "burst" it does what burst.js says instead.
 "use strict";
 
 const assert = require("assert/strict");
 const { io } = require("socket.io-client");
 
-const [url, way] = process.argv.slice(2);
+const [url, way, burst] = process.argv.slice(2);
 const common = {
 	forceNew: true, transports: way === "upgrade" ? ["polling", "websocket"] : [way],
 	reconnectionDelay: 50, reconnectionDelayMax: 200,
@@ -184,7 +186,8 @@ const checks = {
 	},
 };
 
-(async () => {
+if (burst) require("./burst.js")(url, common);
+else (async () => {
 	for (const [check, run] of Object.entries(checks)) {
 		const line = { check };
 		try {

@@ -1,8 +1,9 @@
 """python-socketio's AsyncClient in a conversation with a backend of these tests. Each check is a line on stdout: {check} or
 {check, error}.
 
-    python client.py URL websocket|polling|upgrade
+    python client.py URL websocket|polling|upgrade [burst]
 
+With "burst" it does what burst.py says instead.
 Its Client without async handles each message on a thread of its own, in no certain order; so it is not what is asked here.
 """
 
@@ -11,14 +12,12 @@ import json
 import sys
 import traceback
 
-import engineio.payload
+import burst
 import socketio
 
-URL, WAY = sys.argv[1:]
+URL, WAY, *BURST = sys.argv[1:]
 TRANSPORTS = ["polling", "websocket"] if WAY == "upgrade" else [WAY]
 PATIENCE = 15
-# By default this client gives up on a poll of more than 16 packets, which no server of Socket.IO keeps to.
-engineio.payload.Payload.max_decode_packets = 1000
 VALUES = (1, -2.5, "Grüße, 東京, \U0001f600", None, True, [], {}, {"ключ": [{"deep": [[1]]}], "": 0})
 BYTES = bytes(range(256))
 opened = []
@@ -193,4 +192,4 @@ async def main():
         print(json.dumps(line), flush=True)
 
 
-asyncio.run(main())
+asyncio.run(burst.serve(URL, TRANSPORTS) if BURST else main())

@@ -22,7 +22,9 @@ import org.json.JSONObject;
  * The stock client of Java in a conversation with a backend of these tests. Each check is a line on stdout: {check} or {check,
  * error}.
  *
- * <p>java -cp 'target/classes:target/lib/*' Client URL websocket|polling|upgrade
+ * <p>java -cp 'target/classes:target/lib/*' Client URL websocket|polling|upgrade [burst]
+ *
+ * <p>With "burst" it does what Burst says instead.
  */
 public final class Client {
 	private interface Check {
@@ -45,6 +47,9 @@ public final class Client {
 	public static void main(String[] args) throws Exception {
 		url = args[0];
 		way = args[1];
+		if (args.length > 2) {
+			Burst.serve(url, transports());
+		}
 		check("connect with auth and query", Client::connectWithAuth);
 		check("refused with data", Client::refused);
 		check("an event and its acknowledgement", Client::echo);
@@ -73,9 +78,12 @@ public final class Client {
 		System.out.println(line);
 	}
 
+	private static String[] transports() {
+		return way.equals("upgrade") ? new String[] {"polling", "websocket"} : new String[] {way};
+	}
+
 	private static Socket make(String namespace, Map<String, String> auth, String query) {
-		String[] transports = way.equals("upgrade") ? new String[] {"polling", "websocket"} : new String[] {way};
-		IO.Options options = IO.Options.builder().setForceNew(true).setTransports(transports).setAuth(auth).setQuery(query)
+		IO.Options options = IO.Options.builder().setForceNew(true).setTransports(transports()).setAuth(auth).setQuery(query)
 			.setReconnectionDelay(50).setReconnectionDelayMax(200).build();
 		Socket socket = IO.socket(URI.create(url + namespace), options);
 		open.add(socket);
