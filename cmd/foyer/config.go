@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -44,6 +45,13 @@ type settings struct {
 	Compression    bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
 	QueueBytes     byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
 	MaxSessions    int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
+
+	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
+	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
+	HandshakeBurst        int            `default:"10000" placeholder:"N" help:"Handshakes that one address may make at once. Default ${default}."`
+	AddressMessageRate    int            `default:"50000" placeholder:"N" help:"Messages a second that all links of one address may send for long, before they are read more slowly; -1: any number. Default ${default}."`
+	AddressMessageBurst   int            `default:"100000" placeholder:"N" help:"Messages that they may send at once. Default ${default}."`
+	TrustedProxy          []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For tells a client's address. Default: none."`
 
 	DrainNotice time.Duration `default:"0s" placeholder:"TIME" help:"After SIGTERM, how long to serve on as not ready before links are closed. Default ${default}."`
 	DrainWindow time.Duration `default:"10s" placeholder:"TIME" help:"Over how long links are closed at most. Default ${default}."`
@@ -115,6 +123,19 @@ func (s *settings) Validate() error {
 	}
 	if s.MaxSessions <= 0 {
 		errs = append(errs, fmt.Errorf("--max-sessions: %d is not above zero", s.MaxSessions))
+	}
+	if s.MaxSessionsPerAddress < 0 {
+		errs = append(errs, fmt.Errorf("--max-sessions-per-address: %d is not above zero", s.MaxSessionsPerAddress))
+	}
+	for name, n := range map[string]int{"handshake-burst": s.HandshakeBurst, "address-message-burst": s.AddressMessageBurst} {
+		if n <= 0 {
+			errs = append(errs, fmt.Errorf("--%s: %d is not above zero", name, n))
+		}
+	}
+	for name, n := range map[string]int{"handshake-rate": s.HandshakeRate, "address-message-rate": s.AddressMessageRate} {
+		if n == 0 {
+			errs = append(errs, fmt.Errorf("--%s: 0 would let nobody in; -1 is any number", name))
+		}
 	}
 	for name, addr := range map[string]string{"edge": s.Edge, "api": s.API, "admin": s.Admin} {
 		if addr == "" && name == "admin" {

@@ -41,6 +41,11 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		{"--ping-timeout=-1s"},
 		{"--drain-window=-1s"},
 		{"--max-sessions", "0"},
+		{"--max-sessions-per-address=-1"},
+		{"--handshake-rate", "0"},
+		{"--handshake-burst", "0"},
+		{"--address-message-rate", "0"},
+		{"--trusted-proxy", "10.0.0.0"},
 		{"--path", "socket.io"},
 		{"--pprof", "--admin", ""},
 		{"--log-level", "loud"},
@@ -56,9 +61,13 @@ func TestSettingsFromFlagsAndEnvironment(t *testing.T) {
 	t.Setenv("FOYER_PING_INTERVAL", "7s")
 	t.Setenv("FOYER_PING_TIMEOUT", "8s")
 	t.Setenv("FOYER_NAMESPACES", "chat,tenant-*")
-	s, err := parse(t, "--ping-timeout", "9s", "--max-payload", "64KiB", "--connect", "handler,chat=open", "--api-token-file", "t", "--api", ":1")
+	s, err := parse(t, "--ping-timeout", "9s", "--max-payload", "64KiB", "--connect", "handler,chat=open", "--api-token-file", "t", "--api", ":1",
+		"--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "fd00::/8")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(s.TrustedProxy) != 2 || s.TrustedProxy[1].String() != "fd00::/8" {
+		t.Errorf("trusted proxies: %v", s.TrustedProxy)
 	}
 	got := []any{s.PingInterval, s.PingTimeout, int(s.MaxPayload), int(s.QueueBytes), s.UpgradeTimeout}
 	if d := cmp.Diff([]any{7 * time.Second, 9 * time.Second, 64 << 10, 1 << 20, 10 * time.Second}, got); d != "" {

@@ -3,6 +3,7 @@ package engineio
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -31,8 +32,20 @@ type Config struct {
 	// QueueBytes is at most 32 KiB.
 	QueueBytes, QueueItems int
 
-	// MaxSessions bounds the open sessions; a handshake over it is answered 503. Default 100,000; negative: no bound.
+	// MaxSessions bounds the open sessions. A handshake over it takes the place of the oldest session that has joined
+	// nothing (see Session.Admit), and is answered 503 when there is none. Default 100,000; negative: no bound.
 	MaxSessions int
+	// MaxSessionsPerAddress bounds those of one address, of IPv6 those of one /64, in the same way. Default half of
+	// MaxSessions; negative: no bound.
+	MaxSessionsPerAddress int
+	// HandshakeRate is how many handshakes a second one address may make for long, HandshakeBurst how many at once.
+	// Handshakes over that wait for up to a second, then are answered 503. Defaults 2,000, 10,000; negative rate: no bound.
+	HandshakeRate, HandshakeBurst int
+	// AddressMessageRate is how many messages a second all links of one address may send for long, AddressMessageBurst
+	// how many at once; then they are read more slowly. Defaults 50,000, 100,000; negative rate: no bound.
+	AddressMessageRate, AddressMessageBurst int
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For tells a client's address. Default: none.
+	TrustedProxies []netip.Prefix
 
 	// Compression offers permessage-deflate on WebSocket and gzip on poll responses. Default off: it costs CPU, and
 	// memory per message in flight.
@@ -65,6 +78,9 @@ const (
 	bodyTimeout        = 30 * time.Second // a whole POST body; 1 MB at 34 KB/s
 	lingerTimeout      = time.Second      // for the peer's answer to our close frame
 	pollCloseTimeout   = 30 * time.Second // how long a closed polling session waits for one more GET (Engine.IO reference server)
+	handshakePatience  = time.Second      // for which a handshake waits for its turn
+	retryAfter         = "1"              // seconds, told with every 503
+	tellEvery          = 10 * time.Second // how often the log says the same of what peers cause
 	noopInterval       = 100 * time.Millisecond
 	probeLimit         = 128 // bytes of a message on a probing transport: "2probe" and "5" are all there is to say
 )
@@ -91,7 +107,9 @@ func (c Config) Validate() error {
 	for _, n := range []struct {
 		name string
 		n    int
-	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes}, {"queue items", c.QueueItems}} {
+	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes}, {"queue items", c.QueueItems},
+		{"handshake burst", c.HandshakeBurst}, {"address message burst", c.AddressMessageBurst},
+	} {
 		if n.n < 0 {
 			bad("%s %d is negative; it cannot be off", n.name, n.n)
 		}
@@ -142,6 +160,13 @@ func (c Config) withDefaults() Config {
 	def(&c.QueueBytes, 1<<20)
 	def(&c.QueueItems, 4096)
 	def(&c.MaxSessions, 100_000)
+	if c.MaxSessions > 0 {
+		def(&c.MaxSessionsPerAddress, max(1, c.MaxSessions/2))
+	}
+	def(&c.HandshakeRate, 2000)
+	def(&c.HandshakeBurst, 10_000)
+	def(&c.AddressMessageRate, 50_000)
+	def(&c.AddressMessageBurst, 100_000)
 	if c.HandshakeHeaders == nil {
 		c.HandshakeHeaders = defaultHeaders
 	}

@@ -15,6 +15,10 @@ const (
 	countOriginRefused
 	countRefused      // handshakes answered 503 after Refuse
 	countFull         // handshakes answered 503 over MaxSessions
+	countShare        // handshakes answered 503 over MaxSessionsPerAddress
+	countSlowed       // handshakes that had to wait for HandshakeRate
+	countRate         // handshakes answered 503 as the wait was too long
+	countDisplaced    // sessions that had joined nothing and made room for others
 	countBadUpgrade   // upgrade requests that are no WebSocket handshake, or probes whose 101 could not be written
 	countSlow         // sessions closed because their queue was full or a write timed out
 	countVolatile     // volatile messages dropped
@@ -34,7 +38,8 @@ const (
 
 var counterNames = [countersLen]string{
 	"handshake_transport_unknown", "handshake_session_unknown", "handshake_bad_method", "handshake_bad_request",
-	"handshake_forbidden", "handshake_bad_version", "origin_refused", "handshake_refused", "handshake_full", "bad_upgrade",
+	"handshake_forbidden", "handshake_bad_version", "origin_refused", "handshake_refused", "handshake_full",
+	"handshake_share", "handshake_slowed", "handshake_rate", "displaced", "bad_upgrade",
 	"slow", "volatile_dropped", "oversize", "parse_error", "protocol_error", "invalid_utf8", "overlap", "ping_timeout",
 	"upgraded", "upgrade_timeout", "upgrade_refused", "upgrade_dropped", "pong_dropped",
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"unique"
 
 	"github.com/gorilla/websocket"
+	"go.uber.org/zap"
 )
 
 // Handshake is what is known of a client from its first request. Immutable. It is kept small, as every session has one: what
@@ -30,7 +30,7 @@ type Handshake struct {
 // header is one request header: its lower-case name, and its values joined by ", ".
 type header struct{ name, value string }
 
-// Address returns the peer's IP address, without port.
+// Address returns the client's IP address, without port: the connection's, or what a trusted proxy says.
 func (h *Handshake) Address() string { return h.address }
 
 // Time returns the moment of the handshake.
@@ -139,17 +139,47 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isJSONP(query) && !s.origins.allowsScript(r):
 		s.counts.add(countOriginRefused)
 		s.refuse(w, r, errForbidden, upgrade)
-	case s.refusing.Load():
-		s.counts.add(countRefused)
-		s.refuse(w, r, errUnavailable, upgrade)
-	case !s.reserve():
-		s.counts.add(countFull)
-		s.refuse(w, r, errUnavailable, upgrade)
-	case upgrade:
-		s.handshakeWebSocket(w, r, query)
 	default:
-		s.handshakePolling(w, r, query)
+		s.handshake(w, r, query, upgrade)
 	}
+}
+
+// handshake makes a session where there is room for one.
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, query map[string]string, upgrade bool) {
+	text, addr := s.proxies.client(r)
+	peer := s.shares.enter(addr)
+	if !s.inTurn(r, peer, text) || !s.reserve(peer, text) {
+		s.shares.leave(peer)
+		w.Header().Set("Retry-After", retryAfter)
+		s.refuse(w, r, errUnavailable, upgrade)
+		return
+	}
+	h := newHandshake(r, s.headers, text)
+	if upgrade {
+		s.handshakeWebSocket(w, r, h, peer, query)
+		return
+	}
+	s.handshakePolling(w, r, h, peer, query)
+}
+
+// inTurn makes a handshake wait for its turn when many come from one address. A connection that waits is not read from, so
+// what it sends next waits too. False: it would be for too long, or its client is gone.
+func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
+	if s.refusing.Load() {
+		return true // the answer need not wait
+	}
+	wait, ok := peer.turn(handshakePatience)
+	switch {
+	case !ok:
+		s.counts.add(countRate)
+		s.told.Info("handshakes refused: too many from one address; behind a proxy, --trusted-proxy tells its clients apart",
+			zap.String("address", address), zap.Int("handshake_rate", s.cfg.HandshakeRate), zap.Int("handshake_burst", s.cfg.HandshakeBurst))
+		return false
+	case wait > 0:
+		s.counts.add(countSlowed)
+		return sleep(r.Context(), wait)
+	}
+	return true
 }
 
 // serveSession routes a request that names a session.
@@ -175,8 +205,8 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 	}
 }
 
-func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, query map[string]string) {
-	ss := s.newSession(newHandshake(r, s.headers), dialectOf(query))
+func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, h *Handshake, peer *Peer, query map[string]string) {
+	ss := s.newSession(h, peer, dialectOf(query))
 	if !ss.open() {
 		s.refuse(w, r, errForbidden, false)
 		return
@@ -190,13 +220,13 @@ func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, query 
 	_, _ = w.Write([]byte(body)) // a client that is gone is found by the heartbeat
 }
 
-func (s *Server) handshakeWebSocket(w http.ResponseWriter, r *http.Request, query map[string]string) {
+func (s *Server) handshakeWebSocket(w http.ResponseWriter, r *http.Request, h *Handshake, peer *Peer, query map[string]string) {
 	conn, err := s.upgrade(w, r)
 	if err != nil {
-		s.release()
+		s.release(peer, nil)
 		return
 	}
-	ss := s.newSession(newHandshake(r, s.headers), dialectOf(query))
+	ss := s.newSession(h, peer, dialectOf(query))
 	ss.attachFirst(conn)
 	if !ss.open() {
 		conn.abort(conn.control)
@@ -355,16 +385,12 @@ func (p headerPolicy) kept(r *http.Request) []unique.Handle[header] {
 	return slices.Clone(kept)
 }
 
-func newHandshake(r *http.Request, keep headerPolicy) *Handshake {
+func newHandshake(r *http.Request, keep headerPolicy, address string) *Handshake {
 	url := r.RequestURI
 	if url == "" { // a request made by hand
 		url = r.URL.RequestURI()
 	}
-	h := &Handshake{address: r.RemoteAddr, time: time.Now(), url: unique.Make(url), headers: keep.kept(r)}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		h.address = host
-	}
-	return h
+	return &Handshake{address: address, time: time.Now(), url: unique.Make(url), headers: keep.kept(r)}
 }
 
 // newIDs returns a sid of 24 random bytes and a handle of 12, in base64url. They come from one call of crypto/rand and lie in

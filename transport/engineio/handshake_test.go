@@ -153,7 +153,8 @@ func TestHandshakeErrors(t *testing.T) {
 }
 
 func TestRefuseAndMaxSessions(t *testing.T) {
-	h := serveTCP(t, Config{MaxSessions: 2})
+	h := serveTCP(t, Config{MaxSessions: 2, MaxSessionsPerAddress: -1})
+	h.setup = func(s *Session) { s.Admit() }
 	q, _ := h.openPolling()
 	h.openWebSocket()
 	if res := h.do("GET", "EIO=4&transport=polling", nil); res.status != 503 {

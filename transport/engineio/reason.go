@@ -13,6 +13,7 @@ const (
 	ReasonForcedClose    Reason = "forced close"         // closed by the application
 	ReasonShutdown       Reason = "server shutting down" // Drain or Close of the server
 	ReasonSlow           Reason = "slow"                 // the send queue was full or a write timed out; not flushed
+	ReasonDisplaced      Reason = "displaced"            // it had joined nothing, and another needed its place
 	ReasonHandlerSlow    Reason = "handler_slow"         // the backend did not keep up with this client's events
 )
 

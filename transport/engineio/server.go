@@ -13,6 +13,7 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Receiver takes what comes in on one Session. Its methods are called without any lock a caller could need: it may call
@@ -35,7 +36,9 @@ type Server struct {
 	upgrader websocket.Upgrader
 	origins  originPolicy
 	headers  headerPolicy
-	openRest string // of the open packet
+	proxies  proxies
+	told     *zap.Logger // says the same thing once in tellEvery: for what a hostile peer can cause
+	openRest string      // of the open packet
 	seed     maphash.Seed
 
 	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
@@ -47,6 +50,7 @@ type Server struct {
 
 	refusing atomic.Bool
 	counts   counters
+	shares   *shares
 	shards   [64]shard
 
 	// wg counts open sessions and the goroutines they own. Add is called with the count above zero or under liveMu with
@@ -81,11 +85,16 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		epoch:        time.Now(),
 		origins:      newOriginPolicy(cfg.Origins),
 		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
+		proxies:      cfg.TrustedProxies,
+		shares:       newShares(cfg),
 		openRest:     restOfOpen(cfg),
 		seed:         maphash.MakeSeed(),
 		newTryWriter: newRawWriter,
 		newPoller:    newPoller,
 	}
+	s.told = s.log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
+	}))
 	s.upgrader = websocket.Upgrader{
 		ReadBufferSize:  1, // the least there is: this gorilla is for the handshake only
 		WriteBufferPool: noBuffers{},
@@ -154,19 +163,52 @@ func (s *Server) Close() {
 
 func (s *Server) now() time.Duration { return time.Since(s.epoch) }
 
-// reserve makes room for one session. The caller must give it back with release.
-func (s *Server) reserve() (ok bool) {
-	s.liveMu.Lock()
-	defer s.liveMu.Unlock()
-	if s.closed || s.cfg.MaxSessions > 0 && s.live >= s.cfg.MaxSessions {
+// reserve makes room for one session of a peer. The caller must give it back with release.
+func (s *Server) reserve(peer *Peer, address string) bool {
+	if s.refusing.Load() {
+		s.counts.add(countRefused)
 		return false
 	}
-	s.live++
-	s.wg.Add(1)
-	return true
+	out, seat := s.shares.sit(peer)
+	switch seat {
+	case overShare:
+		s.counts.add(countShare)
+		s.told.Info("handshakes refused: one address has its share of the sessions; behind a proxy, --trusted-proxy tells its clients apart",
+			zap.String("address", address), zap.Int("max_sessions_per_address", s.cfg.MaxSessionsPerAddress))
+		return false
+	case overAll, overLeaving:
+		s.counts.add(countFull)
+		s.told.Warn("handshakes refused: all sessions are taken", zap.String("address", address), zap.Int("max_sessions", s.cfg.MaxSessions))
+		return false
+	}
+	s.liveMu.Lock()
+	closed := s.closed
+	if !closed {
+		s.live++
+		s.wg.Add(1)
+	}
+	s.liveMu.Unlock()
+	if closed {
+		s.counts.add(countRefused)
+		s.shares.stand(peer)
+	}
+	if out != nil {
+		s.displace(out)
+	}
+	return !closed
 }
 
-func (s *Server) release() {
+// displace ends a session whose seat another has got. The newcomer waits for that, so that a flood waits for itself.
+func (s *Server) displace(out *Session) {
+	s.counts.add(countDisplaced)
+	s.told.Info("sessions that have joined nothing make room for others", zap.String("address", out.handshake.address),
+		zap.Int("max_sessions", s.cfg.MaxSessions), zap.Int("max_sessions_per_address", s.cfg.MaxSessionsPerAddress))
+	out.end(ReasonDisplaced, "1")
+}
+
+// release gives back what reserve has made room for. ss is nil where no session came of it.
+func (s *Server) release(peer *Peer, ss *Session) {
+	s.shares.rise(peer, ss)
 	s.liveMu.Lock()
 	s.live--
 	if s.live == 0 && s.none != nil {

@@ -1,6 +1,7 @@
 package engineio
 
 import (
+	"container/list"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -77,8 +78,13 @@ type Session struct {
 	sid       string // secret: who knows it is the client
 	handle    string
 	handshake *Handshake
+	peer      *Peer    // whom it is counted with
 	recv      Receiver // written under recvMu
 	dialect   dialect  // of the handshake's transport; a websocket that it is upgraded to may have another of the same version
+
+	// guarded by shares.mu
+	displaced bool          // another session has got its seat
+	newcomer  *list.Element // place among those of its peer that have joined nothing; nil: it has joined, or not begun
 
 	admitted atomic.Bool
 	paused   atomic.Bool  // there are pauses, and the session is open; changed with mu held
@@ -97,8 +103,8 @@ type Session struct {
 	closeAt  time.Duration
 }
 
-func (s *Server) newSession(h *Handshake, d dialect) *Session {
-	ss := &Session{srv: s, handshake: h, dialect: d}
+func (s *Server) newSession(h *Handshake, peer *Peer, d dialect) *Session {
+	ss := &Session{srv: s, handshake: h, peer: peer, dialect: d}
 	ss.queue = ss.one[:0]
 	ss.sid, ss.handle = newIDs()
 	ss.refs.Store(1)
@@ -132,6 +138,7 @@ func (s *Session) open() bool {
 	s.mu.Unlock()
 	// Registered first: whatever ends the session needs recvMu, so it forgets it after this and never before.
 	if s.srv.register(s) {
+		s.srv.shares.arrive(s)
 		s.recv = s.srv.accept(s)
 	}
 	refused := s.recv == nil
@@ -172,8 +179,12 @@ func (s *Session) Transport() string {
 }
 
 // Admit lifts the limits for clients nobody knows yet: from now on messages may have MaxPayload bytes, and the queue
-// QueueBytes.
-func (s *Session) Admit() { s.admitted.Store(true) }
+// QueueBytes, and the session does not have to make room for others.
+func (s *Session) Admit() {
+	if !s.admitted.Swap(true) {
+		s.srv.shares.joined(s)
+	}
+}
 
 // Send queues m for the client. Memory only: it never writes, blocks or calls back, and allocates only when the queue
 // grows. After QueuedFlush the caller owes a Flush; many Sends may share one.

@@ -95,7 +95,7 @@ func (s *Session) end(r Reason, pollBody string) {
 		p.ready <- pollVerdict(pollBody)
 	}
 	if ws != nil {
-		if r == ReasonSlow {
+		if r == ReasonSlow || r == ReasonDisplaced {
 			ws.reset() // what the kernel holds for a peer that does not read is not worth keeping
 		} else {
 			s.control(ws, closeFrame) // without a code, Engine.IO's way (RFC 6455 section 5.5.1 allows it)
@@ -128,7 +128,7 @@ func (s *Session) kill() {
 func (s *Session) unref() {
 	if s.refs.Add(-1) == 0 {
 		s.srv.forget(s)
-		s.srv.release()
+		s.srv.release(s.peer, s)
 	}
 }
 
