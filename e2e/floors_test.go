@@ -32,7 +32,7 @@ var floors = []floor{
 	{"service/adapter", []string{"service", "service/payload", "gen/foyer/cluster/..."}, []string{"google.golang.org/protobuf"}},
 	{"service/adapter/adaptertest", []string{"service", "service/adapter"}, nil},
 	{"service/adapter/...", []string{"service", "service/adapter"}, []string{anything}}, // a bus has its driver
-	{"transport/engineio", nil, []string{websocket}},
+	{"transport/engineio", nil, []string{websocket, "golang.org/x/time/rate"}},
 	{"transport/socketio", []string{"service", "service/payload", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"transport/admin", []string{"service"}, nil},
