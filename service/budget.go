@@ -56,6 +56,9 @@ func (b *Budget) Give(u Use, bytes int) {
 	b.by[u].Add(-int64(bytes))
 }
 
+// Limit is how many bytes may be taken; 0 or less: any number.
+func (b *Budget) Limit() int64 { return b.limit }
+
 // Used is how many bytes are taken.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
@@ -64,3 +67,12 @@ func (b *Budget) UsedBy(u Use) int64 { return b.by[u].Load() }
 
 // Refused is how often bytes for a use were refused.
 func (b *Budget) Refused(u Use) int64 { return b.refused[u].Load() }
+
+// refusals adds to counts how often each use was refused, as budget_ and the use's word.
+func (b *Budget) refusals(counts map[string]int64) {
+	for u := range useCount {
+		if v := b.refused[u].Load(); v > 0 {
+			counts["budget_"+u.String()] = v
+		}
+	}
+}

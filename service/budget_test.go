@@ -28,3 +28,16 @@ func TestBudget(t *testing.T) {
 		t.Error("a budget without a limit refuses")
 	}
 }
+
+// TestRefusalsAreTold: whatever the budget refuses is counted with its use among what the node dropped.
+func TestRefusalsAreTold(t *testing.T) {
+	b := NewBudget(10)
+	n := newNode(t, Config{Budget: b})
+	for u := range useCount {
+		b.Take(u, 11)
+		if got := n.Info().Dropped["budget_"+u.String()]; got != 1 {
+			t.Errorf("%v: got %d refusals, want 1", u, got)
+		}
+	}
+	wantEqual(t, "told", []int64{n.Info().Budget, n.Info().Held}, []int64{10, 0})
+}

@@ -48,6 +48,9 @@ type Config struct {
 	MaxWatchers          int // on this node; default 10,000
 	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
 
+	// What the node and its edges may keep for their peers, all together. Default: a new one without a limit.
+	Budget *Budget
+
 	Logger *zap.Logger // default: none
 }
 
@@ -107,6 +110,9 @@ func (c Config) withDefaults() Config {
 	def(&c.PresenceLog, 16_384)
 	if c.NodeID == "" {
 		c.NodeID = newNodeID()
+	}
+	if c.Budget == nil {
+		c.Budget = NewBudget(0)
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

@@ -85,6 +85,9 @@ func (n *Node) Close() {
 // Config returns the node's settings with their defaults.
 func (n *Node) Config() Config { return n.cfg }
 
+// Budget is what the node and its edges may keep for their peers.
+func (n *Node) Budget() *Budget { return n.cfg.Budget }
+
 // ID is the node's name.
 func (n *Node) ID() NodeID { return n.id }
 
@@ -98,6 +101,8 @@ type Info struct {
 	Handlers   int
 	Watchers   int
 	Dropped    map[string]int64 // by reason, those that occurred
+	Budget     int64            // bytes that all queues, logs and snapshots may hold together; 0: no limit
+	Held       int64            // bytes that they hold now
 }
 
 // Info describes the node.
@@ -105,7 +110,9 @@ func (n *Node) Info() Info {
 	i := Info{
 		NodeID: n.id, Version: n.cfg.Version, StartedAt: n.startedAt, Watchers: int(n.watchers.Load()),
 		Handlers: n.handlers.count(), Dropped: n.drops.snapshot(),
+		Budget: n.cfg.Budget.Limit(), Held: n.cfg.Budget.Used(),
 	}
+	n.cfg.Budget.refusals(i.Dropped)
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	i.Namespaces = len(n.namespaces)

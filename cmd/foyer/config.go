@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -44,6 +45,7 @@ type settings struct {
 	AllowEIO3      bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
 	Compression    bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
 	QueueBytes     byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
+	MemoryBudget   memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
 	MaxSessions    int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
 	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
@@ -91,20 +93,24 @@ var byteUnits = []struct {
 
 // UnmarshalText reads a size.
 func (b *byteSize) UnmarshalText(text []byte) error {
-	s := strings.TrimSpace(string(text))
-	for _, u := range byteUnits {
-		number, ok := strings.CutSuffix(s, u.suffix)
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || v < 1 || v*u.factor > 1<<30 {
-			break
-		}
-		*b = byteSize(v * u.factor)
-		return nil
+	v, ok := parseBytes(string(text))
+	if !ok || v < 1 || v > 1<<30 {
+		return fmt.Errorf("%q is no size between 1 and 1GiB, such as 1000000, 64KiB or 1MB", text)
 	}
-	return fmt.Errorf("%q is no size between 1 and 1GiB, such as 1000000, 64KiB or 1MB", s)
+	*b = byteSize(v)
+	return nil
+}
+
+// parseBytes reads a number with or without a unit.
+func parseBytes(text string) (bytes float64, ok bool) {
+	text = strings.TrimSpace(text)
+	for _, u := range byteUnits {
+		if number, ok := strings.CutSuffix(text, u.suffix); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+			return v * u.factor, err == nil && !math.IsNaN(v)
+		}
+	}
+	return 0, false
 }
 
 // Validate is called by kong once all is filled in; it says all that is wrong at once.

@@ -48,6 +48,8 @@ type foyer struct {
 	log    *zap.Logger
 	tokens []string
 
+	budgetFrom string // what the memory budget is a share of
+
 	node   *service.Node
 	engine *engineio.Server
 	api    *grpcapi.Server
@@ -111,9 +113,11 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
+	bytes, from := memoryBudget(s.MemoryBudget)
+	f.budgetFrom = from
 	f.node, err = service.New(service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait,
-		MaxPayloadBytes: int(s.MaxPayload), Logger: f.log,
+		MaxPayloadBytes: int(s.MaxPayload), Budget: service.NewBudget(bytes), Logger: f.log,
 	})
 	if err != nil {
 		return err
@@ -318,7 +322,8 @@ func (f *foyer) greet(w io.Writer) {
 		admin = f.adminListener.Addr().String()
 	}
 	f.log.Info("listening", zap.String("node", string(f.node.ID())), zap.String("version", buildVersion()),
-		zap.String("edge", f.edgeListener.Addr().String()), zap.String("api", f.apiListener.Addr().String()), zap.String("admin", admin))
+		zap.String("edge", f.edgeListener.Addr().String()), zap.String("api", f.apiListener.Addr().String()), zap.String("admin", admin),
+		zap.Int64("memory_budget", f.node.Budget().Limit()), zap.String("memory_budget_from", f.budgetFrom))
 	page, flags := "http://", "-plaintext"
 	if f.edgeTLS != nil {
 		page = "https://"
