@@ -5,12 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"net"
 	"strings"
+	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/tap"
 
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
@@ -20,44 +20,102 @@ import (
 // so that comparing them takes the same time for every token, and of no use to whoever reads the memory.
 type authenticator struct {
 	digests [][sha256.Size]byte
+	callers []*admission // of the digests
 }
 
 func newAuthenticator(tokens []string) *authenticator {
 	a := &authenticator{}
 	for _, t := range tokens {
-		a.digests = append(a.digests, sha256.Sum256([]byte(t)))
+		digest := sha256.Sum256([]byte(t))
+		a.digests = append(a.digests, digest)
+		a.callers = append(a.callers, &admission{caller: hex.EncodeToString(digest[:8])})
 	}
 	return a
 }
 
-type callerKey struct{}
+// admission is what is known of a call before its request is read.
+type admission struct {
+	caller  string
+	nobody  bool  // it has no token and needs none
+	refused error // it has no token and needs one
+}
+
+type admissionKey struct{}
+
+// admissionOf is what the tap has found out about a call.
+func admissionOf(ctx context.Context) *admission {
+	a, _ := ctx.Value(admissionKey{}).(*admission)
+	return a
+}
 
 // callerOf names who calls: a digest of the token, or without tokens the peer's address. It tells the request ids of one
 // caller from those of another, and is no secret.
 func callerOf(ctx context.Context) string {
-	caller, _ := ctx.Value(callerKey{}).(string)
-	return caller
+	if a := admissionOf(ctx); a != nil {
+		return a.caller
+	}
+	return ""
 }
 
-// admit returns ctx with its caller, or an Error with reason UNAUTHENTICATED. Health is for balancers, which have no token;
-// reflection, which shows the whole API, is not.
-func (a *authenticator) admit(ctx context.Context, method string) (context.Context, error) {
-	if len(a.digests) == 0 {
-		return context.WithValue(ctx, callerKey{}, peerHost(ctx)), nil
-	}
-	if strings.HasPrefix(method, "/"+healthpb.Health_ServiceDesc.ServiceName+"/") {
-		return ctx, nil
-	}
+var (
+	nobody  = &admission{nobody: true}
+	refused = &admission{refused: fail(service.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "",
+		"a bearer token that this node knows is required")}
+	// As gRPC wants it from a tap.
+	errRefused = toStatus(refused.refused).Err()
+)
+
+// admit says whose call it is. Health is for balancers, which have no token; reflection, which shows the whole API, is not.
+func (a *authenticator) admit(ctx context.Context, method string) *admission {
 	digest, ok := bearer(ctx)
-	known := 0
+	known, caller := 0, 0
 	for i := range a.digests { // all of them, found or not: how long it takes must not tell which one matched
-		known |= subtle.ConstantTimeCompare(digest[:], a.digests[i][:])
+		same := subtle.ConstantTimeCompare(digest[:], a.digests[i][:])
+		known |= same
+		caller = subtle.ConstantTimeSelect(same, i, caller)
 	}
-	if !ok || known == 0 {
-		return nil, fail(service.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "",
-			"a bearer token that this node knows is required")
+	switch {
+	case ok && known == 1:
+		return a.callers[caller]
+	case isHealth(method):
+		return nobody
 	}
-	return context.WithValue(ctx, callerKey{}, hex.EncodeToString(digest[:8])), nil
+	return refused
+}
+
+func isHealth(method string) bool {
+	return strings.HasPrefix(method, "/"+healthpb.Health_ServiceDesc.ServiceName+"/")
+}
+
+// tap looks at a call's token when its headers have come and before anything else of it is kept. It runs on the
+// connection's reader. It refuses a call at once, which holds nothing of it, unless the call has a deadline: gRPC keeps the
+// timer of a refused one until it fires, and that time is the peer's choice. Such a call is refused by the interceptor,
+// unread, and a connection without a token that has many of them is closed.
+func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	c := connOf(ctx)
+	if c == nil { // no listener of ours
+		return ctx, errRefused
+	}
+	a := &c.own
+	if !s.gate.open {
+		a = s.auth.admit(ctx, info.FullMethodName)
+	}
+	switch {
+	case a.nobody:
+		c.probed.Store(true)
+		c.seen.Store(time.Now().UnixNano())
+	case a.refused != nil:
+		s.gate.refuse(refusedCalls, c.host)
+		if _, limited := ctx.Deadline(); !limited {
+			return ctx, errRefused
+		}
+		if c.refusals++; c.refusals > unknownRefusals && !c.known.Load() {
+			_ = c.Close()
+		}
+	case !c.known.Load():
+		s.gate.known(c)
+	}
+	return context.WithValue(ctx, admissionKey{}, a), nil
 }
 
 func bearer(ctx context.Context) (digest [sha256.Size]byte, ok bool) {
@@ -70,16 +128,4 @@ func bearer(ctx context.Context) (digest [sha256.Size]byte, ok bool) {
 		return digest, false
 	}
 	return sha256.Sum256([]byte(strings.TrimSpace(token))), true
-}
-
-func peerHost(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok || p.Addr == nil {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
-		return p.Addr.String()
-	}
-	return host // without the port: a caller that reconnects is the same caller
 }

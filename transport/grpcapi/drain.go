@@ -35,11 +35,6 @@ func (n *nodeService) Drain(r *foyerv1.DrainRequest, stream grpc.ServerStreaming
 	d := &emptying{done: make(chan struct{})}
 	s.streams.Go(func() {
 		defer close(d.done)
-		defer func() {
-			if p := recover(); p != nil {
-				d.err = panicked(p)
-			}
-		}()
 		d.err = s.cfg.Drain(ctx, window, d.note)
 	})
 	err = s.outlet(func() error { return d.send(stream) }, d.done, service.ErrTooSlow)

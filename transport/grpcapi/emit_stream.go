@@ -82,11 +82,6 @@ type gathered struct {
 
 // receive takes messages, checks their items and has them applied in their order.
 func (p *pipeline) receive() {
-	defer func() {
-		if v := recover(); v != nil {
-			p.noMore(panicked(v))
-		}
-	}()
 	for {
 		err := p.stream.RecvMsg(&p.in)
 		if errors.Is(err, io.EOF) {
@@ -162,11 +157,6 @@ func (p *pipeline) noMore(err error) {
 
 // apply lets items take effect, all that have gathered at a time.
 func (p *pipeline) apply() {
-	defer func() {
-		if v := recover(); v != nil {
-			p.end(panicked(v))
-		}
-	}()
 	var g gathered
 	for {
 		clear(g.items) // an idle stream keeps no packets

@@ -212,14 +212,6 @@ func TestEmitStreamRefusals(t *testing.T) {
 		err = stream.RecvMsg(&out)
 		wantError(t, err, codes.InvalidArgument, fieldReason, "")
 	})
-	t.Run("panic", func(t *testing.T) {
-		n := newFakeNode()
-		n.onEmit = func(context.Context, service.Emit) (service.Receipt, error) { panic("a fault") }
-		e := emitting(t, n)
-		e.say(item(1, "[]"))
-		_, err := e.Recv()
-		wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
-	})
 }
 
 // TestEmitStreamThatIsNotRead: who takes no results is not read any further, and finds all of them when it does.

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -113,7 +114,9 @@ func TestServiceErrorsBecomeStatuses(t *testing.T) {
 	n.onCollect = func(service.Emit, int) (acks, int, error) {
 		return nil, 0, &service.Error{Code: service.Precondition, Reason: "TOO_MANY_RECIPIENTS", Message: "1001", Field: "target"}
 	}
-	n.onEmit = func(context.Context, service.Emit) (service.Receipt, error) { panic("a fault") }
+	n.onEmit = func(context.Context, service.Emit) (service.Receipt, error) {
+		return service.Receipt{}, errors.New("a fault")
+	}
 	n.err = service.ErrDraining
 	_, client := start(t, Config{}, n)
 	_, err := client.emit.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{Target: toRoom("r"), Payload: hello()})

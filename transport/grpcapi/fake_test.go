@@ -373,6 +373,12 @@ func start(t testing.TB, cfg Config, n node, options ...grpc.DialOption) (*Serve
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, serve(t, s, options...)
+}
+
+// serve runs s in memory and ends it with the test.
+func serve(t testing.TB, s *Server, options ...grpc.DialOption) *api {
+	t.Helper()
 	lis := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(lis) }()
@@ -389,7 +395,7 @@ func start(t testing.TB, cfg Config, n node, options ...grpc.DialOption) (*Serve
 			t.Errorf("Serve: got %v, want nil", err)
 		}
 	})
-	return s, apiOf(conn)
+	return apiOf(conn)
 }
 
 func apiOf(conn *grpc.ClientConn) *api {

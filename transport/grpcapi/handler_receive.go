@@ -18,11 +18,6 @@ var errOver = errors.New("the stream is over")
 // receive takes the client's messages and applies them in their order. It has a goroutine of its own, which the Server waits
 // for.
 func (a *attachment) receive() {
-	defer func() {
-		if p := recover(); p != nil {
-			a.end(panicked(p))
-		}
-	}()
 	message, err := a.stream.Recv()
 	a.first <- received{message, err}
 	if err != nil {
@@ -199,11 +194,6 @@ func (a *attachment) ask(id uint64, r *foyerv1.ServerSideEmitRequest) error {
 	a.s.streams.Go(func() {
 		defer a.asks.end()
 		defer tell()
-		defer func() {
-			if p := recover(); p != nil {
-				a.result(id, nil, panicked(p))
-			}
-		}()
 		resp, err := a.s.serverSideEmit(a.ctx, r, a.h, tell)
 		a.result(id, &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, err)
 	})

@@ -531,13 +531,3 @@ func testHandlerThatIsGone(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// TestPanicInTheReceiver: a fault while a message is applied ends that one stream, like every other fault.
-func TestPanicInTheReceiver(t *testing.T) {
-	b := registered(t, 0)
-	b.n.onEmit = func(context.Context, service.Emit) (service.Receipt, error) { panic("a fault") }
-	b.say(command(1, &foyerv1.Command{Command: &foyerv1.Command_Emit{Emit: &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello()}}}))
-	_, err := b.Recv()
-	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
-	<-b.h.detached
-}

@@ -52,9 +52,15 @@ func (s *Server) dropped(counts map[string]int64) map[string]int64 {
 	}
 	for name, c := range map[string]*atomic.Int64{
 		"reply_invalid": &s.invalidReplies, "decision_invalid": &s.invalidDecisions, "auth_invalid": &s.invalidAuth,
+		"api_panic": &s.panics,
 	} {
 		if v := c.Load(); v > 0 {
 			all[name] = v
+		}
+	}
+	for why := range s.gate.counts {
+		if v := s.gate.counts[why].Load(); v > 0 {
+			all["api_"+refusalWords[why]] = v
 		}
 	}
 	if s.cfg.EdgeCounts != nil {

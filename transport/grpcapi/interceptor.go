@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -12,60 +13,84 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
 )
 
-// The two interceptors do the same for their kinds of calls: who calls, what comes back, and no panic beyond this call.
-
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked(p)
-		}
-		if err != nil {
-			resp, err = nil, s.finish(info.FullMethod, err)
-		}
-	}()
-	ctx, err = s.auth.admit(ctx, info.FullMethod)
-	if err != nil {
-		return nil, err
+// stream is the one interceptor, since every call is a stream here: who calls, what comes back.
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() { err = s.finish(info.FullMethod, err) }()
+	ctx := ss.Context()
+	switch a := admissionOf(ctx); {
+	case a == nil:
+		return refused.refused
+	case a.refused != nil:
+		return a.refused
 	}
-	if err := decoded(req); err != nil {
-		return nil, err
+	c := connOf(ctx)
+	in := &serverStream{ServerStream: ss, ctx: ctx}
+	if !info.IsClientStream {
+		in.turn = c
 	}
-	return next(ctx, req)
+	if isOurs(info.FullMethod) {
+		return next(srv, in)
+	}
+	if isHealth(info.FullMethod) {
+		defer c.probes.Add(-1)
+		if c.probes.Add(1) > maxProbes {
+			return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "",
+				"%d calls of health are under way on this connection", maxProbes)
+		}
+	}
+	// Streams of ours are ended by the service. Nothing else would end a health watch, and GracefulStop waits for it.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.draining, cancel)()
+	in.ctx = ctx
+	return next(srv, in)
 }
 
-func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked(p)
+// register registers a service with its unary methods as streams of one request and an answer, which is the same on the
+// wire: the interceptor of a unary method runs when its request is read, that of a stream before.
+func (s *Server) register(desc *grpc.ServiceDesc, impl any) {
+	d := *desc
+	d.Methods, d.Streams = nil, slices.Clone(desc.Streams)
+	for _, m := range desc.Methods {
+		d.Streams = append(d.Streams, grpc.StreamDesc{StreamName: m.MethodName, Handler: single(m.Handler), ServerStreams: true})
+	}
+	s.grpc.RegisterService(&d, impl)
+}
+
+// single is a unary method as a stream.
+func single(method grpc.MethodHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) error {
+		resp, err := method(srv, stream.Context(), stream.RecvMsg, nil)
+		if err != nil {
+			return err
 		}
-		err = s.finish(info.FullMethod, err)
-	}()
-	ctx, err := s.auth.admit(ss.Context(), info.FullMethod)
-	if err != nil {
-		return err
+		return stream.SendMsg(resp)
 	}
-	if !isOurs(info.FullMethod) {
-		// Streams of ours are ended by the service. Nothing else would end a health watch, and GracefulStop waits for it.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(s.draining, cancel)()
-	}
-	return next(srv, &serverStream{ServerStream: ss, ctx: ctx})
 }
 
 // serverStream is a stream with the context of this package, and no undecodable messages.
 type serverStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx  context.Context
+	turn *conn // of a call with one request; nil: it may have many
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
 
-func (s *serverStream) RecvMsg(m any) error {
+// RecvMsg decodes here, where nothing is held.
+func (s *serverStream) RecvMsg(m any) (err error) {
+	defer contain(&err)
+	if s.turn != nil {
+		i, err := s.turn.begin(s.ctx)
+		if err != nil {
+			return err
+		}
+		defer s.turn.end(i)
+	}
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
@@ -80,8 +105,12 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-func panicked(value any) error {
-	return internalError(&panicError{value: value, stack: debug.Stack()})
+// contain is deferred by what decodes and checks a request: nothing is held there, so that a panic is an error of that
+// request. It is the only place that recovers: see the policy in package service.
+func contain(err *error) {
+	if v := recover(); v != nil {
+		*err = internalError(&panicError{value: v, stack: debug.Stack()})
+	}
 }
 
 // finish maps an error for the caller and logs it once, here at the edge: faults of ours as errors, faults of the caller's
@@ -108,6 +137,7 @@ func isOurs(method string) bool { return strings.HasPrefix(method, "/foyer.v1.")
 func (s *Server) logInternal(method string, err error) {
 	fields := []zap.Field{zap.String("method", method), zap.NamedError("err", rootCause(err))}
 	if p, ok := errors.AsType[*panicError](rootCause(err)); ok {
+		s.panics.Add(1)
 		fields = append(fields, zap.ByteString("stack", p.stack))
 	}
 	s.log.Error("internal error", fields...)

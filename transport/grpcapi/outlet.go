@@ -18,11 +18,6 @@ const maxSend = 10 * time.Second
 func (s *Server) outlet(send func() error, ended <-chan struct{}, stuck error) error {
 	result := make(chan error, 1)
 	s.streams.Go(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				result <- panicked(p)
-			}
-		}()
 		result <- send()
 	})
 	select {

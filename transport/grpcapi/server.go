@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -28,10 +29,14 @@ const (
 	// minClientPing allows clients' own pings of 10 s, also of an idle connection, with room for their jitter.
 	minClientPing = 5 * time.Second
 
-	connectionTimeout  = 20 * time.Second // TLS and HTTP/2 greetings
+	connectionTimeout  = 10 * time.Second // TLS and HTTP/2 greetings
 	maxHeaderListBytes = 16 << 10
 	// maxConcurrentStreams bounds one connection: many waits for acknowledgements at once are what the API is for.
-	maxConcurrentStreams = 4096
+	maxConcurrentStreams = 1024
+	// streamWindow is what a client may send on a stream that is not read. It does not grow: what a connection holds unread is
+	// bounded by the number of its streams. A message that is read may be larger.
+	streamWindow = 64 << 10
+	connWindow   = 1 << 20 // on its way; what has come is counted by the streams' windows alone
 	// transportSlack is how much larger than the largest request a message may be that is still answered for what it is. With
 	// one beyond gRPC ends its stream by itself.
 	transportSlack = 4 << 20
@@ -57,6 +62,12 @@ type Config struct {
 	// Default: the call is not there.
 	Drain func(ctx context.Context, window time.Duration, progress func(left, closed int)) error
 
+	// Connections at once, half of them at most from one address. Default 4096.
+	MaxConnections int
+	// Bytes of requests that are being received and have not come to their end, at most a quarter of it from one connection.
+	// Default 1 GiB.
+	RequestBytes int64
+
 	Logger *zap.Logger // default: none
 }
 
@@ -68,6 +79,9 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("token %d is empty", i))
 		}
 	}
+	if c.MaxConnections < 0 || c.RequestBytes < 0 {
+		errs = append(errs, errors.New("bounds of connections and requests are not below zero"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -78,6 +92,7 @@ type Server struct {
 	node   node
 	limits service.Config
 	auth   *authenticator
+	gate   *gate
 	dedup  *dedup
 	log    *zap.Logger
 	grpc   *grpc.Server
@@ -94,6 +109,7 @@ type Server struct {
 
 	// What was dropped here, for GetInfo.
 	invalidReplies, invalidDecisions, invalidAuth atomic.Int64
+	panics                                        atomic.Int64
 }
 
 // New makes the API of a node. The caller ends it with Shutdown or Stop, after the node was told to drain.
@@ -108,16 +124,23 @@ func newServer(cfg Config, n node) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 4096
+	}
+	if cfg.RequestBytes == 0 {
+		cfg.RequestBytes = 1 << 30
+	}
 	s := &Server{
 		cfg: cfg, node: n, limits: n.Config(), auth: newAuthenticator(cfg.Tokens), dedup: newDedup(), log: cfg.Logger.Named("grpcapi"),
 		health: health.NewServer(),
 	}
+	s.gate = newGate(cfg.MaxConnections, cfg.RequestBytes, len(cfg.Tokens) == 0, s.log)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(context.Background())
 
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.UnaryInterceptor(s.unary),
+		grpc.InTapHandle(s.tap),
 		grpc.StreamInterceptor(s.stream),
 		grpc.UnknownServiceHandler(unknownMethod),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
@@ -125,24 +148,28 @@ func newServer(cfg Config, n node) (*Server, error) {
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.MaxHeaderListSize(maxHeaderListBytes),
 		grpc.MaxConcurrentStreams(maxConcurrentStreams),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxRecvMsgSize(s.maxRequest() + transportSlack),
 		grpc.WaitForHandlers(true),
 	}
+	creds := insecure.NewCredentials()
 	if cfg.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(cfg.TLS)))
+		creds = credentials.NewTLS(cfg.TLS)
 	}
+	options = append(options, grpc.Creds(watchedCreds{creds}))
 	s.grpc = grpc.NewServer(options...)
 
-	foyerv1.RegisterEmitServiceServer(s.grpc, &emitService{s: s})
-	foyerv1.RegisterRoomServiceServer(s.grpc, &roomService{s: s})
-	foyerv1.RegisterSocketServiceServer(s.grpc, &socketService{s: s})
-	foyerv1.RegisterPresenceServiceServer(s.grpc, &presenceService{s: s})
-	foyerv1.RegisterHandlerServiceServer(s.grpc, &handlerService{s: s})
-	foyerv1.RegisterNodeServiceServer(s.grpc, &nodeService{s: s})
+	s.register(&foyerv1.EmitService_ServiceDesc, &emitService{s: s})
+	s.register(&foyerv1.RoomService_ServiceDesc, &roomService{s: s})
+	s.register(&foyerv1.SocketService_ServiceDesc, &socketService{s: s})
+	s.register(&foyerv1.PresenceService_ServiceDesc, &presenceService{s: s})
+	s.register(&foyerv1.HandlerService_ServiceDesc, &handlerService{s: s})
+	s.register(&foyerv1.NodeService_ServiceDesc, &nodeService{s: s})
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
-	healthpb.RegisterHealthServer(s.grpc, s.health)
+	s.register(&healthpb.Health_ServiceDesc, s.health)
 	if err := registerReflection(s.grpc); err != nil {
 		return nil, err
 	}
@@ -159,7 +186,7 @@ func (s *Server) Serve(lis net.Listener) error {
 	if err := s.checkExposure(lis.Addr()); err != nil {
 		return errors.Join(err, lis.Close())
 	}
-	if err := s.grpc.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(gateListener{lis, s.gate}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve gRPC on %s: %w", lis.Addr(), err)
 	}
 	return nil
@@ -185,6 +212,7 @@ func (s *Server) NotServing() {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.NotServing()
 	s.drain()
+	s.gate.closeSilent()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -206,6 +234,7 @@ func (s *Server) Stop() {
 	s.NotServing()
 	s.drain()
 	s.stop()
+	s.gate.close()
 	s.grpc.Stop()
 	s.streams.Wait()
 }

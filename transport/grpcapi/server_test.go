@@ -1,19 +1,15 @@
 package grpcapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -264,30 +260,6 @@ func TestExposure(t *testing.T) {
 	}
 	if _, err := newServer(Config{Tokens: []string{""}}, newFakeNode()); err == nil {
 		t.Error("an empty token is taken")
-	}
-}
-
-func TestPanicIsLogged(t *testing.T) {
-	var log bytes.Buffer
-	logger := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&log), zap.ErrorLevel))
-	n := newFakeNode()
-	n.onSockets = func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error) {
-		panic("a fault")
-	}
-	n.onWatch = func(service.Scope, string) (watcher, error) { panic("another") }
-	_, client := start(t, Config{Logger: logger}, n)
-	_, err := client.socket.ListSockets(t.Context(), &foyerv1.ListSocketsRequest{Target: &foyerv1.Target{All: true}})
-	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
-	stream, err := client.watch.Watch(t.Context(), &foyerv1.WatchRequest{All: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = stream.Recv()
-	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
-	for _, want := range []string{"panic: a fault", "panic: another", "ListSockets", "Watch", "goroutine"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("%q is not in the log: %s", want, log.String())
-		}
 	}
 }
 

@@ -191,7 +191,7 @@ func TestCommandThatWaitsEnds(t *testing.T) {
 		told()
 		<-ctx.Done()
 		close(ended)
-		panic("a fault")
+		return service.ServerSideResult{}, errors.New("a fault")
 	}
 	b.say(askCommand(1, &foyerv1.ServerSideEmitRequest{WantsReplies: true}))
 	b.say(joinCommand(2, "x"))
@@ -206,7 +206,7 @@ func TestCommandThatWaitsEnds(t *testing.T) {
 
 	b = registered(t, 0)
 	b.n.onServers = func(context.Context, handler, service.ServerSideEmit, func()) (service.ServerSideResult, error) {
-		panic("a fault")
+		return service.ServerSideResult{}, errors.New("a fault")
 	}
 	b.say(askCommand(1, &foyerv1.ServerSideEmitRequest{WantsReplies: true}))
 	r := b.hear().GetCommandResult()

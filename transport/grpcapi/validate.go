@@ -86,12 +86,13 @@ func checkRooms(reason foyerv1.ErrorReason, field string, rooms []string) error 
 }
 
 // target checks a Target: rooms or all, never neither and never both, so that nobody means everyone by accident.
-func target(t *foyerv1.Target) (service.Target, error) {
+func target(t *foyerv1.Target) (to service.Target, err error) {
+	defer contain(&err)
 	var none service.Target
 	if t == nil {
 		return none, invalid(invalidTarget, "target", "is required")
 	}
-	to := service.Target{
+	to = service.Target{
 		Namespace: t.GetNamespace(), Rooms: t.GetRooms(), ExceptRooms: t.GetExceptRooms(), All: t.GetAll(), Local: t.GetLocal(),
 	}
 	if err := checkTarget(&to); err != nil {
@@ -122,7 +123,8 @@ func checkSelection(rooms []string, all bool, roomsField, allField string) error
 }
 
 // scope checks what a watch follows; the rules are those of a target.
-func scope(r *foyerv1.WatchRequest) (service.Scope, error) {
+func scope(r *foyerv1.WatchRequest) (to service.Scope, err error) {
+	defer contain(&err)
 	namespace, err := namespaceName(fieldReason, "namespace", r.GetNamespace())
 	if err != nil {
 		return service.Scope{}, err
@@ -269,6 +271,7 @@ func checkSize(jsonBytes int, attachments [][]byte, path string, maxBytes int) e
 
 // ackArguments are the arguments of an acknowledgement; nil Args are none.
 func ackArguments(a *foyerv1.Args, maxBytes int) (array []byte, attachments [][]byte, err error) {
+	defer contain(&err)
 	array, err = arguments(a, "args", maxBytes)
 	return array, a.GetAttachments(), err
 }
@@ -285,7 +288,8 @@ func emitFlags(o *foyerv1.EmitOptions) service.Flags {
 }
 
 // emitOf checks what the emitting calls have in common.
-func emitOf(t *foyerv1.Target, p *foyerv1.Payload, o *foyerv1.EmitOptions, requestID string, maxBytes int) (service.Emit, error) {
+func emitOf(t *foyerv1.Target, p *foyerv1.Payload, o *foyerv1.EmitOptions, requestID string, maxBytes int) (e service.Emit, err error) {
+	defer contain(&err)
 	to, err := target(t)
 	if err != nil {
 		return service.Emit{}, err
@@ -306,7 +310,8 @@ func serverSideReserved(event string) bool {
 }
 
 // serverSideOf checks a ServerSideEmitRequest.
-func serverSideOf(ctx context.Context, r *foyerv1.ServerSideEmitRequest, maxBytes int) (service.ServerSideEmit, error) {
+func serverSideOf(ctx context.Context, r *foyerv1.ServerSideEmitRequest, maxBytes int) (e service.ServerSideEmit, err error) {
+	defer contain(&err)
 	none := service.ServerSideEmit{}
 	namespace, err := namespaceName(fieldReason, "namespace", r.GetNamespace())
 	if err != nil {
@@ -407,6 +412,7 @@ func drainWindow(d *durationpb.Duration) (time.Duration, error) {
 
 // registration checks a Register.
 func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.SocketView, err error) {
+	defer contain(&err)
 	if view, err = viewOf("register.socket_view", r.GetSocketView()); err != nil {
 		return reg, 0, err
 	}
@@ -462,7 +468,8 @@ func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.S
 }
 
 // decision checks a ConnectReply.
-func decision(r *foyerv1.ConnectReply, limits *service.Config) (service.Decision, error) {
+func decision(r *foyerv1.ConnectReply, limits *service.Config) (verdict service.Decision, err error) {
+	defer contain(&err)
 	switch d := r.GetDecision().(type) {
 	case *foyerv1.ConnectReply_Accept:
 		return acceptance(d.Accept, limits)
@@ -510,6 +517,7 @@ func notes(field string, s *structpb.Struct) ([]byte, error) {
 
 // update checks an UpdateSocketRequest.
 func update(r *foyerv1.UpdateSocketRequest) (namespace string, id service.SocketID, u service.Update, err error) {
+	defer contain(&err)
 	if namespace, err = namespaceName(fieldReason, "namespace", r.GetNamespace()); err != nil {
 		return "", "", u, err
 	}
