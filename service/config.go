@@ -57,8 +57,8 @@ type Config struct {
 // Validate says all that is wrong with a Config at once.
 func (c *Config) Validate() error {
 	var errs []error
-	if c.NodeID != "" && len(c.NodeID) != nodeIDLen {
-		errs = append(errs, fmt.Errorf("node id %q: want %d characters", c.NodeID, nodeIDLen))
+	if c.NodeID != "" && !validNodeID(c.NodeID) {
+		errs = append(errs, fmt.Errorf("node id %q: want %d characters of A-Z a-z 0-9 - _", c.NodeID, nodeIDLen))
 	}
 	for _, ns := range c.Namespaces {
 		if err := CheckPattern(ns.Pattern); err != nil {

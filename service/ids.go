@@ -37,3 +37,15 @@ func randomText(n int) string {
 	_, _ = crand.Read(raw) // never fails: crypto/rand ends the process instead
 	return base64.RawURLEncoding.EncodeToString(raw)[:n]
 }
+
+// validNodeID says whether a name can stand at the beginning of ids: they are rooms, parts of topics and of URLs.
+func validNodeID(id string) bool {
+	for _, c := range []byte(id) {
+		switch {
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return len(id) == nodeIDLen
+}

@@ -34,7 +34,8 @@ type settings struct {
 	Connect     []string      `default:"open" placeholder:"MODE" help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
 	HandlerWait time.Duration `default:"10s" placeholder:"TIME" help:"How long connects and events wait for a handler that is not there. Default ${default}."`
 
-	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origins that may connect, or *. Default: the same origin only."`
+	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origins that may connect beside the server's own, as https://example.com or https://*.example.com (one label); * is any. Default: none."`
+	CORSListedOnly   bool     `name:"cors-listed-only" help:"With --cors-origin, let the server's own origin in only if it is listed too, which keeps out rebound DNS names. Default off."`
 	HandshakeHeaders []string `placeholder:"NAME" help:"Request headers that backends see; * is all but cookie and authorization. Default: a safe list."`
 
 	PingInterval   time.Duration `default:"25s" placeholder:"TIME" help:"Time between heartbeats. Default ${default}."`

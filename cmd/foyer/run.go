@@ -133,7 +133,7 @@ func (f *foyer) build() (err error) {
 		MaxPayload: int(s.MaxPayload), QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, Compression: s.Compression,
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
-		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
+		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
 	}, links.Accept)
 	if err != nil {
 		return err

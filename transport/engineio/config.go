@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -58,11 +57,14 @@ type Config struct {
 	// a JSONP handshake is refused unless its Referer is of a page that Origins allows.
 	AllowEIO3 bool
 
-	// Origins lists the values of the Origin header that may come in, such as "https://example.com"; requests without
-	// one always may. Empty: only the origin whose host is the request's Host. "*": any. With a list the server's own
-	// origin must be on it too, else a rebound DNS name would count as the same origin. A list, or "*", also brings the
-	// CORS headers.
+	// Origins lists the values of the Origin header that may come in, such as "https://example.com", beside the origin
+	// whose host is the request's Host; requests without one always may. "https://*.example.com" stands for all hosts
+	// with one more label, "*" for any origin. A list, or "*", also brings the CORS headers.
 	Origins []string
+	// ListedOriginsOnly takes the server's own origin for one that has to be listed as well. Where the server is reached
+	// by an address that is not public, it keeps out a page whose name was pointed there (DNS rebinding), which
+	// otherwise counts as of the same origin. Default off; without a list it has no effect.
+	ListedOriginsOnly bool
 
 	// HandshakeHeaders lists the request headers kept in Handshake.Headers, lower-case. Nil: a short default list without
 	// anything secret. "*": all but cookie, authorization, proxy-authorization and set-cookie.
@@ -115,11 +117,8 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, o := range c.Origins {
-		if o == "*" || o == "null" {
-			continue
-		}
-		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			bad("origin %q is not of the form scheme://host[:port]", o)
+		if _, _, err := readOrigin(o); err != nil {
+			bad("%w", err)
 		}
 	}
 	for _, h := range c.HandshakeHeaders {

@@ -1,36 +1,71 @@
 package engineio
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
+
+	"go.uber.org/zap"
 )
 
 // originPolicy decides which browsers' pages may talk to the server, and says so in CORS headers
 // (https://fetch.spec.whatwg.org/#http-cors-protocol). Origins are checked even where browsers would not ask, since a
 // WebSocket is open to every page.
 type originPolicy struct {
-	any    bool
-	listed map[string]bool // nil: same origin only, and no CORS headers
+	any     bool
+	listed  map[string]bool // in the form of browsers
+	below   map[string]bool // "https://.example.com" stands for a label before the dot
+	foreign bool            // the server's own origin is not among them unless it is listed
 }
 
-func newOriginPolicy(origins []string) originPolicy {
-	var p originPolicy
+func newOriginPolicy(origins []string, listedOnly bool) originPolicy {
+	p := originPolicy{listed: map[string]bool{}, below: map[string]bool{}, foreign: listedOnly}
 	for _, o := range origins {
-		if o == "*" {
+		switch origin, below, _ := readOrigin(o); {
+		case o == "*":
 			p.any = true
-			continue
+		case below:
+			p.below[origin] = true
+		default:
+			p.listed[origin] = true
 		}
-		if p.listed == nil {
-			p.listed = make(map[string]bool, len(origins))
-		}
-		p.listed[strings.ToLower(strings.TrimSuffix(o, "/"))] = true
 	}
 	return p
 }
 
+// readOrigin reads an origin of the configuration, and returns it in the form in which browsers send it: lower-case, without
+// a scheme's own port (https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin). What no browser can send is an error,
+// since it would never match. Of "https://*.example.com", which stands for all that have one more label, the star is left out.
+func readOrigin(o string) (origin string, below bool, err error) {
+	if o == "*" || o == "null" {
+		return o, false, nil
+	}
+	scheme, host, ok := strings.Cut(strings.ToLower(strings.TrimSuffix(o, "/")), "://")
+	rest, below := strings.CutPrefix(host, "*.")
+	switch {
+	case strings.Contains(rest, "*") || strings.Contains(scheme, "*"):
+		return "", false, fmt.Errorf("origin %q: a star stands alone, or for the whole first label of a host, as in https://*.example.com", o)
+	case strings.IndexFunc(o, func(c rune) bool { return c > unicode.MaxASCII }) >= 0:
+		return "", false, fmt.Errorf("origin %q: browsers send other letters than a-z in their ASCII form, xn--...", o)
+	}
+	u, err := url.Parse(scheme + "://" + rest)
+	if !ok || err != nil || scheme == "" || rest == "" || u.Host != rest || u.Hostname() == "" || strings.HasPrefix(rest, ".") ||
+		strings.HasSuffix(rest, ":") || strings.ContainsAny(rest, " \t%\"'<>\\^`{|}") {
+		return "", false, fmt.Errorf("origin %q is not of the form scheme://host[:port]", o)
+	}
+	if port := u.Port(); scheme == "https" && port == "443" || scheme == "http" && port == "80" {
+		rest = strings.TrimSuffix(rest, ":"+port)
+	}
+	if below {
+		rest = "." + rest
+	}
+	return scheme + "://" + rest, below, nil
+}
+
 // cors reports whether CORS headers are given at all.
-func (p originPolicy) cors() bool { return p.any || p.listed != nil }
+func (p originPolicy) cors() bool { return p.any || len(p.listed)+len(p.below) > 0 }
 
 func (p originPolicy) allows(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
@@ -39,14 +74,25 @@ func (p originPolicy) allows(r *http.Request) bool {
 
 // allowsOrigin decides about an origin that is known. Host is the server's, as the request names it.
 func (p originPolicy) allowsOrigin(origin, host string) bool {
-	switch {
-	case p.any:
+	if p.any || p.lists(origin) {
 		return true
-	case p.listed != nil:
-		return p.listed[strings.ToLower(origin)]
+	}
+	if p.foreign && p.cors() {
+		return false
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+}
+
+// lists reports whether an origin is one of those of the configuration.
+func (p originPolicy) lists(origin string) bool {
+	origin = strings.ToLower(origin)
+	if p.listed[origin] {
+		return true
+	}
+	scheme, host, _ := strings.Cut(origin, "://")
+	label, rest, _ := strings.Cut(host, ".")
+	return label != "" && label != "*" && !strings.ContainsAny(label, ":@/[]") && p.below[scheme+"://."+rest]
 }
 
 // apply sets the headers that go on every response, errors and the 101 included.
@@ -55,14 +101,23 @@ func (p originPolicy) apply(h http.Header, r *http.Request) {
 		h.Set("Access-Control-Allow-Origin", "*")
 		return
 	}
-	if p.listed == nil {
+	if !p.cors() {
 		return
 	}
 	h.Add("Vary", "Origin")
-	if origin := r.Header.Get("Origin"); origin != "" && p.allows(r) {
+	if origin := r.Header.Get("Origin"); origin != "" && p.lists(origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
 	}
+}
+
+// refuseOrigin counts a request whose page may not talk to the server, and tells those who run it how it might.
+func (s *Server) refuseOrigin(r *http.Request, page string) {
+	const most = 200 // of what a stranger writes into the log
+	s.counts.add(countOriginRefused)
+	address, _ := s.proxies.client(r)
+	s.told.Info("origin refused; --cors-origin lets it in",
+		zap.String("origin", page[:min(len(page), most)]), zap.String("host", r.Host), zap.String("address", address))
 }
 
 // preflight answers an OPTIONS request whose origin has passed.

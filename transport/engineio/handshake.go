@@ -106,7 +106,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	// The order of the checks is the reference server's; the first failure is the answer.
 	if !s.origins.allows(r) {
-		s.counts.add(countOriginRefused)
+		s.refuseOrigin(r, r.Header.Get("Origin"))
 		s.refuse(w, r, errForbidden, upgrade)
 		return
 	}
@@ -137,7 +137,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case query["EIO"] != "4" && !s.cfg.AllowEIO3:
 		s.refuse(w, r, errBadVersion, upgrade)
 	case isJSONP(query) && !s.origins.allowsScript(r):
-		s.counts.add(countOriginRefused)
+		s.refuseOrigin(r, r.Referer())
 		s.refuse(w, r, errForbidden, upgrade)
 	default:
 		s.handshake(w, r, query, upgrade)

@@ -83,7 +83,7 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		accept:       accept,
 		log:          cfg.Logger.Named("engineio"),
 		epoch:        time.Now(),
-		origins:      newOriginPolicy(cfg.Origins),
+		origins:      newOriginPolicy(cfg.Origins, cfg.ListedOriginsOnly),
 		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
 		proxies:      cfg.TrustedProxies,
 		shares:       newShares(cfg),
