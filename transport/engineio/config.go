@@ -70,6 +70,10 @@ type Config struct {
 	// anything secret. "*": all but cookie, authorization, proxy-authorization and set-cookie.
 	HandshakeHeaders []string
 
+	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It does
+	// not return, save in tests. Default: it logs both and panics where nothing recovers.
+	Crash func(v any, stack []byte)
+
 	// Logger gets debug lines per session. Default: none.
 	Logger *zap.Logger
 }
@@ -77,12 +81,13 @@ type Config struct {
 const (
 	preAdmitQueueBytes = 32 << 10 // with 16 KiB of message and 16 KiB of headers: 64 KiB for a client nobody knows yet
 	writeTimeout       = 10 * time.Second
-	bodyTimeout        = 30 * time.Second // a whole POST body; 1 MB at 34 KB/s
-	lingerTimeout      = time.Second      // for the peer's answer to our close frame
-	pollCloseTimeout   = 30 * time.Second // how long a closed polling session waits for one more GET (Engine.IO reference server)
-	handshakePatience  = time.Second      // for which a handshake waits for its turn
-	retryAfter         = "1"              // seconds, told with every 503
-	tellEvery          = 10 * time.Second // how often the log says the same of what peers cause
+	bodyTimeout        = 30 * time.Second       // a whole POST body; 1 MB at 34 KB/s
+	lingerTimeout      = time.Second            // for the peer's answer to our close frame
+	pollCloseTimeout   = 30 * time.Second       // how long a closed polling session waits for one more GET (Engine.IO reference server)
+	pollTurn           = 100 * time.Millisecond // and for each GET that takes its last words
+	handshakePatience  = time.Second            // for which a handshake waits for its turn
+	retryAfter         = "1"                    // seconds, told with every 503
+	tellEvery          = 10 * time.Second       // how often the log says the same of what peers cause
 	noopInterval       = 100 * time.Millisecond
 	probeLimit         = 128 // bytes of a message on a probing transport: "2probe" and "5" are all there is to say
 )
@@ -171,6 +176,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.Crash == nil {
+		c.Crash = crashLoudly(c.Logger.Named("engineio"))
 	}
 	return c
 }

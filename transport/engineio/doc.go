@@ -57,5 +57,11 @@
 //
 // Server.Close ends all sessions and waits for all of these but the last.
 //
+// # Panics
+//
+// Nothing recovers around what holds state or a lock: a crash is better than a silent hang. Net/http would recover what panics
+// on a request's goroutine, so ServeHTTP hands it to Config.Crash first (crash.go); all other goroutines are our own, and a
+// panic there ends the process by itself.
+//
 // Sources: the Engine.IO protocol, versions 4 and 3 (https://github.com/socketio/engine.io-protocol), RFC 6455 and RFC 7692.
 package engineio

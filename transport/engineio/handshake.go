@@ -93,6 +93,11 @@ var handshakeTexts = [...]struct {
 // ServeHTTP serves one request. A GET blocks until there is something to send to its client; the goroutine of a WebSocket
 // request returns as soon as the connection is taken over. Requests outside of Config.Path get 404.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.crash()
+	if r.Body != nil && r.Body != http.NoBody {
+		// Nobody waits for a body but who reads it, and that is servePost: net/http would, before it lets an answer go.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without support the server's own limits hold
+	}
 	raw := r.RequestURI
 	if !strings.HasPrefix(raw, "/") { // absolute form, or a request made by hand
 		raw = r.URL.EscapedPath()
@@ -123,7 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, errBadRequest, upgrade)
 		return
 	}
-	if sid, ok := lookup(r.URL.RawQuery, "sid"); ok {
+	if sid, ok := lookup(r.URL.RawQuery, "sid"); ok && sid != "" { // an empty one is none, as in the reference
 		eio, _ := lookup(r.URL.RawQuery, "EIO")
 		s.serveSession(w, r, sid, transport, eio, upgrade)
 		return
@@ -185,11 +190,14 @@ func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
 // serveSession routes a request that names a session.
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, transport, eio string, upgrade bool) {
 	ss := s.find(sid)
-	if ss == nil || ss.isClosed() {
+	closed := ss != nil && ss.isClosed()
+	if ss == nil || closed && (upgrade || transport != "polling" || r.Method != http.MethodGet) {
 		s.refuse(w, r, errSessionUnknown, upgrade)
 		return
 	}
 	switch {
+	case closed && (eio == "4") == (ss.dialect == eio4): // maybe it has a last word
+		ss.serveGet(w, r)
 	case upgrade && transport != "websocket", !upgrade && transport != ss.Transport(), (eio == "4") != (ss.dialect == eio4):
 		s.refuse(w, r, errBadRequest, upgrade)
 	case upgrade:

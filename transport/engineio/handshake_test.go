@@ -90,7 +90,7 @@ func TestHandshakeErrors(t *testing.T) {
 		{"webtransport", "GET", "EIO=4&transport=webtransport", 0},
 		{"unknown transport goes before a bad sid", "GET", "transport=abc&sid=x", 0},
 		{"unknown sid", "GET", "EIO=4&transport=polling&sid=abc", 1},
-		{"empty sid", "GET", "EIO=4&transport=polling&sid=", 1},
+		{"empty sid, bad method", "POST", "EIO=4&transport=polling&sid=", 2},
 		{"unknown sid, POST", "POST", "EIO=4&transport=polling&sid=abc", 1},
 		{"POST", "POST", "EIO=4&transport=polling", 2},
 		{"PUT", "PUT", "EIO=4&transport=polling", 2},

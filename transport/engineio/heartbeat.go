@@ -37,6 +37,7 @@ func (s *Session) tick() {
 	s.armedAt = 0
 	switch s.state {
 	case stateClosed:
+		s.owesNoopLocked() // for nobody any more
 		s.mu.Unlock()
 		return
 	case stateClosing:

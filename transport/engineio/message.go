@@ -66,6 +66,15 @@ func JoinMessages(parts []*Message) *Message {
 // Len is the size of the message in bytes before any encoding: text, type digit and attachments.
 func (m *Message) Len() int { return m.size }
 
+// packets is how many Engine.IO packets the message is.
+func (m *Message) packets() int {
+	n := len(m.attachments)
+	if m.hasText {
+		n++
+	}
+	return n
+}
+
 // build returns the bytes of f, making them with make if this is the first call.
 func (m *Message) build(f *form, encode func(*Message) []byte) []byte {
 	if f.built.Load() {

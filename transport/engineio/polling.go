@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ type pollVerdict string
 const (
 	pollWrite pollVerdict = ""
 	pollNoop  pollVerdict = "6"
+	pollGone  pollVerdict = "gone" // the session is: the GET is refused
 )
 
 // poll is a waiting GET. Whoever takes it out of Session.poll owes it exactly one verdict.
@@ -30,8 +32,13 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	switch {
 	case s.state == stateClosed:
+		owes := s.owesNoopLocked()
 		s.mu.Unlock()
-		s.srv.refuse(w, r, errSessionUnknown, false)
+		if !owes {
+			s.srv.refuse(w, r, errSessionUnknown, false)
+			return
+		}
+		_ = s.writePoll(w, r, nil, string(pollNoop))
 		return
 	case s.websocket:
 		s.mu.Unlock()
@@ -39,7 +46,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		return
 	case s.poll != nil:
 		s.mu.Unlock()
-		s.overlap(w)
+		s.overlapGet(w, r)
 		return
 	case s.state == stateClosing && len(s.queue) == 0 && !s.token:
 		reason := s.reason
@@ -61,7 +68,11 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 
 	select {
 	case v := <-p.ready:
+		gone := r.Context().Err() != nil // which of the two was first does not count
 		s.servePollVerdict(w, r, v)
+		if gone && v == pollWrite {
+			s.end(ReasonTransportError, "1")
+		}
 	case <-r.Context().Done():
 		s.mu.Lock()
 		mine := s.poll == p
@@ -80,20 +91,50 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Session) servePollVerdict(w http.ResponseWriter, r *http.Request, v pollVerdict) {
-	if v == pollWrite {
+	switch v {
+	case pollWrite:
 		s.writeQueue(w, r)
 		return
+	case pollGone:
+		s.srv.refuse(w, r, errSessionUnknown, false)
+		return
+	case pollNoop:
 	}
 	_ = s.writePoll(w, r, nil, string(v)) // nothing of the session is in it; a client that is gone is found elsewhere
 }
 
-// writeQueue writes all that is queued as one response. It holds the token and gives it back.
+// pollPackets is how many packets one answer carries: with more the stock Python client stops decoding and leaves.
+const pollPackets = 16
+
+// takePollLocked takes the front of the queue, as much as one answer carries. A message with more packets of its own goes
+// alone, since nothing may slip between its parts. Shared: the rest of the queue lies in the same memory.
+func (s *Session) takePollLocked() (items []item, bytes int, shared bool) {
+	n := 0
+	for packets := 0; n < len(s.queue); n++ {
+		m := s.queue[n].msg
+		if packets += m.packets(); packets > pollPackets && n > 0 {
+			break
+		}
+		bytes += m.size + itemOverhead
+	}
+	if n == len(s.queue) {
+		items, bytes = s.takeQueueLocked()
+		return items, bytes, false
+	}
+	items, s.queue = s.queue[:n:n], s.queue[n:]
+	if len(s.queue) <= pollPackets { // a small rest, which might be kept as spare, must not keep what was once a long queue
+		s.queue = slices.Clone(s.queue)
+	}
+	return items, bytes, true
+}
+
+// writeQueue writes what is queued as one response. It holds the token and gives it back.
 func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.state == stateClosed || s.websocket {
 		// Closed or upgraded before the first byte: the queue belongs to the websocket now.
 		body := "1"
-		if s.websocket {
+		if s.websocket || s.owesNoopLocked() {
 			body = string(pollNoop)
 		}
 		s.pump(false)
@@ -101,13 +142,14 @@ func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := batch{}
-	b.items, b.bytes = s.takeQueueLocked()
+	shared := false
+	b.items, b.bytes, shared = s.takePollLocked()
 	s.mu.Unlock()
 	err := s.writePoll(w, r, b.items, "")
 	s.mu.Lock()
 	s.pending -= b.bytes
 	clear(b.items)
-	if cap(b.items) <= spareItems && s.state != stateClosed {
+	if cap(b.items) <= spareItems && !shared && s.state != stateClosed {
 		s.spare = b.items[:0]
 	}
 	s.pump(false)
@@ -145,10 +187,30 @@ func (s *Session) armNoopLocked() {
 	}
 }
 
+// overlapGet answers a GET that came while another one was pending, and ends the session. If this one was cancelled, whoever
+// comes later to see it, then the one that is pending is a GET after a cancelled one and is refused, as when the cancelling
+// had been seen first.
+func (s *Session) overlapGet(w http.ResponseWriter, r *http.Request) {
+	pending := "1"
+	select {
+	case <-r.Context().Done():
+		pending = string(pollGone)
+	case <-time.After(cancelGrace):
+	}
+	if s.isClosed() { // the other one was cancelled
+		s.srv.refuse(w, r, errSessionUnknown, false)
+		return
+	}
+	s.overlap(w, pending)
+}
+
+// cancelGrace is how long it may take to see that a request's client has gone before it was served.
+const cancelGrace = 50 * time.Millisecond
+
 // overlap answers a GET or POST that came while another one was under way, and ends the session.
-func (s *Session) overlap(w http.ResponseWriter) {
+func (s *Session) overlap(w http.ResponseWriter, pending string) {
 	s.srv.counts.add(countOverlap)
-	s.end(ReasonTransportError, "1")
+	s.end(ReasonTransportError, pending)
 	w.WriteHeader(http.StatusBadRequest)
 }
 
@@ -167,7 +229,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	case s.posting:
 		s.mu.Unlock()
-		s.overlap(w)
+		s.overlap(w, "1")
 		return
 	}
 	s.posting, s.body = true, control
@@ -185,6 +247,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	case closed, status == http.StatusBadRequest:
 		_ = control.SetReadDeadline(time.Unix(1, 0))
 	case status != http.StatusOK:
+		_ = control.EnableFullDuplex() // the answer does not wait for the rest
 		_ = control.SetReadDeadline(time.Now().Add(lingerTimeout))
 	default:
 		_ = control.SetReadDeadline(time.Time{})

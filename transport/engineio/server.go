@@ -52,6 +52,7 @@ type Server struct {
 	counts   counters
 	shares   *shares
 	shards   [64]shard
+	departed departed
 
 	// wg counts open sessions and the goroutines they own. Add is called with the count above zero or under liveMu with
 	// the server not closed, so it never races with Wait.
@@ -252,11 +253,21 @@ func (s *Server) register(ss *Session) bool {
 func (s *Server) find(sid string) *Session {
 	sh := s.shard(sid)
 	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	return sh.m[sid]
+	ss := sh.m[sid]
+	sh.mu.RUnlock()
+	if ss == nil {
+		ss = s.departed.find(sid)
+	}
+	return ss
 }
 
 func (s *Server) forget(ss *Session) {
+	ss.mu.Lock()
+	if ss.owesNoop {
+		s.departed.add(ss) // before it is gone from the shard: a GET finds it here or there
+		ss.timer.Reset(departedTime)
+	}
+	ss.mu.Unlock()
 	sh := s.shard(ss.sid)
 	sh.mu.Lock()
 	delete(sh.m, ss.sid)

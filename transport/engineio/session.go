@@ -59,6 +59,7 @@ type Session struct {
 	abrupt    bool  // closing without a flush
 	pauses    int16 // Pauses without their Resume
 	posting   bool  // a POST is being read or processed
+	owesNoop  bool  // the client has closed the session, and its last GET may still come
 	probed    bool  // the probe has been heard: GETs are released
 	extended  bool  // the awaited pong's deadline has been moved once
 	ws        *wsConn

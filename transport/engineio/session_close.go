@@ -44,7 +44,8 @@ func (s *Session) closeLocked(r Reason) {
 	s.pingAt, s.pongAt = 0, 0
 	s.closeAt = s.srv.now() + writeTimeout
 	if !s.websocket {
-		s.closeAt = s.srv.now() + pollCloseTimeout
+		turns := time.Duration(len(s.queue) / pollPackets)
+		s.closeAt = s.srv.now() + pollCloseTimeout + turns*pollTurn
 	}
 	s.kickLocked()
 }
@@ -73,6 +74,7 @@ func (s *Session) end(r Reason, pollBody string) {
 	s.timer.Stop()
 	p, probe, ws := s.poll, s.probe, s.ws
 	probed := s.probed
+	s.owesNoop = p == nil && pollBody == string(pollNoop) && !s.websocket
 	s.poll, s.probe, s.probed = nil, nil, false
 	s.pingAt, s.pongAt, s.probeAt, s.noopAt, s.closeAt = 0, 0, 0, 0, 0
 	s.dropQueueLocked()
