@@ -77,18 +77,18 @@ func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 		hs.mu.Unlock()
 		return false
 	}
+	rooms := ns.removeLocked(s, r, detail)
+	info := s.infoLocked()
+	info.Rooms = rooms
+	s.mu.Lock()
 	if farewell != nil {
 		if f := farewell.frame(s.conn.Codec()); f != nil {
 			s.conn.Send(f, 0)
 		}
 	}
-	rooms := ns.removeLocked(s, r, detail)
-	info := s.infoLocked()
-	info.Rooms = rooms
-	ns.mu.Unlock()
-	s.mu.Lock()
 	s.gone = info
 	s.mu.Unlock()
+	ns.mu.Unlock()
 	hs.disconnectedLocked(s, r, detail)
 	hs.mu.Unlock()
 

@@ -43,11 +43,15 @@ type settings struct {
 	UpgradeTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long an upgrade from polling may take. Default ${default}."`
 	ConnectTimeout time.Duration `default:"45s" placeholder:"TIME" help:"How long a link may be in no namespace at first. Default ${default}."`
 	MaxPayload     byteSize      `default:"1000000" placeholder:"BYTES" help:"Largest message. Default ${default}."`
-	AllowEIO3      bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
-	Compression    bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
-	QueueBytes     byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
-	MemoryBudget   memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
-	MaxSessions    int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
+	MaxPacket      byteSize      `placeholder:"BYTES" help:"Largest packet of a client, all its attachments included. Default: ten times --max-payload, at most 3MiB; backends whose gRPC takes more than 4 MB at once can have more."`
+
+	AttachmentTimeout time.Duration `default:"30s" placeholder:"TIME" help:"How long a client may take for the next attachment of a packet that it has begun. Default ${default}."`
+	MaxConnectPayload byteSize      `default:"16KiB" placeholder:"BYTES" help:"Largest message of a client that is in no namespace yet, such as CONNECT with its auth. Default ${default}."`
+	AllowEIO3         bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
+	Compression       bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
+	QueueBytes        byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
+	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
+	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
 	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
 	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
@@ -119,7 +123,7 @@ func (s *settings) Validate() error {
 	var errs []error
 	for name, d := range map[string]time.Duration{
 		"handler-wait": s.HandlerWait, "ping-interval": s.PingInterval, "ping-timeout": s.PingTimeout,
-		"upgrade-timeout": s.UpgradeTimeout, "connect-timeout": s.ConnectTimeout,
+		"upgrade-timeout": s.UpgradeTimeout, "connect-timeout": s.ConnectTimeout, "attachment-timeout": s.AttachmentTimeout,
 	} {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("--%s: %v is not above zero", name, d))

@@ -123,14 +123,16 @@ func (f *foyer) build() (err error) {
 		return err
 	}
 	links, err := socketio.New(socketio.Config{
-		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload), Logger: f.log,
+		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload),
+		MaxPacketBytes: int(s.MaxPacket), AttachmentTimeout: s.AttachmentTimeout, MaxConnectPayload: int(s.MaxConnectPayload),
+		Logger: f.log,
 	}, f.node)
 	if err != nil {
 		return err
 	}
 	f.engine, err = engineio.New(engineio.Config{
 		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
-		MaxPayload: int(s.MaxPayload), QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, Compression: s.Compression,
+		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, Compression: s.Compression,
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
 		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,

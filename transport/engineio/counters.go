@@ -1,6 +1,10 @@
 package engineio
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"go.uber.org/zap"
+)
 
 // counter names a thing that was dropped or refused. The set is closed: these become metric labels.
 type counter uint8
@@ -55,4 +59,16 @@ func (s *Server) Stats() map[string]uint64 {
 		m[name] = s.counts[k].Load()
 	}
 	return m
+}
+
+// tellOversize counts a message or body over the limit, and logs which limit that was: the client is not told.
+func (s *Session) tellOversize() {
+	s.srv.counts.add(countOversize)
+	handle, address := zap.String("session", s.handle), zap.String("address", s.handshake.Address())
+	if s.admitted.Load() {
+		s.srv.told.Info("message refused: larger than --max-payload", handle, address, zap.Int("max_payload", s.srv.cfg.MaxPayload))
+		return
+	}
+	s.srv.told.Info("message refused: larger than --max-connect-payload, and its client is in no namespace yet", handle, address,
+		zap.Int("max_connect_payload", s.srv.cfg.MaxPayloadBeforeAdmit))
 }

@@ -260,7 +260,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		v = verdict{ReasonTransportError, "1"}
 		w.Header().Set("Connection", "close")
 	case status == http.StatusRequestEntityTooLarge:
-		s.srv.counts.add(countOversize)
+		s.tellOversize()
 		w.Header().Set("Connection", "close")
 	default:
 		v = s.receivePayload(r.Context(), s.packets(r, body))

@@ -171,7 +171,7 @@ func (s *Session) readReady(r *reader) readResult {
 func (s *Session) readReason(err error) Reason {
 	switch {
 	case errors.Is(err, errOversize):
-		s.srv.counts.add(countOversize)
+		s.tellOversize()
 	case errors.Is(err, errUTF8):
 		s.srv.counts.add(countUTF8)
 	case errors.Is(err, errViolation):

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"foyer/service"
 )
 
 // Config sets up a Server. Zero means default, negative off where that makes sense.
@@ -16,18 +18,37 @@ type Config struct {
 	// MaxNamespaces is how many namespaces a link may be connected to, or waiting for, at once. A CONNECT over it is
 	// answered by a CONNECT_ERROR. Default 64.
 	MaxNamespaces int
-	// MaxPayload is the largest payload with all its attachments, in bytes, and the longest JSON that a msgpack payload may
-	// become. Over it the link is closed. Default 1,000,000.
+	// MaxPayload is the largest payload without its attachments, in bytes, and the longest JSON that a msgpack payload may
+	// become. Over it the link is closed. Default 1,000,000. Each attachment is a message of its own, bounded by engineio.
 	MaxPayload int
-	// Logger gets debug lines per link. Default: none.
+	// MaxConnectPayload is the largest message of a client that has joined nothing, as engineio has it, and the
+	// longest JSON that the auth in it may become. Default 16 KiB.
+	MaxConnectPayload int
+	// MaxPacketBytes is the largest packet: a payload with all its attachments. Over it the link is closed, and the log says
+	// so. Default: ten times MaxPayload, at most 3 MiB or MaxPayload, because what gRPC's clients take at once is 4 MB unless
+	// they are told otherwise, and an event goes to its handler in one piece. Never below MaxPayload.
+	MaxPacketBytes int
+	// AttachmentTimeout is how long a client may take for the next attachment of a packet that it has begun. Over it the link
+	// is closed. A link that is paused has all the time. Default 30 s; negative: for ever.
+	AttachmentTimeout time.Duration
+	// Budget is the node's memory: what a packet holds above 64 KiB while it waits for the rest of its attachments is taken
+	// from it, and where it is spent the link is closed. Default: the node's.
+	Budget *service.Budget
+	// Logger gets debug lines per link, and lines about limits that clients run into, few of a kind. Default: none.
 	Logger *zap.Logger
 }
 
 const (
-	maxNamespaceBytes = 255 // as service.MaxNameBytes
-	// What a link may have the service hold for it, as auth data, while its connects are undecided: with 16 KiB of message
-	// and 16 KiB of headers a client that has joined nothing stays under 64 KiB.
-	maxPendingAuth = 24 << 10
+	maxPacketDefault  = 3 << 20
+	maxNamespaceBytes = 255              // as service.MaxNameBytes
+	freeJoiningBytes  = 64 << 10         // what a packet without all of its attachments may hold beside the Budget
+	tellEvery         = 10 * time.Second // how often a kind of line about clients is logged
+	// What the connects of a link may hold while they are undecided, before its reading stops until some are decided. With the
+	// largest message on top, one in hand, the headers and a few answers, a client that has joined nothing stays under 64 KiB.
+	maxPendingBytes       = 64 << 10
+	maxPendingBytesBefore = 4 << 10 // until it has joined something
+	// attemptBytes is what a connect holds beside its name and auth, in this package and in the service, measured.
+	attemptBytes = 1 << 10
 )
 
 // Validate reports everything that is wrong with the Config, joined.
@@ -38,6 +59,12 @@ func (c Config) Validate() error {
 	}
 	if c.MaxPayload < 0 {
 		errs = append(errs, fmt.Errorf("socketio: max payload %d is negative; it cannot be off", c.MaxPayload))
+	}
+	if c.MaxConnectPayload < 0 {
+		errs = append(errs, fmt.Errorf("socketio: max connect payload %d is negative; it cannot be off", c.MaxConnectPayload))
+	}
+	if c.MaxPacketBytes < 0 {
+		errs = append(errs, fmt.Errorf("socketio: max packet bytes %d is negative; it cannot be off", c.MaxPacketBytes))
 	}
 	return errors.Join(errs...)
 }
@@ -51,6 +78,16 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxPayload == 0 {
 		c.MaxPayload = 1_000_000
+	}
+	if c.MaxConnectPayload == 0 {
+		c.MaxConnectPayload = 16 << 10
+	}
+	if c.MaxPacketBytes == 0 {
+		c.MaxPacketBytes = min(10*c.MaxPayload, maxPacketDefault)
+	}
+	c.MaxPacketBytes = max(c.MaxPacketBytes, c.MaxPayload)
+	if c.AttachmentTimeout == 0 {
+		c.AttachmentTimeout = 30 * time.Second
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

@@ -231,8 +231,8 @@ func wantNothingHeld(t testing.TB, h *fakeHall, l *Link) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.first != (place{}) || l.more != nil || l.authBytes != 0 || l.timer != nil || l.waiting != nil || !l.ended.Load() {
-		t.Errorf("an ended link holds something: %+v %+v, auth %d, timer %v, waiting %v", l.first, l.more, l.authBytes, l.timer, l.waiting)
+	if l.first != (place{}) || l.more != nil || l.pending != 0 || l.timer != nil || l.waiting != nil || !l.ended.Load() {
+		t.Errorf("an ended link holds something: %+v %+v, auth %d, timer %v, waiting %v", l.first, l.more, l.pending, l.timer, l.waiting)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -261,7 +261,7 @@ func play(t testing.TB, script string) string {
 		defer mu.Unlock()
 		fmt.Fprintf(&out, "  "+format+"\n", args...)
 	}
-	cfg := Config{MaxNamespaces: 3, MaxPayload: 200}
+	cfg := Config{MaxNamespaces: 3, MaxPayload: 200, MaxPacketBytes: 200}
 	h, l, s := newLinkOf(t, cfg, note, strings.Contains("\n"+script, "\n# v2"))
 	for line := range strings.Lines(script) {
 		line = strings.TrimRight(line, "\n")

@@ -1,33 +1,134 @@
 package socketio
 
+import (
+	"time"
+
+	"foyer/service"
+)
+
 // joining is a packet that waits for its attachments (Socket.IO protocol v5, "Binary attachments").
 type joining struct {
 	in      incoming
 	bytes   int  // of payload and attachments so far
+	taken   int  // of them, from the node's budget
 	discard bool // the packet will be ignored, but its attachments have to be counted
 }
 
 // begin waits for the attachments of in.
-func begin(in incoming, discard bool) *joining {
-	j := &joining{in: in, bytes: len(in.payload), discard: discard}
+func (l *Link) begin(in *incoming, discard bool) fault {
+	j := &joining{in: *in, bytes: len(in.payload), discard: discard}
 	if discard {
 		j.in.payload, j.in.namespace, j.in.name = nil, nil, nil // they hold the whole message
 	}
-	return j
+	l.waiting = j
+	f := l.charge(j)
+	l.awaitNext(true)
+	return f
 }
 
-// add takes the next attachment, which it keeps, and says whether it was the last. The sum of payload and attachments
-// must stay within maxBytes.
-func (j *joining) add(data []byte, maxBytes int) (done bool, f fault) {
-	if j.bytes += len(data); j.bytes > maxBytes {
-		return false, faultTooLarge
+// attachment takes a binary message of the JSON parser, and keeps data.
+func (l *Link) attachment(data []byte) fault {
+	j := l.waiting
+	if j == nil {
+		return faultBinary
+	}
+	if j.bytes += len(data); j.bytes > l.server.cfg.MaxPacketBytes {
+		return faultTooLarge
 	}
 	if !j.discard {
 		if j.in.attachments == nil {
 			j.in.attachments = make([][]byte, 0, j.in.await)
 		}
-		j.in.attachments = append(j.in.attachments, data)
+		j.in.attachments = append(j.in.attachments, keep(data, cap(data)))
+		if f := l.charge(j); f != 0 {
+			return f
+		}
 	}
-	j.in.await--
-	return j.in.await == 0, 0
+	if j.in.await--; j.in.await > 0 {
+		l.awaitNext(true)
+		return 0
+	}
+	l.dropWaiting()
+	if j.discard {
+		l.server.counters.add(faultForgotten)
+		return 0
+	}
+	return l.dispatch(&j.in)
+}
+
+// charge takes what j has come to hold from the node's budget.
+func (l *Link) charge(j *joining) fault {
+	more := j.bytes - freeJoiningBytes - j.taken
+	if j.discard || more <= 0 || l.server.cfg.Budget == nil {
+		return 0
+	}
+	if !l.server.cfg.Budget.Take(service.UseInbound, more) {
+		return faultMemory
+	}
+	j.taken += more
+	return 0
+}
+
+// dropWaiting ends the wait for attachments, if there is one.
+func (l *Link) dropWaiting() {
+	j := l.waiting
+	if j == nil {
+		return
+	}
+	l.waiting = nil
+	if j.taken > 0 {
+		l.server.cfg.Budget.Give(service.UseInbound, j.taken)
+	}
+	l.awaitNext(false)
+}
+
+// awaitNext begins the time that the client has for the next attachment, or says that none is awaited. The timer is not
+// stopped: it finds out when it fires, so that in a stream of binary events it is set once in its time and not for each.
+func (l *Link) awaitNext(more bool) {
+	if l.server.cfg.AttachmentTimeout < 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.awaits = more
+	if !more {
+		return
+	}
+	l.progress = l.server.clock()
+	l.armLocked()
+}
+
+// armLocked sets the timer for what is awaited, if it is not set. Until something is joined that of the ConnectTimeout is.
+func (l *Link) armLocked() {
+	if l.awaits && l.timer == nil && !l.ended.Load() {
+		l.timer = time.AfterFunc(l.server.cfg.AttachmentTimeout, l.lookAtProgress)
+	}
+}
+
+// lookAtProgress closes a link whose client has begun a packet and has not gone on with it.
+func (l *Link) lookAtProgress() {
+	l.mu.Lock()
+	var late bool
+	switch rest := l.restLocked(); {
+	case l.timer == nil: // the link has ended
+	case !l.awaits:
+		l.timer = nil
+	case rest > 0:
+		l.timer.Reset(rest)
+	default:
+		late = true
+	}
+	l.mu.Unlock()
+	if late {
+		l.fail(faultAttachmentTimeout)
+	}
+}
+
+// restLocked is the rest of the time for the next attachment. A paused link has it all: what is awaited may lie unread.
+func (l *Link) restLocked() time.Duration {
+	timeout := l.server.cfg.AttachmentTimeout
+	if l.pauses > 0 {
+		return timeout
+	}
+	return timeout - time.Duration(l.server.clock()-l.progress)*time.Millisecond
 }

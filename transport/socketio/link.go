@@ -5,8 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"foyer/service"
 	"foyer/service/payload"
 	"foyer/transport/engineio"
@@ -33,11 +31,15 @@ type Link struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	joined    bool // was in a namespace at least once
-	authBytes int  // of the pending connects
-	timer     *time.Timer
-	first     place // of the one namespace that most links have
-	more      []place
+	joined   bool        // was in a namespace at least once
+	held     bool        // not read, because too much is pending
+	awaits   bool        // the next attachment of waiting
+	pauses   int16       // Pauses without their Resume
+	progress uint32      // when the wait for it began, by Server.clock
+	pending  int         // bytes of the undecided connects
+	timer    *time.Timer // until something is joined that of the ConnectTimeout, then that of the AttachmentTimeout
+	first    place       // of the one namespace that most links have
+	more     []place
 }
 
 // place is a link's part in one namespace: connected (socket), about to be (attempt), or, with neither, ended by the
@@ -55,14 +57,14 @@ func (p *place) live() bool { return p.socket != nil || p.attempt != nil }
 // msgpack. It does not block. What is wrong closes the session.
 func (l *Link) Message(data []byte, binary bool) {
 	if l.ended.Load() {
-		l.waiting = nil
+		l.dropWaiting()
 		return
 	}
 	if !l.started {
 		l.started, l.msgpack = true, binary
 	}
 	if f := l.take(data, binary); f != 0 {
-		l.waiting = nil
+		l.dropWaiting()
 		l.fail(f)
 	}
 }
@@ -70,7 +72,7 @@ func (l *Link) Message(data []byte, binary bool) {
 // Closed ends the link after its session: every socket of it is closed, every pending connect cancelled. It may block for
 // as long as the service's locks are held by others.
 func (l *Link) Closed(r engineio.Reason) {
-	l.waiting = nil
+	l.dropWaiting()
 	l.release(reasonOf(r))
 }
 
@@ -111,28 +113,10 @@ func (l *Link) take(data []byte, binary bool) fault {
 	// Attachments are not collected for a namespace that would refuse them: before it has joined one, a client can make
 	// the link hold nothing.
 	s, _, f := l.receiver(in.namespace)
-	if f == 0 {
-		l.waiting = begin(in, s == nil)
-	}
-	return f
-}
-
-// attachment takes a binary message of the JSON parser.
-func (l *Link) attachment(data []byte) fault {
-	j := l.waiting
-	if j == nil {
-		return faultBinary
-	}
-	done, f := j.add(keep(data, cap(data)), l.server.cfg.MaxPayload)
-	if f != 0 || !done {
+	if f != 0 {
 		return f
 	}
-	l.waiting = nil
-	if j.discard {
-		l.server.counters.add(faultForgotten)
-		return 0
-	}
-	return l.dispatch(&j.in)
+	return l.begin(&in, s == nil)
 }
 
 // dispatch acts on a packet that is complete.
@@ -208,9 +192,7 @@ func escaped(token []byte) bool {
 // fail closes the link because of what its client sent. Its sockets hear of it before this returns.
 func (l *Link) fail(f fault) {
 	l.server.counters.add(f)
-	if e := l.server.log.Check(zap.DebugLevel, "link closed"); e != nil {
-		e.Write(zap.String("session", l.session.Handle()), zap.String("reason", f.String()))
-	}
+	l.server.tell(l, f)
 	l.session.Close(engineio.ReasonForcedClose) // transport first
 	l.release(service.ReasonForcedClose)
 }
@@ -255,7 +237,7 @@ func (l *Link) takeOut() places {
 	l.ended.Store(true)
 	l.stopTimerLocked()
 	out := places{l.first, l.more}
-	l.first, l.more, l.authBytes = place{}, nil, 0
+	l.first, l.more, l.pending, l.held = place{}, nil, 0, false
 	out.each(func(p *place) {
 		if p.attempt != nil {
 			p.attempt.over = true

@@ -42,10 +42,21 @@ func (l *Link) Send(f service.Frame, flags service.Flags) service.Outcome {
 func (l *Link) Flush() { l.session.Flush() }
 
 // Pause stops the reading of the session, with all its namespaces, until as many calls of Resume.
-func (l *Link) Pause() { l.session.Pause() }
+func (l *Link) Pause() {
+	l.mu.Lock()
+	l.pauses++
+	l.mu.Unlock()
+	l.session.Pause()
+}
 
 // Resume takes one Pause back.
-func (l *Link) Resume() { l.session.Resume() }
+func (l *Link) Resume() {
+	l.mu.Lock()
+	l.pauses--
+	l.progress = l.server.clock() // an attachment may lie unread
+	l.mu.Unlock()
+	l.session.Resume()
+}
 
 // Close closes the session after a flush; its end, on another goroutine, closes the sockets.
 func (l *Link) Close(r service.Reason) {

@@ -9,7 +9,7 @@ import (
 type attempt struct {
 	link  *Link
 	name  string
-	auth  int  // bytes
+	bytes int  // what it holds
 	again bool // the client was in the namespace, or about to be: what it sends may be meant for that time
 
 	// Guarded by link.mu.
@@ -54,7 +54,7 @@ func (l *Link) connect(in *incoming) fault {
 	switch {
 	case live >= l.server.cfg.MaxNamespaces:
 		f = faultTooManyNamespaces
-	case l.authBytes+len(in.payload) > maxPendingAuth:
+	case !l.joined && len(in.payload) > l.server.cfg.MaxConnectPayload:
 		f = faultAuthTooLarge
 	default:
 		if p == nil {
@@ -63,9 +63,9 @@ func (l *Link) connect(in *incoming) fault {
 	}
 	var a *attempt
 	if f == 0 {
-		a = &attempt{link: l, name: name, auth: len(in.payload), again: again}
+		a = &attempt{link: l, name: name, bytes: attemptBytes + len(name) + len(in.payload), again: again}
 		p.attempt = a
-		l.authBytes += a.auth
+		l.pendLocked(a.bytes)
 	}
 	l.mu.Unlock()
 
@@ -100,10 +100,28 @@ func (l *Link) emptyLocked(p *place) place {
 	out := *p
 	if a := p.attempt; a != nil {
 		a.over = true
-		l.authBytes -= a.auth
+		l.pendLocked(-a.bytes)
 	}
 	p.socket, p.attempt = nil, nil
 	return out
+}
+
+// pendLocked counts what undecided connects hold. While that is much the link is not read: a client with many namespaces
+// waits for its turn and is not refused.
+func (l *Link) pendLocked(bytes int) {
+	l.pending += bytes
+	most := maxPendingBytes
+	if !l.joined {
+		most = maxPendingBytesBefore
+	}
+	if much := l.pending > most; much != l.held {
+		l.held = much
+		if much {
+			l.session.Pause()
+		} else {
+			l.session.Resume()
+		}
+	}
 }
 
 // connectable says whether a namespace of this name can exist. The JSON parser lets none through that begins without a
@@ -128,11 +146,13 @@ func (a *attempt) bind(s *service.Socket) bool {
 		l.mu.Unlock()
 		return false
 	}
-	p := l.settleLocked(a)
-	p.socket = s
 	first := !l.joined
 	l.joined = true
-	l.stopTimerLocked()
+	l.settleLocked(a).socket = s
+	if first {
+		l.stopTimerLocked()
+		l.armLocked()
+	}
 	l.mu.Unlock()
 	if first {
 		l.session.Admit()
@@ -167,7 +187,7 @@ func (a *attempt) refuse(r service.Refusal) {
 func (l *Link) settleLocked(a *attempt) *place {
 	a.over = true
 	a.cancel = nil
-	l.authBytes -= a.auth
+	l.pendLocked(-a.bytes)
 	p := l.eachLocked(func(p *place) bool { return p.attempt != a })
 	p.attempt = nil
 	return p

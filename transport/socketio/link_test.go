@@ -124,7 +124,7 @@ func TestAfterConnect(t *testing.T) {
 		{[]string{`1`, `0`, `2["x"]`}, taken, 0},
 	} {
 		t.Run(fmt.Sprintf("%.40q", tc.sent), func(t *testing.T) {
-			h, l, s := joinedLink(t, Config{MaxPayload: tooLarge})
+			h, l, s := joinedLink(t, Config{MaxPayload: tooLarge, MaxPacketBytes: tooLarge})
 			for _, m := range tc.sent {
 				if b, ok := strings.CutPrefix(m, "b"); ok {
 					l.Message([]byte(b), true)
@@ -159,7 +159,6 @@ func TestAfterConnect(t *testing.T) {
 
 // Before anything is joined a client can make the link hold next to nothing.
 func TestBeforeConnect(t *testing.T) {
-	auth := `{"a":"` + strings.Repeat("x", 10_000) + `"}`
 	for _, tc := range []struct {
 		name string
 		sent []string
@@ -170,7 +169,7 @@ func TestBeforeConnect(t *testing.T) {
 		{"attachments to come", []string{`510-["x"]`}, faultNotConnected},
 		{"attachments to come while pending", []string{`0`, `510-["x"]`}, faultNotConnected},
 		{"disconnect", []string{`1`}, faultNotConnected},
-		{"much auth", []string{`0/a,` + auth, `0/b,` + auth, `0/c,` + auth}, faultAuthTooLarge},
+		{"much auth", []string{`0/a,{"a":"` + strings.Repeat("x", 16<<10) + `"}`}, faultAuthTooLarge},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h, l, s := newLink(t, Config{}, nil)
@@ -183,19 +182,64 @@ func TestBeforeConnect(t *testing.T) {
 			wantNothingHeld(t, h, l)
 		})
 	}
-	t.Run("auth that was given back", func(t *testing.T) {
+	t.Run("auth that becomes much", func(t *testing.T) { // of a msgpack string of control characters
 		h, l, s := newLink(t, Config{}, nil)
-		for range 5 {
-			l.Message([]byte(`0/a,`+auth), false)
-			l.Message([]byte(`1/a`), false)
-			l.Message([]byte(`0/b,`+auth), false)
-			h.take("/b").Refuse(service.Refusal{Message: "no"})
+		l.Message(append(unhex(t, "83 a474797065 00 a36e7370 a12f a464617461 81 a161 da2710"), make([]byte, 10_000)...), true)
+		if !s.isClosed() || l.server.counters[faultAuthTooLarge].Load() != 1 {
+			t.Errorf("closed %v, counters %v", s.isClosed(), l.server.Counters())
 		}
-		if s.isClosed() || l.authBytes != 0 {
-			t.Errorf("closed %v, auth bytes %d", s.isClosed(), l.authBytes)
-		}
-		l.Closed(engineio.ReasonTransportClose)
+		wantNothingHeld(t, h, l)
 	})
+}
+
+// TestPendingConnectsHoldReading: a client whose connects are undecided is not read on while they hold much, and is read on
+// when enough of them are settled, however that was.
+func TestPendingConnectsHoldReading(t *testing.T) {
+	auth := `{"a":"` + strings.Repeat("x", 10_000) + `"}`
+	ends := []struct {
+		name string
+		end  func(h *fakeHall, l *Link, namespace string)
+	}{
+		{"accepted", func(h *fakeHall, _ *Link, namespace string) { h.bind(namespace) }},
+		{"refused", func(h *fakeHall, _ *Link, namespace string) { h.take(namespace).Refuse(service.Refusal{Message: "no"}) }},
+		{"taken back", func(_ *fakeHall, l *Link, namespace string) { l.Message([]byte("1"+namespace), false) }},
+		{"asked again", func(_ *fakeHall, l *Link, namespace string) { l.Message([]byte("0"+namespace), false) }},
+	}
+	for _, joined := range []bool{false, true} {
+		for _, e := range ends {
+			t.Run(fmt.Sprintf("%s, joined %v", e.name, joined), func(t *testing.T) {
+				h, l, s := newLink(t, Config{}, nil)
+				most := maxPendingBytesBefore
+				if joined {
+					most = maxPendingBytes
+					l.Message([]byte("0"), false)
+					h.bind("/")
+				}
+				var names []string
+				for s.pauses == 0 {
+					name := fmt.Sprintf("/n%d", len(names))
+					l.Message([]byte("0"+name+","+auth), false)
+					names = append(names, name)
+					if s.isClosed() || len(names) > 1+most/len(auth) {
+						t.Fatalf("closed %v, %d connects are pending", s.isClosed(), len(names))
+					}
+				}
+				for s.pauses > 0 {
+					e.end(h, l, names[0])
+					if names = names[1:]; len(names) == 0 && s.pauses > 0 {
+						t.Fatal("held for ever")
+					}
+				}
+				l.mu.Lock()
+				if l.pending > maxPendingBytes || s.pauses != 0 || s.isClosed() {
+					t.Errorf("%d bytes pending, %d pauses, closed %v", l.pending, s.pauses, s.isClosed())
+				}
+				l.mu.Unlock()
+				l.Closed(engineio.ReasonTransportClose)
+				wantNothingHeld(t, h, l)
+			})
+		}
+	}
 }
 
 func TestManyNamespaces(t *testing.T) {
@@ -391,7 +435,7 @@ func FuzzLink(f *testing.F) {
 func fuzzLink(t *testing.T, script []byte, v2 bool) {
 	t.Helper()
 	const most = 64
-	h, l, s := newLinkOf(t, Config{ConnectTimeout: -1, MaxNamespaces: 3, MaxPayload: most}, nil, v2)
+	h, l, s := newLinkOf(t, Config{ConnectTimeout: -1, MaxNamespaces: 3, MaxPayload: most, MaxPacketBytes: 2 * most}, nil, v2)
 	h.accept = func(name string) bool { return name != "/r" && name != "/p" }
 	if v2 {
 		h.bind("/")
@@ -408,7 +452,7 @@ func fuzzLink(t *testing.T, script []byte, v2 bool) {
 			l.Forget(sock)
 			h.Close(sock, service.ReasonServerDisconnect, "")
 		}
-		if l.waiting != nil && (l.waiting.bytes > most || s.isClosed()) {
+		if l.waiting != nil && (l.waiting.bytes > 2*most || s.isClosed()) {
 			t.Fatalf("%d bytes wait for attachments", l.waiting.bytes)
 		}
 		if len(l.more) > 3 {
@@ -420,7 +464,7 @@ func fuzzLink(t *testing.T, script []byte, v2 bool) {
 		for _, a := range p.Attachments {
 			n += len(a)
 		}
-		if n > most {
+		if n > 2*most || len(p.Payload) > most {
 			t.Fatalf("a packet of %d bytes", n)
 		}
 	}

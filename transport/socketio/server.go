@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"foyer/service"
 	"foyer/transport/engineio"
@@ -14,6 +15,8 @@ type Server struct {
 	cfg      Config
 	hall     hall
 	log      *zap.Logger
+	told     *zap.Logger // log, for lines that a hostile peer may cause: few of a kind
+	epoch    time.Time
 	counters counters
 }
 
@@ -54,13 +57,23 @@ func New(cfg Config, node *service.Node) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Budget == nil {
+		cfg.Budget = node.Budget()
+	}
 	return newServer(cfg, nodeHall{node}), nil
 }
 
 func newServer(cfg Config, h hall) *Server {
 	cfg = cfg.withDefaults()
-	return &Server{cfg: cfg, hall: h, log: cfg.Logger.Named("socketio")}
+	log := cfg.Logger.Named("socketio")
+	told := log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
+	}))
+	return &Server{cfg: cfg, hall: h, log: log, told: told, epoch: time.Now()}
 }
+
+// clock is the time in milliseconds, for differences of up to seven weeks.
+func (srv *Server) clock() uint32 { return uint32(time.Since(srv.epoch) / time.Millisecond) }
 
 // Accept makes a link of a session that has just opened: the accept function of engineio.New. The link is the session's
 // from then on and ends with it.
@@ -82,3 +95,25 @@ func (srv *Server) accept(s session) *Link {
 // Counters returns how often a packet was not taken or a link was closed by this package, by reason. The set of reasons
 // is closed. The map is the caller's.
 func (srv *Server) Counters() map[string]int64 { return srv.counters.snapshot() }
+
+// tell logs that a link is closed for a fault: where a limit of ours is why, so that an operator sees it and knows which.
+func (srv *Server) tell(l *Link, f fault) {
+	session, reason := zap.String("session", l.session.Handle()), zap.Stringer("reason", f)
+	switch f {
+	case faultTooLarge:
+		srv.told.Info("link closed: packet larger than --max-packet, or its text than --max-payload", session, reason, zap.String("address", l.session.Handshake().Address()),
+			zap.Int("max_payload", srv.cfg.MaxPayload), zap.Int("max_packet", srv.cfg.MaxPacketBytes))
+	case faultAuthTooLarge:
+		srv.told.Info("link closed: auth larger than --max-connect-payload, and in no namespace yet", session, reason,
+			zap.String("address", l.session.Handshake().Address()), zap.Int("max_connect_payload", srv.cfg.MaxConnectPayload))
+	case faultMemory:
+		srv.told.Warn("link closed: no memory for its packet", session, reason, zap.String("address", l.session.Handshake().Address()))
+	case faultAttachmentTimeout:
+		srv.told.Info("link closed: attachments did not come", session, reason, zap.String("address", l.session.Handshake().Address()),
+			zap.Duration("attachment_timeout", srv.cfg.AttachmentTimeout))
+	default:
+		if e := srv.log.Check(zap.DebugLevel, "link closed"); e != nil {
+			e.Write(session, reason)
+		}
+	}
+}
