@@ -15,6 +15,8 @@ VERSION          := $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 BENCH     ?= .
+# How long `make soak` lasts.
+SOAKTIME  ?= 60s
 # Extra flags of `make e2e`, such as E2EFLAGS='-run Page'.
 E2EFLAGS  ?=
 
@@ -113,6 +115,12 @@ e2e: bin/foyer bin/grpcurl chromium polyglot e2e/node_modules/.package-lock.json
 race: test-tools bin/foyer-race ## Run unit tests on one and more processors and end-to-end tests on a binary that detects races
 	go test -race -cpu 1,4 -timeout 10m ./...
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer-race" go test -tags e2e -count=1 -timeout 10m -skip Thousand $(E2EFLAGS) ./e2e/
+
+# By hand it lasts a minute, with crowds that CI has no time for.
+.PHONY: soak
+soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and move amid faults for SOAKTIME, and storms and frozen readers
+	ulimit -Sn "$$(ulimit -Hn)"; \
+	FOYER_BIN="$(CURDIR)/bin/foyer" SOAKTIME=$(SOAKTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Soak|Storm|Frozen' ./e2e/
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME

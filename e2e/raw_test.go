@@ -266,3 +266,11 @@ func during(run func(ctx context.Context)) (stop func()) {
 	}()
 	return func() { cancel(); <-done }
 }
+
+// cut ends a connection by a reset, as a network does that is lost.
+func cut(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	conn.Close()
+}
