@@ -31,13 +31,7 @@ func (e *emitService) EmitWithAck(ctx context.Context, r *foyerv1.EmitWithAckReq
 		return nil, err
 	}
 	key := requestKey{callerOf(ctx), "EmitWithAck", r.GetRequestId()}
-	return once(ctx, s.dedup, key, sent(r), func() (*foyerv1.EmitWithAckResponse, error) {
-		ctx := ctx
-		if r.GetRequestId() != "" {
-			var cancel context.CancelFunc
-			ctx, cancel = s.outliving(ctx)
-			defer cancel()
-		}
+	return outliving(ctx, s, key, sent(r), func() {}, func(ctx context.Context) (*foyerv1.EmitWithAckResponse, error) {
 		return s.emitWithAck(ctx, emit, wait)
 	}, func(first *foyerv1.EmitWithAckResponse) *foyerv1.EmitWithAckResponse {
 		return &foyerv1.EmitWithAckResponse{Outcomes: first.Outcomes, Summary: first.Summary, Deduplicated: true}

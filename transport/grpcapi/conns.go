@@ -35,11 +35,14 @@ const (
 	refusedUnknown                    // connections that showed no token in time, or had to make room for others
 	refusedStalled                    // connections whose request did not come to its end
 	refusedBytes                      // connections that held too much of requests that do not come to their end
+	refusedShare                      // streams beyond their caller's share
+	refusedLeft                       // waits of callers that have left more of them behind than they may
 	refusalCount
 )
 
 var refusalWords = [refusalCount]string{
 	"call_unauthenticated", "connection_refused", "connection_unknown", "connection_stalled", "connection_bytes",
+	"stream_share", "call_left",
 }
 
 // gate has the connections of a Server: how many there are, whose they are and what they hold before a call of theirs
@@ -235,13 +238,13 @@ func (g *gate) largest() (largest *conn) {
 }
 
 // refuse counts a refusal, and tells the log of the first of its kind in a while.
-func (g *gate) refuse(why refusal, host string) {
+func (g *gate) refuse(why refusal, who string) {
 	n := g.counts[why].Add(1)
 	now, last := time.Now().UnixNano(), g.lastSay[why].Load()
 	if now-last < int64(sayEvery) || !g.lastSay[why].CompareAndSwap(last, now) {
 		return
 	}
-	g.log.Warn("refused at the API", zap.String("reason", refusalWords[why]), zap.String("address", host), zap.Int64("total", n))
+	g.log.Warn("refused at the API", zap.String("reason", refusalWords[why]), zap.String("caller", who), zap.Int64("total", n))
 }
 
 // closeSilent closes the connections that have not greeted yet: gRPC waits for their greeting before it stops.

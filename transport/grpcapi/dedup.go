@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -16,6 +17,8 @@ const (
 	dedupBytes   = 64 << 20
 	// dedupOverhead is what an entry weighs beside its response: map slot, list element, key, channel.
 	dedupOverhead = 512
+	// maxLeft is how many calls with a request_id may wait on without their callers.
+	maxLeft = 1024
 )
 
 // requestKey is one request: ids of different callers and of different calls have nothing to do with each other.
@@ -87,6 +90,51 @@ func onceTelling[T proto.Message](
 	}
 	r.response = mark(resp)
 	return resp, nil
+}
+
+// outliving is onceTelling for a call that waits, whose response is also that of a repeat, which may come because the
+// caller's connection broke: with an id it goes on when the caller is gone, on a goroutine that the Server waits for, until
+// its own bound or Stop. What gRPC counts of the caller's is free then: nobody could call any more otherwise who opens and
+// resets such calls. How much a caller leaves behind is bounded: beyond it the wait ends, with what is known by then.
+func outliving[T proto.Message](
+	ctx context.Context, s *Server, key requestKey, content [sha256.Size]byte, joins func(), call func(context.Context) (T, error), mark func(T) T,
+) (T, error) {
+	if key.id == "" {
+		return call(ctx)
+	}
+	type answer struct {
+		response T
+		err      error
+	}
+	answered := make(chan answer, 1)
+	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(s.stopping, end)
+	var first atomic.Bool
+	s.streams.Go(func() {
+		defer end()
+		defer stop()
+		response, err := onceTelling(work, s.dedup, key, content, joins, func() (T, error) {
+			first.Store(true)
+			return call(work)
+		}, mark)
+		answered <- answer{response, err}
+	})
+	select {
+	case a := <-answered:
+		return a.response, a.err
+	case <-ctx.Done():
+	}
+	switch {
+	case !first.Load(): // it waits for another's call, or has not begun
+		end()
+	case s.left.take(key.caller):
+		context.AfterFunc(work, func() { s.left.give(key.caller) })
+	default:
+		s.gate.refuse(refusedLeft, key.caller)
+		end()
+	}
+	var none T
+	return none, ctx.Err()
 }
 
 func (d *dedup) begin(key requestKey, content [sha256.Size]byte) (r *request, first bool) {

@@ -62,14 +62,3 @@ func sent(r sending) (sum [sha256.Size]byte) {
 	}
 	return contentOf(r.GetTarget(), r.GetPayload(), r.GetOptions())
 }
-
-// outliving is a context for a wait whose response is also that of a repeat, which may come because the caller's
-// connection broke: it goes on without the caller, and ends with the node. The wait is bounded by other means.
-func (s *Server) outliving(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(s.stopping, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
-}

@@ -43,6 +43,11 @@ func (hs *handlerService) Attach(stream grpc.BidiStreamingServer[foyerv1.AttachR
 	if err != nil {
 		return err
 	}
+	caller := callerOf(ctx)
+	if !s.handlers.take(caller) {
+		return s.beyondShare(s.handlers, "handlers", caller)
+	}
+	defer s.handlers.give(caller)
 	h, err := s.node.Attach(reg)
 	if err != nil {
 		return err

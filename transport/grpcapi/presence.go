@@ -24,6 +24,11 @@ func (p *presenceService) Watch(r *foyerv1.WatchRequest, stream grpc.ServerStrea
 	if err != nil {
 		return err
 	}
+	caller := callerOf(stream.Context())
+	if !p.s.watchers.take(caller) {
+		return p.s.beyondShare(p.s.watchers, "watches", caller)
+	}
+	defer p.s.watchers.give(caller)
 	w, err := p.s.node.Watch(to, r.GetResumeToken())
 	if err != nil {
 		return withField(err, "resume_token")

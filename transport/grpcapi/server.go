@@ -93,10 +93,13 @@ type Server struct {
 	limits service.Config
 	auth   *authenticator
 	gate   *gate
-	dedup  *dedup
-	log    *zap.Logger
-	grpc   *grpc.Server
-	health *health.Server
+	left   *shares // of calls whose callers are gone
+	// Of what the service bounds for all callers together.
+	handlers, watchers *shares
+	dedup              *dedup
+	log                *zap.Logger
+	grpc               *grpc.Server
+	health             *health.Server
 
 	draining context.Context // ends with Shutdown; streams that nobody else would end follow it
 	drain    context.CancelFunc
@@ -135,6 +138,7 @@ func newServer(cfg Config, n node) (*Server, error) {
 		health: health.NewServer(),
 	}
 	s.gate = newGate(cfg.MaxConnections, cfg.RequestBytes, len(cfg.Tokens) == 0, s.log)
+	s.left, s.handlers, s.watchers = newShares(maxLeft), newShares(s.limits.MaxHandlers), newShares(s.limits.MaxWatchers)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(context.Background())
 

@@ -31,13 +31,7 @@ func (s *Server) serverSideEmit(ctx context.Context, r *foyerv1.ServerSideEmitRe
 		})
 	}
 	key := requestKey{callerOf(ctx), "ServerSideEmit", r.GetRequestId()}
-	return onceTelling(ctx, s.dedup, key, content, told, func() (*foyerv1.ServerSideEmitResponse, error) {
-		ctx := ctx
-		if r.GetRequestId() != "" {
-			var cancel context.CancelFunc
-			ctx, cancel = s.outliving(ctx)
-			defer cancel()
-		}
+	return outliving(ctx, s, key, content, told, func(ctx context.Context) (*foyerv1.ServerSideEmitResponse, error) {
 		result, err := s.node.ServerSideEmit(ctx, from, e, told)
 		if err != nil {
 			return nil, err
