@@ -64,8 +64,9 @@ type acks struct {
 }
 
 // CollectAcks delivers an event and gives its acknowledgements as they come. More recipients than limit (0: any number): an
-// Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. The caller ends the wait with Finish.
-func (n *Node) CollectAcks(e Emit, limit int) (*Acks, error) {
+// Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. A single recipient that is full is waited for, as by Emit. The
+// caller ends the wait with Finish.
+func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error) {
 	c := &Acks{limit: limit, came: make(chan struct{}, 1)}
 	c.ns = n.namespace(e.Target.Namespace)
 	if c.ns == nil {
@@ -74,7 +75,7 @@ func (n *Node) CollectAcks(e Emit, limit int) (*Acks, error) {
 		return c, nil
 	}
 	e.collect = c
-	r := c.ns.lane.pass(c.ns, []Emit{e})[0]
+	r := c.ns.pass(ctx, []Emit{e}, forEver)[0]
 	if r.Err != nil {
 		return nil, r.Err
 	}
@@ -122,13 +123,17 @@ func (c *Acks) Finish() []AckOutcome {
 	return rest
 }
 
-// deliverCollecting is deliver for an emit that wants acknowledgements: its recipients are counted, then registered, then
+// deliverCollecting is deliverRun for an emit that wants acknowledgements: its recipients are counted, then registered, then
 // sent to, so that no answer comes before its place.
-func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touched) {
-	c := e.collect
+func (ns *Namespace) deliverCollecting(d *delivery, touched *touched) {
+	e, receipt, c := d.emit, d.receipt, d.emit.collect
+	packet := *e.Packet
+	once := encodeOnce{packets: []*Packet{&packet}}
+	ns.mu.RLock()
 	recipients := ns.matchedLocked(&e.Target)
 	receipt.Matched = len(recipients)
 	if c.limit > 0 && len(recipients) > c.limit {
+		ns.mu.RUnlock()
 		receipt.Err = &Error{
 			Code: Precondition, Reason: "TOO_MANY_RECIPIENTS", Field: "target",
 			Message: fmt.Sprintf("%d recipients match, at most %d can be waited for in one answer", len(recipients), c.limit),
@@ -136,25 +141,57 @@ func (ns *Namespace) deliverCollecting(e *Emit, receipt *Receipt, touched *touch
 		return
 	}
 	ns.acks.begin(c, recipients)
-	packet := *e.Packet
 	packet.AckID = c.id
-	once := encodeOnce{packets: []*Packet{&packet}}
 	for _, s := range recipients {
 		out := s.send(&once, e.Flags, touched)
 		if receipt.Err = once.err(0); receipt.Err != nil {
-			c.Finish()
-			return
+			break
 		}
-		switch out {
-		case DroppedVolatile:
-			ns.acks.fail(c, s, AckDroppedVolatile)
-			ns.node.drops.add(dropVolatile, 1)
-		case Slow:
+		ns.askedFor(c, s, out)
+	}
+	ns.mu.RUnlock()
+	if receipt.Err != nil {
+		touched.full = touched.full[:0]
+		c.Finish()
+		return
+	}
+	if len(touched.full) == 0 {
+		return
+	}
+	full := touched.full
+	touched.full = nil
+	ns.offer(full)
+	ns.mu.RLock()
+	for _, s := range full {
+		out := Closed
+		if s.present {
+			out = s.send(&once, e.Flags, touched)
+		}
+		switch {
+		case out != Full:
+			ns.askedFor(c, s, out)
+		case receipt.Matched == 1 && d.turn.hold(s.conn, once.frame(s.conn.Codec()), d.at):
+			if !ns.acks.withdraw(c) {
+				d.turn.room = nil // its socket has just gone: that is its outcome
+			}
+		default:
 			ns.acks.fail(c, s, AckQueueFull)
 			ns.node.drops.add(dropSlow, 1)
-		case Closed:
-			ns.acks.fail(c, s, AckDisconnected)
 		}
+	}
+	ns.mu.RUnlock()
+	touched.full = emptied(full)
+}
+
+// askedFor settles a recipient that will not answer since it was not asked; a full one may still be.
+func (ns *Namespace) askedFor(c *Acks, s *Socket, out Outcome) {
+	switch out {
+	case DroppedVolatile:
+		ns.acks.fail(c, s, AckDroppedVolatile)
+		ns.node.drops.add(dropVolatile, 1)
+	case Closed:
+		ns.acks.fail(c, s, AckDisconnected)
+		ns.node.drops.add(dropClosing, 1)
 	}
 }
 
@@ -180,6 +217,21 @@ func (a *acks) begin(c *Acks, recipients []*Socket) {
 		a.collects = map[int64]*Acks{}
 	}
 	a.collects[c.id] = c
+}
+
+// withdraw takes back what begin did, since nobody was asked yet; false: the wait is over already.
+func (a *acks) withdraw(c *Acks) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.over {
+		return false
+	}
+	for s := range c.waiting {
+		s.forgetAck(c.id)
+	}
+	c.waiting = nil
+	delete(a.collects, c.id)
+	return true
 }
 
 // resolve takes a socket's acknowledgement and says whether anybody waited for it.

@@ -3,6 +3,7 @@ package service
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // nullConn takes everything at once.
@@ -20,11 +21,12 @@ func (nullFrame) Len() int { return 1 }
 func (nullCodec) Encode(*Packet) (Frame, error) { return nullFrame{}, nil }
 func (nullCodec) Join([]Frame) Frame            { return nullFrame{} }
 
-func (c *nullConn) Codec() Codec              { return c.codec }
-func (c *nullConn) Send(Frame, Flags) Outcome { return QueuedFlush }
-func (c *nullConn) Flush()                    {}
-func (c *nullConn) Pause()                    {}
-func (c *nullConn) Resume()                   {}
+func (c *nullConn) Codec() Codec                          { return c.codec }
+func (c *nullConn) Send(Frame, Flags) Outcome             { return QueuedFlush }
+func (c *nullConn) Flush()                                {}
+func (c *nullConn) Room(int) (<-chan struct{}, time.Time) { return nil, time.Time{} }
+func (c *nullConn) Pause()                                {}
+func (c *nullConn) Resume()                               {}
 
 func crowd(tb testing.TB, n *Node, size int, rooms func(i int) []string) {
 	tb.Helper()

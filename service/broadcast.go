@@ -14,39 +14,47 @@ type Emit struct {
 	collect *Acks // for an emit that wants acknowledgements
 }
 
-// Receipt counts the recipients of an emit: Matched is the sum of the three that follow it.
+// Receipt counts the recipients of an emit: Matched is the sum of the three that follow it. A socket whose link is closing is
+// no recipient any more.
 type Receipt struct {
 	Matched, Enqueued, DroppedVolatile, DroppedSlow int
 	Coverage                                        Coverage
+	Closing                                         int   // sockets that were left out since their links are closing
 	Err                                             error // nothing was sent
 }
 
+// add counts an outcome; that of a full link is open, and only said to be one more that matched.
 func (r *Receipt) add(o Outcome) {
-	r.Matched++
 	switch o {
 	case Queued, QueuedFlush:
+		r.Matched++
 		r.Enqueued++
 	case DroppedVolatile:
+		r.Matched++
 		r.DroppedVolatile++
-	case Slow, Closed:
-		r.DroppedSlow++
+	case Full:
+		r.Matched++
+	case Closed:
+		r.Closing++
 	}
 }
 
 // Emit delivers an event. When it returns, the event is in the queue of every recipient that its receipt says, and whatever
-// is sent afterwards arrives afterwards.
-func (n *Node) Emit(_ context.Context, e Emit) (Receipt, error) {
+// is sent afterwards arrives afterwards. An event for one socket whose link is full waits for room until ctx ends; with several
+// recipients those with room get it at once, and the others not at all.
+func (n *Node) Emit(ctx context.Context, e Emit) (Receipt, error) {
 	ns := n.namespace(e.Target.Namespace)
 	if ns == nil {
 		return Receipt{}, nil
 	}
-	r := ns.lane.pass(ns, []Emit{e})[0]
+	r := ns.pass(ctx, []Emit{e}, forEver)[0]
 	return r, r.Err
 }
 
 // EmitBatch delivers events in their order and returns a receipt for each, as Emit would one by one; those of one namespace
-// that follow each other pass together, with one write for each link.
-func (n *Node) EmitBatch(emits []Emit) []Receipt {
+// that follow each other pass together, with one write for each link. Since others wait behind it, an event waits no longer
+// than HoldStream for a link, from when that became full.
+func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
 	receipts := make([]Receipt, 0, len(emits))
 	for len(emits) > 0 {
 		name := emits[0].Target.Namespace
@@ -55,7 +63,7 @@ func (n *Node) EmitBatch(emits []Emit) []Receipt {
 			run++
 		}
 		if ns := n.namespace(name); ns != nil {
-			receipts = append(receipts, ns.lane.pass(ns, emits[:run])...)
+			receipts = append(receipts, ns.pass(ctx, emits[:run], n.cfg.HoldStream)...)
 		} else {
 			receipts = append(receipts, make([]Receipt, run)...)
 		}
@@ -64,98 +72,125 @@ func (n *Node) EmitBatch(emits []Emit) []Receipt {
 	return receipts
 }
 
-// lane is the one way by which emits of a namespace pass: their order is one. Callers that find it busy wait together, and
-// whoever goes next delivers for all of them: under load many emits are one write per link. It holds at most one turn per
-// caller, and callers are bounded by the streams of the API.
-type lane struct {
-	mu      sync.Mutex
-	waiting []*turn
-	busy    bool
-}
-
-// turn is what one caller wants delivered.
-type turn struct {
-	emits    []Emit
-	receipts []Receipt
-	done     bool
-	wake     chan struct{} // made by a caller that has to wait; a send says done, or that it goes next
-}
-
-// pass delivers emits, and with them those that came in the meantime. It returns once the frames are queued everywhere; who
-// led also flushes.
-func (l *lane) pass(ns *Namespace, emits []Emit) []Receipt {
-	t := &turn{emits: emits, receipts: make([]Receipt, len(emits))}
-	l.mu.Lock()
-	if l.busy {
-		t.wake = make(chan struct{}, 1)
-		l.waiting = append(l.waiting, t)
-		l.mu.Unlock()
-		<-t.wake
-		if t.done {
-			return t.receipts
-		}
-		l.mu.Lock()
-	} else {
-		l.waiting = append(l.waiting, t)
-	}
-	l.busy = true
-	batch := l.waiting
-	l.waiting = nil
-	l.mu.Unlock()
-
-	touched := borrowTouched()
-	ns.deliver(batch, touched)
-	for _, other := range batch {
-		if other != t {
-			other.done = true
-			other.wake <- struct{}{}
-		}
-	}
-	touched.flush(ns.node.flushers)
-
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.waiting) == 0 {
-		l.busy = false
-	} else {
-		l.waiting[0].wake <- struct{}{} // it goes next, for itself and all behind it
-	}
-	return t.receipts
-}
-
 // delivery is one emit of a batch and the receipt that its caller gets.
 type delivery struct {
 	emit    *Emit
 	receipt *Receipt
+	turn    *turn
+	at      int // its place in the turn
 }
 
 // deliver is the hot path: match, encode once per codec, queue at each recipient's link. Emits to one target that follow
-// each other go as one: one match, one frame of their joined bytes, one place in each queue. Memory only; the caller
-// flushes what was touched.
-func (ns *Namespace) deliver(batch []*turn, touched *touched) {
+// each other go as one: one match, one frame of their joined bytes, one place in each queue. Memory only, unless a queue is
+// full; the caller flushes what was touched. Who leads the lane lets others pass beside it when it reaches many.
+func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 	for _, t := range batch {
 		for i := range t.emits {
-			touched.deliveries = append(touched.deliveries, delivery{&t.emits[i], &t.receipts[i]})
+			touched.deliveries = append(touched.deliveries, delivery{&t.emits[i], &t.receipts[i], t, i})
 		}
 	}
-	ns.mu.RLock()
-	defer ns.mu.RUnlock()
 	for rest := touched.deliveries; len(rest) > 0; {
-		run := rest[:alike(rest)]
-		rest = rest[len(run):]
-		e := run[0].emit
-		if e.collect != nil {
-			ns.deliverCollecting(e, run[0].receipt, touched)
+		if rest[0].turn.held() {
+			rest = rest[1:] // in its order: after the emit that waits
 			continue
 		}
-		once, receipt := encodeOnce{packets: touched.packetsOf(run)}, Receipt{}
-		ns.matchLocked(&e.Target, func(s *Socket) { receipt.add(s.send(&once, e.Flags, touched)) })
-		for i, d := range run {
-			*d.receipt = receipt
-			d.receipt.Err = once.err(i)
+		run := rest[:alike(rest)]
+		rest = rest[len(run):]
+		ns.lane.step.Lock()
+		if run[0].emit.collect != nil {
+			ns.deliverCollecting(&run[0], touched)
+		} else {
+			ns.deliverRun(run, touched)
 		}
-		ns.node.drops.add(dropVolatile, len(run)*receipt.DroppedVolatile)
-		ns.node.drops.add(dropSlow, len(run)*receipt.DroppedSlow)
+		ns.lane.step.Unlock()
+		if leads && len(touched.conns) > flushChunk {
+			ns.lane.widen()
+		}
+	}
+}
+
+// deliverRun delivers emits that are alike. The lock is held for the match alone, so that members come and go between runs.
+func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
+	e := run[0].emit
+	once, receipt := encodeOnce{packets: touched.packetsOf(run)}, Receipt{}
+	ns.mu.RLock()
+	ns.matchLocked(&e.Target, func(s *Socket) { receipt.add(s.send(&once, e.Flags, touched)) })
+	ns.mu.RUnlock()
+	for i, d := range run {
+		*d.receipt = receipt
+		d.receipt.Err = once.err(i)
+	}
+	if len(touched.full) > 0 {
+		ns.offerAgain(run, &once, touched)
+	}
+	for _, d := range run {
+		if r := d.receipt; r.Enqueued < r.Matched || r.Closing > 0 {
+			ns.node.drops.add(dropVolatile, r.DroppedVolatile)
+			ns.node.drops.add(dropSlow, r.DroppedSlow)
+			ns.node.drops.add(dropClosing, r.Closing)
+		}
+	}
+}
+
+// offerAgain is for the links that had no room: their bytes are offered to their transports, then they are asked once more,
+// and then for each emit of the run by itself. Who still has no room keeps the caller of an emit that is for it alone, and goes
+// without those that others hear, too.
+func (ns *Namespace) offerAgain(run []delivery, once *encodeOnce, touched *touched) {
+	full := touched.full
+	touched.full = nil
+	ns.offer(full)
+	ns.mu.RLock()
+	for _, s := range full {
+		out := Closed
+		if s.present {
+			out = s.send(once, run[0].emit.Flags, touched)
+		}
+		for i := range run {
+			if out == Full && len(run) > 1 {
+				ns.offerAlone(s, &run[i], touched)
+			} else {
+				run[i].settle(s, out, once.frame(s.conn.Codec()))
+			}
+		}
+	}
+	ns.mu.RUnlock()
+	touched.full = emptied(full)
+}
+
+// offer has the transports of links take what they can.
+func (ns *Namespace) offer(full []*Socket) {
+	conns := make([]Conn, len(full))
+	for i, s := range full {
+		conns[i] = s.conn
+	}
+	ns.node.flushers.flush(conns)
+}
+
+// offerAlone asks a link for one emit of a joined run.
+func (ns *Namespace) offerAlone(s *Socket, d *delivery, touched *touched) {
+	if d.receipt.Err != nil {
+		return
+	}
+	once := encodeOnce{packets: []*Packet{d.emit.Packet}}
+	out := Full
+	if !d.turn.held() {
+		out = s.send(&once, d.emit.Flags, touched)
+	}
+	d.settle(s, out, once.frame(s.conn.Codec()))
+}
+
+// settle counts the outcome of a link that was full at first.
+func (d *delivery) settle(s *Socket, out Outcome, f Frame) {
+	alone := d.receipt.Matched == 1
+	d.receipt.Matched--
+	switch {
+	case out != Full:
+		d.receipt.add(out)
+	case alone && d.turn.hold(s.conn, f, d.at):
+		*d.receipt = Receipt{} // it is not delivered yet
+	default:
+		d.receipt.Matched++
+		d.receipt.DroppedSlow++
 	}
 }
 
@@ -177,7 +212,7 @@ func alike(list []delivery) int {
 	for ; n < len(list) && n < maxJoined; n++ {
 		e := list[n].emit
 		bytes += e.Packet.Size()
-		if e.collect != nil || e.Flags != first.Flags || bytes > maxJoinedBytes || !e.Target.equal(&first.Target) {
+		if e.collect != nil || list[n].turn.held() || e.Flags != first.Flags || bytes > maxJoinedBytes || !e.Target.equal(&first.Target) {
 			break
 		}
 	}
@@ -249,6 +284,7 @@ func (o *encodeOnce) err(i int) error {
 // touched are the links that a batch put something into and that nobody else flushes, and what else a batch needs room for.
 type touched struct {
 	conns      []Conn
+	full       []*Socket // whose links had no room for the run in hand
 	deliveries []delivery
 	packets    []*Packet
 }
@@ -271,6 +307,7 @@ func (t *touched) packetsOf(run []delivery) []*Packet {
 // flush flushes each link once and gives t back.
 func (t *touched) flush(f *flushers) {
 	f.flush(t.conns)
+	t.full = emptied(t.full)
 	t.conns, t.deliveries, t.packets = emptied(t.conns), emptied(t.deliveries), emptied(t.packets[:cap(t.packets)])
 	touchedPool.Put(t)
 }

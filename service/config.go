@@ -36,6 +36,10 @@ type Config struct {
 	// How often an idle watch is sent a bookmark. Default 10 s.
 	BookmarkEvery time.Duration
 
+	// How long an emit on a stream, behind which others wait, may wait for room at one link, from when that became full; the
+	// link's own time is another. Default 10 s.
+	HoldStream time.Duration
+
 	MaxPayloadBytes      int // largest payload with its attachments; default 1,000,000
 	MaxRoomsPerSocket    int // default 1,000
 	MaxNamespaces        int // that exist at once; default 10,000
@@ -97,6 +101,7 @@ func (c Config) withDefaults() Config {
 	dur(&c.HandlerWait, 10*time.Second)
 	dur(&c.DecideWithin, 5*time.Second)
 	dur(&c.BookmarkEvery, 10*time.Second)
+	dur(&c.HoldStream, 10*time.Second)
 	def(&c.MaxPayloadBytes, 1_000_000)
 	def(&c.MaxRoomsPerSocket, 1000)
 	def(&c.MaxNamespaces, 10_000)

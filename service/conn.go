@@ -22,6 +22,7 @@ type Flags uint8
 const (
 	Volatile   Flags = 1 << iota // drop it where the transport is not writable now
 	NoCompress                   // do not compress it
+	Owed                         // an answer that its client is owed: it goes over the bound, and the client is not read meanwhile
 )
 
 // Outcome says what became of a frame at one link.
@@ -32,7 +33,7 @@ const (
 	Queued          Outcome = iota // in the queue; somebody else flushes
 	QueuedFlush                    // in the queue; the caller owes a Flush
 	DroppedVolatile                // volatile, and the transport was not writable
-	Slow                           // the queue was full: the link fails itself
+	Full                           // no room, nothing was queued: a Flush may make some; else see Room
 	Closed                         // the link is closed or closing
 )
 
@@ -42,6 +43,10 @@ type Conn interface {
 	Codec() Codec
 	// Send puts a frame of this link's codec into its queue: memory only, never IO, and it calls nothing back.
 	Send(f Frame, flags Flags) Outcome
+	// Room returns a channel that is closed when the queue has room for a frame of so many bytes, or the link takes no more:
+	// Send says which, and whether somebody else was faster. Since is when the queue was found full for the first time since it
+	// was last half empty; zero: it was not. A link whose client takes nothing while it is waited for closes itself.
+	Room(bytes int) (room <-chan struct{}, since time.Time)
 	// Flush writes what is queued without blocking; what the kernel does not take is left to a writer of the link.
 	Flush()
 	// Pause stops the reading of what the client sends, after the packet in hand, until Resume has been called as often. What

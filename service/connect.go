@@ -256,7 +256,7 @@ func (hs *handlers) acceptLocked(p *pending, d Decision, by *Handler, after *fol
 		after.add(func() { hs.node.release(ns) })
 		return
 	}
-	s.conn.Send(frame, 0)
+	s.conn.Send(frame, Owed)
 	ns.insertLocked(s, d.Rooms)
 	if len(s.assigned) > 0 {
 		tell(s.infoLocked())

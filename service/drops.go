@@ -7,7 +7,8 @@ type drop uint8
 
 const (
 	dropVolatile        drop = iota // an emit, for a socket that was not writable
-	dropSlow                        // an emit, for a socket whose queue was full or whose link was closing
+	dropSlow                        // an emit, for a socket whose queue was full
+	dropClosing                     // an emit, for a socket whose link was closing
 	dropHandlerAbsent               // an event that no handler came for
 	dropHandlerSlow                 // an event that did not fit into its socket's or handler's queue
 	dropHandlerLost                 // an event in flight with a handler that left
@@ -26,7 +27,7 @@ const (
 )
 
 var dropNames = [dropCount]string{
-	"volatile", "slow", "handler_absent", "handler_slow", "handler_lost", "observer_slow", "handler_too_slow",
+	"volatile", "slow", "closing", "handler_absent", "handler_slow", "handler_lost", "observer_slow", "handler_too_slow",
 	"reply_unknown", "decision_unknown", "decision_timeout", "connect_wait", "connect_limit", "invalid_namespace",
 	"ack_unknown", "watcher_slow", "after_disconnect",
 }

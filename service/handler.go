@@ -239,8 +239,8 @@ func (h *Handler) Handled(upTo uint64) {
 	h.refillLocked()
 }
 
-// ack sends an acknowledgement to the socket's client, if the socket is still there: the client may be back as another one,
-// whose ids begin anew.
+// ack sends an acknowledgement to the socket's client, which is owed it whatever else waits for it, if the socket is still
+// there: the client may be back as another one, whose ids begin anew.
 func (s *Socket) ack(p *Packet) {
 	f, err := s.conn.Codec().Encode(p)
 	if err != nil {
@@ -249,14 +249,14 @@ func (s *Socket) ack(p *Packet) {
 	out := Closed
 	s.mu.Lock()
 	if s.gone == nil {
-		out = s.conn.Send(f, 0)
+		out = s.conn.Send(f, Owed)
 	}
 	s.mu.Unlock()
 	switch out {
 	case QueuedFlush:
 		s.conn.Flush()
-	case Slow:
-		s.ns.node.drops.add(dropSlow, 1)
+	case Closed:
+		s.ns.node.drops.add(dropClosing, 1)
 	}
 }
 

@@ -19,7 +19,7 @@ func TestEmitBatchKeepsOrderAcrossNamespaces(t *testing.T) {
 	for i, namespace := range []string{"/", "/", "/b", "/none", "/"} {
 		batch = append(batch, Emit{Target: Target{Namespace: namespace, All: true}, Packet: event("e", i)})
 	}
-	got := n.EmitBatch(batch)
+	got := n.EmitBatch(t.Context(), batch)
 	var matched []int
 	for _, r := range got {
 		matched = append(matched, r.Matched)
@@ -54,7 +54,7 @@ func TestEmitsToOneTargetGoAsOne(t *testing.T) {
 	}
 	a.sends, b.sends = 0, 0
 	var got []string
-	for i, r := range n.EmitBatch(batch) {
+	for i, r := range n.EmitBatch(t.Context(), batch) {
 		if (r.Err != nil) != (i == 2) {
 			t.Errorf("emit %d: %v", i, r.Err)
 		}
@@ -90,7 +90,7 @@ func TestJoinedEmitsAreBounded(t *testing.T) {
 		sends int
 	}{{many, 3}, {large, 4}} {
 		c.sends = 0
-		n.EmitBatch(tt.emits)
+		n.EmitBatch(t.Context(), tt.emits)
 		wantEqual(t, "frames", len(c.take()), len(tt.emits))
 		wantEqual(t, "places in the queue", c.sends, tt.sends)
 	}
@@ -104,7 +104,7 @@ func TestCollectAcksAsTheyCome(t *testing.T) {
 			s, _ := connect(t, n, "/")
 			sockets = append(sockets, s)
 		}
-		c, err := n.CollectAcks(Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
+		c, err := n.CollectAcks(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
 		if err != nil || c.Matched != 3 {
 			t.Fatalf("%+v, %v", c, err)
 		}
@@ -121,7 +121,7 @@ func TestCollectAcksAsTheyCome(t *testing.T) {
 		if _, err := c.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("after the end: %v", err)
 		}
-		empty, err := n.CollectAcks(Emit{Target: Target{Namespace: "/none", All: true}, Packet: event("e")}, 0)
+		empty, err := n.CollectAcks(t.Context(), Emit{Target: Target{Namespace: "/none", All: true}, Packet: event("e")}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestAcksThatNobodyTakesAreBounded(t *testing.T) {
 		s, _ := connect(t, n, "/")
 		sockets = append(sockets, s)
 	}
-	c, err := n.CollectAcks(Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
+	c, err := n.CollectAcks(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,10 @@ type fakeConn struct {
 	out     Outcome
 	flushes int
 	pauses  int
-	sends   int // frames, joined ones as one
+	sends   int           // frames, joined ones as one
+	space   int           // what its queue has room for, when out is Full
+	since   time.Time     // when it became full
+	room    chan struct{} // made by Room
 }
 
 func newConn() *fakeConn { return &fakeConn{codec: textCodec{new(int)}, out: QueuedFlush} }
@@ -86,12 +89,54 @@ func (c *fakeConn) Send(f Frame, flags Flags) Outcome {
 	if c.out == DroppedVolatile && flags&Volatile == 0 {
 		return Queued
 	}
+	if c.out == Full && flags&Owed == 0 {
+		if f.Len() > c.space {
+			return Full
+		}
+		c.space -= f.Len()
+		c.sends++
+		c.frames = append(c.frames, strings.Split(string(f.(textFrame)), joint)...)
+		return QueuedFlush
+	}
 	c.sends++
-	if c.out != Slow && c.out != DroppedVolatile {
+	if c.out != DroppedVolatile {
 		c.frames = append(c.frames, strings.Split(string(f.(textFrame)), joint)...)
 	}
 	return c.out
 }
+
+// full makes it a link with so many bytes of room.
+func (c *fakeConn) full(space int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out, c.space, c.since = Full, space, time.Now()
+}
+
+// give makes so much room.
+func (c *fakeConn) give(bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.space += bytes
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
+}
+
+func (c *fakeConn) Room(bytes int) (<-chan struct{}, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.room == nil {
+		c.room = make(chan struct{})
+	}
+	room := c.room
+	if c.closed != ReasonNone || bytes <= c.space {
+		close(c.room)
+		c.room = nil
+	}
+	return room, c.since
+}
+
 func (c *fakeConn) Pause()  { c.mu.Lock(); c.pauses++; c.mu.Unlock() }
 func (c *fakeConn) Resume() { c.mu.Lock(); c.pauses--; c.mu.Unlock() }
 func (c *fakeConn) Flush()  { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
@@ -102,6 +147,10 @@ func (c *fakeConn) Close(r Reason) {
 		return
 	}
 	c.closed = r
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
 	sockets := slices.Clone(c.sockets)
 	c.mu.Unlock()
 	for _, s := range sockets {
@@ -399,17 +448,16 @@ func TestOneEncodePerBroadcastAndCodec(t *testing.T) {
 
 func TestReceiptCountsEachOutcome(t *testing.T) {
 	n := newNode(t, Config{})
-	for i, out := range []Outcome{Queued, QueuedFlush, DroppedVolatile, Slow, Closed} {
+	for _, out := range []Outcome{Queued, QueuedFlush, DroppedVolatile, Full, Closed} {
 		_, c := connect(t, n, "/")
 		c.out = out
-		_ = i
 	}
 	r, err := n.Emit(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e"), Flags: Volatile})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "receipt", r, Receipt{Matched: 5, Enqueued: 2, DroppedVolatile: 1, DroppedSlow: 2})
-	wantEqual(t, "dropped", n.Info().Dropped, map[string]int64{"volatile": 1, "slow": 2})
+	wantEqual(t, "receipt", r, Receipt{Matched: 4, Enqueued: 2, DroppedVolatile: 1, DroppedSlow: 1, Closing: 1})
+	wantEqual(t, "dropped", n.Info().Dropped, map[string]int64{"volatile": 1, "slow": 1, "closing": 1})
 }
 
 func TestEmitsOfManyCallersKeepOneOrder(t *testing.T) {
@@ -436,12 +484,12 @@ func TestEmitsOfManyCallersKeepOneOrder(t *testing.T) {
 // emitWithAck collects until everybody has answered or the time is up.
 func emitWithAck(t testing.TB, n *Node, e Emit, timeout time.Duration, limit int) (matched int, outcomes []AckOutcome, err error) {
 	t.Helper()
-	c, err := n.CollectAcks(e, limit)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	c, err := n.CollectAcks(ctx, e, limit)
 	if err != nil {
 		return 0, nil, err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
 	for {
 		some, err := c.Next(ctx)
 		outcomes = append(outcomes, some...)
@@ -458,7 +506,7 @@ func TestEmitWithAck(t *testing.T) {
 		silent, _ := connect(t, n, "/", "r")
 		leaves, _ := connect(t, n, "/", "r")
 		_, full := connect(t, n, "/", "r")
-		full.out = Slow
+		full.full(0)
 		outsider, _ := connect(t, n, "/")
 		go func() {
 			time.Sleep(time.Second)

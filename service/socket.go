@@ -83,7 +83,7 @@ func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 	s.mu.Lock()
 	if farewell != nil {
 		if f := farewell.frame(s.conn.Codec()); f != nil {
-			s.conn.Send(f, 0)
+			s.conn.Send(f, Owed)
 		}
 	}
 	s.gone = info
@@ -111,16 +111,18 @@ func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
 	}
 }
 
-// send puts packets into the queue of the socket's link and notes in touched whether the caller owes it a flush.
+// send puts packets into the queue of the socket's link and notes in touched whether the caller owes it a flush, or it is full.
 func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) Outcome {
 	f := once.frame(s.conn.Codec())
 	if f == nil {
 		return Closed
 	}
 	out := s.conn.Send(f, flags)
-	if out == QueuedFlush {
+	switch out {
+	case QueuedFlush:
 		touched.add(s.conn)
-		out = Queued
+	case Full:
+		touched.full = append(touched.full, s)
 	}
 	return out
 }

@@ -49,7 +49,8 @@ type settings struct {
 	MaxConnectPayload byteSize      `default:"16KiB" placeholder:"BYTES" help:"Largest message of a client that is in no namespace yet, such as CONNECT with its auth. Default ${default}."`
 	AllowEIO3         bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
 	Compression       bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
-	QueueBytes        byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link; then it is closed as slow. Default ${default}."`
+	QueueBytes        byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link. Default ${default}."`
+	SlowAfter         time.Duration `default:"10s" placeholder:"TIME" help:"How long a client may take nothing of what no longer fits into its link's queue, before the link is closed as slow; and how long, from when the queue became full, an emit on a stream waits for it. Default ${default}."`
 	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
 	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
@@ -123,7 +124,7 @@ func (s *settings) Validate() error {
 	var errs []error
 	for name, d := range map[string]time.Duration{
 		"handler-wait": s.HandlerWait, "ping-interval": s.PingInterval, "ping-timeout": s.PingTimeout,
-		"upgrade-timeout": s.UpgradeTimeout, "connect-timeout": s.ConnectTimeout, "attachment-timeout": s.AttachmentTimeout,
+		"upgrade-timeout": s.UpgradeTimeout, "slow-after": s.SlowAfter, "connect-timeout": s.ConnectTimeout, "attachment-timeout": s.AttachmentTimeout,
 	} {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("--%s: %v is not above zero", name, d))

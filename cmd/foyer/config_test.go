@@ -39,6 +39,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		{"--queue-bytes", "2TiB"},
 		{"--ping-interval", "0s"},
 		{"--ping-timeout=-1s"},
+		{"--slow-after", "0s"},
 		{"--drain-window=-1s"},
 		{"--max-sessions", "0"},
 		{"--max-sessions-per-address=-1"},

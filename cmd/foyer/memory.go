@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"foyer/service"
 )
 
 // memoryShare is which part of the memory the budget has: one half. The other is for sockets and rooms, for what is being
@@ -105,3 +107,10 @@ func (m *memorySize) UnmarshalText(text []byte) error {
 	*m = memorySize(v)
 	return nil
 }
+
+// outbound is the part of the budget that the edge's queues take.
+type outbound struct{ budget *service.Budget }
+
+func (o outbound) Take(bytes int) bool { return o.budget.Take(service.UseOutbound, bytes) }
+func (o outbound) Force(bytes int)     { o.budget.Force(service.UseOutbound, bytes) }
+func (o outbound) Give(bytes int)      { o.budget.Give(service.UseOutbound, bytes) }

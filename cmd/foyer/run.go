@@ -117,7 +117,7 @@ func (f *foyer) build() (err error) {
 	f.budgetFrom = from
 	f.node, err = service.New(service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait,
-		MaxPayloadBytes: int(s.MaxPayload), Budget: service.NewBudget(bytes), Logger: f.log,
+		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), Budget: service.NewBudget(bytes), Logger: f.log,
 	})
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (f *foyer) build() (err error) {
 	}
 	f.engine, err = engineio.New(engineio.Config{
 		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
-		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, Compression: s.Compression,
+		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), SlowAfter: s.SlowAfter, Budget: outbound{f.node.Budget()}, MaxSessions: s.MaxSessions, Compression: s.Compression,
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
 		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,

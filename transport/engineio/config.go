@@ -26,10 +26,16 @@ type Config struct {
 	// MaxPayloadBeforeAdmit is the limit until Session.Admit. Default 16 KiB; negative: MaxPayload from the start.
 	MaxPayloadBeforeAdmit int
 
-	// QueueBytes and QueueItems bound what waits to be sent to one session, what is being written included. Defaults
-	// 1 MiB and 4096. One message larger than QueueBytes is taken when nothing else is waiting. Until Session.Admit
-	// QueueBytes is at most 32 KiB.
-	QueueBytes, QueueItems int
+	// QueueBytes bounds what waits to be sent to one session, what is being written included; each message counts 32 bytes
+	// beside its own. Default 1 MiB. One message larger than that is taken when nothing else is waiting. Until Session.Admit it
+	// is at most 32 KiB.
+	QueueBytes int
+	// SlowAfter is how long the peer of a session may take nothing at all, once something did not fit into its queue: then the
+	// session is closed with ReasonSlow. A peer that takes a little at a time never is. Default 10 s.
+	SlowAfter time.Duration
+	// Budget is asked for what is above 16 KiB of each queue, in steps of 64 KiB; what it refuses is as if the queue were
+	// full. Default: no such bound.
+	Budget Budget
 
 	// MaxSessions bounds the open sessions. A handshake over it takes the place of the oldest session that has joined
 	// nothing (see Session.Admit), and is answered 503 when there is none. Default 100,000; negative: no bound.
@@ -78,9 +84,20 @@ type Config struct {
 	Logger *zap.Logger
 }
 
+// Budget is how many bytes all queues together may hold. Its methods are called with locks held: they neither wait nor call
+// back. Safe for concurrent use.
+type Budget interface {
+	// Take asks for bytes; false: nothing was taken.
+	Take(bytes int) bool
+	// Force takes bytes that can not be refused.
+	Force(bytes int)
+	// Give gives back what was taken.
+	Give(bytes int)
+}
+
 const (
-	preAdmitQueueBytes = 32 << 10 // with 16 KiB of message and 16 KiB of headers: 64 KiB for a client nobody knows yet
-	writeTimeout       = 10 * time.Second
+	preAdmitQueueBytes = 32 << 10               // with 16 KiB of message and 16 KiB of headers: 64 KiB for a client nobody knows yet
+	flushTimeout       = 10 * time.Second       // for what is queued at the end of a session
 	bodyTimeout        = 30 * time.Second       // a whole POST body; 1 MB at 34 KB/s
 	lingerTimeout      = time.Second            // for the peer's answer to our close frame
 	pollCloseTimeout   = 30 * time.Second       // how long a closed polling session waits for one more GET (Engine.IO reference server)
@@ -106,7 +123,7 @@ func (c Config) Validate() error {
 	for _, d := range []struct {
 		name string
 		d    time.Duration
-	}{{"ping interval", c.PingInterval}, {"ping timeout", c.PingTimeout}, {"upgrade timeout", c.UpgradeTimeout}} {
+	}{{"ping interval", c.PingInterval}, {"ping timeout", c.PingTimeout}, {"upgrade timeout", c.UpgradeTimeout}, {"slow after", c.SlowAfter}} {
 		if d.d != 0 && d.d < time.Millisecond {
 			bad("%s %v is under 1ms; it cannot be off", d.name, d.d)
 		}
@@ -114,7 +131,7 @@ func (c Config) Validate() error {
 	for _, n := range []struct {
 		name string
 		n    int
-	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes}, {"queue items", c.QueueItems},
+	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes},
 		{"handshake burst", c.HandshakeBurst}, {"address message burst", c.AddressMessageBurst},
 	} {
 		if n.n < 0 {
@@ -162,7 +179,7 @@ func (c Config) withDefaults() Config {
 		c.MaxPayloadBeforeAdmit = c.MaxPayload
 	}
 	def(&c.QueueBytes, 1<<20)
-	def(&c.QueueItems, 4096)
+	defD(&c.SlowAfter, 10*time.Second)
 	def(&c.MaxSessions, 100_000)
 	if c.MaxSessions > 0 {
 		def(&c.MaxSessionsPerAddress, max(1, c.MaxSessions/2))

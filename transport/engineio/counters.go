@@ -24,7 +24,7 @@ const (
 	countRate         // handshakes answered 503 as the wait was too long
 	countDisplaced    // sessions that had joined nothing and made room for others
 	countBadUpgrade   // upgrade requests that are no WebSocket handshake, or probes whose 101 could not be written
-	countSlow         // sessions closed because their queue was full or a write timed out
+	countSlow         // sessions closed because their peer took nothing of a full queue in time
 	countVolatile     // volatile messages dropped
 	countOversize     // messages and bodies over the limit
 	countParseError   // sessions closed by an undecodable packet
@@ -37,6 +37,8 @@ const (
 	countProbeRefused // probes of sessions that have one already or have been upgraded
 	countProbeDropped // probes that failed otherwise
 	countPong         // pongs, WebSocket's or EIO=3's, not sent because their receiver does not read
+	countQueueFull    // messages that did not fit into a queue at first
+	countUnsent       // messages that were queued when their session or connection ended
 	countersLen
 )
 
@@ -46,6 +48,7 @@ var counterNames = [countersLen]string{
 	"handshake_share", "handshake_slowed", "handshake_rate", "displaced", "bad_upgrade",
 	"slow", "volatile_dropped", "oversize", "parse_error", "protocol_error", "invalid_utf8", "overlap", "ping_timeout",
 	"upgraded", "upgrade_timeout", "upgrade_refused", "upgrade_dropped", "pong_dropped",
+	"queue_full", "unsent",
 }
 
 type counters [countersLen]atomic.Uint64

@@ -45,7 +45,20 @@ func (s *Session) tick() {
 		return
 	}
 	paused := s.paused.Load()
-	if due(s.pongAt, now) && !paused {
+	unsent, late := -1, due(s.pongAt, now) && !paused
+	if late || s.press != nil && due(s.press.slowAt, now) {
+		unsent = s.askKernelLocked()
+		if s.state != stateOpen { // meanwhile; who did that set the timer
+			s.mu.Unlock()
+			return
+		}
+	}
+	if p := s.press; p != nil && due(p.slowAt, now) {
+		s.mu.Unlock()
+		s.end(ReasonSlow, "1")
+		return
+	}
+	if late && due(s.pongAt, now) && !s.behindLocked(now, unsent) {
 		s.mu.Unlock()
 		s.end(ReasonPingTimeout, "1")
 		return
@@ -97,7 +110,11 @@ func (s *Session) armLocked(now time.Duration) {
 	if s.paused.Load() {
 		pongAt, probeAt = 0, 0
 	}
-	for _, at := range [...]time.Duration{s.pingAt, pongAt, probeAt, s.noopAt, s.closeAt} {
+	var slowAt time.Duration
+	if s.press != nil {
+		slowAt = s.press.slowAt
+	}
+	for _, at := range [...]time.Duration{s.pingAt, pongAt, probeAt, s.noopAt, s.closeAt, slowAt} {
 		if at != 0 && (next == 0 || at < next) {
 			next = at
 		}

@@ -70,11 +70,10 @@ func TestJoinedMessagesAreBounded(t *testing.T) {
 	r.session.Admit()
 	r.session.Send(NewMessage([]byte("first"), nil), 0)
 	part := NewMessage([]byte(strings.Repeat("x", 400)), nil)
-	if out := r.session.Send(JoinMessages([]*Message{part, part, part}), 0); out != Slow {
+	if out := r.session.Send(JoinMessages([]*Message{part, part, part}), 0); out != Full {
 		t.Errorf("got %v", out)
 	}
-	r.wantClosed(t, ReasonSlow)
-	if res := h.do("GET", query, nil); res.status != 400 {
+	if res := h.do("GET", query, nil); res.body != "4first" {
 		t.Errorf("got %v", res)
 	}
 }
@@ -83,9 +82,10 @@ func TestJoinedMessagesAreBounded(t *testing.T) {
 func TestJoinedMessagesCountAsItems(t *testing.T) {
 	part := NewMessage([]byte("part"), nil)
 	joined := JoinMessages([]*Message{part, part, part})
-	h := serveTCP(t, Config{QueueItems: 4})
-	for before, want := range map[int]Outcome{1: Queued, 2: Slow} {
+	h := serveTCP(t, Config{QueueBytes: 4 * (itemOverhead + 5)})
+	for before, want := range map[int]Outcome{1: Queued, 2: Full} {
 		_, r := h.openPolling()
+		r.session.Admit()
 		for range before {
 			r.session.Send(part, 0)
 		}

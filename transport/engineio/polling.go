@@ -108,24 +108,22 @@ const pollPackets = 16
 
 // takePollLocked takes the front of the queue, as much as one answer carries. A message with more packets of its own goes
 // alone, since nothing may slip between its parts. Shared: the rest of the queue lies in the same memory.
-func (s *Session) takePollLocked() (items []item, bytes int, shared bool) {
+func (s *Session) takePollLocked() (items []item, shared bool) {
 	n := 0
 	for packets := 0; n < len(s.queue); n++ {
 		m := s.queue[n].msg
 		if packets += m.packets(); packets > pollPackets && n > 0 {
 			break
 		}
-		bytes += m.size + itemOverhead
 	}
 	if n == len(s.queue) {
-		items, bytes = s.takeQueueLocked()
-		return items, bytes, false
+		return s.takeQueueLocked(), false
 	}
 	items, s.queue = s.queue[:n:n], s.queue[n:]
 	if len(s.queue) <= pollPackets { // a small rest, which might be kept as spare, must not keep what was once a long queue
 		s.queue = slices.Clone(s.queue)
 	}
-	return items, bytes, true
+	return items, true
 }
 
 // writeQueue writes what is queued as one response. It holds the token and gives it back.
@@ -142,13 +140,17 @@ func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := batch{}
-	shared := false
-	b.items, b.bytes, shared = s.takePollLocked()
+	var shared bool
+	b.items, shared = s.takePollLocked()
 	s.mu.Unlock()
 	err := s.writePoll(w, r, b.items, "")
 	s.mu.Lock()
-	s.pending -= b.bytes
-	clear(b.items)
+	if err != nil {
+		s.thrownAway(b.items)
+	} else {
+		s.tookLocked()
+	}
+	s.creditLocked(b.settle(len(b.items)))
 	if cap(b.items) <= spareItems && !shared && s.state != stateClosed {
 		s.spare = b.items[:0]
 	}
@@ -339,7 +341,7 @@ func (s *Session) writePoll(w http.ResponseWriter, r *http.Request, items []item
 	control := http.NewResponseController(w)
 	// net/http may keep the connection for other handlers: no deadline of ours stays on it.
 	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
-	out := &deadlineWriter{w: w, control: control}
+	out := &deadlineWriter{w: w, control: control, session: s}
 	if compress && n >= compressFrom && s.srv.cfg.Compression && acceptsGzip(r.Header) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
@@ -379,18 +381,21 @@ func writeItems(w io.Writer, items []item, body string) error {
 	return nil
 }
 
-// deadlineWriter gives each piece of a response its own deadline.
+// deadlineWriter gives each piece of a response its own deadline, and takes each for progress.
 type deadlineWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	session *Session
 	left    int // bytes that the deadline set last still covers
 }
 
 func (d *deadlineWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
 		if d.left == 0 {
-			_ = d.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // unsupported: the server's WriteTimeout holds
-			d.left = pieceBytes
+			d.session.took()
+			// A little later than the session's timer, which says whether it is slow. Unsupported: the server's WriteTimeout holds.
+			_ = d.control.SetWriteDeadline(time.Now().Add(d.session.srv.cfg.SlowAfter + time.Second))
+			d.left = pollPieceBytes
 		}
 		piece := p[:min(len(p), d.left)]
 		d.left -= len(piece)

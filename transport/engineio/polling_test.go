@@ -288,21 +288,6 @@ func TestPollGzip(t *testing.T) {
 	}
 }
 
-func TestSlowPollingClient(t *testing.T) {
-	h := serveTCP(t, Config{QueueItems: 3})
-	q, r := h.openPolling()
-	m := NewMessage([]byte("x"), nil)
-	var got []Outcome
-	for range 5 {
-		got = append(got, r.session.Send(m, 0))
-	}
-	if diff := cmp.Diff(got, []Outcome{Queued, Queued, Queued, Slow, Closed}); diff != "" {
-		t.Error(diff)
-	}
-	r.wantClosed(t, ReasonSlow)
-	h.wantGone(q)
-}
-
 func TestQueueBytesBeforeAdmit(t *testing.T) {
 	h := serveTCP(t, Config{})
 	_, r := h.openPolling()
@@ -310,9 +295,10 @@ func TestQueueBytesBeforeAdmit(t *testing.T) {
 	if got := r.session.Send(m, 0); got != Queued {
 		t.Errorf("%v", got)
 	}
-	if got := r.session.Send(m, 0); got != Slow {
+	if got := r.session.Send(m, Owed); got != Closed {
 		t.Errorf("%v", got)
 	}
+	r.wantClosed(t, ReasonSlow)
 	_, r = h.openPolling()
 	r.session.Admit()
 	for range 40 {

@@ -12,7 +12,7 @@ const (
 	ReasonParseError     Reason = "parse error"          // undecodable packet
 	ReasonForcedClose    Reason = "forced close"         // closed by the application
 	ReasonShutdown       Reason = "server shutting down" // Drain or Close of the server
-	ReasonSlow           Reason = "slow"                 // the send queue was full or a write timed out; not flushed
+	ReasonSlow           Reason = "slow"                 // the queue was full and the peer took nothing of it in time; not flushed
 	ReasonDisplaced      Reason = "displaced"            // it had joined nothing, and another needed its place
 	ReasonHandlerSlow    Reason = "handler_slow"         // the backend did not keep up with this client's events
 )

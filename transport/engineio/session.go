@@ -15,6 +15,7 @@ type Flags uint8
 const (
 	Volatile   Flags = 1 << iota // drop the message when it cannot be written now
 	NoCompress                   // do not compress it
+	Owed                         // the client is owed it: it may go over the bound, and the client is not read while it does
 )
 
 // Outcome says what became of a Send.
@@ -25,13 +26,13 @@ const (
 	Queued          Outcome = iota // whoever holds the write token, or the next GET, will write it
 	QueuedFlush                    // the caller owes a Flush
 	DroppedVolatile                // volatile, and not writable now
-	Slow                           // the queue is full: the session is being closed with ReasonSlow
+	Full                           // no room: nothing was queued; see Session.Room
 	Closed                         // the session no longer takes messages
 )
 
 // String returns the outcome's name.
 func (o Outcome) String() string {
-	return [...]string{"queued", "queued, flush", "dropped volatile", "slow", "closed"}[o]
+	return [...]string{"queued", "queued, flush", "dropped volatile", "full", "closed"}[o]
 }
 
 type state uint8
@@ -65,7 +66,10 @@ type Session struct {
 	ws        *wsConn
 	queue     []item
 	one       [1]item       // the first queue, as most have no more than that at a time
-	pending   int           // bytes in queue and in the write under way
+	pending   int           // bytes in queue and in what is left of the write under way
+	steps     int32         // of budgetStep, taken from the node's budget
+	press     *pressure     // see pressure.go; nil while the peer keeps up
+	takenAt   time.Duration // when the peer last took something that it had not taken at once; of a poll, anything
 	spare     []item        // the queue of the last write, empty, kept when small
 	poll      *poll         // the waiting GET
 	tokenFree chan struct{} // closed when the token comes back; nil while nobody waits
@@ -136,6 +140,7 @@ func (s *Session) open() bool {
 	s.recvMu.Lock() // an end during accept waits for its Receiver
 	s.mu.Lock()
 	s.beginHeartbeatLocked()
+	s.takenAt = s.srv.now() // the open packet
 	s.mu.Unlock()
 	// Registered first: whatever ends the session needs recvMu, so it forgets it after this and never before.
 	if s.srv.register(s) {
@@ -188,7 +193,8 @@ func (s *Session) Admit() {
 }
 
 // Send queues m for the client. Memory only: it never writes, blocks or calls back, and allocates only when the queue
-// grows. After QueuedFlush the caller owes a Flush; many Sends may share one.
+// grows. After QueuedFlush the caller owes a Flush; many Sends may share one. Full says that nothing was queued: Flush, then
+// either Send again, wait for Room, or drop it.
 func (s *Session) Send(m *Message, f Flags) Outcome {
 	s.mu.Lock()
 	if s.state != stateOpen {
@@ -201,9 +207,10 @@ func (s *Session) Send(m *Message, f Flags) Outcome {
 		return DroppedVolatile
 	}
 	if !s.fitsLocked(m) {
-		s.failLocked(ReasonSlow)
-		s.mu.Unlock()
-		return Slow
+		if o := s.misfitLocked(m, f); o != Queued {
+			s.mu.Unlock()
+			return o
+		}
 	}
 	s.pushLocked(m, f)
 	outcome := Queued
@@ -248,17 +255,16 @@ func (s *Session) splitsLocked(m *Message) bool {
 
 func (s *Session) fitsLocked(m *Message) bool {
 	if s.pending == 0 {
-		return true
+		return s.chargeLocked(m.size+itemOverhead, true)
 	}
-	limit := s.srv.cfg.QueueBytes
-	if !s.admitted.Load() {
-		limit = min(limit, preAdmitQueueBytes)
+	if s.pending+m.size+itemOverhead > s.queueLimit() {
+		return false
 	}
-	items := 1
-	if s.splitsLocked(m) {
-		items = len(m.parts)
+	if !s.chargeLocked(m.size+itemOverhead, false) {
+		s.pressureLocked().spent = true
+		return false
 	}
-	return len(s.queue)+items <= s.srv.cfg.QueueItems && s.pending+m.size+itemOverhead <= limit
+	return true
 }
 
 // writableLocked reports that what is queued now would be written at once.

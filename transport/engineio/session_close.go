@@ -18,6 +18,7 @@ func (s *Session) failLocked(r Reason) {
 	}
 	s.abrupt = true
 	s.readOnLocked()
+	s.relieveLocked()
 	s.kickLocked()
 }
 
@@ -31,6 +32,7 @@ func (s *Session) kickLocked() {
 func (s *Session) closeLocked(r Reason) {
 	s.state, s.reason = stateClosing, r
 	s.readOnLocked()
+	s.relieveLocked()
 	switch {
 	case s.probe == nil:
 	case s.probed:
@@ -42,7 +44,7 @@ func (s *Session) closeLocked(r Reason) {
 		s.dropProbeLocked()
 	}
 	s.pingAt, s.pongAt = 0, 0
-	s.closeAt = s.srv.now() + writeTimeout
+	s.closeAt = s.srv.now() + flushTimeout
 	if !s.websocket {
 		turns := time.Duration(len(s.queue) / pollPackets)
 		s.closeAt = s.srv.now() + pollCloseTimeout + turns*pollTurn
@@ -71,6 +73,7 @@ func (s *Session) end(r Reason, pollBody string) {
 	r = s.reason
 	s.state = stateClosed
 	s.readOnLocked()
+	s.relieveLocked()
 	s.timer.Stop()
 	p, probe, ws := s.poll, s.probe, s.ws
 	probed := s.probed

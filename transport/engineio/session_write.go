@@ -1,16 +1,12 @@
 package engineio
 
-import (
-	"errors"
-	"os"
-	"sync"
-	"time"
-)
+import "sync"
 
 const (
-	joinBytes  = 16 << 10 // small frames are joined up to this; larger ones are written from the shared bytes
-	pieceBytes = 64 << 10 // what one write deadline covers
-	spareItems = 8        // queues up to this length are kept: 128 bytes
+	joinBytes      = 16 << 10 // small frames are joined up to this; larger ones are written from the shared bytes
+	pieceBytes     = 64 << 10 // of a write that may block: each is progress
+	pollPieceBytes = 16 << 10 // of a poll's response: each is progress
+	spareItems     = 8        // queues up to this length are kept: 128 bytes
 )
 
 var joinPool = sync.Pool{New: func() any { b := make([]byte, 0, joinBytes); return &b }}
@@ -52,20 +48,20 @@ func (s *Session) pump(blocking bool) {
 			return
 		}
 		b := batch{control: ws.control, deflate: ws.deflate, dialect: ws.dialect}
-		b.items, b.bytes = s.takeQueueLocked()
+		b.items = s.takeQueueLocked()
 		ws.control = nil
 		s.mu.Unlock()
 
 		if !blocking {
 			rest, err := b.tryWrite(ws)
 			if err == nil && rest != nil {
-				s.handOver(b, rest)
+				s.handOver(ws, b, rest)
 				return
 			}
 			s.mu.Lock()
 			s.written(&b, err)
 		} else {
-			err := b.write(ws, nil)
+			err := b.write(s, ws, nil)
 			s.mu.Lock()
 			s.written(&b, err)
 		}
@@ -73,15 +69,18 @@ func (s *Session) pump(blocking bool) {
 }
 
 // handOver starts the writer goroutine for a batch of which rest is the next chunk's remainder.
-func (s *Session) handOver(b batch, rest []byte) {
+func (s *Session) handOver(ws *wsConn, b batch, rest []byte) {
+	unsent := ws.unsent()
 	s.mu.Lock()
 	s.blocked = true
-	ws := s.ws
+	ws.unsentWas = unsent
+	s.creditLocked(b.settle(b.first))
+	s.tookLocked() // or not: its time runs from here
 	s.mu.Unlock()
 	s.srv.wg.Add(1) // above zero: a session is not released while its token is out
 	go func() {
 		defer s.srv.wg.Done()
-		err := b.write(ws, rest)
+		err := b.write(s, ws, rest)
 		s.mu.Lock()
 		s.written(&b, err)
 		s.pump(true)
@@ -90,38 +89,60 @@ func (s *Session) handOver(b batch, rest []byte) {
 
 // written settles the account of a batch. mu held.
 func (s *Session) written(b *batch, err error) {
-	s.pending -= b.bytes
-	clear(b.items) // let the messages go
+	if err != nil {
+		s.thrownAway(b.items[b.settled:])
+	}
+	s.creditLocked(b.settle(len(b.items)))
 	if cap(b.items) <= spareItems {
 		s.spare = b.items[:0]
 	}
-	if err == nil {
-		return
-	}
-	s.ws.failed = true
-	if errors.Is(err, os.ErrDeadlineExceeded) && s.state == stateOpen {
-		s.failLocked(ReasonSlow)
-	} else {
+	if err != nil {
+		s.ws.failed = true
 		s.failLocked(ReasonTransportError)
+	} else if s.press != nil {
+		s.tookLocked()
 	}
 }
 
-func (s *Session) takeQueueLocked() (items []item, bytes int) {
-	items = s.queue
+func (s *Session) takeQueueLocked() []item {
+	items := s.queue
 	s.queue, s.spare = s.spare, nil
-	return items, s.pending // all of it is the queue's: one batch is settled before the next is taken
+	return items
 }
 
 func (s *Session) dropQueueLocked() {
+	bytes := 0
 	for _, it := range s.queue {
-		s.pending -= it.msg.size + itemOverhead
+		bytes += it.msg.size + itemOverhead
 	}
+	s.thrownAway(s.queue)
 	s.queue = nil
+	s.creditLocked(bytes)
+}
+
+// thrownAway counts messages that their client will not get.
+func (s *Session) thrownAway(items []item) {
+	n := 0
+	for _, it := range items {
+		switch {
+		case it.msg.control:
+		case it.msg.parts != nil:
+			n += len(it.msg.parts)
+		default:
+			n++
+		}
+	}
+	if n > 0 {
+		s.srv.counts[countUnsent].Add(uint64(n))
+	}
 }
 
 // returnTokenLocked frees the token and tells who waits for that.
 func (s *Session) returnTokenLocked() {
-	s.token, s.blocked = false, false
+	if s.blocked {
+		s.blocked, s.ws.unsentWas = false, 0
+	}
+	s.token = false
 	s.armNoopLocked()
 	if s.tokenFree != nil {
 		close(s.tokenFree)
@@ -178,10 +199,11 @@ const maxControlBytes = 1 << 10
 type batch struct {
 	control []byte
 	items   []item
-	bytes   int
 	deflate bool
 	dialect dialect
-	next    int     // of items
+	settled int     // items before this are off the account
+	first   int     // of the chunk in hand
+	next    int     // the chunk after it
 	join    *[]byte // pooled; holds the chunk that was returned last
 }
 
@@ -191,6 +213,7 @@ func (b *batch) chunk() []byte {
 	if b.join != nil {
 		*b.join = (*b.join)[:0]
 	}
+	b.first = b.next
 	if len(b.control) > 0 {
 		c := b.control
 		b.control = nil
@@ -225,6 +248,18 @@ func (b *batch) chunk() []byte {
 	return buf
 }
 
+// settle lets the items before upTo go and returns what they count for.
+func (b *batch) settle(upTo int) int {
+	done := b.items[b.settled:upTo]
+	bytes := 0
+	for i := range done {
+		bytes += done[i].msg.size + itemOverhead
+	}
+	clear(done)
+	b.settled = upTo
+	return bytes
+}
+
 func (b *batch) frames(i int) []byte {
 	it := b.items[i]
 	return it.msg.frames(b.dialect, b.deflate && it.flags&NoCompress == 0)
@@ -247,23 +282,34 @@ func (b *batch) tryWrite(ws *wsConn) (rest []byte, err error) {
 	return nil, nil
 }
 
-// write writes rest and all that follows, waiting for the kernel; each piece has its own deadline, so that a slow but
-// reading peer is served.
-func (b *batch) write(ws *wsConn, rest []byte) error {
-	for c := rest; ; {
+// write writes rest and all that follows, waiting for the kernel. It has no deadline of its own: whether the peer is slow is
+// the timer's to say, which closes the connection, and so does the end of a session.
+func (b *batch) write(s *Session, ws *wsConn, rest []byte) error {
+	c := rest
+	if c == nil {
+		c = b.chunk()
+	}
+	for ; c != nil; c = b.chunk() {
 		for len(c) > 0 {
-			piece := c[:min(len(c), pieceBytes)]
-			if err := ws.writeDeadline(writeTimeout); err != nil {
+			n, err := ws.conn.Write(c[:min(len(c), pieceBytes)])
+			if err != nil {
 				return err
 			}
-			if _, err := ws.conn.Write(piece); err != nil {
-				return err
-			}
-			c = c[len(piece):]
+			c = c[n:]
+			s.pieceTaken(b, ws, len(c) == 0)
 		}
-		if c = b.chunk(); c == nil {
-			// A deadline left behind would fail the next non-blocking write.
-			return ws.conn.SetWriteDeadline(time.Time{})
-		}
+	}
+	return nil
+}
+
+// pieceTaken notes what a write that may block got rid of.
+func (s *Session) pieceTaken(b *batch, ws *wsConn, whole bool) {
+	unsent := ws.unsent()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ws.unsentWas = unsent
+	s.tookLocked()
+	if whole {
+		s.creditLocked(b.settle(b.next))
 	}
 }

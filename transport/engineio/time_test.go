@@ -193,6 +193,8 @@ func (f *fakeTry) tryWrite(p []byte) (int, error) {
 	return f.conn.Write(p[:n])
 }
 
+func (*fakeTry) unsent() int { return -1 }
+
 func (*fakeTry) close() {}
 
 // What is refused goes to one writer goroutine, in order, at any byte; when the peer reads again all arrives.
@@ -241,9 +243,9 @@ func TestWriteHandOver(t *testing.T) {
 	}
 }
 
-// A peer that reads nothing is closed when the write deadline passes; meanwhile volatile messages are dropped.
-func TestWriteTimeout(t *testing.T) {
-	inBubble(t, Config{}, func(h *harness) {
+// A peer that reads nothing of a full queue is closed when its time is over; meanwhile volatile messages are dropped.
+func TestSlow(t *testing.T) {
+	inBubble(t, Config{QueueBytes: 3 * (itemOverhead + 2)}, func(h *harness) {
 		try := &fakeTry{left: 1 << 20}
 		h.srv.newTryWriter = func(c net.Conn, _ *rawWriter) tryWriter { try.conn = c; return try }
 		_, r := h.openWebSocket()
@@ -259,6 +261,13 @@ func TestWriteTimeout(t *testing.T) {
 		}
 		if got := r.session.Send(NewMessage([]byte("c"), nil), 0); got != Queued {
 			t.Errorf("%v", got)
+		}
+		r.session.Admit()
+		for _, want := range []Outcome{Queued, Full, Full} {
+			if got := r.session.Send(NewMessage([]byte("d"), nil), 0); got != want {
+				t.Errorf("%v, want %v", got, want)
+			}
+			time.Sleep(3 * time.Second)
 		}
 		<-r.done
 		if got := elapsed(start); got != 10_000 {

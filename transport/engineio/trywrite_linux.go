@@ -60,6 +60,20 @@ func (w *rawWriter) tryWrite(p []byte) (int, error) {
 	}
 }
 
+func (w *rawWriter) unsent() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var n int32
+	if w.closed {
+		return -1
+	}
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(w.fd), syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
+		return -1
+	}
+	return int(n)
+}
+
 func (w *rawWriter) close() {
 	w.mu.Lock()
 	w.closed = true

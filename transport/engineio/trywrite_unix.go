@@ -43,6 +43,9 @@ func (w *rawWriter) tryWrite(p []byte) (int, error) {
 	return w.n, w.err
 }
 
+// unsent is not known here.
+func (w *rawWriter) unsent() int { return -1 }
+
 // close has nothing to do: the connection itself sees to it.
 func (w *rawWriter) close() {}
 

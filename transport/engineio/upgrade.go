@@ -147,7 +147,7 @@ func (s *Session) finishUpgrade(ws *wsConn) bool {
 	}
 	s.srv.counts.add(countUpgrade)
 	if s.state == stateClosing {
-		s.closeAt = s.srv.now() + writeTimeout
+		s.closeAt = s.srv.now() + flushTimeout
 		s.kickLocked() // with the queue empty, nobody else would look
 	}
 	if s.token || len(s.queue) == 0 {

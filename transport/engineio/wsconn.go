@@ -16,13 +16,14 @@ import (
 // writing.
 type wsConn struct {
 	// What a write touches stands first, see Session.
-	try tryWriter // set before start; nil: only blocking writes (TLS)
+	try tryWriter // set before start; nil: only writes that wait
 	out rawWriter // what try is, outside of tests
 
 	// guarded by Session.mu
 	up        bool // the 101 is out
 	failed    bool // a write failed
 	closeSent bool
+	unsentWas int // what the peer had not acknowledged when the kernel last took something of a write that waits
 
 	// set before start
 	deflate bool // permessage-deflate was negotiated
@@ -89,8 +90,16 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error
 		s.counts.add(countBadUpgrade)
 		return nil, err
 	}
-	ws.try = s.newTryWriter(ws.conn, &ws.out)
+	ws.try = s.tryWriter(ws.conn, &ws.out)
 	return ws, nil
+}
+
+// unsent is how much of what was written the peer has not acknowledged; negative: unknown.
+func (c *wsConn) unsent() int {
+	if c.try == nil {
+		return -1
+	}
+	return c.try.unsent()
 }
 
 // close closes the connection, once no write without blocking is under way. Safe for concurrent use.
@@ -172,7 +181,7 @@ func (c *wsConn) abort(frame []byte) {
 func (c *wsConn) linger() {
 	at := time.Now().Add(lingerTimeout)
 	c.last.CompareAndSwap(nil, &at)
-	_ = c.conn.SetReadDeadline(at)
+	_ = c.conn.SetDeadline(at)
 	c.wake()
 }
 

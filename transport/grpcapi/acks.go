@@ -40,13 +40,13 @@ func (e *emitService) EmitWithAck(ctx context.Context, r *foyerv1.EmitWithAckReq
 
 // emitWithAck takes the answers as they come, so that no more of them is held than is answered with.
 func (s *Server) emitWithAck(ctx context.Context, emit service.Emit, wait time.Duration) (*foyerv1.EmitWithAckResponse, error) {
-	acks, matched, err := s.node.CollectAcks(emit, maxAckRecipients)
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	acks, matched, err := s.node.CollectAcks(ctx, emit, maxAckRecipients)
 	if err != nil {
 		return nil, err
 	}
 	defer acks.Finish()
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
 	resp := &foyerv1.EmitWithAckResponse{Outcomes: make([]*foyerv1.AckOutcome, 0, matched)}
 	counts, bytes := tally{matched: matched}, 0
 	add := func(outcomes []service.AckOutcome) {
@@ -84,37 +84,38 @@ func (e *emitService) CollectAcks(r *foyerv1.CollectAcksRequest, stream grpc.Ser
 	if err != nil {
 		return err
 	}
-	acks, matched, err := s.node.CollectAcks(emit, 0)
+	waiting, cancel := context.WithTimeout(stream.Context(), wait)
+	defer cancel()
+	acks, matched, err := s.node.CollectAcks(waiting, emit, 0)
 	if err != nil {
 		return err
 	}
 	p := newPace()
 	defer p.stop()
-	c := &collection{stream: stream, pace: p, acks: acks, wait: wait, counts: tally{matched: matched}}
+	c := &collection{stream: stream, pace: p, acks: acks, waiting: waiting, wait: wait, counts: tally{matched: matched}}
 	return s.outlet(c.send, p.stuck, service.ErrTooSlow)
 }
 
 // collection is one CollectAcks on its way out. Owned by its sender. What has come and is not sent yet waits in acks, which
 // bounds it.
 type collection struct {
-	stream grpc.ServerStreamingServer[foyerv1.CollectAcksResponse]
-	pace   *pace
-	acks   acks
-	wait   time.Duration
-	counts tally
+	stream  grpc.ServerStreamingServer[foyerv1.CollectAcksResponse]
+	pace    *pace
+	acks    acks
+	waiting context.Context // of the wait for answers
+	wait    time.Duration
+	counts  tally
 }
 
 func (c *collection) send() error {
 	defer c.acks.Finish() // here and not with the RPC: an outlet that gave up leaves this goroutine behind for a moment
 	ctx := c.stream.Context()
-	waiting, cancel := context.WithTimeout(ctx, c.wait)
-	defer cancel()
 	started := &foyerv1.CollectAcksStarted{Matched: count(c.counts.matched), Coverage: coverageMessage(service.Coverage{})}
 	if err := c.step(&foyerv1.CollectAcksResponse{Message: &foyerv1.CollectAcksResponse_Started{Started: started}}); err != nil {
 		return err
 	}
 	for {
-		outcomes, err := c.acks.Next(waiting)
+		outcomes, err := c.acks.Next(c.waiting)
 		if sendErr := c.outcomes(outcomes); sendErr != nil {
 			return sendErr
 		}

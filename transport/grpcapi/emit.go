@@ -14,18 +14,26 @@ type emitService struct {
 }
 
 func (e *emitService) Emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv1.EmitResponse, error) {
-	return e.s.emit(ctx, r)
+	return e.s.emit(ctx, r, false)
 }
 
-// emit is Emit, as a call, as a command and as an item of a stream: a repeat of one as the other is a repeat.
-func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv1.EmitResponse, error) {
+// emit is Emit, as a call, as a command and as an item of a stream: a repeat of one as the other is a repeat. An event for one
+// socket that has no room waits within the call's deadline; on a stream, where others
+// wait behind it, not that long.
+func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest, onStream bool) (*foyerv1.EmitResponse, error) {
 	e, err := emitRequest(r, s.limits.MaxPayloadBytes)
 	if err != nil {
 		return nil, err
 	}
 	key := requestKey{callerOf(ctx), "Emit", r.GetRequestId()}
 	return once(ctx, s.dedup, key, sent(r), func() (*foyerv1.EmitResponse, error) {
-		receipt, err := s.node.Emit(ctx, e)
+		var receipt service.Receipt
+		if onStream {
+			receipt = s.node.EmitBatch(ctx, []service.Emit{e})[0]
+			err = receipt.Err
+		} else {
+			receipt, err = s.node.Emit(ctx, e)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,9 @@ const (
 func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]) error {
 	s := e.s
 	ctx, cancel := context.WithCancel(stream.Context())
+	applying, stop := context.WithCancel(ctx)
 	p := &pipeline{
+		applying: applying, stop: stop,
 		s: s, stream: stream, ctx: ctx, arrived: make(chan struct{}, 1), came: make(chan struct{}, 1), freed: make(chan struct{}, 1),
 		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes, maxMessage: s.maxRequest()},
 	}
@@ -48,12 +50,14 @@ func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStr
 // pipeline is one EmitStream.
 type pipeline struct {
 	// Set before start.
-	s       *Server
-	stream  grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]
-	ctx     context.Context // of the stream's life
-	arrived chan struct{}   // 1: items wait, or no more will come
-	came    chan struct{}   // 1: results wait, or all items are applied
-	freed   chan struct{}   // 1: items were applied, or results sent
+	s        *Server
+	stream   grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]
+	ctx      context.Context    // of the stream's life
+	applying context.Context    // of what is being applied, which may wait for room at a link
+	stop     context.CancelFunc // of applying
+	arrived  chan struct{}      // 1: items wait, or no more will come
+	came     chan struct{}      // 1: results wait, or all items are applied
+	freed    chan struct{}      // 1: items were applied, or results sent
 
 	in emitStreamRequest // owned by who receives
 
@@ -238,7 +242,7 @@ func (p *pipeline) run(results []byte, items []emitItem, emits []service.Emit) [
 
 // once emits what may be a repeat.
 func (p *pipeline) once(results []byte, id uint64, r *foyerv1.EmitRequest) []byte {
-	resp, err := p.s.emit(p.ctx, r)
+	resp, err := p.s.emit(p.applying, r, true)
 	if err != nil {
 		return p.appendError(results, id, err)
 	}
@@ -249,7 +253,7 @@ func (p *pipeline) once(results []byte, id uint64, r *foyerv1.EmitRequest) []byt
 func (p *pipeline) batch(results []byte, items []emitItem, emits []service.Emit) []byte {
 	var receipts []service.Receipt
 	if len(emits) > 0 {
-		receipts = p.s.node.EmitBatch(emits)
+		receipts = p.s.node.EmitBatch(p.applying, emits)
 	}
 	for i := range items {
 		err := items[i].err
@@ -322,6 +326,7 @@ func (p *pipeline) send() error {
 
 // finish lets nothing of the stream take effect from now on. What is being applied ends soon.
 func (p *pipeline) finish() {
+	p.stop()
 	p.gate.Lock()
 	defer p.gate.Unlock()
 	p.over = true

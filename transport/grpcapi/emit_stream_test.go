@@ -140,7 +140,7 @@ func TestEmitStream(t *testing.T) {
 	}
 	want := []string{
 		"batch of 2", `emit ["e","a"] to [r]`, `emit ["e","b" ]  to [r]`, // ids are looked at alone, in their place
-		`emit ["e","once"] to [r]`,
+		"batch of 1", `emit ["e","once"] to [r]`,
 		"batch of 1", `emit ["e","limit"] to [r]`,
 		"batch of 2", `emit ["e","fault"] to [r]`, `emit ["e","c"] to [r]`,
 	}

@@ -72,7 +72,7 @@ func (n *fakeNode) Emit(ctx context.Context, e service.Emit) (service.Receipt, e
 	return service.Receipt{Matched: 2, Enqueued: 2}, nil
 }
 
-func (n *fakeNode) EmitBatch(emits []service.Emit) []service.Receipt {
+func (n *fakeNode) EmitBatch(_ context.Context, emits []service.Emit) []service.Receipt {
 	n.note("batch of %d", len(emits))
 	receipts := make([]service.Receipt, len(emits))
 	for i, e := range emits {
@@ -83,7 +83,7 @@ func (n *fakeNode) EmitBatch(emits []service.Emit) []service.Receipt {
 	return receipts
 }
 
-func (n *fakeNode) CollectAcks(e service.Emit, limit int) (acks, int, error) {
+func (n *fakeNode) CollectAcks(_ context.Context, e service.Emit, limit int) (acks, int, error) {
 	n.note("emit %s to %v, acks of at most %d", e.Packet.Payload, e.Target.Rooms, limit)
 	if n.onCollect != nil {
 		return n.onCollect(e, limit)

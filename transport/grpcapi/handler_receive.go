@@ -204,7 +204,7 @@ func (a *attachment) ask(id uint64, r *foyerv1.ServerSideEmitRequest) error {
 func (a *attachment) run(c *foyerv1.Command) (*foyerv1.CommandResult, error) {
 	switch k := c.GetCommand().(type) {
 	case *foyerv1.Command_Emit:
-		resp, err := a.s.emit(a.ctx, k.Emit)
+		resp, err := a.s.emit(a.ctx, k.Emit, true)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Emit{Emit: resp}}, err
 	case *foyerv1.Command_Join:
 		resp, err := a.s.join(a.ctx, k.Join)

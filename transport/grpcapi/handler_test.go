@@ -259,7 +259,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("result %d (-got +want):\n%s", want.GetId(), diff)
 		}
 	}
-	want := []string{`emit ["hello","world"] to [r]`, "join [r]: [x]", "join [r]: [no result]", "leave [r]: [x]", "disconnect [r]: 0"}
+	want := []string{"batch of 1", `emit ["hello","world"] to [r]`, "join [r]: [x]", "join [r]: [no result]", "leave [r]: [x]", "disconnect [r]: 0"}
 	if diff := cmp.Diff(b.n.noted(), want); diff != "" {
 		t.Errorf("calls (-got +want):\n%s", diff)
 	}

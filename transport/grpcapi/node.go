@@ -9,9 +9,9 @@ import (
 // node is what this package calls of the service. *service.Node is one, but for the types of handlers, watchers and acks.
 type node interface {
 	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
-	EmitBatch(emits []service.Emit) []service.Receipt
+	EmitBatch(ctx context.Context, emits []service.Emit) []service.Receipt
 	// CollectAcks also tells how many recipients there are.
-	CollectAcks(e service.Emit, limit int) (a acks, matched int, err error)
+	CollectAcks(ctx context.Context, e service.Emit, limit int) (a acks, matched int, err error)
 	// ServerSideEmit calls told once the event is with everybody and only replies are waited for; never, when none are. from
 	// stands for e.From; nil: none.
 	ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error)
@@ -61,8 +61,8 @@ type handler interface {
 // serviceNode is the real one.
 type serviceNode struct{ *service.Node }
 
-func (n serviceNode) CollectAcks(e service.Emit, limit int) (acks, int, error) {
-	a, err := n.Node.CollectAcks(e, limit)
+func (n serviceNode) CollectAcks(ctx context.Context, e service.Emit, limit int) (acks, int, error) {
+	a, err := n.Node.CollectAcks(ctx, e, limit)
 	if err != nil {
 		return nil, 0, err
 	}

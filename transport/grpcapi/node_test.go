@@ -60,9 +60,10 @@ func (l *link) Send(f service.Frame, _ service.Flags) service.Outcome {
 	}
 	return service.Queued
 }
-func (l *link) Flush()  {}
-func (l *link) Pause()  {}
-func (l *link) Resume() {}
+func (l *link) Flush()                                {}
+func (l *link) Room(int) (<-chan struct{}, time.Time) { return nil, time.Time{} }
+func (l *link) Pause()                                {}
+func (l *link) Resume()                               {}
 func (l *link) Close(r service.Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

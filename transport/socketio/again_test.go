@@ -230,7 +230,7 @@ func TestConnectAgain(t *testing.T) {
 			a.connected()
 			a.say(service.KindEvent, "/n", "before")
 			event := a.told("event /n before")
-			acks, err := a.node.CollectAcks(service.Emit{Target: service.Target{Namespace: "/n", All: true}, Packet: &service.Packet{
+			acks, err := a.node.CollectAcks(t.Context(), service.Emit{Target: service.Target{Namespace: "/n", All: true}, Packet: &service.Packet{
 				Kind: service.KindEvent, Namespace: "/n", AckID: service.NoAck, Event: "q", Payload: []byte(`["q"]`),
 			}}, 0)
 			if err != nil {

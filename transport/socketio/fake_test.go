@@ -68,6 +68,8 @@ func (s *fakeSession) Send(m *engineio.Message, _ engineio.Flags) engineio.Outco
 	return engineio.QueuedFlush
 }
 
+func (s *fakeSession) Room(int) (<-chan struct{}, time.Time) { return nil, time.Time{} }
+
 func (s *fakeSession) Pause()  { s.mu.Lock(); s.pauses++; s.mu.Unlock() }
 func (s *fakeSession) Resume() { s.mu.Lock(); s.pauses--; s.mu.Unlock() }
 func (s *fakeSession) Flush() {

@@ -1,6 +1,8 @@
 package socketio
 
 import (
+	"time"
+
 	"foyer/service"
 	"foyer/transport/engineio"
 )
@@ -26,10 +28,11 @@ func (l *Link) Codec() service.Codec {
 var (
 	_ = [1]struct{}{}[uint8(service.Volatile)-uint8(engineio.Volatile)]
 	_ = [1]struct{}{}[uint8(service.NoCompress)-uint8(engineio.NoCompress)]
+	_ = [1]struct{}{}[uint8(service.Owed)-uint8(engineio.Owed)]
 	_ = [1]struct{}{}[uint8(service.Queued)-uint8(engineio.Queued)]
 	_ = [1]struct{}{}[uint8(service.QueuedFlush)-uint8(engineio.QueuedFlush)]
 	_ = [1]struct{}{}[uint8(service.DroppedVolatile)-uint8(engineio.DroppedVolatile)]
-	_ = [1]struct{}{}[uint8(service.Slow)-uint8(engineio.Slow)]
+	_ = [1]struct{}{}[uint8(service.Full)-uint8(engineio.Full)]
 	_ = [1]struct{}{}[uint8(service.Closed)-uint8(engineio.Closed)]
 )
 
@@ -37,6 +40,9 @@ var (
 func (l *Link) Send(f service.Frame, flags service.Flags) service.Outcome {
 	return service.Outcome(l.session.Send(f.(*engineio.Message), engineio.Flags(flags)))
 }
+
+// Room returns a channel that is closed when the session has room for a frame of so many bytes, see service.Conn.
+func (l *Link) Room(bytes int) (room <-chan struct{}, since time.Time) { return l.session.Room(bytes) }
 
 // Flush writes what is queued.
 func (l *Link) Flush() { l.session.Flush() }
@@ -77,7 +83,7 @@ func (l *Link) Dismiss() {
 		}
 		f, err := l.Codec().Encode(&service.Packet{Kind: service.KindDisconnect, Namespace: p.name, AckID: service.NoAck})
 		if err == nil {
-			l.Send(f, 0)
+			l.Send(f, service.Owed)
 		}
 	})
 	l.session.Close(engineio.ReasonForcedClose)
@@ -106,13 +112,13 @@ func (l *Link) Transport() string { return l.session.Transport() }
 // Handshake returns what the session's first request said.
 func (l *Link) Handshake() service.Handshake { return l.session.Handshake() }
 
-// sendNow encodes and sends a packet of the link's own.
+// sendNow encodes and sends a packet of the link's own: an answer, which its client is owed.
 func (l *Link) sendNow(p *service.Packet) {
 	f, err := l.Codec().Encode(p)
 	if err != nil {
 		return // its namespace can not be said in this parser: the client gets no answer
 	}
-	if l.Send(f, 0) == service.QueuedFlush {
+	if l.Send(f, service.Owed) == service.QueuedFlush {
 		l.Flush()
 	}
 }

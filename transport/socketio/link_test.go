@@ -355,7 +355,7 @@ func TestConn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range []engineio.Outcome{engineio.Queued, engineio.DroppedVolatile, engineio.Slow} {
+	for _, o := range []engineio.Outcome{engineio.Queued, engineio.DroppedVolatile, engineio.Full} {
 		s.outcome = o
 		if got := l.Send(f, service.Volatile); o != 0 && uint8(got) != uint8(o) {
 			t.Errorf("outcome %v became %v", o, got)
@@ -488,7 +488,7 @@ func TestAllocations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.outcome = engineio.Slow
+	s.outcome = engineio.Full
 	if n := testing.AllocsPerRun(200, func() { l.Send(f, service.Volatile) }); n != 0 {
 		t.Errorf("Send costs %v allocations, want 0", n)
 	}

@@ -44,6 +44,7 @@ type session interface {
 	Transport() string
 	Admit()
 	Send(m *engineio.Message, f engineio.Flags) engineio.Outcome
+	Room(bytes int) (room <-chan struct{}, since time.Time)
 	Flush()
 	Pause()
 	Resume()
