@@ -13,4 +13,13 @@
 //
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.
+//
+// Panics: nothing recovers around what holds state or a lock, here and in every package that calls this one. A panic under a
+// lock that was recovered would leave the lock taken: every later emit of the namespace would hang, nobody would connect, and
+// the node would not even stop. A crash is better than a silent hang: clients and backends come back elsewhere, and the
+// runtime tells the panic and its stack on stderr. A panic is contained only where no lock of ours can be held: while a
+// request is decoded and checked, before the service is called (grpcapi.contain), and in pages that hold no state
+// (cmd/foyer/contain.go). It is then logged with its stack, counted, and answered as an internal error. What net/http would
+// recover by itself is taken from it (engineio/crash.go). Goroutines and timers have no recover: a panic there ends the
+// process by itself.
 package service

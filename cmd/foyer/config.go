@@ -28,6 +28,9 @@ type settings struct {
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
 	APITLS  tlsPair `embed:"" prefix:"api-"`
 
+	APIConnections  int      `name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
+	APIRequestBytes byteSize `name:"api-request-bytes" default:"1GiB" placeholder:"BYTES" help:"Most that is kept of requests whose end has not come; a quarter of it from one connection. Default ${default}."`
+
 	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback."`
 
 	Namespaces  []string      `placeholder:"NAME" help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
@@ -132,6 +135,9 @@ func (s *settings) Validate() error {
 	}
 	if s.DrainNotice < 0 || s.DrainWindow < 0 {
 		errs = append(errs, errors.New("--drain-notice and --drain-window are not below zero"))
+	}
+	if s.APIConnections <= 0 {
+		errs = append(errs, fmt.Errorf("--api-connections: %d is not above zero", s.APIConnections))
 	}
 	if s.MaxSessions <= 0 {
 		errs = append(errs, fmt.Errorf("--max-sessions: %d is not above zero", s.MaxSessions))

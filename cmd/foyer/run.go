@@ -59,6 +59,7 @@ type foyer struct {
 	edgeTLS, apiTLS                          *tls.Config
 
 	draining atomic.Bool
+	panics   atomic.Int64   // of pages
 	serving  sync.WaitGroup // the serve loops, and the demo's backend
 	failed   chan error     // a serve loop that ended by itself
 	stopDemo context.CancelFunc
@@ -150,6 +151,7 @@ func (f *foyer) build() (err error) {
 		for name, v := range links.Counters() {
 			counts["socketio_"+name] = v
 		}
+		counts["page_panic"] = f.panics.Load()
 		return counts
 	}
 	features := []string{"polling", "websocket", "json", "msgpack", "memory"}
@@ -161,7 +163,8 @@ func (f *foyer) build() (err error) {
 	}
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
-		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall, Logger: f.log,
+		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall,
+		MaxConnections: s.APIConnections, RequestBytes: int64(s.APIRequestBytes), Logger: f.log,
 	}, f.node)
 	if err != nil {
 		return err
@@ -172,7 +175,7 @@ func (f *foyer) build() (err error) {
 		status = admin.WithProfiles(status)
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
-	f.adminServer = f.httpServer(status)
+	f.adminServer = f.httpServer(f.contain(pageOf(status)))
 	return nil
 }
 
@@ -185,19 +188,20 @@ func (f *foyer) httpServer(h http.Handler) *http.Server {
 
 // edge is what browsers see: the client's files, the protocol, and in the demo a page.
 func (f *foyer) edge() http.Handler {
-	client := web.Client(f.s.Path)
+	client := f.contain(web.Client(f.s.Path))
 	path := strings.TrimSuffix(f.s.Path, "/") + "/"
 	rest := http.NotFoundHandler()
 	if f.demo {
 		rest = web.Page()
 	}
+	other := f.contain(pageOf(rest))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case client(w, r):
 		case strings.HasPrefix(r.URL.Path, path):
 			f.engine.ServeHTTP(w, r)
 		default:
-			rest.ServeHTTP(w, r)
+			other(w, r)
 		}
 	})
 }

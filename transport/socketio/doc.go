@@ -30,4 +30,6 @@
 // The package starts no goroutine; a link owns one timer, until its first namespace is joined or while attachments of a packet
 // are awaited. Link.mu is a leaf below the locks of package service: Bind, Send, Forget, Pause, Resume and Codec may be called
 // with those held. Nothing of the service is called with Link.mu held; of the session Pause and Resume are.
+//
+// Nothing recovers from a panic: see package service.
 package socketio
