@@ -1,6 +1,11 @@
 package service
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
 
 // Use is what a part of the node's memory is kept for.
 type Use uint8
@@ -12,10 +17,11 @@ const (
 	UsePresence            // the logs of namespaces, and snapshots on their way to watchers
 	UseNotices             // what handlers have not taken yet, beside events
 	UseAcks                // acknowledgements that their callers have not taken yet
+	UseData                // what applications note about sockets
 	useCount
 )
 
-var useNames = [useCount]string{"outbound", "inbound", "presence", "notices", "acks"}
+var useNames = [useCount]string{"outbound", "inbound", "presence", "notices", "acks", "data"}
 
 // String returns the use's word.
 func (u Use) String() string { return useNames[u] }
@@ -75,4 +81,18 @@ func (b *Budget) refusals(counts map[string]int64) {
 			counts["budget_"+u.String()] = v
 		}
 	}
+}
+
+// spentEvery is how often the log tells that the budget is spent.
+const spentEvery = 10 * time.Second
+
+// budgetSpent tells the log that bytes for a use were refused; once in a while, as peers can cause it at any rate.
+func (n *Node) budgetSpent(u Use) {
+	last, now := n.spentAt.Load(), int64(time.Since(n.startedAt))+1
+	if last != 0 && now-last < int64(spentEvery) || !n.spentAt.CompareAndSwap(last, now) {
+		return
+	}
+	b := n.cfg.Budget
+	n.log.Warn("the memory budget is spent", zap.Stringer("refused", u), zap.Int64("budget", b.Limit()), zap.Int64("held", b.Used()),
+		zap.Int64("refusals", b.Refused(u)))
 }

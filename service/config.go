@@ -35,6 +35,8 @@ type Config struct {
 	DecideWithin time.Duration
 	// How often an idle watch is sent a bookmark. Default 10 s.
 	BookmarkEvery time.Duration
+	// How long a namespace remembers changes after its last watcher has left. Default 2 min.
+	PresenceKeep time.Duration
 
 	// How long an emit on a stream, behind which others wait, may wait for room at one link, from when that became full; the
 	// link's own time is another. Default 10 s.
@@ -51,6 +53,7 @@ type Config struct {
 	MaxHandlers          int // attached to this node; default 1,000
 	MaxWatchers          int // on this node; default 10,000
 	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
+	PresenceLogBytes     int // the same in bytes; default 16 MiB
 
 	// What the node and its edges may keep for their peers, all together. Default: a new one without a limit.
 	Budget *Budget
@@ -102,6 +105,7 @@ func (c Config) withDefaults() Config {
 	dur(&c.DecideWithin, 5*time.Second)
 	dur(&c.BookmarkEvery, 10*time.Second)
 	dur(&c.HoldStream, 10*time.Second)
+	dur(&c.PresenceKeep, 2*time.Minute)
 	def(&c.MaxPayloadBytes, 1_000_000)
 	def(&c.MaxRoomsPerSocket, 1000)
 	def(&c.MaxNamespaces, 10_000)
@@ -113,6 +117,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxHandlers, 1000)
 	def(&c.MaxWatchers, 10_000)
 	def(&c.PresenceLog, 16_384)
+	def(&c.PresenceLogBytes, 16<<20)
 	if c.NodeID == "" {
 		c.NodeID = newNodeID()
 	}

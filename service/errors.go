@@ -44,5 +44,6 @@ var (
 	ErrTooSlow  = &Error{Code: Exhausted, Reason: "TOO_SLOW", Message: "the stream does not read what it is sent"}
 	ErrDraining = &Error{Code: Unavailable, Reason: "DRAINING", Message: "the node is going down"}
 	ErrReplaced = &Error{Code: Aborted, Reason: "REPLACED", Message: "another stream with this handler_id took over"}
+	ErrBudget   = &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node's memory budget is spent"}
 	ErrToken    = &Error{Code: Invalid, Reason: "INVALID_TOKEN", Message: "not a token of this query"}
 )

@@ -26,7 +26,8 @@ type Namespace struct {
 	order   roster           // the same sockets by seq
 	rooms   map[string]*room // those with members
 	seq     uint64           // of the newest socket
-	log     *presenceLog     // nil until somebody watches
+	log     *presenceLog     // nil while nobody watches
+	logEnd  uint64           // past the last change that a log before it has numbered
 }
 
 func newNamespace(n *Node, name string) *Namespace {
@@ -41,6 +42,9 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 	ns.sockets[s.id] = s
 	ns.order.add(s)
 	ns.size.Add(1)
+	if n := s.noteBytes(); n > 0 {
+		ns.node.cfg.Budget.Force(UseData, n) // it came with a decision that was taken
+	}
 	joined := ns.joinLocked(s, rooms)
 	s.generation.Add(1)
 	ns.recordLocked(PresenceConnected, s, joined, ReasonNone, "")
@@ -49,10 +53,14 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 // removeLocked takes a socket out of everything and returns the rooms it was in, sorted.
 func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	rooms := s.roomNames()
+	slices.Sort(rooms)
 	for len(s.rooms) > 0 {
 		ns.leaveRoomLocked(s, len(s.rooms)-1)
 	}
 	s.rooms = nil
+	if n := s.noteBytes(); n > 0 {
+		ns.node.cfg.Budget.Give(UseData, n)
+	}
 	s.present = false
 	delete(ns.sockets, s.id)
 	ns.order.remove(s)
@@ -62,8 +70,16 @@ func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	return rooms
 }
 
-// recordLocked appends a change to the presence log, if anybody ever watched.
+// noteBytes is what an application notes about the socket, with Namespace.mu held.
+func (s *Socket) noteBytes() int { return len(s.data) + len(s.userID) }
+
+// recordLocked appends a change to the presence log, if anybody watches.
 func (ns *Namespace) recordLocked(kind PresenceKind, s *Socket, rooms []string, r Reason, detail string) {
+	ns.recordReleaseLocked(kind, s, rooms, r, detail, 0)
+}
+
+// recordReleaseLocked is recordLocked for a change by which the socket let go of bytes that the log's entries still know.
+func (ns *Namespace) recordReleaseLocked(kind PresenceKind, s *Socket, rooms []string, r Reason, detail string, released int) {
 	if ns.log == nil {
 		return
 	}
@@ -71,7 +87,11 @@ func (ns *Namespace) recordLocked(kind PresenceKind, s *Socket, rooms []string, 
 	if kind == PresenceDisconnected {
 		info.Rooms = rooms
 	}
-	ns.log.append(PresenceEvent{Kind: kind, Socket: info, Rooms: rooms, Reason: r, Detail: detail, Time: time.Now()})
+	c := change{seq: s.seq, PresenceEvent: PresenceEvent{
+		Kind: kind, Socket: info, Rooms: rooms, Reason: r, Detail: detail, Time: time.Now(),
+	}}
+	c.cost = c.costWith(released)
+	ns.log.append(c)
 }
 
 // roster is a list of sockets in the order of their seq, with holes where sockets left. A hole costs nothing to make, and

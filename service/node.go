@@ -30,7 +30,10 @@ type Node struct {
 	namespaces map[string]*Namespace // guarded by mu
 	logsEnd    uint64                // guarded by mu; past the last change that a freed namespace has numbered
 
-	snapshots chan struct{} // 1: taken by whoever makes a snapshot for a watcher
+	merging [32]sync.Mutex // taken by a merge into a socket's data, which of them by its id; before all other locks
+
+	pageSockets int          // most sockets in a page of a snapshot
+	spentAt     atomic.Int64 // when the log was told last that the budget is spent, in ns since startedAt
 }
 
 // New makes a node. The caller ends it with Close.
@@ -42,7 +45,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, id: NodeID(cfg.NodeID), boot: randomText(8), startedAt: time.Now(), log: cfg.Logger.Named("service"),
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{},
-		snapshots: make(chan struct{}, 1),
+		pageSockets: pageSockets,
 	}
 	n.handlers = newHandlers(n)
 	return n, nil
@@ -80,6 +83,9 @@ func (n *Node) Close() {
 	n.BeginDrain(time.Now())
 	n.handlers.close()
 	n.flushers.close()
+	for _, ns := range n.all() {
+		ns.stopLog()
+	}
 }
 
 // Config returns the node's settings with their defaults.
@@ -154,9 +160,10 @@ func (n *Node) release(ns *Namespace) {
 		return
 	}
 	delete(n.namespaces, ns.name)
-	if ns.log != nil { // without users nobody else has it
-		n.logsEnd = max(n.logsEnd, ns.log.next)
-	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	ns.dropLogLocked()
+	n.logsEnd = max(n.logsEnd, ns.logEnd)
 }
 
 // all returns the namespaces that exist.

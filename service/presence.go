@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -41,65 +41,14 @@ type PresenceEvent struct {
 
 // WatchStep is one step of a watch: exactly one of its first five parts is set.
 type WatchStep struct {
-	Snapshot []SocketInfo // the sockets in scope; the caller sends them in chunks
+	Snapshot []SocketInfo // the next sockets in scope
 	Synced   bool
 	Events   []PresenceEvent
 	Bookmark bool
-	Reset    bool   // the token is of no use: a snapshot follows
+	Reset    bool   // all that was told is of no use: a snapshot follows
+	Gap      bool   // with Reset: not because of the token, but changes came faster than the snapshot was taken
 	Token    string // on Synced, Events and Bookmark
 }
-
-// presenceLog is the numbered past of a namespace: a ring of its newest changes. It is begun by the first watcher.
-type presenceLog struct {
-	node *Node
-	size int
-	base uint64 // number of its first change: above all that an earlier life of the namespace has used
-
-	mu       sync.Mutex
-	ring     []PresenceEvent // grows up to size
-	first    uint64          // number of the oldest change that is kept
-	next     uint64          // number of the next change
-	changed  chan struct{}   // closed by the next change; nil while nobody waits
-	watchers map[*Watcher]struct{}
-}
-
-func newPresenceLog(n *Node) *presenceLog {
-	n.mu.RLock()
-	base := n.logsEnd + 1
-	n.mu.RUnlock()
-	return &presenceLog{node: n, size: n.cfg.PresenceLog, base: base, first: base, next: base, watchers: map[*Watcher]struct{}{}}
-}
-
-func (l *presenceLog) append(e PresenceEvent) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.ring) < l.size {
-		l.ring = append(l.ring, e)
-	} else {
-		l.ring[l.slot(l.next)] = e
-		l.first++
-		// Once in a while, who was overtaken is told so even if it is stuck in a write.
-		if l.next%uint64(max(1, l.size/8)) == 0 {
-			for w := range l.watchers {
-				if w.pos < l.first {
-					w.endLocked()
-				}
-			}
-		}
-	}
-	l.next++
-	if l.changed != nil {
-		close(l.changed)
-		l.changed = nil
-	}
-}
-
-// at is the change with a number between first and next.
-func (l *presenceLog) at(number uint64) *PresenceEvent {
-	return &l.ring[l.slot(number)]
-}
-
-func (l *presenceLog) slot(number uint64) int { return int((number - l.base) % uint64(l.size)) }
 
 // Watcher follows a scope.
 type Watcher struct {
@@ -112,18 +61,26 @@ type Watcher struct {
 	done  chan struct{}
 
 	// Owned by the caller of Next.
-	snapshot *[]SocketInfo // to be given out next
-	reset    bool          // to be given out before it
+	reset    bool      // to be given out first
+	walk     *snapshot // until it is told, and all changes that it had in it are behind
+	restarts int       // of it, since the log overtook it
 	synced   bool
 	idle     *time.Timer
 
 	// Guarded by log.mu.
-	pos   uint64 // number of the next change to look at
-	ended bool
+	pos     uint64 // number of the next change to look at
+	walking bool   // the snapshot is not told yet
+	ended   bool
+	closed  bool
+	held    int // bytes of the budget, for what was given out last
 }
 
-// watchBatch is how many changes one step looks at: bounded work under the log's mutex.
-const watchBatch = 256
+// watchBatch is how many changes one step looks at: bounded work under the log's mutex. watchBatchBytes is how many bytes
+// they keep alive, or the last of them more.
+const (
+	watchBatch      = 256
+	watchBatchBytes = 1 << 20
+)
 
 // Watch begins to follow a scope, from token if it is not empty: at the change after the one that came with the token, or
 // with a snapshot when the past is gone. A token of another scope: ErrToken. The caller ends it with Watcher.Close.
@@ -152,94 +109,68 @@ func (n *Node) Watch(s Scope, token string) (*Watcher, error) {
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the namespaces it may have"}
 	}
-	// One at a time, and with the namespace shared: a crowd of watchers that comes at once would otherwise keep everybody
-	// else from connecting for as long as all their snapshots take.
-	select {
-	case n.snapshots <- struct{}{}:
-	case <-n.drainCh:
-		n.watchers.Add(-1)
-		n.release(w.ns)
-		return nil, ErrDraining
+	if !w.enter(sameBoot, pos) {
+		w.reset = token != ""
+		w.startWalk()
 	}
-	w.begin(token != "", sameBoot, pos)
-	<-n.snapshots
 	w.idle = time.NewTimer(n.cfg.BookmarkEvery)
 	return w, nil
 }
 
-// presence is the namespace's log; the first watcher begins it.
-func (ns *Namespace) presence() *presenceLog {
-	ns.mu.RLock()
-	l := ns.log
-	ns.mu.RUnlock()
-	if l != nil {
-		return l
-	}
-	fresh := newPresenceLog(ns.node)
+// enter begins the log if there is none, and says whether the changes from pos on are still there. They stay until the
+// watcher has seen them, or is told that it was overtaken.
+func (w *Watcher) enter(sameBoot bool, pos uint64) (resumed bool) {
+	n, ns := w.node, w.ns
+	n.mu.RLock()
+	above := n.logsEnd
+	n.mu.RUnlock()
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if ns.log == nil {
-		ns.log = fresh
+		ns.log = newPresenceLog(ns, max(above, ns.logEnd))
 	}
-	return ns.log
-}
-
-// begin takes the number and, unless it resumes, the snapshot in one moment, so that nothing is lost or doubled between.
-func (w *Watcher) begin(resume, sameBoot bool, pos uint64) {
-	ns := w.ns
-	l := ns.presence()
+	l := ns.log
 	w.log = l
-	ns.mu.RLock() // the log grows only with it whole
-	defer ns.mu.RUnlock()
 	l.mu.Lock()
-	l.watchers[w] = struct{}{}
-	resumed := resume && sameBoot && pos >= l.first && pos <= l.next
+	defer l.mu.Unlock()
+	l.enterLocked(w)
 	w.pos = l.next
-	if resumed {
+	if resumed = sameBoot && pos >= l.first && pos <= l.next; resumed {
 		w.pos = pos
 	}
-	l.mu.Unlock()
-	if resumed {
-		return
-	}
-	w.reset = resume
-	list := []SocketInfo{}
-	if w.scope.All {
-		list = make([]SocketInfo, 0, len(ns.sockets))
-	}
-	t := Target{Rooms: w.scope.Rooms, All: w.scope.All}
-	ns.matchLocked(&t, func(s *Socket) {
-		info := s.infoLocked()
-		w.narrow(info)
-		list = append(list, *info)
-	})
-	w.snapshot = &list
+	w.walking = !resumed
+	return resumed
 }
 
 // Done is closed when the watcher was overtaken, whether or not Next is being called: Next then says ErrTooSlow.
 func (w *Watcher) Done() <-chan struct{} { return w.done }
 
-// Close ends the watch.
+// Close ends the watch. A call of Next may still be on its way.
 func (w *Watcher) Close() {
-	w.log.mu.Lock()
-	delete(w.log.watchers, w)
-	w.log.mu.Unlock()
+	w.letGo(true)
+	w.log.leave(w)
 	w.idle.Stop()
 	w.node.watchers.Add(-1)
 	w.node.release(w.ns)
 }
 
-// Next blocks until there is a further step, ctx ends, or the watch does (ErrTooSlow, ErrDraining). For one goroutine.
-// At ErrDraining a last step with Bookmark comes with the error.
+// Next blocks until there is a further step, ctx ends, or the watch does (ErrTooSlow, ErrDraining, ErrBudget). For one
+// goroutine. The step before is done with. At ErrDraining a last step with Bookmark comes with the error, unless the
+// snapshot was not told yet.
 func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
-	switch {
-	case w.reset:
+	w.letGo(false)
+	if w.reset {
 		w.reset = false
 		return WatchStep{Reset: true}, nil
-	case w.snapshot != nil:
-		list := *w.snapshot
-		w.snapshot = nil
-		if len(list) > 0 {
+	}
+	if w.walk != nil && !w.synced {
+		list, err := w.page(ctx)
+		switch {
+		case errors.Is(err, errOvertaken):
+			return WatchStep{Reset: true, Gap: true}, nil
+		case err != nil:
+			return WatchStep{}, err
+		case len(list) > 0:
 			return WatchStep{Snapshot: list}, nil
 		}
 	}
@@ -288,11 +219,19 @@ func (w *Watcher) read() (events []PresenceEvent, pos uint64, changed <-chan str
 		w.endLocked()
 		return nil, 0, nil, ErrTooSlow
 	}
-	for n := 0; n < watchBatch && w.pos < l.next; n++ {
-		if e, ok := w.see(l.at(w.pos)); ok {
+	bytes := 0
+	for n := 0; n < watchBatch && bytes < watchBatchBytes && w.pos < l.next; n++ {
+		c := l.at(w.pos)
+		if e, ok := w.see(c, w.pos); ok {
 			events = append(events, e)
+			bytes += c.cost
 		}
-		w.pos++
+		w.passLocked()
+	}
+	if len(events) > 0 && !w.closed {
+		// They are in memory however spent the budget is, and perhaps in nobody else's any more.
+		w.held = bytes
+		w.node.cfg.Budget.Force(UsePresence, bytes)
 	}
 	if w.pos == l.next {
 		if l.changed == nil {
@@ -303,6 +242,39 @@ func (w *Watcher) read() (events []PresenceEvent, pos uint64, changed <-chan str
 	return events, w.pos, changed, nil
 }
 
+// hold takes bytes of the budget until the next step is asked for. false: it is spent.
+func (w *Watcher) hold(bytes int) bool {
+	if !w.node.cfg.Budget.Take(UsePresence, bytes) {
+		w.node.budgetSpent(UsePresence)
+		return false
+	}
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	if w.closed {
+		w.node.cfg.Budget.Give(UsePresence, bytes)
+		return true
+	}
+	w.held = bytes
+	return true
+}
+
+// letGo gives back what the step before held.
+func (w *Watcher) letGo(forGood bool) {
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	w.closed = w.closed || forGood
+	w.node.cfg.Budget.Give(UsePresence, w.held)
+	w.held = 0
+}
+
+// patienceLocked is how many changes the log may be ahead of a watcher before it is told that it is too slow.
+func (w *Watcher) patienceLocked() uint64 {
+	if w.walking {
+		return uint64((maxRestarts + 1) * w.node.cfg.PresenceLog)
+	}
+	return 0
+}
+
 func (w *Watcher) endLocked() {
 	if !w.ended {
 		w.ended = true
@@ -311,8 +283,12 @@ func (w *Watcher) endLocked() {
 	}
 }
 
-// see is a change as the scope has it; false: nothing of it is in scope.
-func (w *Watcher) see(e *PresenceEvent) (PresenceEvent, bool) {
+// see is a change as the scope has it; false: nothing of it is in scope, or the snapshot had it in it.
+func (w *Watcher) see(c *change, number uint64) (PresenceEvent, bool) {
+	e := &c.PresenceEvent
+	if w.walk.has(c.seq, number) {
+		return PresenceEvent{}, false
+	}
 	if w.scope.All {
 		return *e, true
 	}
@@ -368,7 +344,12 @@ func (w *Watcher) narrow(s *SocketInfo) {
 // A resume token names the run of the node, the scope and the next change: 8 bytes each but the run, which is text.
 const tokenVersion = 1
 
+// token is one of no use, 0, until the changes that the snapshot had in it are behind: whoever resumed among them would hear
+// what it was told already.
 func (w *Watcher) token(pos uint64) string {
+	if w.walk != nil {
+		pos = 0
+	}
 	b := append([]byte{tokenVersion}, w.node.boot...)
 	b = append(b, w.hash[:]...)
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, pos))

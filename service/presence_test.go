@@ -161,14 +161,16 @@ func TestSlowWatcherIsEndedAloneAndBookmarksComeWhileIdle(t *testing.T) {
 	})
 }
 
-// TestWatchEqualsRegistry: whatever happens, after every step the snapshot and the changes of each watcher together are the
-// registry. Ordered, none twice, none lost between snapshot and changes.
+// TestWatchEqualsRegistry: whatever happens, also between the pages of a snapshot, the snapshot and the changes of each
+// watcher together are the registry. Ordered, none twice, none lost between snapshot and changes.
 func TestWatchEqualsRegistry(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		n, err := New(Config{PresenceLog: 64})
+		size := rapid.SampledFrom([]int{8, 64, 16_384}).Draw(rt, "log")
+		n, err := New(Config{PresenceLog: size})
 		if err != nil {
 			rt.Fatal(err)
 		}
+		n.pageSockets = rapid.IntRange(1, 3).Draw(rt, "page")
 		defer n.Close()
 		var sockets []*Socket
 		var conns []*fakeConn
@@ -231,22 +233,24 @@ func TestWatchEqualsRegistry(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				watchers = append(watchers, &modelWatcher{Watcher: w})
+				watchers = append(watchers, &modelWatcher{Watcher: w, mayLose: size < 16_384})
 			},
 			"resume": func(rt *rapid.T) {
 				if len(watchers) == 0 || watchers[0].token == "" {
 					rt.Skip("nobody watches")
 				}
-				w, err := n.Watch(watchers[0].scope, watchers[0].token)
-				if err != nil {
-					rt.Fatal(err)
-				}
-				watchers[0].Close()
-				watchers[0].Watcher = w
+				watchers[0].resume(rt)
 			},
-			"": func(rt *rapid.T) {
+			"step": func(rt *rapid.T) {
+				if len(watchers) == 0 {
+					rt.Skip("nobody watches")
+				}
+				watchers[rapid.IntRange(0, len(watchers)-1).Draw(rt, "watcher")].step(rt)
+			},
+			"compare": func(rt *rapid.T) {
 				for _, w := range watchers {
-					w.catchUp(rt)
+					for w.step(rt) { //nolint:revive // all that there is
+					}
 					want := map[SocketID][]string{}
 					page, _ := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, 0, 1<<20, func(*SocketInfo) bool { return true })
 					for i := range page.Sockets {
@@ -267,39 +271,75 @@ func TestWatchEqualsRegistry(t *testing.T) {
 // modelWatcher is a watcher with what it makes of what it is told.
 type modelWatcher struct {
 	*Watcher
-	view  map[SocketID][]string // rooms in scope
-	token string
+	mayLose    bool                  // the log is so small that it may be overtaken
+	view       map[SocketID][]string // rooms in scope
+	generation map[SocketID]uint64
+	complete   bool // the snapshot
+	token      string
 }
 
-// catchUp takes all that there is: with its context done, Next says so instead of waiting for more.
-func (w *modelWatcher) catchUp(rt *rapid.T) {
+// resume begins anew where the last token was.
+func (w *modelWatcher) resume(rt *rapid.T) {
+	again, err := w.node.Watch(w.scope, w.token)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	w.Close()
+	w.Watcher, w.complete = again, false
+}
+
+// step takes a step if there is one: with its context done, Next says so instead of waiting for more.
+func (w *modelWatcher) step(rt *rapid.T) bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	for {
-		step, err := w.Next(ctx)
-		if errors.Is(err, context.Canceled) {
-			return
+	step, err := w.Next(ctx)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return false
+	case errors.Is(err, ErrTooSlow) && w.mayLose:
+		w.resume(rt)
+		return true
+	case err != nil:
+		rt.Fatal(err)
+	case step.Gap && !w.mayLose:
+		rt.Fatal("a snapshot was overtaken by a log that is larger than all that happened")
+	}
+	if step.Reset || w.view == nil {
+		w.view, w.generation, w.complete = map[SocketID][]string{}, map[SocketID]uint64{}, false
+	}
+	for _, s := range step.Snapshot {
+		if _, known := w.view[s.ID]; known || w.complete {
+			rt.Fatalf("%s is told once more by the snapshot", s.ID)
 		}
-		if err != nil {
-			rt.Fatal(err)
+		w.view[s.ID], w.generation[s.ID] = s.Rooms, s.Generation
+	}
+	for _, e := range step.Events {
+		id := e.Socket.ID
+		_, known := w.view[id]
+		starts := e.Kind == PresenceConnected || !w.scope.All && e.Kind == PresenceJoined && !known
+		if known == starts || !w.complete || e.Socket.Generation <= w.generation[id] {
+			rt.Fatalf("change %d of %s: known %v, snapshot complete %v, generation %d after %d", e.Kind, id, known, w.complete, e.Socket.Generation, w.generation[id])
 		}
-		if step.Reset || w.view == nil {
-			w.view = map[SocketID][]string{}
-		}
-		for _, s := range step.Snapshot {
-			w.view[s.ID] = s.Rooms
-		}
-		for _, e := range step.Events {
-			if e.Kind == PresenceDisconnected || !w.scope.All && len(e.Socket.Rooms) == 0 {
-				delete(w.view, e.Socket.ID)
-			} else {
-				w.view[e.Socket.ID] = e.Socket.Rooms
-			}
-		}
-		if step.Token != "" {
-			w.token = step.Token
+		w.generation[id] = e.Socket.Generation
+		if e.Kind == PresenceDisconnected || !w.scope.All && len(e.Socket.Rooms) == 0 {
+			delete(w.view, id)
+		} else {
+			w.view[id] = e.Socket.Rooms
 		}
 	}
+	w.complete = w.complete || step.Synced
+	if step.Token != "" {
+		w.token = step.Token
+	}
+	return true
+}
+
+// heapBytes is what is in use after a collection.
+func heapBytes() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestThousandWatchersOfABusyNamespace: they share one log, so what they hold does not grow with what happens.
@@ -310,18 +350,12 @@ func TestThousandWatchersOfABusyNamespace(t *testing.T) {
 	for range 1000 {
 		watchers = append(watchers, watch(t, n, Scope{Namespace: "/", All: true}, ""))
 	}
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := heap()
+	before := heapBytes()
 	for range 10_000 {
 		join(t, n, s, "r")
 		n.Leave(t.Context(), Target{Namespace: "/", Rooms: []string{string(s.ID())}}, []string{"r"})
 	}
-	if grown := heap() - before; grown > 8<<20 {
+	if grown := heapBytes() - before; grown > 8<<20 {
 		t.Errorf("%d bytes more are held", grown)
 	}
 	for _, w := range watchers {

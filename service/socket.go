@@ -145,6 +145,13 @@ type SocketInfo struct {
 
 // infoLocked copies what is known of the socket, with Namespace.mu held shared or whole.
 func (s *Socket) infoLocked() *SocketInfo {
+	info := s.factsLocked()
+	slices.Sort(info.Rooms)
+	return info
+}
+
+// factsLocked is infoLocked with the rooms in no order: whoever asks for many sockets sorts without the lock.
+func (s *Socket) factsLocked() *SocketInfo {
 	return &SocketInfo{
 		ID: s.id, Generation: s.generation.Load(), Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),
 		Transport: s.conn.Transport(), ConnectedAt: s.connectedAt, Rooms: s.roomNames(), UserID: s.userID, Data: s.data,
@@ -152,7 +159,7 @@ func (s *Socket) infoLocked() *SocketInfo {
 	}
 }
 
-// roomNames are the socket's rooms, sorted, with Namespace.mu held.
+// roomNames are the socket's rooms in no order, with Namespace.mu held.
 func (s *Socket) roomNames() []string {
 	if len(s.rooms) == 0 {
 		return nil
@@ -161,7 +168,6 @@ func (s *Socket) roomNames() []string {
 	for i := range s.rooms {
 		names[i] = s.rooms[i].room.name
 	}
-	slices.Sort(names)
 	return names
 }
 

@@ -20,11 +20,14 @@ type Update struct {
 var ErrSocketNotFound = &Error{Code: NotFound, Reason: "SOCKET_NOT_FOUND", Message: "no such socket", Field: "socket_id"}
 
 // Update changes a socket's notes, tells watchers, and returns the socket as it is now. An update that changes nothing is
-// told to nobody.
+// told to nobody. ErrBudget: it would add to what is kept, and the memory budget is spent.
 func (n *Node) Update(namespace string, id SocketID, u Update) (SocketInfo, error) {
 	ns := n.namespace(namespace)
 	if ns == nil {
 		return SocketInfo{}, ErrSocketNotFound
+	}
+	if u.Data == nil && u.Merge != nil {
+		return n.merge(ns, id, u)
 	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -32,15 +35,79 @@ func (n *Node) Update(namespace string, id SocketID, u Update) (SocketInfo, erro
 	if s == nil {
 		return SocketInfo{}, ErrSocketNotFound
 	}
-	data, userID := s.data, s.userID
-	switch {
-	case u.Data != nil:
+	data := s.data
+	if u.Data != nil {
 		data = u.Data
-	case u.Merge != nil:
-		var err error
-		if data, err = mergePatch(s.data, u.Merge); err != nil {
-			return SocketInfo{}, &Error{Code: Invalid, Reason: "INVALID_FIELD", Message: "not a JSON object", Field: "merge_data", Cause: err}
+	}
+	return ns.noteLocked(s, data, u.UserID)
+}
+
+// maxMergeTries is how often a merge is worked out anew because the data was replaced meanwhile.
+const maxMergeTries = 8
+
+// merge merges into a socket's data. It decodes and encodes with nothing locked but the merges of the same socket, and does so
+// again when the data was replaced meanwhile; the last time with the namespace locked, so that it ends.
+func (n *Node) merge(ns *Namespace, id SocketID, u Update) (SocketInfo, error) {
+	var lane uint
+	if len(id) > 0 {
+		lane = uint(id[len(id)-1])
+	}
+	merging := &n.merging[lane%uint(len(n.merging))]
+	merging.Lock()
+	defer merging.Unlock()
+	for try := 1; ; try++ {
+		ns.mu.RLock()
+		s := ns.sockets[id]
+		if s == nil {
+			ns.mu.RUnlock()
+			return SocketInfo{}, ErrSocketNotFound
 		}
+		before := s.data
+		ns.mu.RUnlock()
+		after, err := merged(before, u.Merge)
+		if err != nil {
+			return SocketInfo{}, err
+		}
+		info, done, err := ns.replaceData(s, before, after, u, try == maxMergeTries)
+		if done {
+			return info, err
+		}
+	}
+}
+
+// replaceData notes the data after a merge, if it is still what it was before. Else, if this is the last try, it merges into
+// what is there now.
+func (ns *Namespace) replaceData(s *Socket, before, after []byte, u Update, last bool) (info SocketInfo, done bool, err error) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	switch {
+	case !s.present:
+		return SocketInfo{}, true, ErrSocketNotFound
+	case bytes.Equal(s.data, before):
+	case !last:
+		return SocketInfo{}, false, nil
+	default:
+		if after, err = merged(s.data, u.Merge); err != nil {
+			return SocketInfo{}, true, err
+		}
+	}
+	info, err = ns.noteLocked(s, after, u.UserID)
+	return info, true, err
+}
+
+func merged(data, patch []byte) ([]byte, error) {
+	after, err := mergePatch(data, patch)
+	if err != nil {
+		return nil, &Error{Code: Invalid, Reason: "INVALID_FIELD", Message: "not a JSON object", Field: "merge_data", Cause: err}
+	}
+	return after, nil
+}
+
+// noteLocked replaces what is noted about a socket, with mu held, and tells watchers if that is a change.
+func (ns *Namespace) noteLocked(s *Socket, data []byte, user *string) (SocketInfo, error) {
+	userID := s.userID
+	if user != nil {
+		userID = *user
 	}
 	if len(data) > MaxDataBytes {
 		return SocketInfo{}, &Error{
@@ -48,14 +115,19 @@ func (n *Node) Update(namespace string, id SocketID, u Update) (SocketInfo, erro
 			Message: fmt.Sprintf("the data of a socket would be %d bytes, at most %d are kept", len(data), MaxDataBytes),
 		}
 	}
-	if u.UserID != nil {
-		userID = *u.UserID
+	if bytes.Equal(data, s.data) && userID == s.userID {
+		return *s.infoLocked(), nil
 	}
-	if !bytes.Equal(data, s.data) || userID != s.userID {
-		s.data, s.userID = data, userID
-		s.generation.Add(1)
-		ns.recordLocked(PresenceUpdated, s, nil, ReasonNone, "")
+	was := s.noteBytes()
+	if grown := len(data) + len(userID) - was; grown > 0 && !ns.node.cfg.Budget.Take(UseData, grown) {
+		ns.node.budgetSpent(UseData)
+		return SocketInfo{}, ErrBudget
+	} else if grown < 0 {
+		ns.node.cfg.Budget.Give(UseData, -grown)
 	}
+	s.data, s.userID = data, userID
+	s.generation.Add(1)
+	ns.recordReleaseLocked(PresenceUpdated, s, nil, ReasonNone, "", was)
 	return *s.infoLocked(), nil
 }
 

@@ -73,9 +73,11 @@ func (w *watch) step(step *service.WatchStep) (err error) {
 	switch {
 	case step.Reset:
 		w.token = ""
-		return w.stream.Send(&foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Reset_{
-			Reset_: &foyerv1.Reset{Reason: foyerv1.ResetReason_RESET_REASON_TOKEN_EXPIRED},
-		}})
+		reason := foyerv1.ResetReason_RESET_REASON_TOKEN_EXPIRED
+		if step.Gap {
+			reason = foyerv1.ResetReason_RESET_REASON_GAP
+		}
+		return w.stream.Send(&foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{Reason: reason}}})
 	case len(step.Snapshot) > 0:
 		chunks(step.Snapshot, func(s *service.SocketInfo) int { return socketBytes(s, w.view) }, func(part []service.SocketInfo) bool {
 			chunk := &foyerv1.Snapshot{Sockets: make([]*foyerv1.Socket, len(part))}

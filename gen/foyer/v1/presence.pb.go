@@ -32,7 +32,7 @@ const (
 	ResetReason_RESET_REASON_TOKEN_EXPIRED ResetReason = 1
 	// A node was lost with its share of the past.
 	ResetReason_RESET_REASON_NODE_LOST ResetReason = 2
-	// Changes from another node were missed.
+	// Changes were missed: those of another node, or they came faster than the snapshot was read.
 	ResetReason_RESET_REASON_GAP ResetReason = 3
 )
 
