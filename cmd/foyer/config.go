@@ -57,6 +57,7 @@ type settings struct {
 	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
 	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
+	MaxConnections        int            `placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
 	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
 	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
 	HandshakeBurst        int            `default:"10000" placeholder:"N" help:"Handshakes that one address may make at once. Default ${default}."`
@@ -142,8 +143,10 @@ func (s *settings) Validate() error {
 	if s.MaxSessions <= 0 {
 		errs = append(errs, fmt.Errorf("--max-sessions: %d is not above zero", s.MaxSessions))
 	}
-	if s.MaxSessionsPerAddress < 0 {
-		errs = append(errs, fmt.Errorf("--max-sessions-per-address: %d is not above zero", s.MaxSessionsPerAddress))
+	for name, n := range map[string]int{"max-sessions-per-address": s.MaxSessionsPerAddress, "max-connections": s.MaxConnections} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("--%s: %d is not above zero", name, n))
+		}
 	}
 	for name, n := range map[string]int{"handshake-burst": s.HandshakeBurst, "address-message-burst": s.AddressMessageBurst} {
 		if n <= 0 {

@@ -43,6 +43,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		{"--drain-window=-1s"},
 		{"--max-sessions", "0"},
 		{"--max-sessions-per-address=-1"},
+		{"--max-connections=-1"},
 		{"--handshake-rate", "0"},
 		{"--handshake-burst", "0"},
 		{"--address-message-rate", "0"},

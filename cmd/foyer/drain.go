@@ -7,24 +7,20 @@ import (
 	"go.uber.org/zap"
 )
 
-const (
-	// perClose is how much time a drain gives each link, up to the window: a few links are closed in a moment.
-	perClose = 10 * time.Millisecond
-	// lastPollTime is how long polling clients have to fetch the end of their link. Most ask at once; who is gone never does.
-	lastPollTime = 2 * time.Second
-	// endTime bounds what comes after the links: handlers' last words and running calls.
-	endTime = 5 * time.Second
-)
+// perClose is how much time a drain gives each link, up to the window: a few links are closed in a moment.
+const perClose = 10 * time.Millisecond
 
-// drain takes the node out of service, in the order in which others depend on it. A second signal ends the process.
+// drain takes the node out of service, in the order in which others depend on it. It is over when the notice, the window,
+// waits.lastPoll and waits.end have passed, whatever others do, and as a rule long before: a link that has joined nothing is
+// waited for by no step, nor is a connection that has not asked for anything. A second signal ends the process.
 func (f *foyer) drain() {
 	window := min(f.s.DrainWindow, time.Duration(f.engine.Len())*perClose)
-	linksGone, stop := context.WithTimeout(context.Background(), f.s.DrainNotice+window+lastPollTime)
+	linksGone, stop := context.WithTimeout(context.Background(), f.s.DrainNotice+window+f.waits.lastPoll)
 	f.empty(linksGone, f.s.DrainNotice, window) // 1 to 3
 	stop()
 	f.engine.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	ctx, cancel := context.WithTimeout(context.Background(), f.waits.end) // handlers' last words, and running calls
 	defer cancel()
 
 	// 4. Handlers and watchers hear of it; handlers finish what they have, and their streams end.
@@ -66,7 +62,7 @@ func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
 
 // emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is stopped.
 func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
-	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+lastPollTime)
+	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+f.waits.lastPoll)
 	defer cancel()
 	total := f.engine.Len()
 	done := make(chan struct{})
@@ -88,7 +84,7 @@ func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress 
 				return context.Cause(ctx)
 			}
 			// 4. Handlers and watchers hear of it.
-			f.node.BeginDrain(time.Now().Add(endTime))
+			f.node.BeginDrain(time.Now().Add(f.waits.end))
 			return nil
 		}
 	}

@@ -34,18 +34,35 @@ import (
 const (
 	maxNamespacesPerLink = 64
 	// net/http adds 4 KiB of its own to what it is told: together 16 KiB.
-	maxHeaderBytes    = 12 << 10
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute // of a connection between two polls or two files
+	maxHeaderBytes = 12 << 10
 	// With --pprof one in so many waits for a lock is in the profile: which locks matter shows long before all are counted.
 	mutexProfileFraction = 100
 )
+
+// waits are how long the node waits for what others owe it.
+type waits struct {
+	header   time.Duration // a TLS greeting, then the header of a request
+	body     time.Duration // a body that the parts behind the listener give no time of their own
+	write    time.Duration // an answer's bytes to be taken, likewise
+	idle     time.Duration // between two polls or two files
+	lastPoll time.Duration // see drain.go
+	end      time.Duration
+}
+
+var usualWaits = waits{
+	header: 10 * time.Second, body: 10 * time.Second, write: time.Minute, idle: 2 * time.Minute,
+	// Most polling clients ask at once for the end of their link; who is gone never does.
+	lastPoll: 2 * time.Second,
+	end:      5 * time.Second,
+}
 
 // foyer is a node with its edges and listeners.
 type foyer struct {
 	s      *settings
 	demo   bool
 	log    *zap.Logger
+	waits  waits
+	files  files
 	tokens []string
 
 	budgetFrom string // what the memory budget is a share of
@@ -56,6 +73,7 @@ type foyer struct {
 
 	edgeListener, apiListener, adminListener net.Listener // admin may be nil
 	edgeServer, adminServer                  *http.Server
+	edgeConns, adminConns                    *conns
 	edgeTLS, apiTLS                          *tls.Config
 
 	draining atomic.Bool
@@ -65,6 +83,17 @@ type foyer struct {
 	stopDemo context.CancelFunc
 }
 
+func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
+	f := &foyer{
+		s: s, demo: demo, log: log, waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
+		failed: make(chan error, 3), stopDemo: func() {},
+	}
+	if s.MaxConnections > 0 {
+		f.files.edge = s.MaxConnections
+	}
+	return f
+}
+
 // run runs a node until ctx ends, and drains it.
 func run(ctx context.Context, s *settings, demo bool) error {
 	log, err := newLogger(s)
@@ -72,7 +101,7 @@ func run(ctx context.Context, s *settings, demo bool) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // a terminal can not be synced, and says so
-	f := &foyer{s: s, demo: demo, log: log, failed: make(chan error, 3), stopDemo: func() {}}
+	f := newFoyer(s, demo, log)
 	if err := f.build(); err != nil {
 		return err
 	}
@@ -152,6 +181,8 @@ func (f *foyer) build() (err error) {
 			counts["socketio_"+name] = v
 		}
 		counts["page_panic"] = f.panics.Load()
+		f.edgeConns.counts(counts)
+		f.adminConns.counts(counts)
 		return counts
 	}
 	features := []string{"polling", "websocket", "json", "msgpack", "memory"}
@@ -164,24 +195,39 @@ func (f *foyer) build() (err error) {
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
 		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall,
-		MaxConnections: s.APIConnections, RequestBytes: int64(s.APIRequestBytes), Logger: f.log,
+		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Logger: f.log,
 	}, f.node)
 	if err != nil {
 		return err
 	}
-	f.edgeServer = f.httpServer(f.edge())
+	f.edgeConns = newConns("edge", f.files.edge, s.TrustedProxy, f.log)
+	f.adminConns = newConns("admin", f.files.admin, nil, f.log)
+	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
 	status := admin.Handler(f.ready)
 	if s.Pprof {
 		status = admin.WithProfiles(status)
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
-	f.adminServer = f.httpServer(f.contain(pageOf(status)))
+	f.adminServer = f.httpServer(f.contain(pageOf(status)), f.adminConns)
+	if f.files.edge > 0 && f.files.edge < s.MaxSessions {
+		f.log.Warn("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
+			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", s.MaxSessions))
+	}
 	return nil
 }
 
-func (f *foyer) httpServer(h http.Handler) *http.Server {
+// httpServer serves h. Every wait for a client has an end: for its header by ReadHeaderTimeout, for its body and for its
+// taking the answer by deadlines that are set with each request, which a handler may move.
+func (f *foyer) httpServer(h http.Handler, cs *conns) *http.Server {
+	timed := func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // without a body there is nothing to wait for, and a poll may take its time
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(f.waits.body))
+		}
+		h.ServeHTTP(w, r)
+	}
 	return &http.Server{
-		Handler: h, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		Handler: http.HandlerFunc(timed), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: f.waits.header,
+		WriteTimeout: f.waits.write, IdleTimeout: f.waits.idle, ConnState: cs.changed,
 		ErrorLog: zap.NewStdLog(f.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 	}
 }
@@ -241,14 +287,15 @@ func rootOf(err error) error {
 }
 
 func (f *foyer) serve() {
-	edge := f.edgeListener
+	edge := f.edgeConns.listen(f.edgeListener)
 	if f.edgeTLS != nil {
 		edge = tls.NewListener(edge, f.edgeTLS)
 	}
 	f.loop("edge", func() error { return f.edgeServer.Serve(edge) })
 	f.loop("api", func() error { return f.api.Serve(f.apiListener) })
 	if f.adminListener != nil {
-		f.loop("admin", func() error { return f.adminServer.Serve(f.adminListener) })
+		admin := f.adminConns.listen(f.adminListener)
+		f.loop("admin", func() error { return f.adminServer.Serve(admin) })
 	}
 	if f.demo {
 		f.startDemo()

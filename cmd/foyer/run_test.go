@@ -25,7 +25,7 @@ func TestRunServesAndDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &foyer{s: s, demo: true, log: log, failed: make(chan error, 3), stopDemo: func() {}}
+	f := newFoyer(s, true, log)
 	if err := f.build(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	log, _ := newLogger(s)
-	first := &foyer{s: s, log: log, failed: make(chan error, 3), stopDemo: func() {}}
+	first := newFoyer(s, false, log)
 	if err := first.build(); err != nil {
 		t.Fatal(err)
 	}

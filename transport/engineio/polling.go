@@ -280,7 +280,8 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	setPollHeaders(w.Header(), r)
 	w.Header().Set("Content-Type", "text/html")
 	w.Header().Set("Content-Length", "2")
-	_, _ = io.WriteString(w, "ok") // a client that is gone is found elsewhere
+	_ = control.SetWriteDeadline(time.Now().Add(flushTimeout)) // the server's own may have passed, as a POST may wait for long
+	_, _ = io.WriteString(w, "ok")                             // a client that is gone is found elsewhere
 }
 
 // packets returns the reader of a POST's body, which it owns.

@@ -119,8 +119,8 @@ func (s *Server) Len() int {
 }
 
 // Drain refuses handshakes and closes all sessions with ReasonShutdown, spread over window at jittered moments, so that
-// their clients do not come back all at once. What is queued is flushed first. It blocks until no session is left or ctx
-// ends; then sessions may remain for Close.
+// their clients do not come back all at once. What is queued is flushed first, save for polling clients that have joined
+// nothing. It blocks until no session is left or ctx ends; then sessions may remain for Close.
 func (s *Server) Drain(ctx context.Context, window time.Duration) {
 	s.Refuse()
 	for ctx.Err() == nil {
@@ -132,7 +132,7 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) {
 			if !sleep(ctx, at-time.Since(start)) {
 				return
 			}
-			ss.Close(ReasonShutdown)
+			ss.dismiss()
 		}
 		window = 0 // a handshake that was under way at Refuse comes in a second round
 		select {

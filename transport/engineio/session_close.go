@@ -22,6 +22,20 @@ func (s *Session) failLocked(r Reason) {
 	s.kickLocked()
 }
 
+// dismiss ends a session for a drain. A polling client that has joined nothing is not waited for, as it may never ask again:
+// if it does, it hears that there is no such session, and begins anew elsewhere.
+func (s *Session) dismiss() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.state != stateOpen:
+	case s.websocket || s.admitted.Load():
+		s.closeLocked(ReasonShutdown)
+	default:
+		s.failLocked(ReasonShutdown)
+	}
+}
+
 // kickLocked lets the timer fire now.
 func (s *Session) kickLocked() {
 	s.armedAt = s.srv.now()

@@ -306,9 +306,24 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// Clients that have made a session and never asked again hold no drain up.
+func TestDrainWaitsForNobodyWhoJoinedNothing(t *testing.T) {
+	inBubble(t, Config{}, func(h *harness) {
+		for range 20 {
+			h.openPolling()
+		}
+		start := time.Now()
+		h.srv.Drain(context.Background(), 2*time.Second)
+		if got := elapsed(start); got > 2_000+noopInterval.Milliseconds() || h.srv.Len() != 0 {
+			t.Errorf("after %d ms, %d left", got, h.srv.Len())
+		}
+	})
+}
+
 func TestDrainEndsWithItsContext(t *testing.T) {
 	inBubble(t, Config{}, func(h *harness) {
-		h.openPolling() // never polls: its close waits for a GET
+		_, r := h.openPolling() // never polls: its close waits for a GET
+		r.session.Admit()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		start := time.Now()

@@ -187,7 +187,7 @@ func (c *wsConn) linger() {
 
 // reset drops the connection together with what the kernel still holds for it.
 func (c *wsConn) reset() {
-	if t, ok := c.conn.(*net.TCPConn); ok {
+	if t, ok := c.conn.(interface{ SetLinger(sec int) error }); ok { // a *net.TCPConn, or one that is counted
 		_ = t.SetLinger(0)
 	}
 	c.close()

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"container/list"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+const (
+	// tellEvery is how often the log says the same of what peers cause.
+	tellEvery = 10 * time.Second
+	// looks bounds how many connections are looked at for one that can go.
+	looks = 64
+)
+
+// conns bounds the connections of an HTTP listener, as each takes a descriptor: at the edge so many that the API and the
+// admin listener can always accept. One address has half of them. Where there is no room, a connection goes on which no
+// request is under way, of the newcomer's own address if that has used its share up; only when there is none is the newcomer
+// closed. A websocket counts, and stays: it is a session, which has bounds of its own.
+type conns struct {
+	// Set before start.
+	what   string
+	most   int            // 0: no bound
+	exempt []netip.Prefix // proxies, which are let in for many
+	told   *zap.Logger    // says the same thing once in tellEvery
+
+	failed, refused, displaced atomic.Int64
+
+	mu sync.Mutex
+	// Guarded by mu.
+	open  int
+	hosts map[netip.Addr]*host
+	queue list.List // of *conn: those that speak HTTP, roughly the oldest first
+}
+
+// host is an address, of IPv6 the first 64 bits. Guarded by conns.mu.
+type host struct {
+	key   netip.Addr
+	open  int
+	queue list.List // of *conn, as in conns
+}
+
+func newConns(what string, most int, exempt []netip.Prefix, log *zap.Logger) *conns {
+	return &conns{
+		what: what, most: most, exempt: exempt, hosts: make(map[netip.Addr]*host),
+		told: log.Named("listener").WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
+		})),
+	}
+}
+
+// listen returns a listener whose connections are bounded.
+func (cs *conns) listen(l net.Listener) net.Listener { return boundedListener{l, cs} }
+
+// counts returns what was not let in, by the words of GetInfo.
+func (cs *conns) counts(into map[string]int64) {
+	into[cs.what+"_accept_failed"] = cs.failed.Load()
+	into[cs.what+"_connection_refused"] = cs.refused.Load()
+	into[cs.what+"_connection_displaced"] = cs.displaced.Load()
+}
+
+type boundedListener struct {
+	net.Listener
+	conns *conns
+}
+
+// Accept returns the next connection that there is room for. An error is counted and told: whoever serves only waits, and
+// tries again.
+func (l boundedListener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				l.conns.failed.Add(1)
+				l.conns.told.Error("accept", zap.String("listener", l.conns.what), zap.Error(err))
+			}
+			return nil, err
+		}
+		tcp, ok := raw.(*net.TCPConn)
+		if !ok {
+			return raw, nil // only in tests
+		}
+		if c := l.conns.admit(tcp); c != nil {
+			return c, nil
+		}
+		_ = raw.Close()
+	}
+}
+
+// conn is a connection that is counted until it is closed. It is a *net.TCPConn to all that ask for more than net.Conn has.
+type conn struct {
+	*net.TCPConn
+	conns *conns
+	host  *host
+	busy  atomic.Bool // a request is under way
+
+	// Guarded by conns.mu.
+	inAll, inHost *list.Element // nil once it is a websocket, or closed
+	closed        bool
+}
+
+// Close closes the connection, and makes room for another.
+func (c *conn) Close() error {
+	c.conns.mu.Lock()
+	c.conns.closedLocked(c)
+	c.conns.mu.Unlock()
+	return c.TCPConn.Close()
+}
+
+// admit makes room for a connection; nil: there is none.
+func (cs *conns) admit(raw *net.TCPConn) *conn {
+	key := netip.Addr{}
+	if addr, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
+		key = hostKey(addr.AddrPort().Addr())
+	}
+	cs.mu.Lock()
+	out, c := cs.admitLocked(raw, key)
+	cs.mu.Unlock()
+	switch {
+	case c == nil:
+		cs.refused.Add(1)
+		cs.told.Warn("connections refused: all that may be open have a request under way, or are websockets",
+			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Stringer("address", key))
+	case out != nil:
+		cs.displaced.Add(1)
+		cs.told.Warn("connections without a request make room for others",
+			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Stringer("address", out.host.key))
+		_ = out.TCPConn.Close()
+	}
+	return c
+}
+
+func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
+	h := cs.hosts[key]
+	if h == nil {
+		h = &host{key: key}
+	}
+	queue, full := &cs.queue, cs.most > 0 && cs.open >= cs.most
+	if cs.most > 0 && h.open >= max(1, cs.most/2) && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
+		queue, full = &h.queue, true
+	}
+	if full {
+		if out = idleOf(queue); out == nil {
+			return nil, nil
+		}
+		cs.closedLocked(out)
+	}
+	c = &conn{TCPConn: raw, conns: cs, host: h}
+	c.inAll, c.inHost = cs.queue.PushBack(c), h.queue.PushBack(c)
+	h.open++
+	cs.open++
+	cs.hosts[key] = h
+	return out, c
+}
+
+// idleOf returns the first connection of a queue on which no request is under way. Those that it passes over go to the end,
+// so that the next look begins elsewhere.
+func idleOf(queue *list.List) *conn {
+	for range min(looks, queue.Len()) {
+		e := queue.Front()
+		c := e.Value.(*conn)
+		if !c.busy.Load() {
+			return c
+		}
+		queue.MoveToBack(e)
+	}
+	return nil
+}
+
+func (cs *conns) closedLocked(c *conn) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	cs.leaveLocked(c)
+	cs.open--
+	if c.host.open--; c.host.open == 0 {
+		delete(cs.hosts, c.host.key)
+	}
+}
+
+func (cs *conns) leaveLocked(c *conn) {
+	if c.inAll != nil {
+		cs.queue.Remove(c.inAll)
+		c.host.queue.Remove(c.inHost)
+		c.inAll, c.inHost = nil, nil
+	}
+}
+
+// changed is http.Server.ConnState: it tells which connections have a request under way. That is so when a whole header has
+// come, however many bytes came before.
+func (cs *conns) changed(raw net.Conn, state http.ConnState) {
+	if t, ok := raw.(*tls.Conn); ok {
+		raw = t.NetConn()
+	}
+	c, ok := raw.(*conn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		c.busy.Store(true)
+	case http.StateIdle:
+		c.busy.Store(false)
+	case http.StateHijacked:
+		cs.mu.Lock()
+		cs.leaveLocked(c)
+		cs.mu.Unlock()
+	case http.StateNew, http.StateClosed:
+	}
+}
+
+func hostKey(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return addr
+}
+
+// files says how the descriptors of the process are shared out: what is kept back lets the API and the admin address accept
+// whatever happens at the edge.
+type files struct{ edge, api, admin int } // connections; 0: no bound
+
+// sharedFiles divides so many descriptors, of which the API is to have a number.
+func sharedFiles(limit uint64, api int) files {
+	const endless = 1 << 30
+	if limit == 0 || limit > endless {
+		return files{api: api}
+	}
+	all := int(limit)
+	f := files{api: max(1, min(api, all/4)), admin: min(max(4, all/128), 512)}
+	own := min(32+all/64, 512) // the listeners, the log, what watches the websockets
+	f.edge = max(1, all-f.api-f.admin-own)
+	return f
+}
