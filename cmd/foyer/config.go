@@ -61,6 +61,8 @@ type settings struct {
 	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
 	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
 	HandshakeBurst        int            `default:"10000" placeholder:"N" help:"Handshakes that one address may make at once. Default ${default}."`
+	MessageRate           int            `default:"2000" placeholder:"N" help:"Messages a second that one link may send for long, before it is read more slowly; -1: any number. Connects and disconnects count as ten. Default ${default}."`
+	MessageBurst          int            `default:"5000" placeholder:"N" help:"Messages that one link may send at once. Default ${default}."`
 	AddressMessageRate    int            `default:"50000" placeholder:"N" help:"Messages a second that all links of one address may send for long, before they are read more slowly; -1: any number. Default ${default}."`
 	AddressMessageBurst   int            `default:"100000" placeholder:"N" help:"Messages that they may send at once. Default ${default}."`
 	TrustedProxy          []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For tells a client's address. Default: none."`
@@ -148,12 +150,12 @@ func (s *settings) Validate() error {
 			errs = append(errs, fmt.Errorf("--%s: %d is not above zero", name, n))
 		}
 	}
-	for name, n := range map[string]int{"handshake-burst": s.HandshakeBurst, "address-message-burst": s.AddressMessageBurst} {
+	for name, n := range map[string]int{"handshake-burst": s.HandshakeBurst, "message-burst": s.MessageBurst, "address-message-burst": s.AddressMessageBurst} {
 		if n <= 0 {
 			errs = append(errs, fmt.Errorf("--%s: %d is not above zero", name, n))
 		}
 	}
-	for name, n := range map[string]int{"handshake-rate": s.HandshakeRate, "address-message-rate": s.AddressMessageRate} {
+	for name, n := range map[string]int{"handshake-rate": s.HandshakeRate, "message-rate": s.MessageRate, "address-message-rate": s.AddressMessageRate} {
 		if n == 0 {
 			errs = append(errs, fmt.Errorf("--%s: 0 would let nobody in; -1 is any number", name))
 		}

@@ -164,6 +164,7 @@ func (f *foyer) build() (err error) {
 		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
 		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), SlowAfter: s.SlowAfter, Budget: outbound{f.node.Budget()}, MaxSessions: s.MaxSessions, Compression: s.Compression,
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
+		MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
 		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
 	}, links.Accept)

@@ -46,6 +46,10 @@ type Config struct {
 	// HandshakeRate is how many handshakes a second one address may make for long, HandshakeBurst how many at once.
 	// Handshakes over that wait for up to a second, then are answered 503. Defaults 2,000, 10,000; negative rate: no bound.
 	HandshakeRate, HandshakeBurst int
+	// MessageRate is how many messages a second one session may send for long, MessageBurst how many at once; then it is read
+	// more slowly. Polls, POSTs and WebSocket pings count too, some things as several, see Session.Charge. Defaults 2,000,
+	// 5,000; negative rate: no bound.
+	MessageRate, MessageBurst int
 	// AddressMessageRate is how many messages a second all links of one address may send for long, AddressMessageBurst
 	// how many at once; then they are read more slowly. Defaults 50,000, 100,000; negative rate: no bound.
 	AddressMessageRate, AddressMessageBurst int
@@ -132,7 +136,7 @@ func (c Config) Validate() error {
 		name string
 		n    int
 	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes},
-		{"handshake burst", c.HandshakeBurst}, {"address message burst", c.AddressMessageBurst},
+		{"handshake burst", c.HandshakeBurst}, {"message burst", c.MessageBurst}, {"address message burst", c.AddressMessageBurst},
 	} {
 		if n.n < 0 {
 			bad("%s %d is negative; it cannot be off", n.name, n.n)
@@ -186,6 +190,8 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.HandshakeRate, 2000)
 	def(&c.HandshakeBurst, 10_000)
+	def(&c.MessageRate, 2000)
+	def(&c.MessageBurst, 5000)
 	def(&c.AddressMessageRate, 50_000)
 	def(&c.AddressMessageBurst, 100_000)
 	if c.HandshakeHeaders == nil {

@@ -63,6 +63,7 @@ func (s *Session) tick() {
 		s.end(ReasonPingTimeout, "1")
 		return
 	}
+	tell := paused && s.overRateLocked() && due(s.halt.rateAt, now) && s.afterRateLocked()
 	if due(s.pingAt, now) {
 		s.beatLocked(now)
 	}
@@ -77,10 +78,13 @@ func (s *Session) tick() {
 	s.armLocked(now)
 	if s.token || len(s.queue) == 0 {
 		s.mu.Unlock()
-		return
+	} else {
+		s.token = true
+		s.pump(false)
 	}
-	s.token = true
-	s.pump(false)
+	if tell {
+		s.tellSlowed()
+	}
 }
 
 // tickClosing closes what has been flushed or has had its time, and flushes what nobody does. Called with mu held, returns
@@ -107,14 +111,18 @@ func (s *Session) tickClosing(now time.Duration) {
 func (s *Session) armLocked(now time.Duration) {
 	var next time.Duration
 	pongAt, probeAt := s.pongAt, s.probeAt
+	var rateAt time.Duration
 	if s.paused.Load() {
 		pongAt, probeAt = 0, 0
+		if s.halt != nil {
+			rateAt = s.halt.rateAt
+		}
 	}
 	var slowAt time.Duration
 	if s.press != nil {
 		slowAt = s.press.slowAt
 	}
-	for _, at := range [...]time.Duration{s.pingAt, pongAt, probeAt, s.noopAt, s.closeAt, slowAt} {
+	for _, at := range [...]time.Duration{s.pingAt, pongAt, probeAt, rateAt, s.noopAt, s.closeAt, slowAt} {
 		if at != 0 && (next == 0 || at < next) {
 			next = at
 		}

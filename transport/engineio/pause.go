@@ -17,6 +17,9 @@ import (
 type halt struct {
 	resumed   chan struct{} // closed when reading goes on; nil while nobody waits
 	postFirst bool          // one of the pauses is the websocket's own, until the POST from before the upgrade has been taken
+	told      bool          // the log has heard that the link was slowed
+	getting   bool          // a GET waits for the link's rate
+	rateAt    time.Duration // when the link's rate allows for more; zero: it does, and no pause is for it. See rate.go
 }
 
 // Pause stops the reading of what the client sends, after the message in hand, until as many calls of Resume. It may be called
@@ -73,6 +76,15 @@ func (s *Session) haltLocked() *halt {
 	return s.halt
 }
 
+// resumedLocked returns a channel that is closed when something has changed about the pauses.
+func (s *Session) resumedLocked() <-chan struct{} {
+	h := s.haltLocked()
+	if h.resumed == nil {
+		h.resumed = make(chan struct{})
+	}
+	return h.resumed
+}
+
 func (s *Session) tellResumedLocked() {
 	if h := s.halt; h != nil && h.resumed != nil {
 		close(h.resumed)
@@ -85,15 +97,11 @@ func (s *Session) tellResumedLocked() {
 func (s *Session) awaitReading(ctx context.Context, post bool) bool {
 	for s.paused.Load() {
 		s.mu.Lock()
-		h := s.haltLocked()
-		if !s.paused.Load() || post && h.postFirst && s.pauses == 1 {
+		if !s.paused.Load() || post && s.pauses == 1 && s.halt != nil && s.halt.postFirst {
 			s.mu.Unlock()
 			return true
 		}
-		if h.resumed == nil {
-			h.resumed = make(chan struct{})
-		}
-		resumed := h.resumed
+		resumed := s.resumedLocked()
 		s.mu.Unlock()
 		select {
 		case <-resumed:

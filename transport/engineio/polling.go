@@ -30,6 +30,16 @@ type poll struct {
 // it writes it holds the write token. Engine.IO v4, "HTTP long-polling".
 func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	if s.state == stateOpen && !s.websocket && s.poll == nil && !s.gettingLocked() {
+		if !s.chargeGetLocked(r.Context()) {
+			return
+		}
+		if s.websocket { // meanwhile
+			s.mu.Unlock()
+			_ = s.writePoll(w, r, nil, string(pollNoop))
+			return
+		}
+	}
 	switch {
 	case s.state == stateClosed:
 		owes := s.owesNoopLocked()
@@ -44,7 +54,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		s.srv.refuse(w, r, errBadRequest, false)
 		return
-	case s.poll != nil:
+	case s.poll != nil, s.gettingLocked():
 		s.mu.Unlock()
 		s.overlapGet(w, r)
 		return
@@ -235,6 +245,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.posting, s.body = true, control
+	s.chargeLocked(1)
 	s.mu.Unlock()
 
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // without support the server's own limits hold

@@ -39,6 +39,7 @@ type Server struct {
 	proxies  proxies
 	told     *zap.Logger // says the same thing once in tellEvery: for what a hostile peer can cause
 	openRest string      // of the open packet
+	prices   prices
 	seed     maphash.Seed
 
 	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
@@ -89,6 +90,7 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		proxies:      cfg.TrustedProxies,
 		shares:       newShares(cfg),
 		openRest:     restOfOpen(cfg),
+		prices:       newPrices(cfg),
 		seed:         maphash.MakeSeed(),
 		newTryWriter: newRawWriter,
 		newPoller:    newPoller,

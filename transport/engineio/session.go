@@ -60,6 +60,7 @@ type Session struct {
 	abrupt    bool  // closing without a flush
 	pauses    int16 // Pauses without their Resume
 	posting   bool  // a POST is being read or processed
+	bought    uint8 // tokens that were bought beyond need the last time, see rate.go
 	owesNoop  bool  // the client has closed the session, and its last GET may still come
 	probed    bool  // the probe has been heard: GETs are released
 	extended  bool  // the awaited pong's deadline has been moved once
@@ -76,7 +77,9 @@ type Session struct {
 	reason    Reason
 	body      *http.ResponseController
 	probe     *wsConn
-	halt      *halt // see pause.go; nil before the first pause that needs it
+	halt      *halt         // see pause.go; nil before the first pause that needs it
+	credit    int32         // tokens that are bought and not spent, see rate.go
+	fullAt    time.Duration // when the link's bucket will be full
 
 	// set before start
 	srv       *Server

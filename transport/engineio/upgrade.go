@@ -19,6 +19,10 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	taken := s.state != stateOpen || s.websocket || s.probe != nil
+	if s.state == stateOpen {
+		s.chargeLocked(probeCost)
+	}
+	over := s.overRateLocked()
 	if !taken {
 		s.probe = mark
 		now := s.srv.now()
@@ -29,12 +33,17 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if taken {
 		s.srv.counts.add(countProbeRefused)
+		if over { // not worth a 101
+			s.srv.refuse(w, r, errUnavailable, true)
+			return
+		}
 		if ws, err := s.srv.upgrade(w, r); err == nil {
 			ws.abort(append(ws.control, closeFrame...))
 		}
 		return
 	}
 
+	s.awaitRate(r.Context())
 	ws, err := s.srv.upgrade(w, r)
 	if err == nil {
 		err = ws.send(ws.control)

@@ -148,6 +148,14 @@ func (r *reader) renew() {
 	// of the moment. Slack for what deflate adds to incompressible data.
 	largest := int64(r.srv.cfg.MaxPayload)
 	g.SetReadLimit(largest + largest/512 + 64)
+	g.SetPingHandler(func(data string) error {
+		r.controlled()
+		if err := g.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTimeout)); !errors.Is(err, websocket.ErrCloseSent) {
+			return err
+		}
+		return nil
+	})
+	g.SetPongHandler(func(string) error { r.controlled(); return nil })
 	g.SetCloseHandler(func(code int, _ string) error { r.conn.replyClose(code); return nil })
 	r.gorilla = g
 }

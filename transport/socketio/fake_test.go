@@ -26,6 +26,7 @@ type fakeSession struct {
 	sent     []*engineio.Message
 	unsent   int // since the last flush
 	pauses   int
+	charged  int
 	admitted bool
 	closed   engineio.Reason
 	outcome  engineio.Outcome // of Send, while open
@@ -72,6 +73,9 @@ func (s *fakeSession) Room(int) (<-chan struct{}, time.Time) { return nil, time.
 
 func (s *fakeSession) Pause()  { s.mu.Lock(); s.pauses++; s.mu.Unlock() }
 func (s *fakeSession) Resume() { s.mu.Lock(); s.pauses--; s.mu.Unlock() }
+
+// Charge takes tokens.
+func (s *fakeSession) Charge(n int) { s.mu.Lock(); s.charged += n; s.mu.Unlock() }
 func (s *fakeSession) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -119,8 +119,15 @@ func (l *Link) take(data []byte, binary bool) fault {
 	return l.begin(&in, s == nil)
 }
 
+// turnCost is what a CONNECT or a DISCONNECT costs of the link's rate beyond any message: handlers, watchers and the log of a
+// namespace hear of each.
+const turnCost = 9
+
 // dispatch acts on a packet that is complete.
 func (l *Link) dispatch(in *incoming) fault {
+	if in.kind == service.KindConnect || in.kind == service.KindDisconnect {
+		l.session.Charge(turnCost)
+	}
 	switch in.kind {
 	case service.KindConnect:
 		return l.connect(in)
