@@ -73,6 +73,14 @@ func eachReading(t *testing.T, run func(t *testing.T, h *harness, open func() (s
 				}
 				p, r := h.openWebSocket()
 				r.session.Admit()
+				go func() { // answers the close
+					for {
+						if _, _, err := p.conn.ReadMessage(); err != nil {
+							_ = p.conn.Close()
+							return
+						}
+					}
+				}()
 				return func(packets ...string) {
 					go func() {
 						for _, m := range packets {

@@ -245,7 +245,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.posting, s.body = true, control
-	s.chargeLocked(1)
+	s.spendLocked(1)
 	s.mu.Unlock()
 
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // without support the server's own limits hold

@@ -45,10 +45,10 @@ func newPrices(c Config) prices {
 func (s *Session) Charge(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.chargeLocked(n)
+	s.spendLocked(n)
 }
 
-func (s *Session) chargeLocked(n int) {
+func (s *Session) spendLocked(n int) {
 	if s.credit -= int32(n); s.credit < 0 {
 		s.buyLocked()
 	}
@@ -120,7 +120,7 @@ func (s *Session) gettingLocked() bool { return s.halt != nil && s.halt.getting 
 // chargeGetLocked charges a GET and has it wait while the session is over its rate. It is called with mu held, and returns so
 // unless it returns false: then the GET is done with.
 func (s *Session) chargeGetLocked(ctx context.Context) bool {
-	s.chargeLocked(1)
+	s.spendLocked(1)
 	if !s.overRateLocked() {
 		return true
 	}
@@ -145,7 +145,7 @@ func (r *reader) controlled() {
 		return // a probe: UpgradeTimeout bounds it
 	}
 	s.mu.Lock()
-	s.chargeLocked(1)
+	s.spendLocked(1)
 	over := s.overRateLocked()
 	s.mu.Unlock()
 	if over {

@@ -21,7 +21,7 @@ func (s *Session) receive(p packet) verdict {
 		s.mu.Unlock()
 		return verdict{} // on the way out packets are dropped
 	}
-	s.chargeLocked(1)
+	s.spendLocked(1)
 	switch {
 	case p.typ == packetPong && s.dialect == eio4:
 		s.pongLocked()

@@ -20,7 +20,7 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	}
 	taken := s.state != stateOpen || s.websocket || s.probe != nil
 	if s.state == stateOpen {
-		s.chargeLocked(probeCost)
+		s.spendLocked(probeCost)
 	}
 	over := s.overRateLocked()
 	if !taken {

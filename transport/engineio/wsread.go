@@ -150,7 +150,7 @@ func (r *reader) renew() {
 	g.SetReadLimit(largest + largest/512 + 64)
 	g.SetPingHandler(func(data string) error {
 		r.controlled()
-		if err := g.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTimeout)); !errors.Is(err, websocket.ErrCloseSent) {
+		if err := g.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(lingerTimeout)); !errors.Is(err, websocket.ErrCloseSent) {
 			return err
 		}
 		return nil
