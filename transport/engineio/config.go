@@ -28,7 +28,7 @@ type Config struct {
 
 	// QueueBytes bounds what waits to be sent to one session, what is being written included; each message counts 32 bytes
 	// beside its own. Default 1 MiB. One message larger than that is taken when nothing else is waiting. Until Session.Admit it
-	// is at most 32 KiB.
+	// is at most 16 KiB.
 	QueueBytes int
 	// SlowAfter is how long the peer of a session may take nothing at all, once something did not fit into its queue: then the
 	// session is closed with ReasonSlow. A peer that takes a little at a time never is. Default 10 s.
@@ -100,7 +100,8 @@ type Budget interface {
 }
 
 const (
-	preAdmitQueueBytes = 32 << 10               // with 16 KiB of message and 16 KiB of headers: 64 KiB for a client nobody knows yet
+	preAdmitQueueBytes = 16 << 10               // with a message, the headers and undecided connects: 64 KiB for a client nobody knows yet
+	preAdmitItemBytes  = 192                    // what its answers, which nobody shares, take beside their bytes and itemOverhead
 	flushTimeout       = 10 * time.Second       // for what is queued at the end of a session
 	bodyTimeout        = 30 * time.Second       // a whole POST body; 1 MB at 34 KB/s
 	lingerTimeout      = time.Second            // for the peer's answer to our close frame

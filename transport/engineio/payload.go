@@ -24,7 +24,9 @@ func (r *payloadReader) next() (p packet, ok bool, err error) {
 		return packet{}, false, nil
 	}
 	part, rest, more := bytes.Cut(r.rest, []byte{separator})
-	r.rest, r.done = rest, !more
+	if r.rest, r.done = rest, !more; r.done {
+		r.rest = nil // a paused session may wait for long after the last packet: not with the body
+	}
 	if !utf8.Valid(part) {
 		r.done = true
 		return packet{}, false, errPacket

@@ -106,6 +106,7 @@ func TestPollCarriesFewPackets(t *testing.T) {
 func TestPendingPollAndUpgradeCarryFewPackets(t *testing.T) {
 	h := serveTCP(t, Config{})
 	q, r := h.openPolling()
+	r.session.Admit()
 	get := h.pending(q, r)
 	p := h.probe(q)
 	p.write("2probe")

@@ -40,7 +40,7 @@ func (s *Session) queueLimit() int {
 	if s.admitted.Load() {
 		return s.srv.cfg.QueueBytes
 	}
-	return min(s.srv.cfg.QueueBytes, preAdmitQueueBytes)
+	return min(s.srv.cfg.QueueBytes, preAdmitQueueBytes-len(s.queue)*preAdmitItemBytes)
 }
 
 // refusedLocked notes that a message did not fit.

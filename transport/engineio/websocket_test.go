@@ -113,6 +113,7 @@ func TestWebSocketDropped(t *testing.T) {
 func TestWebSocketServerClose(t *testing.T) {
 	h := serveTCP(t, Config{})
 	p, r := h.openWebSocket()
+	r.session.Admit()
 	for i := range 100 {
 		r.session.Send(NewMessage([]byte(fmt.Sprint(i)), nil), 0)
 	}
@@ -193,6 +194,7 @@ func TestTLSHandsOver(t *testing.T) {
 	h.srv.newTryWriter = func(net.Conn, *rawWriter) tryWriter { return nil } // as for a *tls.Conn
 	h.onMsg = echo
 	p, r := h.openWebSocket()
+	r.session.Admit()
 	for i := range 200 {
 		p.write(fmt.Sprint("4", i))
 	}

@@ -46,9 +46,9 @@ const (
 	// What the connects of a link may hold while they are undecided, before its reading stops until some are decided. With the
 	// largest message on top, one in hand, the headers and a few answers, a client that has joined nothing stays under 64 KiB.
 	maxPendingBytes       = 64 << 10
-	maxPendingBytesBefore = 4 << 10 // until it has joined something
+	maxPendingBytesBefore = 6 << 10 // until it has joined something
 	// attemptBytes is what a connect holds beside its name and auth, in this package and in the service, measured.
-	attemptBytes = 1 << 10
+	attemptBytes = 1536
 )
 
 // Validate reports everything that is wrong with the Config, joined.
