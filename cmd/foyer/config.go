@@ -57,7 +57,9 @@ type settings struct {
 	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
 	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
-	MaxConnections        int            `placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
+	MaxConnections           int `placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
+	MaxConnectionsPerAddress int `placeholder:"N" help:"Most of them from one address that is no trusted proxy. Default: half."`
+
 	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
 	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
 	HandshakeBurst        int            `default:"10000" placeholder:"N" help:"Handshakes that one address may make at once. Default ${default}."`
@@ -145,7 +147,9 @@ func (s *settings) Validate() error {
 	if s.MaxSessions <= 0 {
 		errs = append(errs, fmt.Errorf("--max-sessions: %d is not above zero", s.MaxSessions))
 	}
-	for name, n := range map[string]int{"max-sessions-per-address": s.MaxSessionsPerAddress, "max-connections": s.MaxConnections} {
+	for name, n := range map[string]int{
+		"max-sessions-per-address": s.MaxSessionsPerAddress, "max-connections": s.MaxConnections, "max-connections-per-address": s.MaxConnectionsPerAddress,
+	} {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("--%s: %d is not above zero", name, n))
 		}

@@ -44,6 +44,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		{"--max-sessions", "0"},
 		{"--max-sessions-per-address=-1"},
 		{"--max-connections=-1"},
+		{"--max-connections-per-address=-1"},
 		{"--handshake-rate", "0"},
 		{"--handshake-burst", "0"},
 		{"--address-message-rate", "0"},

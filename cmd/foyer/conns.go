@@ -24,13 +24,14 @@ const (
 )
 
 // conns bounds the connections of an HTTP listener, as each takes a descriptor: at the edge so many that the API and the
-// admin listener can always accept. One address has half of them. Where there is no room, a connection goes on which no
+// admin listener can always accept. One address has a share of them. Where there is no room, a connection goes on which no
 // request is under way, of the newcomer's own address if that has used its share up; only when there is none is the newcomer
 // closed. A websocket counts, and stays: it is a session, which has bounds of its own.
 type conns struct {
 	// Set before start.
 	what   string
 	most   int            // 0: no bound
+	share  int            // of one address; 0: no bound
 	exempt []netip.Prefix // proxies, which are let in for many
 	told   *zap.Logger    // says the same thing once in tellEvery
 
@@ -50,9 +51,13 @@ type host struct {
 	queue list.List // of *conn, as in conns
 }
 
-func newConns(what string, most int, exempt []netip.Prefix, log *zap.Logger) *conns {
+// newConns makes the bounds of a listener: most connections, of which a share, of 0 half, may be of one address.
+func newConns(what string, most, share int, exempt []netip.Prefix, log *zap.Logger) *conns {
+	if share == 0 && most > 0 {
+		share = max(1, most/2)
+	}
 	return &conns{
-		what: what, most: most, exempt: exempt, hosts: make(map[netip.Addr]*host),
+		what: what, most: most, share: share, exempt: exempt, hosts: make(map[netip.Addr]*host),
 		told: log.Named("listener").WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 			return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
 		})),
@@ -129,12 +134,13 @@ func (cs *conns) admit(raw *net.TCPConn) *conn {
 	switch {
 	case c == nil:
 		cs.refused.Add(1)
-		cs.told.Warn("connections refused: all that may be open have a request under way, or are websockets",
-			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Stringer("address", key))
+		cs.told.Warn("connections refused: all that may be open have a request under way, or are websockets; "+
+			"a proxy that --trusted-proxy names may have more than one address' share",
+			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Int("share", cs.share), zap.Stringer("address", key))
 	case out != nil:
 		cs.displaced.Add(1)
 		cs.told.Warn("connections without a request make room for others",
-			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Stringer("address", out.host.key))
+			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Int("share", cs.share), zap.Stringer("address", out.host.key))
 		_ = out.TCPConn.Close()
 	}
 	return c
@@ -146,7 +152,7 @@ func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
 		h = &host{key: key}
 	}
 	queue, full := &cs.queue, cs.most > 0 && cs.open >= cs.most
-	if cs.most > 0 && h.open >= max(1, cs.most/2) && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
+	if cs.share > 0 && h.open >= cs.share && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
 		queue, full = &h.queue, true
 	}
 	if full {

@@ -176,6 +176,7 @@ func TestShareOfConnections(t *testing.T) {
 		want int // of 30 that have a request under way
 	}{
 		"a client":        {nil, 10},
+		"a larger share":  {[]string{"--max-connections-per-address", "15"}, 15},
 		"a trusted proxy": {[]string{"--trusted-proxy", "127.0.0.0/8"}, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +215,7 @@ func TestFailedAcceptsAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
-	cs := newConns("edge", 10, nil, zap.New(core))
+	cs := newConns("edge", 10, 0, nil, zap.New(core))
 	srv := &http.Server{
 		Handler: http.NotFoundHandler(), ConnState: cs.changed, ReadHeaderTimeout: time.Minute,
 		ErrorLog: zap.NewStdLog(zap.NewNop()),
@@ -328,6 +329,70 @@ func TestNoWaitWithoutEnd(t *testing.T) {
 		for _, o := range all {
 			ends(t, o.name, o.conn)
 		}
+	}
+}
+
+// TestAnswersThatNobodyTakes: who asks and does not read is gone after a while, too.
+func TestAnswersThatNobodyTakes(t *testing.T) {
+	f := startNode(t, func(f *foyer) { f.waits.write, f.waits.idle = 200*time.Millisecond, 200*time.Millisecond })
+	for _, l := range []net.Listener{f.edgeListener, f.adminListener} {
+		c := dialFrom(t, "127.0.0.9", l, "")
+		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		go func() {
+			for {
+				if _, err := io.WriteString(c, strings.Repeat(getPage, 100)); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	eventually(t, "both are gone", func() bool {
+		for _, cs := range []*conns{f.edgeConns, f.adminConns} {
+			cs.mu.Lock()
+			open := cs.open
+			cs.mu.Unlock()
+			if open > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestWhoNeverJoinsIsGone: a session that has joined nothing ends with its connect timeout, whatever it is in the middle of.
+func TestWhoNeverJoinsIsGone(t *testing.T) {
+	f := startNode(t, nil, "--connect-timeout", "200ms", "--connect", "handler", "--handler-wait", "10m")
+	const request = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n"
+	frame := func(text string) string { // of a client, masked with zeros
+		return string(append([]byte{0x81, 0x80 | byte(len(text)), 0, 0, 0, 0}, text...))
+	}
+	polling := func() string {
+		c := dialFrom(t, "127.0.0.1", f.edgeListener, request)
+		b := make([]byte, 4096)
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, sid, _ := strings.Cut(string(b[:n]), `"sid":"`)
+		sid, _, _ = strings.Cut(sid, `"`)
+		return "polling&sid=" + sid
+	}
+	for name, text := range map[string]string{
+		"a websocket":                   upgrade,
+		"a websocket that is undecided": upgrade + frame("40"),
+		"a poll":                        strings.Replace(request, "polling", polling(), 1),
+		"a probe":                       strings.Replace(upgrade, "websocket HTTP", strings.Replace(polling(), "polling", "websocket", 1)+" HTTP", 1) + frame("2probe"),
+	} {
+		c := dialFrom(t, "127.0.0.1", f.edgeListener, text)
+		if name == "a poll" { // its connection may be used again, its answer is the end of the session
+			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			b := make([]byte, 4096)
+			if n, err := c.Read(b); err != nil || !strings.HasSuffix(string(b[:n]), "1") {
+				t.Errorf("a poll: %q, %v", b[:n], err)
+			}
+			continue
+		}
+		ends(t, name, c)
 	}
 }
 

@@ -201,8 +201,8 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
-	f.edgeConns = newConns("edge", f.files.edge, s.TrustedProxy, f.log)
-	f.adminConns = newConns("admin", f.files.admin, nil, f.log)
+	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, f.log)
+	f.adminConns = newConns("admin", f.files.admin, 0, nil, f.log)
 	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
 	status := admin.Handler(f.ready)
 	if s.Pprof {
@@ -211,7 +211,7 @@ func (f *foyer) build() (err error) {
 	}
 	f.adminServer = f.httpServer(f.contain(pageOf(status)), f.adminConns)
 	if f.files.edge > 0 && f.files.edge < s.MaxSessions {
-		f.log.Warn("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
+		f.log.Info("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
 			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", s.MaxSessions))
 	}
 	return nil

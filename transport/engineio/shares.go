@@ -135,7 +135,7 @@ func (p *Peer) turn(most time.Duration) (wait time.Duration, ok bool) {
 	return wait, true
 }
 
-// take takes n messages, at most AddressMessageBurst, from the bucket that all links of the address share, and says for how
+// take takes n messages, at most a whole bucket, from the bucket that all links of the address share, and says for how
 // long the caller should not read on. While only one link is there its own bucket is enough, and this costs nothing. As the
 // bucket has a lock, a link takes several messages at a time.
 func (p *Peer) take(n int) time.Duration {
@@ -143,7 +143,7 @@ func (p *Peer) take(n int) time.Duration {
 	if m == nil {
 		return 0
 	}
-	return m.ReserveN(time.Now(), n).Delay()
+	return m.ReserveN(time.Now(), min(n, m.Burst())).Delay()
 }
 
 // seating says what became of a newcomer.
