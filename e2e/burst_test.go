@@ -121,9 +121,16 @@ type intake struct {
 // takeAt attaches an intake to a namespace. pace is called before each event is answered, from where the stream is read.
 func takeAt(t testing.TB, f *foyer, namespace, handlerID string, pace func(n int)) *intake {
 	t.Helper()
+	return takeFew(t, f, namespace, handlerID, 0, pace)
+}
+
+// takeFew does the same for a backend that has so many events in hand at most.
+func takeFew(t testing.TB, f *foyer, namespace, handlerID string, inFlight int32, pace func(n int)) *intake {
+	t.Helper()
 	in := &intake{more: make(chan struct{}, 1)}
 	register := &foyerv1.Register{
-		Namespaces: []string{namespace}, Group: "intake " + namespace, HandlerId: handlerID, SocketView: foyerv1.SocketView_SOCKET_VIEW_REF,
+		Namespaces: []string{namespace}, Group: "intake " + namespace, HandlerId: handlerID, MaxInFlight: inFlight,
+		SocketView: foyerv1.SocketView_SOCKET_VIEW_REF,
 	}
 	in.backend = attach(t, f.api, register, func(b *backend) {
 		b.forgetEvents = true
@@ -213,20 +220,22 @@ var paces = []struct {
 	}},
 }
 
-// The Python client puts all that waits into one POST, whatever maxPayload says: no size has more than that.
+// By polling, the clients of Python and Java put all that waits into one POST, whatever maxPayload says, and get no more than
+// that over to any server.
 var burstSizes = []struct {
 	name        string
 	bytes, send int
 	binary      bool
+	inFlight    int32 // of the backend; a few, where a burst has few events
 }{
-	{"10 B", 10, 3000, false},
-	{"1 KB", 1000, 900, false},
-	{"100 KB", 100_000, 60, true},
+	{"10 B", 10, 3000, false, 0},
+	{"1 KB", 1000, 900, false, 0},
+	{"100 KB", 100_000, 60, true, 4},
 }
 
 // sendsAtOnce is how many events a client may emit in one tick.
 func sendsAtOnce(column string, bytes, send int) int {
-	if column == "python-polling" {
+	if column == "python-polling" || column == "java-polling" {
 		return min(send, 930_000/(bytes*4/3+60))
 	}
 	return send
@@ -243,7 +252,7 @@ func TestBurstsFromClients(t *testing.T) {
 						Name: size.name + pace.name, Namespaces: []string{fmt.Sprintf("/b-%s-%d-%c", column, size.bytes, pace.name[0])},
 						Send: sendsAtOnce(column, size.bytes, size.send) / pace.share, Bytes: size.bytes, Binary: size.binary,
 					}
-					in := takeAt(t, f, b.Namespaces[0], "", pace.make())
+					in := takeFew(t, f, b.Namespaces[0], "", size.inFlight, pace.make())
 					c.begin(t, b)
 					c.done(t, b)
 					wantAll(t, "the handler", in.all(), b.Send)
