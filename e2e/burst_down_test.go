@@ -119,7 +119,7 @@ func TestBurstsToClients(t *testing.T) {
 			})
 		}
 	})
-	wantDropped(t, f, nil)
+	wantDropped(t, f)
 }
 
 // emitSideBySide makes a unary call for each emit, all at the same time.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -57,15 +58,15 @@ func numbers(s *rawSocket, count func(n int)) error {
 func TestReaderPauses(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--slow-after=30s")
 	b := joinHall(t, f)
-	s := freeze(t, mustJoin(t, "", f.edge))
-	const n, size = 500, 10_000
+	s := mustJoin(t, "", f.edge)
+	const n, size = 1000, 10_000 // more than the kernel holds
 	got := make(chan error, 1)
 	var taken atomic.Int64
 	go func() {
 		<-time.After(2 * time.Second) // so long it pauses
 		done := fmt.Errorf("all is there")
 		err := numbers(s, func(n int) {
-			if taken.Store(int64(n)); n == 500 {
+			if taken.Store(int64(n)); n == 1000 {
 				got <- done
 			}
 		})
@@ -80,6 +81,37 @@ func TestReaderPauses(t *testing.T) {
 	case <-time.After(patience):
 		t.Errorf("%d of %d came", taken.Load(), n)
 	}
+}
+
+// TestSlowReader: a client that takes little all the time is not slow, however much waits for it.
+func TestSlowReader(t *testing.T) {
+	const slowAfter = 4 * time.Second
+	f := startFoyer(t, "--log-level=info", "--slow-after="+slowAfter.String(), "--queue-bytes=100000")
+	b := joinHall(t, f)
+	s := freeze(t, mustJoin(t, "", f.edge))
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := during(func(context.Context) {
+		for i := 0; ; i++ {
+			if _, err := b.emits.Emit(ctx, &foyerv1.EmitRequest{Target: &foyerv1.Target{Rooms: []string{s.id}}, Payload: downPayload(i, 10_000, false)}); err != nil {
+				return
+			}
+		}
+	})
+	defer stop()
+	defer cancel()
+	piece, taken := make([]byte, 2000), 0
+	for began := time.Now(); time.Since(began) < 4*slowAfter; {
+		_ = s.SetReadDeadline(time.Now().Add(patience))
+		n, err := s.Read(piece)
+		if taken += n; err != nil {
+			t.Fatalf("after %v and %d bytes: %v", time.Since(began), taken, err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	if n := connectedSockets(t, b); n != 1 {
+		t.Errorf("%d sockets are left", n)
+	}
+	t.Logf("it took %d bytes", taken)
 }
 
 // TestFrozenReaders: members of a room that read nothing are closed as slow, and cost no more than their queues until then. The
