@@ -24,9 +24,10 @@ func (s *Session) Flush() {
 }
 
 // pump is the writer. It is called with mu held and the token taken by the caller, and returns with mu released and the
-// token given back or passed on. Blocking: the caller is the session's writer goroutine and may wait for the kernel.
+// token given back or passed on. Blocking: the caller is the session's writer goroutine and may wait for the kernel. Anybody else
+// writes ownRounds times at most, and leaves to such a goroutine what others have queued since.
 func (s *Session) pump(blocking bool) {
-	for {
+	for round := 1; ; round++ {
 		if !s.websocket {
 			if p := s.poll; p != nil && len(s.queue) > 0 {
 				s.poll = nil
@@ -47,42 +48,57 @@ func (s *Session) pump(blocking bool) {
 			s.mu.Unlock()
 			return
 		}
+		if !blocking && round > ownRounds {
+			s.mu.Unlock()
+			s.handOver(ws, batch{}, nil)
+			return
+		}
 		b := batch{control: ws.control, deflate: ws.deflate, dialect: ws.dialect}
 		b.items = s.takeQueueLocked()
 		ws.control = nil
 		s.mu.Unlock()
 
-		if !blocking {
-			rest, err := b.tryWrite(ws)
-			if err == nil && rest != nil {
+		rest, err := b.tryWrite(ws)
+		if err == nil && rest != nil {
+			s.refused(ws, &b)
+			if !blocking {
 				s.handOver(ws, b, rest)
 				return
 			}
-			s.mu.Lock()
-			s.written(&b, err)
-		} else {
-			err := b.write(s, ws, nil)
-			s.mu.Lock()
-			s.written(&b, err)
+			err = b.write(s, ws, rest)
 		}
+		s.mu.Lock()
+		s.written(&b, err)
 	}
 }
 
-// handOver starts the writer goroutine for a batch of which rest is the next chunk's remainder.
-func (s *Session) handOver(ws *wsConn, b batch, rest []byte) {
+// ownRounds is how often the holder of a write token writes who is not the session's writer goroutine: for itself, and once for
+// others who came meanwhile. An emitter, or one of the few workers, must not be kept by who goes on emitting.
+const ownRounds = 2
+
+// refused notes that the kernel does not take all of a batch now.
+func (s *Session) refused(ws *wsConn, b *batch) {
 	unsent := ws.unsent()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.blocked = true
 	ws.unsentWas = unsent
 	s.creditLocked(b.settle(b.first))
 	s.tookLocked() // or not: its time runs from here
-	s.mu.Unlock()
+}
+
+// handOver starts the writer goroutine, with a batch of which rest is the next chunk's remainder, or with none.
+func (s *Session) handOver(ws *wsConn, b batch, rest []byte) {
 	s.srv.wg.Add(1) // above zero: a session is not released while its token is out
 	go func() {
 		defer s.srv.wg.Done()
-		err := b.write(s, ws, rest)
-		s.mu.Lock()
-		s.written(&b, err)
+		if rest == nil {
+			s.mu.Lock()
+		} else {
+			err := b.write(s, ws, rest)
+			s.mu.Lock()
+			s.written(&b, err)
+		}
 		s.pump(true)
 	}()
 }
