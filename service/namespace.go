@@ -54,6 +54,7 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	rooms := s.roomNames()
 	slices.Sort(rooms)
+	s.index = nil
 	for len(s.rooms) > 0 {
 		ns.leaveRoomLocked(s, len(s.rooms)-1)
 	}
@@ -106,13 +107,19 @@ type rosterEntry struct {
 	socket *Socket // nil: a hole
 }
 
-func (r *roster) add(s *Socket) { r.entries = append(r.entries, rosterEntry{s.seq, s}) }
+func (r *roster) add(s *Socket) {
+	s.place = uint32(len(r.entries))
+	r.entries = append(r.entries, rosterEntry{s.seq, s})
+}
 
 func (r *roster) remove(s *Socket) {
-	r.entries[r.from(s.seq)].socket = nil
+	r.entries[s.place].socket = nil
 	if r.holes++; r.holes > 32 && r.holes > len(r.entries)/2 {
 		r.entries = slices.DeleteFunc(r.entries, func(e rosterEntry) bool { return e.socket == nil })
 		r.holes = 0
+		for i := range r.entries {
+			r.entries[i].socket.place = uint32(i)
+		}
 		if cap(r.entries) > 4*len(r.entries) {
 			r.entries = slices.Clone(r.entries)
 		}

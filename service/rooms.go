@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // room is a set of sockets with a name; it exists while it has members. Socket and room know each other's place, so that
@@ -30,16 +31,16 @@ type roomPlace struct {
 func (ns *Namespace) joinLocked(s *Socket, names []string) []string {
 	var joined []string
 	for _, name := range names {
-		if name == string(s.id) || s.placeIn(ns.rooms[name]) >= 0 || len(s.rooms) >= ns.node.cfg.MaxRoomsPerSocket {
+		r := ns.rooms[name]
+		if name == string(s.id) || s.placeIn(r) >= 0 || len(s.rooms) >= ns.node.cfg.MaxRoomsPerSocket {
 			continue
 		}
-		r := ns.rooms[name]
 		if r == nil {
 			r = &room{name: strings.Clone(name)}
 			ns.rooms[r.name] = r
 		}
 		r.members = append(r.members, member{s, len(s.rooms)})
-		s.rooms = append(s.rooms, roomPlace{r, len(r.members) - 1})
+		s.addPlace(roomPlace{r, len(r.members) - 1})
 		joined = append(joined, r.name)
 	}
 	slices.Sort(joined)
@@ -86,11 +87,44 @@ func (ns *Namespace) leaveRoomLocked(s *Socket, at int) {
 	}
 	s.rooms[end] = roomPlace{}
 	s.rooms = s.rooms[:end]
+	switch {
+	case s.index == nil:
+	case end < manyRooms/2:
+		s.index = nil
+	default:
+		delete(s.index, r)
+		if at != end {
+			s.index[s.rooms[at].room] = at
+		}
+	}
+}
+
+// manyRooms are so many that a socket keeps an index of them: its list is not searched any more.
+const manyRooms = 32
+
+// addPlace adds a room to the socket's list.
+func (s *Socket) addPlace(p roomPlace) {
+	s.rooms = append(s.rooms, p)
+	switch at := len(s.rooms) - 1; {
+	case s.index != nil:
+		s.index[p.room] = at
+	case at >= manyRooms:
+		s.index = make(map[*room]int, 2*manyRooms)
+		for i := range s.rooms {
+			s.index[s.rooms[i].room] = i
+		}
+	}
 }
 
 // placeIn is the place of a room in the socket's list; -1 when it is not in it.
 func (s *Socket) placeIn(r *room) int {
 	if r == nil {
+		return -1
+	}
+	if s.index != nil {
+		if at, in := s.index[r]; in {
+			return at
+		}
 		return -1
 	}
 	for i := range s.rooms {
@@ -101,125 +135,126 @@ func (s *Socket) placeIn(r *room) int {
 	return -1
 }
 
-// matchLocked calls visit once for every socket of a target, with mu held shared or whole. It keeps no list of the sockets
-// it has seen: a socket of several rooms is the business of the first of them.
-func (ns *Namespace) matchLocked(t *Target, visit func(*Socket)) {
-	except := ns.resolveLocked(t.ExceptRooms)
-	if t.All {
-		for i := range ns.order.entries {
-			if s := ns.order.entries[i].socket; s != nil && !except.has(s, len(except.rooms)) {
-				visit(s)
-			}
-		}
-		return
-	}
-	set := ns.resolveLocked(t.Rooms)
-	for _, s := range set.sockets {
-		if !except.has(s, len(except.rooms)) {
-			visit(s)
-		}
-	}
-	for i, r := range set.rooms {
-		for j := range r.members {
-			s := r.members[j].socket
-			// Those of set.sockets and of earlier rooms have had their visit.
-			if (len(set.rooms) == 1 && len(set.sockets) == 0 || !set.has(s, i)) && !except.has(s, len(except.rooms)) {
-				visit(s)
-			}
-		}
-	}
-}
-
-// roomSet are the rooms of a target that exist, and the sockets that its names mean by their id.
-type roomSet struct {
-	rooms   []*room
-	sockets []*Socket
-}
-
-func (ns *Namespace) resolveLocked(names []string) roomSet {
-	var set roomSet
-	for i, name := range names {
-		if len(name) == socketIDLen {
-			if s := ns.sockets[SocketID(name)]; s != nil && !slices.Contains(set.sockets, s) {
-				set.sockets = append(set.sockets, s)
-			}
-		}
-		if r := ns.rooms[name]; r != nil && !slices.Contains(names[:i], name) {
-			set.rooms = append(set.rooms, r)
-		}
-	}
-	return set
-}
-
-// has says whether a socket is one of the set's own or in one of its first n rooms.
-func (set *roomSet) has(s *Socket, n int) bool {
-	if slices.Contains(set.sockets, s) {
-		return true
-	}
-	for i := range n {
-		if s.placeIn(set.rooms[i]) >= 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // Join puts every socket of a target into rooms and returns how many matched. When it returns, an emit to the rooms reaches
-// them. Joining twice is joining once. If one of them would be in more rooms than it may: an Error with reason
-// LIMIT_REACHED, and nobody has joined.
+// them. Joining twice is joining once. If one of them would be in more rooms than it may: an Error with reason LIMIT_REACHED,
+// and nobody has joined. A join of more than a thousand rooms, all sockets together, goes in turns, between which others go
+// on: emits find some that have joined already, and a socket that has left meanwhile, or that others have put into too many
+// rooms since it was looked at, joins none and is not counted.
 func (n *Node) Join(_ context.Context, t Target, rooms []string) (int, Coverage, error) {
 	ns := n.namespace(t.Namespace)
 	if ns == nil {
 		return 0, Coverage{}, nil
 	}
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	matched := ns.matchedLocked(&t)
-	most := n.cfg.MaxRoomsPerSocket
-	for _, s := range matched {
-		if len(s.rooms)+len(rooms) > most && ns.roomsAfterLocked(s, rooms) > most {
-			return 0, Coverage{}, &Error{
-				Code: Exhausted, Reason: "LIMIT_REACHED", Field: "rooms",
-				Message: fmt.Sprintf("socket %s would be in more than %d rooms", s.id, most),
-			}
+	rooms = distinct(rooms)
+	matched, err := ns.changeRooms(&t, len(rooms), func(s *Socket) error {
+		most := n.cfg.MaxRoomsPerSocket
+		if len(s.rooms)+len(rooms) <= most || ns.roomsAfterLocked(s, rooms) <= most {
+			return nil
 		}
-	}
-	for _, s := range matched {
+		return &Error{
+			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "rooms",
+			Message: fmt.Sprintf("socket %s would be in more than %d rooms", s.id, most),
+		}
+	}, func(s *Socket) {
 		if joined := ns.joinLocked(s, rooms); len(joined) > 0 {
 			s.generation.Add(1)
 			ns.recordLocked(PresenceJoined, s, joined, ReasonNone, "")
 		}
-	}
-	return len(matched), Coverage{}, nil
+	})
+	return matched, Coverage{}, err
 }
 
-// roomsAfterLocked is how many rooms a socket would be in after a join.
+// roomsAfterLocked is how many rooms a socket would be in after it joins some, no two of them the same.
 func (ns *Namespace) roomsAfterLocked(s *Socket, rooms []string) int {
 	n := len(s.rooms)
-	for i, name := range rooms {
-		if name != string(s.id) && s.placeIn(ns.rooms[name]) < 0 && !slices.Contains(rooms[:i], name) {
+	for _, name := range rooms {
+		if name != string(s.id) && s.placeIn(ns.rooms[name]) < 0 {
 			n++
 		}
 	}
 	return n
 }
 
-// Leave takes every socket of a target out of rooms and returns how many matched.
+// Leave takes every socket of a target out of rooms and returns how many matched. It goes in turns as Join does.
 func (n *Node) Leave(_ context.Context, t Target, rooms []string) (int, Coverage, error) {
 	ns := n.namespace(t.Namespace)
 	if ns == nil {
 		return 0, Coverage{}, nil
 	}
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	matched := ns.matchedLocked(&t)
-	for _, s := range matched {
+	rooms = distinct(rooms)
+	matched, err := ns.changeRooms(&t, len(rooms), func(*Socket) error { return nil }, func(s *Socket) {
 		if left := ns.leaveLocked(s, rooms); len(left) > 0 {
 			s.generation.Add(1)
 			ns.recordLocked(PresenceLeft, s, left, ReasonNone, "")
 		}
+	})
+	return matched, Coverage{}, err
+}
+
+// distinct is a list without repetitions.
+func distinct(rooms []string) []string {
+	if len(rooms) < 2 {
+		return rooms
 	}
-	return len(matched), Coverage{}, nil
+	rooms = slices.Clone(rooms)
+	slices.Sort(rooms)
+	return slices.Compact(rooms)
+}
+
+// turnWork is how many changes of rooms, or looks at them, are made while the namespace is locked once. In between, emits and
+// connects have their turn.
+const turnWork = 1000
+
+// changeRooms changes the rooms of every socket of a target, perSocket rooms each, and returns how many matched. Nothing is
+// changed unless fits lets all of them. What is more than a turn is looked at first and changed afterwards, each in turns.
+func (ns *Namespace) changeRooms(t *Target, perSocket int, fits func(*Socket) error, change func(*Socket)) (matched int, err error) {
+	ns.mu.Lock()
+	if ns.reachLocked(t)*perSocket <= turnWork {
+		defer ns.mu.Unlock()
+		list := ns.matchedLocked(t)
+		for _, s := range list {
+			if err := fits(s); err != nil {
+				return 0, err
+			}
+		}
+		for _, s := range list {
+			change(s)
+		}
+		return len(list), nil
+	}
+	ns.mu.Unlock()
+
+	ns.mu.RLock()
+	list := ns.matchedLocked(t)
+	ns.mu.RUnlock()
+	inTurns(ns.mu.RLocker(), list, func(s *Socket) int {
+		if err == nil {
+			err = fits(s)
+		}
+		return perSocket
+	})
+	if err != nil {
+		return 0, err
+	}
+	inTurns(&ns.mu, list, func(s *Socket) int {
+		if s.present && fits(s) == nil {
+			change(s)
+			matched++
+		}
+		return perSocket + len(s.rooms)
+	})
+	return matched, nil
+}
+
+// inTurns does something to each socket with a lock held, which it gives back when the work that was done is a turn's.
+func inTurns(l sync.Locker, list []*Socket, do func(*Socket) (work int)) {
+	for len(list) > 0 {
+		l.Lock()
+		for work := 0; len(list) > 0 && work < turnWork; list = list[1:] {
+			work += 1 + do(list[0])
+		}
+		l.Unlock()
+	}
 }
 
 // matchedLocked lists the sockets of a target, for changes that move the very lists which a match walks.
@@ -255,8 +290,14 @@ func (n *Node) Rooms(_ context.Context, namespace, prefix, after string, limit i
 		return nil, false, Coverage{}, nil
 	}
 	byName := func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) }
+	walked := 0
 	ns.mu.RLock()
 	for name, r := range ns.rooms {
+		// A map may be changed between two steps of a walk: what is in it throughout comes once, and each step has the lock.
+		if walked++; walked%turnWork == 0 {
+			ns.mu.RUnlock()
+			ns.mu.RLock()
+		}
 		if name <= after || !strings.HasPrefix(name, prefix) {
 			continue
 		}

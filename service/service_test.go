@@ -378,59 +378,6 @@ func TestRoomsOfASocket(t *testing.T) {
 	}
 }
 
-// TestRegistryAgainstModel joins, leaves, connects and closes at random, and compares with plain maps.
-func TestRegistryAgainstModel(t *testing.T) {
-	n := newNode(t, Config{})
-	keep, _ := connect(t, n, "/") // so that the namespace stays
-	model := map[*Socket]map[string]bool{keep: {}}
-	var order []*Socket
-	rng := newRand(1)
-	for range 5000 {
-		switch k := rng.IntN(10); {
-		case k < 2 || len(order) == 0:
-			s, _ := connect(t, n, "/")
-			order = append(order, s)
-			model[s] = map[string]bool{}
-		case k < 3:
-			i := rng.IntN(len(order))
-			order[i].Close(ReasonTransportClose, "")
-			delete(model, order[i])
-			order = slices.Delete(order, i, i+1)
-		default:
-			s, room := order[rng.IntN(len(order))], fmt.Sprint("r", rng.IntN(8))
-			target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
-			if k < 7 {
-				n.Join(t.Context(), target, []string{room})
-				model[s][room] = true
-			} else {
-				n.Leave(t.Context(), target, []string{room})
-				delete(model[s], room)
-			}
-		}
-	}
-	ns := n.namespace("/")
-	for room := range 8 {
-		name := fmt.Sprint("r", room)
-		want := 0
-		for _, rooms := range model {
-			if rooms[name] {
-				want++
-			}
-		}
-		if r := emit(t, n, Target{Rooms: []string{name}}); r.Matched != want {
-			t.Errorf("%s: matched %d, want %d", name, r.Matched, want)
-		}
-	}
-	for name, r := range ns.rooms {
-		for i, m := range r.members {
-			if p := m.socket.rooms[m.at]; p.room != r || p.at != i {
-				t.Fatalf("room %s and socket %d do not know each other's place", name, i)
-			}
-		}
-	}
-	wantEqual(t, "sockets", len(ns.sockets), len(model))
-}
-
 func TestOneEncodePerBroadcastAndCodec(t *testing.T) {
 	n := newNode(t, Config{})
 	a, b := 0, 0

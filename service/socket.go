@@ -1,7 +1,9 @@
 package service
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,9 +21,11 @@ type Socket struct {
 	// Guarded by Namespace.mu.
 	seq     uint64 // its place in the order of connects
 	rooms   []roomPlace
+	index   map[*room]int // place in rooms; nil while they are few
 	userID  string
 	data    []byte // JSON object, or nil
 	present bool   // in the registry
+	place   uint32 // in the roster
 
 	generation atomic.Uint64 // changed with Namespace.mu held
 
@@ -195,23 +199,30 @@ type Page struct {
 }
 
 // Sockets lists at most limit sockets of a target from a cursor on, in the order of their connects; 0 is the beginning. A
-// socket that is present throughout is listed exactly once. more is asked before each further socket and ends the page by
-// saying false.
+// socket that is present throughout is listed exactly once. more is asked before each further socket, whose rooms are in no
+// order yet, and ends the page by saying false.
 func (n *Node) Sockets(_ context.Context, t Target, cursor uint64, limit int, more func(*SocketInfo) bool) (Page, error) {
 	ns := n.namespace(t.Namespace)
 	if ns == nil {
 		return Page{}, nil
 	}
+	page := ns.page(&t, cursor, limit, more)
+	for i := range page.Sockets {
+		slices.Sort(page.Sockets[i].Rooms)
+	}
+	return page, nil
+}
+
+func (ns *Namespace) page(t *Target, cursor uint64, limit int, more func(*SocketInfo) bool) (page Page) {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
-	var page Page
 	// take adds a socket and says whether the page can go on.
 	take := func(s *Socket) bool {
 		if len(page.Sockets) > 0 && len(page.Sockets) >= limit {
 			page.Next = s.seq
 			return false
 		}
-		info := s.infoLocked()
+		info := s.factsLocked()
 		if len(page.Sockets) > 0 && !more(info) {
 			page.Next = s.seq
 			return false
@@ -232,29 +243,38 @@ func (n *Node) Sockets(_ context.Context, t Target, cursor uint64, limit int, mo
 				break
 			}
 		}
-		return page, nil
+		return page
 	}
-	var list []*Socket
-	ns.matchLocked(&t, func(s *Socket) {
-		if cursor == 0 {
-			page.Total++
-		}
-		if s.seq >= cursor {
-			list = append(list, s)
-		}
-	})
-	slices.SortFunc(list, func(a, b *Socket) int {
-		if a.seq < b.seq {
-			return -1
-		}
-		return 1
-	})
+	list, total := ns.firstLocked(t, cursor, max(limit, 1)+1)
+	if cursor == 0 {
+		page.Total = total
+	}
 	for _, s := range list {
 		if !take(s) {
 			break
 		}
 	}
-	return page, nil
+	return page
+}
+
+// firstLocked lists the first so many sockets of a target from a cursor on, and says how many it has in all. The list is cut
+// now and then rather than kept sorted: each socket costs a constant, and the list its own size.
+func (ns *Namespace) firstLocked(t *Target, cursor uint64, limit int) (list []*Socket, total int) {
+	bySeq := func(a, b *Socket) int { return cmp.Compare(a.seq, b.seq) }
+	last := uint64(math.MaxUint64)
+	ns.matchLocked(t, func(s *Socket) {
+		total++
+		if s.seq < cursor || s.seq > last {
+			return
+		}
+		if list = append(list, s); len(list) >= 4*limit {
+			slices.SortFunc(list, bySeq)
+			list = list[:limit]
+			last = list[limit-1].seq
+		}
+	})
+	slices.SortFunc(list, bySeq)
+	return list[:min(len(list), limit)], total
 }
 
 // DisconnectMode says how a socket is ended by a backend.

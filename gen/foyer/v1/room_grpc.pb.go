@@ -39,6 +39,7 @@ type RoomServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD; RESOURCE_EXHAUSTED LIMIT_REACHED when a socket would be
 	// in more rooms than it may (Limits.max_rooms_per_socket): then nobody has joined.
+	// More than a thousand joins, all sockets together, are made in turns, between which other calls go on.
 	JoinRooms(ctx context.Context, in *JoinRoomsRequest, opts ...grpc.CallOption) (*JoinRoomsResponse, error)
 	// LeaveRooms takes every socket of a target out of the given rooms. Leaving a room that a socket is not in is no error.
 	//
@@ -126,6 +127,7 @@ type RoomServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD; RESOURCE_EXHAUSTED LIMIT_REACHED when a socket would be
 	// in more rooms than it may (Limits.max_rooms_per_socket): then nobody has joined.
+	// More than a thousand joins, all sockets together, are made in turns, between which other calls go on.
 	JoinRooms(context.Context, *JoinRoomsRequest) (*JoinRoomsResponse, error)
 	// LeaveRooms takes every socket of a target out of the given rooms. Leaving a room that a socket is not in is no error.
 	//
