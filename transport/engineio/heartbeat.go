@@ -45,9 +45,9 @@ func (s *Session) tick() {
 		return
 	}
 	paused := s.paused.Load()
-	unsent, late := -1, due(s.pongAt, now) && !paused
+	late := due(s.pongAt, now) && !paused
 	if late || s.press != nil && due(s.press.slowAt, now) {
-		unsent = s.askKernelLocked()
+		s.askKernelLocked()
 		if s.state != stateOpen { // meanwhile; who did that set the timer
 			s.mu.Unlock()
 			return
@@ -58,7 +58,7 @@ func (s *Session) tick() {
 		s.end(ReasonSlow, "1")
 		return
 	}
-	if late && due(s.pongAt, now) && !s.behindLocked(now, unsent) {
+	if late && due(s.pongAt, now) && !s.stillTakesLocked(now) {
 		s.mu.Unlock()
 		s.end(ReasonPingTimeout, "1")
 		return

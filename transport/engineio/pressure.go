@@ -203,29 +203,35 @@ func (s *Session) Room(bytes int) (room <-chan struct{}, since time.Time) {
 }
 
 // askKernelLocked looks whether the peer of a websocket has acknowledged something of what the kernel holds for it: the kernel
-// may report room only long after. It lets go of mu meanwhile, and returns how much is not acknowledged; negative: unknown.
-func (s *Session) askKernelLocked() (unsent int) {
+// may report room only long after. It lets go of mu meanwhile.
+func (s *Session) askKernelLocked() {
 	if !s.websocket {
-		return -1
+		return
 	}
 	ws := s.ws
 	s.mu.Unlock()
-	unsent = ws.unsent()
+	unsent := ws.unsent()
 	s.mu.Lock()
-	if was := ws.unsentWas; unsent >= 0 {
-		ws.unsentWas = unsent
-		if unsent < was || was == 0 && unsent >= behindBytes { // it is not known yet: a peer is given up at the second look
-			s.tookLocked()
+	was := ws.unsentWas
+	if unsent < 0 {
+		return
+	}
+	ws.unsentWas = unsent
+	// While a write waits, nothing but progress changes it. Where it was not known, a peer is given up at the second look.
+	if was > 0 && unsent != was || was == 0 && unsent >= behindBytes {
+		refused := s.press != nil && s.press.slowAt != 0
+		s.tookLocked()
+		if refused && s.press.slowAt == 0 { // before that or after, nobody knows
+			s.press.slowAt = s.takenAt + s.srv.cfg.SlowAfter
 		}
 	}
-	return unsent
 }
 
-// behindLocked says whether a ping, or its answer's way, is behind messages that the client is still taking: then the answer has
-// its time from when the client last took something.
-func (s *Session) behindLocked(now time.Duration, unsent int) bool {
+// stillTakesLocked says whether the client has taken something lately that it had not taken at once: what it is to answer was
+// behind that, or still is, and has its time from then on.
+func (s *Session) stillTakesLocked(now time.Duration) bool {
 	at := s.takenAt + s.srv.cfg.PingTimeout
-	if s.takenAt == 0 || at <= now || s.pending <= pingMessage.size+itemOverhead && unsent < behindBytes {
+	if at <= now {
 		return false
 	}
 	s.pongAt = at

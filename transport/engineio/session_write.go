@@ -4,7 +4,7 @@ import "sync"
 
 const (
 	joinBytes      = 16 << 10 // small frames are joined up to this; larger ones are written from the shared bytes
-	pieceBytes     = 64 << 10 // of a write that may block: each is progress
+	pieceBytes     = 16 << 10 // of a write under TLS, which may block: each is progress, and a record
 	pollPieceBytes = 16 << 10 // of a poll's response: each is progress
 	spareItems     = 8        // queues up to this length are kept: 128 bytes
 )
@@ -307,7 +307,7 @@ func (b *batch) write(s *Session, ws *wsConn, rest []byte) error {
 	}
 	for ; c != nil; c = b.chunk() {
 		for len(c) > 0 {
-			n, err := ws.conn.Write(c[:min(len(c), pieceBytes)])
+			n, err := ws.writeSome(c)
 			if err != nil {
 				return err
 			}

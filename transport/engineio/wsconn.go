@@ -94,6 +94,18 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error
 	return ws, nil
 }
 
+// writeSome waits until the kernel takes something of p, and returns how much that was. It waits with as little as can be, as
+// what the kernel takes within a write that waits is not seen.
+func (c *wsConn) writeSome(p []byte) (int, error) {
+	if _, ok := c.try.(askOnly); ok || c.try == nil {
+		return c.conn.Write(p[:min(len(p), pieceBytes)])
+	}
+	if n, err := c.try.tryWrite(p); n > 0 || err != nil {
+		return n, err
+	}
+	return c.conn.Write(p[:1])
+}
+
 // unsent is how much of what was written the peer has not acknowledged; negative: unknown.
 func (c *wsConn) unsent() int {
 	if c.try == nil {
