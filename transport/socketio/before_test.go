@@ -116,7 +116,7 @@ func maskedFrame(text string, isBinary bool, n int) string {
 // TestHeldBeforeConnect: whatever a client does before it is in a namespace, the sum of what the server holds for it stays
 // under 64 KiB: its handshake, a message in hand, connects that nobody decides, and answers that it does not take.
 func TestHeldBeforeConnect(t *testing.T) {
-	const links = 24
+	const links = 12
 	const most = 64 << 10
 	const request = 24 << 10 // of net/http, while a request is open: its buffers and goroutines
 	auth := func(n int) string { return `{"a":"` + strings.Repeat("a", n) + `"}` }
@@ -143,7 +143,7 @@ func TestHeldBeforeConnect(t *testing.T) {
 			c.write(maskedFrame(strings.Repeat("x", 15_999), false, 16_000))
 		}},
 	}
-	for _, n := range []int{25, 50, 100} {
+	for _, n := range []int{25, 60} {
 		tries = append(tries, try{fmt.Sprintf("%d refusals of msgpack that nobody takes", n), false, func(c *stranger) {
 			for range n {
 				c.say("\x82\xa4type\x00\xa3nsp\xa0", true)
@@ -159,6 +159,9 @@ func TestHeldBeforeConnect(t *testing.T) {
 	}
 	for _, handler := range []bool{true, false} {
 		for _, tr := range tries {
+			if !tr.websocket && !handler {
+				continue // as with one
+			}
 			t.Run(fmt.Sprintf("%s, handler %v", tr.name, handler), func(t *testing.T) {
 				names := []service.NamespaceConfig{{Pattern: "/*", Connect: service.ConnectHandler}}
 				node, err := service.New(service.Config{Namespaces: names})

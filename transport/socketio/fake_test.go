@@ -76,6 +76,7 @@ func (s *fakeSession) Resume() { s.mu.Lock(); s.pauses--; s.mu.Unlock() }
 
 // Charge takes tokens.
 func (s *fakeSession) Charge(n int) { s.mu.Lock(); s.charged += n; s.mu.Unlock() }
+
 func (s *fakeSession) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

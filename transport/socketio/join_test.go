@@ -231,3 +231,16 @@ func TestJoiningTakesFromTheBudget(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkLinkBinaryEvent(b *testing.B) {
+	_, l, _ := joinedLink(b, Config{})
+	l.server.hall = &quietHall{}
+	text, data := []byte(`52-`+twoHoles), make([]byte, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Message(text, false)
+		l.Message(data, true)
+		l.Message(data, true)
+	}
+	l.Closed(engineio.ReasonTransportClose)
+}
