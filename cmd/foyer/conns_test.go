@@ -439,6 +439,7 @@ func TestDrainWaitsForNobodyWhoOwes(t *testing.T) {
 					dialFrom(t, "127.0.0.8", l, "")
 					dialFrom(t, "127.0.0.8", l, "PRI * HT")
 					dialFrom(t, "127.0.0.8", l, "\x16\x03\x01\x02\x00\x01")
+					dialFrom(t, "127.0.0.8", l, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 				}
 			}
 			if name == "plain" {

@@ -247,9 +247,10 @@ func (g *gate) refuse(why refusal, who string) {
 	g.log.Warn("refused at the API", zap.String("reason", refusalWords[why]), zap.String("caller", who), zap.Int64("total", n))
 }
 
-// closeSilent closes the connections that have not greeted yet: gRPC waits for their greeting before it stops.
+// closeSilent closes the connections that have called nothing: before it stops, gRPC waits for their greeting, and then 5 s for
+// their word that they have heard of the end.
 func (g *gate) closeSilent() {
-	g.closeThose(func(c *conn) bool { return !c.greeted.Load() })
+	g.closeThose(func(c *conn) bool { return !c.called.Load() })
 }
 
 // close closes all connections and lets in no more.
@@ -285,11 +286,11 @@ type conn struct {
 	addr connAddr
 	own  admission // of its calls where everybody may call
 
-	known   atomic.Bool  // a call of it has shown a token
-	probed  atomic.Bool  // health was asked without
-	greeted atomic.Bool  // HTTP/2 has begun
-	seen    atomic.Int64 // when it came or asked for health, in Unix nanoseconds
-	probes  atomic.Int32 // calls of health that are under way
+	known  atomic.Bool  // a call of it has shown a token
+	probed atomic.Bool  // health was asked without
+	called atomic.Bool  // a call of it has begun
+	seen   atomic.Int64 // when it came or asked for health, in Unix nanoseconds
+	probes atomic.Int32 // calls of health that are under way
 
 	refusals int // calls that are refused by their handlers; owned by the reader
 
@@ -330,11 +331,11 @@ func (c *conn) Close() error {
 // read takes what gRPC is about to see.
 func (c *conn) read(p []byte) {
 	c.mu.Lock()
-	framed := c.progress.read(p)
+	called := c.progress.read(p)
 	c.countLocked()
 	c.mu.Unlock()
-	if framed && !c.greeted.Load() {
-		c.greeted.Store(true)
+	if called && !c.called.Load() {
+		c.called.Store(true)
 	}
 	if c.held.Load() > probedHeld {
 		c.gate.check(c)

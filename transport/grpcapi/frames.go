@@ -84,8 +84,8 @@ func newProgress() progress {
 	return progress{in: frames{skip: clientGreeting}, streams: map[uint32]incoming{}}
 }
 
-// read takes what the client has sent; it says whether there was a whole frame.
-func (g *progress) read(p []byte) (framed bool) {
+// read takes what the client has sent; it says whether a call began.
+func (g *progress) read(p []byte) (called bool) {
 	for len(p) > 0 {
 		rest, part, began, ended := g.in.next(p)
 		p = rest
@@ -93,6 +93,7 @@ func (g *progress) read(p []byte) (framed bool) {
 			g.data, g.pad = g.in.left, g.in.flags&flagPadded != 0
 			switch g.in.kind {
 			case frameHeaders:
+				called = true
 				if _, known := g.streams[g.in.stream]; !known {
 					g.streams[g.in.stream] = incoming{credit: streamWindow}
 				}
@@ -114,11 +115,10 @@ func (g *progress) read(p []byte) (framed bool) {
 			g.message(part[:n])
 		}
 		if ended {
-			framed = true
 			g.over(&g.in)
 		}
 	}
-	return framed
+	return called
 }
 
 // wrote takes what was sent to the client.
