@@ -29,7 +29,7 @@ type settings struct {
 	APITLS  tlsPair `embed:"" prefix:"api-"`
 
 	APIConnections  int      `name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
-	APIRequestBytes byteSize `name:"api-request-bytes" default:"1GiB" placeholder:"BYTES" help:"Most that is kept of requests whose end has not come; a quarter of it from one connection. Default ${default}."`
+	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of --memory-budget, 1GiB at most."`
 
 	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback."`
 

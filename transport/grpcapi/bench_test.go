@@ -36,7 +36,8 @@ func (bytesCodec) Join(frames []service.Frame) service.Frame {
 	return all
 }
 
-// sink is a link that takes everything at once. onAck, if set, hears of acknowledgements.
+// sink is a link that takes everything at once. onAck, if set, hears of acknowledgements when they are flushed, which is
+// with no lock of the service held.
 type sink struct {
 	link
 	onAck func()
@@ -44,10 +45,12 @@ type sink struct {
 
 func (s *sink) Codec() service.Codec { return bytesCodec{} }
 func (s *sink) Send(service.Frame, service.Flags) service.Outcome {
+	return service.QueuedFlush
+}
+func (s *sink) Flush() {
 	if s.onAck != nil {
 		s.onAck()
 	}
-	return service.QueuedFlush
 }
 
 // connectSinkTo connects a link to a namespace.

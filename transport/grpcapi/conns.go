@@ -11,6 +11,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"foyer/service"
 )
 
 // What a connection may cost before one of its calls has shown a token, and how long it may take over anything.
@@ -18,9 +20,10 @@ const (
 	tokenWithin     = 20 * time.Second // to show one; a call of health begins the time anew
 	requestWithin   = time.Minute      // for the whole of a message that has begun, or of a call's request
 	sweepEvery      = 5 * time.Second  // how late the two above may be noticed
-	unknownConns    = 128              // that have shown no token; beyond it the oldest goes
+	unknownConns    = 256              // that have shown no token; beyond it, or half of it from one address, the oldest goes
 	unknownRefusals = 32               // of one connection that hold something while they are answered: see tap
-	maxProbes       = 64               // calls of health under way on one connection
+	unknownProbes   = 8                // calls of health under way on one connection
+	maxProbes       = 64               // the same when it has shown a token
 	unknownHeld     = 16 << 20         // of messages that are not complete and mostly of calls that are refused
 	probedHeld      = 64 << 10         // the same of a connection that may call health
 	sayEvery        = 10 * time.Second // how often the log tells of the same refusal
@@ -50,8 +53,10 @@ var refusalWords = [refusalCount]string{
 type gate struct {
 	// Set before start.
 	max       int   // connections; half of them for one address
-	heldBytes int64 // of messages that are not complete; a quarter of it for one connection
+	heldBytes int64 // of messages that are not complete
+	connBytes int64 // the same for one connection
 	open      bool  // everybody may call
+	budget    *service.Budget
 	log       *zap.Logger
 
 	held    atomic.Int64
@@ -67,9 +72,10 @@ type gate struct {
 	closed  bool
 }
 
-func newGate(maxConns int, heldBytes int64, open bool, log *zap.Logger) *gate {
+// newGate makes a gate. fair is what a client may have under way that keeps to its turns and windows.
+func newGate(maxConns int, heldBytes, fair int64, open bool, budget *service.Budget, log *zap.Logger) *gate {
 	return &gate{
-		max: maxConns, heldBytes: heldBytes, open: open, log: log,
+		max: maxConns, heldBytes: heldBytes, connBytes: min(heldBytes, max(heldBytes/4, fair)), open: open, budget: budget, log: log,
 		conns: make(map[*conn]struct{}), hosts: make(map[string]int), unknown: list.New(),
 	}
 }
@@ -209,12 +215,18 @@ func (g *gate) late(now time.Time) map[*conn]refusal {
 	return late
 }
 
+// hold counts bytes that are held, or n below zero that are no more.
+func (g *gate) hold(n int64) {
+	g.held.Add(n)
+	g.budget.Force(service.UseInbound, int(n))
+}
+
 // check closes who holds too much of messages that are not complete: c, when it holds more than one connection may, or the
 // largest holder, when the node does.
 func (g *gate) check(c *conn) {
 	held := c.held.Load()
 	switch {
-	case held > g.heldBytes/4,
+	case held > g.connBytes,
 		!c.known.Load() && !g.open && (held > unknownHeld || c.probed.Load() && held > probedHeld):
 		g.refuse(refusedBytes, c.host)
 		_ = c.Close()
@@ -319,7 +331,7 @@ func (c *conn) Close() error {
 	first := !c.closed
 	if first {
 		c.closed = true
-		c.gate.held.Add(-c.held.Swap(0))
+		c.gate.hold(-c.held.Swap(0))
 	}
 	c.mu.Unlock()
 	if first {
@@ -353,7 +365,7 @@ func (c *conn) wrote(p []byte) {
 func (c *conn) countLocked() {
 	if more := c.progress.held - c.held.Load(); more != 0 && !c.closed {
 		c.held.Add(more)
-		c.gate.held.Add(more)
+		c.gate.hold(more)
 	}
 }
 

@@ -194,7 +194,7 @@ func (a fakeAddr) String() string { return string(a) }
 
 // TestConnectionShares: one address has half of the connections, and gives back what it has.
 func TestConnectionShares(t *testing.T) {
-	g := newGate(10, 1<<20, true, zap.NewNop())
+	g := newGate(10, 1<<20, 1<<20, true, service.NewBudget(0), zap.NewNop())
 	defer g.close()
 	admit := func(host string, port int) *conn {
 		return g.admit(&addressed{address: fmt.Sprintf("%s:%d", host, port)})
@@ -292,9 +292,12 @@ func testRequestBytes(t *testing.T) {
 		synctest.Wait()
 	}
 	greedy := dialRaw(t, lis).greet()
-	hold(greedy, 3, 300_000)
+	hold(greedy, 4, 1_000_000)
 	if greedy.isClosed() {
 		t.Fatal("closed below its bound")
+	}
+	if got := s.limits.Budget.UsedBy(service.UseInbound); got != 4_000_000 {
+		t.Errorf("the node's budget has %d bytes of it, want 4000000", got)
 	}
 	hold(greedy, 1, 300_000)
 	if !greedy.isClosed() || s.gate.held.Load() != 0 {
@@ -315,6 +318,13 @@ func testRequestBytes(t *testing.T) {
 		if c.isClosed() {
 			t.Errorf("%d is closed, and others hold more", i)
 		}
+	}
+	for _, c := range some {
+		_ = c.Close()
+	}
+	synctest.Wait()
+	if got := s.limits.Budget.UsedBy(service.UseInbound); got != 0 {
+		t.Errorf("the node's budget has %d bytes when all is closed", got)
 	}
 	if got := s.gate.counts[refusedBytes].Load(); got != 2 {
 		t.Errorf("%d are counted, want 2", got)

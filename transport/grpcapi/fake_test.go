@@ -46,7 +46,7 @@ type fakeNode struct {
 func newFakeNode() *fakeNode {
 	return &fakeNode{config: service.Config{
 		NodeID: "node", MaxPayloadBytes: 1000, MaxRoomsPerSocket: 3, DecideWithin: 5 * time.Second, HandlerWait: 10 * time.Second,
-		MaxQueuedEvents: 64, MaxHandlers: 1000, MaxWatchers: 10_000,
+		MaxQueuedEvents: 64, MaxHandlers: 1000, MaxWatchers: 10_000, Budget: service.NewBudget(0),
 	}}
 }
 

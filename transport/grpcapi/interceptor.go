@@ -37,9 +37,13 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	if isHealth(info.FullMethod) {
 		defer c.probes.Add(-1)
-		if c.probes.Add(1) > maxProbes {
+		most := int32(maxProbes)
+		if !c.known.Load() && !s.gate.open {
+			most = unknownProbes
+		}
+		if c.probes.Add(1) > most {
 			return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "",
-				"%d calls of health are under way on this connection", maxProbes)
+				"%d calls of health are under way on this connection", most)
 		}
 	}
 	// Streams of ours are ended by the service. Nothing else would end a health watch, and GracefulStop waits for it.

@@ -40,6 +40,8 @@ const (
 	// transportSlack is how much larger than the largest request a message may be that is still answered for what it is. With
 	// one beyond gRPC ends its stream by itself.
 	transportSlack = 4 << 20
+
+	maxRequestBytes = 1 << 30 // the default of Config.RequestBytes where the budget is large or none
 )
 
 // Config is what a Server needs. Zero values mean the default that the field names.
@@ -64,8 +66,9 @@ type Config struct {
 
 	// Connections at once, half of them at most from one address. Default 4096.
 	MaxConnections int
-	// Bytes of requests that are being received and have not come to their end, at most a quarter of it from one connection.
-	// Default 1 GiB.
+	// Bytes of requests that are being received and have not come to their end. One connection has a quarter of it, or what its
+	// calls need that are not streams.
+	// Default: a quarter of the node's budget, 1 GiB at most.
 	RequestBytes int64
 
 	Logger *zap.Logger // default: none
@@ -130,14 +133,18 @@ func newServer(cfg Config, n node) (*Server, error) {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 4096
 	}
-	if cfg.RequestBytes == 0 {
-		cfg.RequestBytes = 1 << 30
-	}
 	s := &Server{
 		cfg: cfg, node: n, limits: n.Config(), auth: newAuthenticator(cfg.Tokens), dedup: newDedup(), log: cfg.Logger.Named("grpcapi"),
 		health: health.NewServer(),
 	}
-	s.gate = newGate(cfg.MaxConnections, cfg.RequestBytes, len(cfg.Tokens) == 0, s.log)
+	if cfg.RequestBytes == 0 {
+		cfg.RequestBytes = maxRequestBytes
+		if budget := s.limits.Budget.Limit(); budget > 0 {
+			cfg.RequestBytes = min(cfg.RequestBytes, budget/4)
+		}
+	}
+	fair := int64(receiving*(s.maxRequest()+transportSlack) + maxConcurrentStreams*streamWindow)
+	s.gate = newGate(cfg.MaxConnections, cfg.RequestBytes, fair, len(cfg.Tokens) == 0, s.limits.Budget, s.log)
 	s.left, s.handlers, s.watchers = newShares(maxLeft), newShares(s.limits.MaxHandlers), newShares(s.limits.MaxWatchers)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(context.Background())

@@ -48,8 +48,9 @@ type HandlerServiceClient interface {
 	//
 	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
 	// when another group has what it asks for; INVALID_ARGUMENT with INVALID_FIELD or RESERVED_EVENT; RESOURCE_EXHAUSTED
-	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces; ABORTED REPLACED when
-	// another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
+	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces, or when this caller has
+	// half of the handlers that the node takes; ABORTED REPLACED when another stream with its handler_id took over;
+	// UNAVAILABLE DRAINING when the node goes down.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
 
@@ -100,8 +101,9 @@ type HandlerServiceServer interface {
 	//
 	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
 	// when another group has what it asks for; INVALID_ARGUMENT with INVALID_FIELD or RESERVED_EVENT; RESOURCE_EXHAUSTED
-	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces; ABORTED REPLACED when
-	// another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
+	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces, or when this caller has
+	// half of the handlers that the node takes; ABORTED REPLACED when another stream with its handler_id took over;
+	// UNAVAILABLE DRAINING when the node goes down.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedHandlerServiceServer()
 }

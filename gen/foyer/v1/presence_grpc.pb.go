@@ -39,8 +39,8 @@ type PresenceServiceClient interface {
 	//	 "resumeToken": "..."}
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN; RESOURCE_EXHAUSTED TOO_SLOW for a watcher
-	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes; UNAVAILABLE DRAINING, after a last
-	// bookmark, when the node goes down.
+	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes, or this caller half of them;
+	// UNAVAILABLE DRAINING, after a last bookmark, when the node goes down.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -88,8 +88,8 @@ type PresenceServiceServer interface {
 	//	 "resumeToken": "..."}
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN; RESOURCE_EXHAUSTED TOO_SLOW for a watcher
-	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes; UNAVAILABLE DRAINING, after a last
-	// bookmark, when the node goes down.
+	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes, or this caller half of them;
+	// UNAVAILABLE DRAINING, after a last bookmark, when the node goes down.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedPresenceServiceServer()
 }

@@ -379,7 +379,8 @@ const (
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 13
 	// UNIMPLEMENTED: not in this version.
 	ErrorReason_ERROR_REASON_NOT_IMPLEMENTED ErrorReason = 14
-	// UNAUTHENTICATED: no bearer token, or one that is not known.
+	// UNAUTHENTICATED: no bearer token, or one that is not known; found before the request is read. Calls of grpc.health.v1 need
+	// none. A connection is closed that shows a known token in none of its calls for 20 s and does not call health meanwhile.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 15
 	// INTERNAL: a fault of the node; its log has the cause.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 16
