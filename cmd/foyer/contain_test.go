@@ -33,8 +33,8 @@ func TestContain(t *testing.T) {
 	}
 	func() {
 		defer func() {
-			if v := recover(); v != http.ErrAbortHandler {
-				t.Errorf("got %v, want %v", v, http.ErrAbortHandler)
+			if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+				t.Errorf("got %v, want %v", err, http.ErrAbortHandler)
 			}
 		}()
 		p(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/abort", http.NoBody))

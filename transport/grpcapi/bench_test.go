@@ -47,6 +47,7 @@ func (s *sink) Codec() service.Codec { return bytesCodec{} }
 func (s *sink) Send(service.Frame, service.Flags) service.Outcome {
 	return service.QueuedFlush
 }
+
 func (s *sink) Flush() {
 	if s.onAck != nil {
 		s.onAck()

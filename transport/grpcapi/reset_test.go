@@ -35,7 +35,7 @@ func testResets(t *testing.T) {
 		"acks to remember": {foyerv1.EmitService_EmitWithAck_FullMethodName, func(i int) proto.Message {
 			return &foyerv1.EmitWithAckRequest{Target: target, Payload: hello(), Timeout: durationpb.New(time.Minute), RequestId: time.Duration(i).String()}
 		}},
-		"acks joined": {foyerv1.EmitService_EmitWithAck_FullMethodName, func(i int) proto.Message {
+		"acks joined": {foyerv1.EmitService_EmitWithAck_FullMethodName, func(int) proto.Message {
 			return &foyerv1.EmitWithAckRequest{Target: target, Payload: hello(), Timeout: durationpb.New(time.Minute), RequestId: "same"}
 		}},
 		"collect": {foyerv1.EmitService_CollectAcks_FullMethodName, func(int) proto.Message {

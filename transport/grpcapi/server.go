@@ -149,7 +149,12 @@ func newServer(cfg Config, n node) (*Server, error) {
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(context.Background())
 
+	creds := insecure.NewCredentials()
+	if cfg.TLS != nil {
+		creds = credentials.NewTLS(cfg.TLS)
+	}
 	options := []grpc.ServerOption{
+		grpc.Creds(watchedCreds{creds}),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.InTapHandle(s.tap),
 		grpc.StreamInterceptor(s.stream),
@@ -164,11 +169,6 @@ func newServer(cfg Config, n node) (*Server, error) {
 		grpc.MaxRecvMsgSize(s.maxRequest() + transportSlack),
 		grpc.WaitForHandlers(true),
 	}
-	creds := insecure.NewCredentials()
-	if cfg.TLS != nil {
-		creds = credentials.NewTLS(cfg.TLS)
-	}
-	options = append(options, grpc.Creds(watchedCreds{creds}))
 	s.grpc = grpc.NewServer(options...)
 
 	s.register(&foyerv1.EmitService_ServiceDesc, &emitService{s: s})
