@@ -76,12 +76,14 @@ type progress struct {
 	data    int    // of the data frame that is read: what is left before its padding
 	pad     bool   // its next byte says how much padding it has
 	window  uint32 // of the window frame that is written: what of it has passed
-	streams map[uint32]incoming
+	streams map[uint32]*incoming
+	last    uint32    // the stream of the last data frame: mostly that of the next one, too
+	at      *incoming // where it stands; nil: it is not known
 	held    int64
 }
 
 func newProgress() progress {
-	return progress{in: frames{skip: clientGreeting}, streams: map[uint32]incoming{}}
+	return progress{in: frames{skip: clientGreeting}, streams: map[uint32]*incoming{}}
 }
 
 // read takes what the client has sent; it says whether a call began.
@@ -94,13 +96,16 @@ func (g *progress) read(p []byte) (called bool) {
 			switch g.in.kind {
 			case frameHeaders:
 				called = true
-				if _, known := g.streams[g.in.stream]; !known {
-					g.streams[g.in.stream] = incoming{credit: streamWindow}
+				if g.streams[g.in.stream] == nil {
+					g.streams[g.in.stream] = &incoming{credit: streamWindow}
+					g.last, g.at = 0, nil
 				}
 			case frameData:
-				if s, known := g.streams[g.in.stream]; known {
-					s.credit -= int64(g.in.left)
-					g.streams[g.in.stream] = s
+				if g.last != g.in.stream {
+					g.last, g.at = g.in.stream, g.streams[g.in.stream]
+				}
+				if g.at != nil {
+					g.at.credit -= int64(g.in.left)
 				}
 			}
 		}
@@ -112,7 +117,9 @@ func (g *progress) read(p []byte) (called bool) {
 			}
 			n := min(max(0, g.data), len(part))
 			g.data -= n
-			g.message(part[:n])
+			if g.at != nil {
+				g.message(g.at, part[:n])
+			}
 		}
 		if ended {
 			g.over(&g.in)
@@ -136,12 +143,11 @@ func (g *progress) wrote(p []byte) {
 		for _, b := range part {
 			g.window = g.window<<8 | uint32(b)
 		}
-		if s, known := g.streams[g.out.stream]; ended && known {
+		if s := g.streams[g.out.stream]; ended && s != nil {
 			s.credit += int64(g.window)
 			if s.begun != 0 {
 				s.begun = time.Now().UnixNano()
 			}
-			g.streams[g.out.stream] = s
 		}
 	}
 }
@@ -149,21 +155,25 @@ func (g *progress) wrote(p []byte) {
 // over forgets a stream whose last frame f has.
 func (g *progress) over(f *frames) {
 	if f.kind == frameReset || (f.kind == frameData || f.kind == frameHeaders) && f.flags&flagEnd != 0 {
-		g.held -= g.streams[f.stream].got
-		delete(g.streams, f.stream)
+		if s := g.streams[f.stream]; s != nil {
+			g.held -= s.got
+			delete(g.streams, f.stream)
+		}
+		if g.last == f.stream {
+			g.last, g.at = 0, nil
+		}
 	}
 }
 
-// message takes data of the stream whose frame is being read.
-func (g *progress) message(p []byte) {
-	if len(p) == 0 {
-		return
-	}
-	s, ok := g.streams[g.in.stream]
-	if !ok {
-		return
-	}
+// message takes data of a stream.
+func (g *progress) message(s *incoming, p []byte) {
 	for len(p) > 0 {
+		if s.have == 0 && len(p) >= messageHead { // most messages come at once
+			if n := int64(binary.BigEndian.Uint32(p[1:])); n <= int64(len(p)-messageHead) {
+				p = p[messageHead+n:]
+				continue
+			}
+		}
 		if s.have < messageHead {
 			n := copy(s.head[s.have:], p)
 			s.have += n
@@ -179,13 +189,12 @@ func (g *progress) message(p []byte) {
 		p = p[n:]
 		if s.have == messageHead && s.left == 0 {
 			g.held -= s.got
-			s = incoming{credit: s.credit}
+			*s = incoming{credit: s.credit}
 		}
 	}
 	if s.have > 0 && s.begun == 0 {
 		s.begun = time.Now().UnixNano()
 	}
-	g.streams[g.in.stream] = s
 }
 
 // older says whether a message that began before then is not complete, though the client may send more of it.

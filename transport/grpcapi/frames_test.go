@@ -84,7 +84,13 @@ func TestProgress(t *testing.T) {
 					flags |= flagEnd
 				}
 				wire = append(wire, frameBytes(frameData, flags, id, payload)...)
-				pass(read)
+				pass(func(b []byte) {
+					read(b)
+					if other := pick(); other != id && rapid.IntRange(0, 3).Draw(t, "meanwhile") == 0 {
+						p.wrote(frameBytes(frameHeaders, 4|flagEnd, other, nil))
+						end(other)
+					}
+				})
 				if last {
 					end(id)
 				}
