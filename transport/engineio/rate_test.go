@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/gorilla/websocket"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/time/rate"
@@ -256,4 +257,28 @@ func TestSlowedLinkIsTold(t *testing.T) {
 	if n := logs.FilterMessageSnippet("--message-rate").Len(); n != 1 {
 		t.Errorf("%d lines", n)
 	}
+}
+
+// deaf is a Receiver that does nothing.
+type deaf struct{}
+
+func (deaf) Message([]byte, bool) {}
+func (deaf) Closed(Reason)        {}
+
+// BenchmarkReceive is a message's way from its frame to the Receiver, its charge included.
+func BenchmarkReceive(b *testing.B) {
+	h := serveTCP(b, Config{MessageRate: -1})
+	_, r := h.openWebSocket()
+	s := r.session
+	s.recvMu.Lock()
+	s.recv = deaf{}
+	s.recvMu.Unlock()
+	data := []byte("4hello")
+	b.ReportAllocs()
+	for b.Loop() {
+		s.receiveFrame(websocket.TextMessage, data)
+	}
+	s.recvMu.Lock()
+	s.recv = r
+	s.recvMu.Unlock()
 }
