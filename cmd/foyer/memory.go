@@ -108,9 +108,12 @@ func (m *memorySize) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// outbound is the part of the budget that the edge's queues take.
-type outbound struct{ budget *service.Budget }
+// use is the part of the budget that the edge takes for one use.
+type use struct {
+	budget *service.Budget
+	of     service.Use
+}
 
-func (o outbound) Take(bytes int) bool { return o.budget.Take(service.UseOutbound, bytes) }
-func (o outbound) Force(bytes int)     { o.budget.Force(service.UseOutbound, bytes) }
-func (o outbound) Give(bytes int)      { o.budget.Give(service.UseOutbound, bytes) }
+func (u use) Take(bytes int) bool { return u.budget.Take(u.of, bytes) }
+func (u use) Force(bytes int)     { u.budget.Force(u.of, bytes) }
+func (u use) Give(bytes int)      { u.budget.Give(u.of, bytes) }

@@ -162,7 +162,8 @@ func (f *foyer) build() (err error) {
 	}
 	f.engine, err = engineio.New(engineio.Config{
 		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
-		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), SlowAfter: s.SlowAfter, Budget: outbound{f.node.Budget()}, MaxSessions: s.MaxSessions, Compression: s.Compression,
+		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), SlowAfter: s.SlowAfter,
+		Budget: use{f.node.Budget(), service.UseOutbound}, Inbound: use{f.node.Budget(), service.UseInbound}, MaxSessions: s.MaxSessions, Compression: s.Compression,
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
 		MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,

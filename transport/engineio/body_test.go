@@ -119,7 +119,7 @@ func TestOversizeBodiesThatDoNotCome(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(start); res.StatusCode != 413 || took != 0 {
+			if took := time.Since(start); res.StatusCode != http.StatusRequestEntityTooLarge || took != 0 {
 				t.Errorf("%d after %v", res.StatusCode, took)
 			}
 			_, _ = io.Copy(io.Discard, br)
@@ -148,7 +148,7 @@ func TestRefusedRequestKeepsItsConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, _ = io.Copy(io.Discard, res.Body)
-			if res.StatusCode != 400 || res.Close {
+			if res.StatusCode != http.StatusBadRequest || res.Close {
 				t.Errorf("%d, close %v", res.StatusCode, res.Close)
 			}
 			synctest.Wait()

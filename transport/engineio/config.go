@@ -36,6 +36,9 @@ type Config struct {
 	// Budget is asked for what is above 16 KiB of each queue, in steps of 64 KiB; what it refuses is as if the queue were
 	// full. Default: no such bound.
 	Budget Budget
+	// Inbound is asked for the bodies above 16 KiB of POSTs that wait because their session is paused. A session whose body it
+	// refuses is closed. Default: no such bound.
+	Inbound Budget
 
 	// MaxSessions bounds the open sessions. A handshake over it takes the place of the oldest session that has joined
 	// nothing (see Session.Admit), and is answered 503 when there is none. Default 100,000; negative: no bound.
@@ -88,7 +91,7 @@ type Config struct {
 	Logger *zap.Logger
 }
 
-// Budget is how many bytes all queues together may hold. Its methods are called with locks held: they neither wait nor call
+// Budget is how many bytes all queues, or all bodies, together may hold. Its methods are called with locks held: they neither wait nor call
 // back. Safe for concurrent use.
 type Budget interface {
 	// Take asks for bytes; false: nothing was taken.
@@ -136,8 +139,12 @@ func (c Config) Validate() error {
 	for _, n := range []struct {
 		name string
 		n    int
-	}{{"max payload", c.MaxPayload}, {"queue bytes", c.QueueBytes},
-		{"handshake burst", c.HandshakeBurst}, {"message burst", c.MessageBurst}, {"address message burst", c.AddressMessageBurst},
+	}{
+		{"max payload", c.MaxPayload},
+		{"queue bytes", c.QueueBytes},
+		{"handshake burst", c.HandshakeBurst},
+		{"message burst", c.MessageBurst},
+		{"address message burst", c.AddressMessageBurst},
 	} {
 		if n.n < 0 {
 			bad("%s %d is negative; it cannot be off", n.name, n.n)

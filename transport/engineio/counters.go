@@ -40,6 +40,7 @@ const (
 	countQueueFull    // messages that did not fit into a queue at first
 	countUnsent       // messages that were queued when their session or connection ended
 	countLinkSlowed   // pauses of links that were over their rate, or over that of their address
+	countUnkept       // sessions closed because the budget refused a POST that had to wait
 	countersLen
 )
 
@@ -49,7 +50,7 @@ var counterNames = [countersLen]string{
 	"handshake_share", "handshake_slowed", "handshake_rate", "displaced", "bad_upgrade",
 	"slow", "volatile_dropped", "oversize", "parse_error", "protocol_error", "invalid_utf8", "overlap", "ping_timeout",
 	"upgraded", "upgrade_timeout", "upgrade_refused", "upgrade_dropped", "pong_dropped",
-	"queue_full", "unsent", "link_slowed",
+	"queue_full", "unsent", "link_slowed", "post_budget",
 }
 
 type counters [countersLen]atomic.Uint64

@@ -14,7 +14,10 @@ func TestPanicCrashes(t *testing.T) {
 		stack string
 		held  bool
 	}
-	for name, message := range map[string]string{"panic": "panic", "nil map": "nil map"} {
+	for name, fail := range map[string]func(data []byte){
+		"panic":         func([]byte) { panic("on purpose") },
+		"runtime error": func(data []byte) { _ = data[len(data)] },
+	} {
 		t.Run(name, func(t *testing.T) {
 			crashes := make(chan crash, 1)
 			var h *harness
@@ -30,13 +33,7 @@ func TestPanicCrashes(t *testing.T) {
 					s.recvMu.Unlock()
 				}
 			}})
-			h.onMsg = func(*Session, []byte, bool) {
-				if message == "panic" {
-					panic("on purpose")
-				}
-				var m map[string]int
-				m["x"]++
-			}
+			h.onMsg = func(_ *Session, data []byte, _ bool) { fail(data) }
 			q, _ = h.openPolling()
 			if res, err := h.try("POST", q, strings.NewReader("4a")); err == nil {
 				t.Errorf("answered %v", res)

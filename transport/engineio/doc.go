@@ -39,11 +39,12 @@
 // between messages is nothing, so readers with their buffers are lent for as long as there is something to read. Over TLS, and
 // elsewhere, a goroutine waits for the first bytes and borrows a reader then.
 //
-// # Pauses
+// # Pauses and rates
 //
 // Who takes a session's messages may pause it (pause.go): reading stops after the message in hand, and what the client sends
 // waits in the kernel, or in a POST that is answered late. A paused websocket is parked with its reading off: no goroutine, and
-// news do not wake it. The server's part in the heartbeat goes on, no deadline that waits for the client runs.
+// news do not wake it. The server's part in the heartbeat goes on, no deadline that waits for the client runs. What a client
+// makes others do passes two token buckets (rate.go); who overspends is paused until there are tokens.
 //
 // # Goroutines
 //
@@ -51,9 +52,11 @@
 //	poller's loop       one per server, from its first websocket on; waits in Go's own poller, not in a thread
 //	websocket reader    of a session that cannot be parked, or of a probe; ends with its connection, after the writer has given
 //	                    the token back, or when the session is parked
-//	websocket writer    only while the kernel refuses bytes; ends when the queue is empty or the connection fails
+//	websocket writer    only while the kernel refuses bytes, or others keep who has the token writing; ends when the queue is
+//	                    empty or the connection fails
 //	timer               time.AfterFunc; runs heartbeats, upgrade timeouts and closes, never blocks on IO
-//	GET and POST        net/http's own; bounded by the heartbeat and by read and write deadlines
+//	GET and POST        net/http's own; bounded by the heartbeat and by read and write deadlines, and by their session while it
+//	                    is paused
 //
 // Server.Close ends all sessions and waits for all of these but the last.
 //

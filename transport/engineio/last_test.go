@@ -109,15 +109,15 @@ func TestDepartedAreForgotten(t *testing.T) {
 // A GET after a cancelled one is refused, and the session ends, in whatever order the two are served and the cancelling is
 // seen.
 func TestGetAfterACancelledOne(t *testing.T) {
-	for name, run := range map[string]func(h *harness, q string, r *recorder, cancelled func() (leave, wait func())){
-		"cancelling seen first": func(h *harness, q string, r *recorder, cancelled func() (leave, wait func())) {
-			leave, _ := cancelled()
+	for name, run := range map[string]func(h *harness, q string, cancelled func() (leave func())){
+		"cancelling seen first": func(h *harness, q string, cancelled func() (leave func())) {
+			leave := cancelled()
 			leave()
 			synctest.Wait()
 			h.wantGone(q)
 		},
-		"cancelling seen while the second is there": func(h *harness, q string, r *recorder, cancelled func() (leave, wait func())) {
-			leave, _ := cancelled()
+		"cancelling seen while the second is there": func(h *harness, q string, cancelled func() (leave func())) {
+			leave := cancelled()
 			second := make(chan response, 1)
 			go func() { second <- h.do("GET", q, nil) }()
 			synctest.Wait()
@@ -126,11 +126,11 @@ func TestGetAfterACancelledOne(t *testing.T) {
 				h.Errorf("%v", res)
 			}
 		},
-		"the second served first": func(h *harness, q string, r *recorder, cancelled func() (leave, wait func())) {
+		"the second served first": func(h *harness, q string, cancelled func() (leave func())) {
 			second := make(chan response, 1)
 			go func() { second <- h.do("GET", q, nil) }()
 			synctest.Wait()
-			leave, _ := cancelled() // comes late
+			leave := cancelled() // comes late
 			leave()
 			if res := <-second; res.status != 400 || res.body != `{"code":1,"message":"Session ID unknown"}` {
 				h.Errorf("%v", res)
@@ -140,18 +140,16 @@ func TestGetAfterACancelledOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Config{}, func(h *harness) {
 				q, r := h.openPolling()
-				run(h, q, r, func() (leave, wait func()) {
+				run(h, q, func() (leave func()) {
 					ctx, leave := context.WithCancel(context.Background())
-					done := make(chan struct{})
 					go func() {
-						defer close(done)
-						req, _ := http.NewRequestWithContext(ctx, "GET", h.url+"/socket.io/?"+q, nil)
+						req, _ := http.NewRequestWithContext(ctx, http.MethodGet, h.url+"/socket.io/?"+q, nil)
 						if res, err := h.client.Do(req); err == nil {
 							_ = res.Body.Close()
 						}
 					}()
 					synctest.Wait()
-					return leave, func() { <-done }
+					return leave
 				})
 				r.wantClosed(t, ReasonTransportError)
 				h.wantGone(q)

@@ -3,6 +3,8 @@ package engineio
 import (
 	"context"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // A session is paused while somebody who takes its messages has no room: after the message in hand nothing more of its client
@@ -110,6 +112,13 @@ func (s *Session) awaitReading(ctx context.Context, post bool) bool {
 		}
 	}
 	return true
+}
+
+// tellUnkept says that the node's budget has no room for a body that has to wait.
+func (s *Session) tellUnkept(bytes int) {
+	s.srv.counts.add(countUnkept)
+	s.srv.told.Warn("link closed: its events wait and --memory-budget is spent",
+		zap.String("session", s.handle), zap.String("address", s.handshake.address), zap.Int("bytes", bytes))
 }
 
 // beginPostFirstLocked has the new websocket of an upgrade wait for a POST that is still under way. No official client makes

@@ -370,10 +370,10 @@ func TestPausedHeartbeatOfVersion3(t *testing.T) {
 
 // A POST is answered when all of it was taken, whatever GETs and closes there are meanwhile.
 func TestPausedPost(t *testing.T) {
-	post := func(h *harness, ctx context.Context, q string, body string) <-chan response { //nolint:revive // the harness first
+	post := func(h *harness, ctx context.Context, q string, body string) <-chan response {
 		c := make(chan response, 1)
 		go func() {
-			req, _ := http.NewRequestWithContext(ctx, "POST", h.url+"/socket.io/?"+q, strings.NewReader(body))
+			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, h.url+"/socket.io/?"+q, strings.NewReader(body))
 			res, err := h.client.Do(req)
 			if err != nil {
 				c <- response{body: err.Error()}
@@ -551,3 +551,54 @@ func TestPausesUnderChurn(t *testing.T) {
 	lot := h.srv.parkingLot
 	eventually(t, "as many workers as before", func() bool { return lot.free.Load() == lot.want })
 }
+
+// A large body that waits is taken from the node's budget and given back; who finds it spent is closed, and nobody else.
+func TestPausedBodyIsCounted(t *testing.T) {
+	inBubble(t, Config{Inbound: &bodyBudget{left: 100_000}}, func(h *harness) {
+		budget := h.srv.cfg.Inbound.(*bodyBudget)
+		h.onMsg = func(s *Session, _ []byte, _ bool) { s.Pause() }
+		body := "4a\x1e4" + strings.Repeat("x", 60_000)
+		var rs []*recorder
+		answers := make(chan response, 2)
+		for range 2 {
+			q, r := h.openPolling()
+			r.session.Admit()
+			rs = append(rs, r)
+			go func() { answers <- h.do("POST", q, strings.NewReader(body)) }()
+			synctest.Wait()
+		}
+		rs[1].wantClosed(t, ReasonTransportError)
+		if n := h.srv.Stats()["post_budget"]; n != 1 {
+			t.Errorf("%d counted", n)
+		}
+		if left := budget.left; left != 100_000-len(body) {
+			t.Errorf("%d left", left)
+		}
+		rs[0].session.Resume()
+		rs[0].session.Resume()
+		synctest.Wait()
+		rs[0].session.Resume()
+		synctest.Wait()
+		if rs[0].session.isClosed() || len(rs[0].got()) != 2 || budget.left != 100_000 {
+			t.Errorf("closed %v, %d messages, %d left", rs[0].session.isClosed(), len(rs[0].got()), budget.left)
+		}
+		_, _ = <-answers, <-answers
+	})
+}
+
+type bodyBudget struct {
+	mu   sync.Mutex
+	left int
+}
+
+func (b *bodyBudget) Take(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > b.left {
+		return false
+	}
+	b.left -= n
+	return true
+}
+func (b *bodyBudget) Force(n int) { b.Give(-n) }
+func (b *bodyBudget) Give(n int)  { b.mu.Lock(); b.left += n; b.mu.Unlock() }

@@ -276,7 +276,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		s.tellOversize()
 		w.Header().Set("Connection", "close")
 	default:
-		v = s.receivePayload(r.Context(), s.packets(r, body))
+		v = s.receivePayload(r.Context(), s.packets(r, body), len(body))
 	}
 	s.mu.Lock()
 	s.endPostLocked() // before the response is out: the client's next POST may be faster than our return

@@ -3,6 +3,7 @@ package engineio
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -182,7 +183,7 @@ func TestProbesWaitForTheRate(t *testing.T) {
 		probe := make(chan *peer, 1)
 		go func() { probe <- h.probe(q) }()
 		synctest.Wait()
-		if _, res, err := h.dialer.Dial("ws"+strings.TrimPrefix(h.url, "http")+"/socket.io/?"+strings.Replace(q, "polling", "websocket", 1), nil); err == nil || res.StatusCode != 503 {
+		if _, res, err := h.dialer.Dial("ws"+strings.TrimPrefix(h.url, "http")+"/socket.io/?"+strings.Replace(q, "polling", "websocket", 1), nil); err == nil || res.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("second probe: %v", err)
 		}
 		p := <-probe

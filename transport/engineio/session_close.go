@@ -60,8 +60,7 @@ func (s *Session) closeLocked(r Reason) {
 	s.pingAt, s.pongAt = 0, 0
 	s.closeAt = s.srv.now() + flushTimeout
 	if !s.websocket {
-		turns := time.Duration(len(s.queue) / pollPackets)
-		s.closeAt = s.srv.now() + pollCloseTimeout + turns*pollTurn
+		s.closeAt = s.srv.now() + pollCloseTimeout + time.Duration(len(s.queue)/pollPackets)*pollTurn
 	}
 	s.kickLocked()
 }

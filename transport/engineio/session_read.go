@@ -53,9 +53,21 @@ type packetReader interface {
 }
 
 // receivePayload takes the packets of a POST, and waits between them while the session is paused. Ctx ends when the client
-// has gone: what it has not been told is taken is not.
-func (s *Session) receivePayload(ctx context.Context, r packetReader) verdict {
+// has gone: what it has not been told is taken is not. A large body that waits is counted by the node's budget.
+func (s *Session) receivePayload(ctx context.Context, r packetReader, bytes int) verdict {
+	kept := false
+	defer func() {
+		if kept {
+			s.srv.cfg.Inbound.Give(bytes)
+		}
+	}()
 	for {
+		if s.paused.Load() && !kept && bytes > freeBytes && s.srv.cfg.Inbound != nil {
+			if kept = s.srv.cfg.Inbound.Take(bytes); !kept {
+				s.tellUnkept(bytes)
+				return verdict{ReasonTransportError, "1"}
+			}
+		}
 		if !s.awaitReading(ctx, true) {
 			return verdict{ReasonTransportError, "1"}
 		}
