@@ -2,14 +2,19 @@
 // operating system and no HTTP; the transports bring links in as Conn and calls in as methods of Node.
 //
 // The walk of an emit: Node.Emit finds the Namespace, which takes the emit through its lane (broadcast.go); deliver matches
-// the Target against the room index (rooms.go), encodes the packet once per codec, puts the frame into the queue of every
+// the Target against the room index (match.go), encodes the packet once per codec, puts the frame into the queue of every
 // matching link and flushes each touched link once.
 //
 // The walk of a browser's event: Socket.Receive finds the group that owns the event and, in it, the handler of this socket
 // (handler.go), and appends the event to that handler's queue; the handler's stream takes it by Handler.Next.
 //
-// Locks, in the order in which they may be taken: Handlers.mu, Namespace.mu, Socket.mu, Handler.mu, then those of a link's
-// queue. Nothing blocks, writes or logs while one of them is held.
+// The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
+// lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).
+//
+// Memory: what is kept for peers is taken from Config.Budget (budget.go), of which each queue, log and page has a part.
+//
+// Locks, in the order in which they may be taken: Node.merging, Handlers.mu, Node.mu, Namespace.mu, presenceLog.mu, Socket.mu,
+// Handler.mu, then those of a link's queue. Nothing blocks, writes or logs while one of them is held.
 //
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.

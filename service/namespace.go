@@ -71,8 +71,8 @@ func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	return rooms
 }
 
-// noteBytes is what an application notes about the socket, with Namespace.mu held.
-func (s *Socket) noteBytes() int { return len(s.data) + len(s.userID) }
+// noteBytes is what an application's notes about the socket take, with Namespace.mu held.
+func (s *Socket) noteBytes() int { return cap(s.data) + len(s.userID) }
 
 // recordLocked appends a change to the presence log, if anybody watches.
 func (ns *Namespace) recordLocked(kind PresenceKind, s *Socket, rooms []string, r Reason, detail string) {

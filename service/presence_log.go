@@ -54,7 +54,7 @@ func (e *change) costWith(released int) int {
 		}
 	}
 	if e.Kind == PresenceDisconnected {
-		n += len(e.Socket.Data) + len(e.Socket.UserID) + len(e.Socket.SessionID) + e.Socket.Handshake.Bytes()
+		n += cap(e.Socket.Data) + len(e.Socket.UserID) + len(e.Socket.SessionID) + e.Socket.Handshake.Bytes()
 	}
 	return n
 }
@@ -69,7 +69,6 @@ func (l *presenceLog) append(e change) {
 		l.evictLocked()
 	}
 	if !cfg.Budget.Take(UsePresence, e.cost) {
-		l.ns.node.budgetSpent(UsePresence)
 		for freed := 0; freed < e.cost && l.next > l.first; {
 			freed += l.evictLocked()
 		}

@@ -249,8 +249,7 @@ func TestWatchEqualsRegistry(t *testing.T) {
 			},
 			"compare": func(rt *rapid.T) {
 				for _, w := range watchers {
-					for w.step(rt) { //nolint:revive // all that there is
-					}
+					w.catchUp(rt)
 					want := map[SocketID][]string{}
 					page, _ := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, 0, 1<<20, func(*SocketInfo) bool { return true })
 					for i := range page.Sockets {
@@ -286,6 +285,13 @@ func (w *modelWatcher) resume(rt *rapid.T) {
 	}
 	w.Close()
 	w.Watcher, w.complete = again, false
+}
+
+// catchUp takes all that there is.
+func (w *modelWatcher) catchUp(rt *rapid.T) {
+	for more := true; more; {
+		more = w.step(rt)
+	}
 }
 
 // step takes a step if there is one: with its context done, Next says so instead of waiting for more.

@@ -248,7 +248,7 @@ func TestLargeJoinIsAllOrNothing(t *testing.T) {
 		list, _, _, _ := n.Rooms(t.Context(), "/", "", "", 1000)
 		wantEqual(t, "rooms", list, []RoomInfo{{"own", 1}})
 		rooms[0] = "own"
-		if matched, _, err := n.Join(t.Context(), all, append(rooms, rooms...)); matched != size+1 || err != nil {
+		if matched, _, err := n.Join(t.Context(), all, slices.Concat(rooms, rooms)); matched != size+1 || err != nil {
 			t.Errorf("what fits: %d joined, %v", matched, err)
 		}
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -220,7 +221,7 @@ func TestDataIsCounted(t *testing.T) {
 	n := newNode(t, Config{Budget: NewBudget(1000)})
 	s, _ := connect(t, n, "/")
 	note := func(bytes int) error {
-		_, err := n.Update("/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", bytes-8) + `"}`)})
+		_, err := n.Update("/", s.ID(), Update{Data: slices.Clip([]byte(`{"a":"` + strings.Repeat("x", bytes-8) + `"}`))})
 		return err
 	}
 	if err := note(900); err != nil {

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -26,9 +27,21 @@ func (n *Node) Update(namespace string, id SocketID, u Update) (SocketInfo, erro
 	if ns == nil {
 		return SocketInfo{}, ErrSocketNotFound
 	}
+	var info SocketInfo
+	var err error
 	if u.Data == nil && u.Merge != nil {
-		return n.merge(ns, id, u)
+		info, err = n.merge(ns, id, u)
+	} else {
+		info, err = ns.note(id, u)
 	}
+	if errors.Is(err, ErrBudget) {
+		n.budgetSpent(UseData)
+	}
+	return info, err
+}
+
+// note replaces what an update names.
+func (ns *Namespace) note(id SocketID, u Update) (SocketInfo, error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	s := ns.sockets[id]
@@ -115,19 +128,25 @@ func (ns *Namespace) noteLocked(s *Socket, data []byte, user *string) (SocketInf
 			Message: fmt.Sprintf("the data of a socket would be %d bytes, at most %d are kept", len(data), MaxDataBytes),
 		}
 	}
-	if bytes.Equal(data, s.data) && userID == s.userID {
+	same := bytes.Equal(data, s.data)
+	if same && userID == s.userID {
 		return *s.infoLocked(), nil
 	}
-	was := s.noteBytes()
-	if grown := len(data) + len(userID) - was; grown > 0 && !ns.node.cfg.Budget.Take(UseData, grown) {
-		ns.node.budgetSpent(UseData)
+	if same {
+		data = s.data // what changes is the name of the user
+	}
+	if grown := cap(data) + len(userID) - s.noteBytes(); grown > 0 && !ns.node.cfg.Budget.Take(UseData, grown) {
 		return SocketInfo{}, ErrBudget
 	} else if grown < 0 {
 		ns.node.cfg.Budget.Give(UseData, -grown)
 	}
+	released := len(s.userID)
+	if !same {
+		released += cap(s.data)
+	}
 	s.data, s.userID = data, userID
 	s.generation.Add(1)
-	ns.recordReleaseLocked(PresenceUpdated, s, nil, ReasonNone, "", was)
+	ns.recordReleaseLocked(PresenceUpdated, s, nil, ReasonNone, "", released)
 	return *s.infoLocked(), nil
 }
 

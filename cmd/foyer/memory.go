@@ -17,8 +17,8 @@ import (
 // worked on, and for garbage that is not collected yet.
 const memoryShare = 2
 
-// leastBudget is a budget below which a node could not serve a single slow link: a machine that has less tells too little.
-const leastBudget = 64 << 20
+// blindBudget is the budget where nobody says how much memory there is.
+const blindBudget = 1 << 30
 
 // memoryBudget is the budget that the flag names, else a share of the memory that this process may have, and where that
 // number is from.
@@ -28,9 +28,9 @@ func memoryBudget(flag memorySize) (budget int64, from string) {
 	}
 	memory, from := memoryLimit(os.DirFS("/").(fileReader))
 	if memory <= 0 {
-		return leastBudget, from
+		return blindBudget, from
 	}
-	return max(memory/memoryShare, leastBudget), from
+	return max(memory/memoryShare, 1), from
 }
 
 // fileReader reads files below the root of a file system.

@@ -147,7 +147,8 @@ func (f *foyer) build() (err error) {
 	f.budgetFrom = from
 	f.node, err = service.New(service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait,
-		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), Budget: service.NewBudget(bytes), Logger: f.log,
+		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog),
+		Budget: service.NewBudget(bytes), Logger: f.log,
 	})
 	if err != nil {
 		return err

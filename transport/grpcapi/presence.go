@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	foyerv1 "foyer/gen/foyer/v1"
@@ -37,7 +38,11 @@ func (p *presenceService) Watch(r *foyerv1.WatchRequest, stream grpc.ServerStrea
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel() // before Close: what outlet may have left behind must not wait on
 	watch := &watch{stream: stream, view: view, token: r.GetResumeToken()}
-	return p.s.outlet(func() error { return watch.send(ctx, w) }, w.Done(), service.ErrTooSlow)
+	err = p.s.outlet(func() error { return watch.send(ctx, w) }, w.Done(), service.ErrTooSlow)
+	if e, ok := errors.AsType[*service.Error](err); ok && e.Code == service.Exhausted {
+		p.s.log.Info("watch ended", zap.String("nsp", to.Namespace), zap.Bool("all", to.All), zap.Error(err))
+	}
+	return err
 }
 
 // withField names the field that a refused token came in.
