@@ -156,7 +156,7 @@ func (f *foyer) build() (err error) {
 	links, err := socketio.New(socketio.Config{
 		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload),
 		MaxPacketBytes: int(s.MaxPacket), AttachmentTimeout: s.AttachmentTimeout, MaxConnectPayload: int(s.MaxConnectPayload),
-		Logger: f.log,
+		Budget: f.node.Budget(), Logger: f.log,
 	}, f.node)
 	if err != nil {
 		return err

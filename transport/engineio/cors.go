@@ -48,7 +48,7 @@ func readOrigin(o string) (origin string, below bool, err error) {
 	case strings.Contains(rest, "*") || strings.Contains(scheme, "*"):
 		return "", false, fmt.Errorf("origin %q: a star stands alone, or for the whole first label of a host, as in https://*.example.com", o)
 	case strings.IndexFunc(o, func(c rune) bool { return c > unicode.MaxASCII }) >= 0:
-		return "", false, fmt.Errorf("origin %q: browsers send other letters than a-z in their ASCII form, xn--...", o)
+		return "", false, fmt.Errorf("origin %q: browsers send other letters than a-z in their ASCII form, which begins with xn--", o)
 	}
 	u, err := url.Parse(scheme + "://" + rest)
 	if !ok || err != nil || scheme == "" || rest == "" || u.Host != rest || u.Hostname() == "" || strings.HasPrefix(rest, ".") ||
