@@ -46,9 +46,10 @@ type conns struct {
 
 // host is an address, of IPv6 the first 64 bits. Guarded by conns.mu.
 type host struct {
+	conns *conns // set before start
 	key   netip.Addr
 	open  int
-	queue list.List // of *conn, as in conns
+	queue *list.List // of *conn, as in conns; nil: none
 }
 
 // newConns makes the bounds of a listener: most connections, of which a share, of 0 half, may be of one address.
@@ -103,22 +104,25 @@ func (l boundedListener) Accept() (net.Conn, error) {
 }
 
 // conn is a connection that is counted until it is closed. It is a *net.TCPConn to all that ask for more than net.Conn has.
+// Every websocket has one, so it is small.
 type conn struct {
 	*net.TCPConn
-	conns *conns
-	host  *host
-	busy  atomic.Bool // a request is under way
+	host *host       // set before start
+	busy atomic.Bool // a request is under way
 
-	// Guarded by conns.mu.
-	inAll, inHost *list.Element // nil once it is a websocket, or closed
-	closed        bool
+	closed bool    // guarded by conns.mu
+	places *places // guarded by conns.mu; nil once it is a websocket, or closed
 }
+
+// places are those of a connection in the queues of its listener and of its host.
+type places struct{ all, host *list.Element }
 
 // Close closes the connection, and makes room for another.
 func (c *conn) Close() error {
-	c.conns.mu.Lock()
-	c.conns.closedLocked(c)
-	c.conns.mu.Unlock()
+	cs := c.host.conns
+	cs.mu.Lock()
+	cs.closedLocked(c)
+	cs.mu.Unlock()
 	return c.TCPConn.Close()
 }
 
@@ -149,11 +153,11 @@ func (cs *conns) admit(raw *net.TCPConn) *conn {
 func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
 	h := cs.hosts[key]
 	if h == nil {
-		h = &host{key: key}
+		h = &host{conns: cs, key: key}
 	}
 	queue, full := &cs.queue, cs.most > 0 && cs.open >= cs.most
 	if cs.share > 0 && h.open >= cs.share && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
-		queue, full = &h.queue, true
+		queue, full = h.queue, true
 	}
 	if full {
 		if out = idleOf(queue); out == nil {
@@ -161,8 +165,11 @@ func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
 		}
 		cs.closedLocked(out)
 	}
-	c = &conn{TCPConn: raw, conns: cs, host: h}
-	c.inAll, c.inHost = cs.queue.PushBack(c), h.queue.PushBack(c)
+	c = &conn{TCPConn: raw, host: h}
+	if h.queue == nil {
+		h.queue = list.New()
+	}
+	c.places = &places{cs.queue.PushBack(c), h.queue.PushBack(c)}
 	h.open++
 	cs.open++
 	cs.hosts[key] = h
@@ -172,6 +179,9 @@ func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
 // idleOf returns the first connection of a queue on which no request is under way. Those that it passes over go to the end,
 // so that the next look begins elsewhere.
 func idleOf(queue *list.List) *conn {
+	if queue == nil {
+		return nil
+	}
 	for range min(looks, queue.Len()) {
 		e := queue.Front()
 		c := e.Value.(*conn)
@@ -196,10 +206,13 @@ func (cs *conns) closedLocked(c *conn) {
 }
 
 func (cs *conns) leaveLocked(c *conn) {
-	if c.inAll != nil {
-		cs.queue.Remove(c.inAll)
-		c.host.queue.Remove(c.inHost)
-		c.inAll, c.inHost = nil, nil
+	if c.places != nil {
+		cs.queue.Remove(c.places.all)
+		c.host.queue.Remove(c.places.host)
+		c.places = nil
+		if c.host.queue.Len() == 0 {
+			c.host.queue = nil
+		}
 	}
 }
 

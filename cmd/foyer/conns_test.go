@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -494,5 +495,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out: %s", what)
 		}
+	}
+}
+
+// TestIdleConnIsSmall: every websocket has one.
+func TestIdleConnIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(conn{}); size > 32 {
+		t.Errorf("%d bytes, at most 32 were meant", size)
 	}
 }
