@@ -191,3 +191,20 @@ func FuzzProgress(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkProgress is what a message costs that comes in one frame, a few with each read.
+func BenchmarkProgress(b *testing.B) {
+	p := newProgress()
+	p.read(append(make([]byte, clientGreeting), frameBytes(frameHeaders, 4, 1, nil)...))
+	var wire []byte
+	for range 4 {
+		wire = append(wire, frameBytes(frameData, 0, 1, append([]byte{0, 0, 0, 0, 150}, make([]byte, 150)...))...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.read(wire)
+	}
+	if p.held != 0 {
+		b.Fatal("something is held")
+	}
+}
