@@ -20,11 +20,11 @@ const (
 	tokenWithin     = 20 * time.Second // to show one; a call of health begins the time anew
 	requestWithin   = time.Minute      // for the whole of a message that has begun, or of a call's request
 	sweepEvery      = 5 * time.Second  // how late the two above may be noticed
-	unknownConns    = 256              // that have shown no token; beyond it, or half of it from one address, the oldest goes
-	unknownRefusals = 32               // of one connection that hold something while they are answered: see tap
+	unknownConns    = 128              // that have shown no token; beyond it, or half of it from one address, the oldest goes
+	unknownRefusals = 16               // of one connection that may hold something until they are answered: see tap
 	unknownProbes   = 8                // calls of health under way on one connection
 	maxProbes       = 64               // the same when it has shown a token
-	unknownHeld     = 16 << 20         // of messages that are not complete and mostly of calls that are refused
+	unknownHeld     = 64 << 20         // of messages that are not complete and mostly of calls that are refused
 	probedHeld      = 64 << 10         // the same of a connection that may call health
 	sayEvery        = 10 * time.Second // how often the log tells of the same refusal
 )

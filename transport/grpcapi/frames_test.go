@@ -143,16 +143,17 @@ func TestProgressIsOlder(t *testing.T) {
 	}
 	p.read(frameBytes(frameHeaders, 4, 1, nil))
 	want("a stream without a message", false)
-	p.read(frameBytes(frameData, 0, 1, []byte{0, 0, 1}))
+	const rest = 1000 // beyond the window
+	p.read(frameBytes(frameData, 0, 1, []byte{0, 0, (streamWindow + rest) >> 16}))
 	want("half a head", true)
 	if p.older(time.Now().Add(-time.Hour).UnixNano()) {
 		t.Error("a message that has just begun is late")
 	}
-	p.read(frameBytes(frameData, 0, 1, append([]byte{0, 0}, make([]byte, streamWindow-5)...)))
+	p.read(frameBytes(frameData, 0, 1, append([]byte{(streamWindow + rest) >> 8 & 0xff, rest & 0xff}, make([]byte, streamWindow-5)...)))
 	want("the window is used up", false)
-	p.wrote(frameBytes(frameWindow, 0, 1, []byte{0, 0, 2, 0}))
+	p.wrote(frameBytes(frameWindow, 0, 1, []byte{0, 8, 0, 0}))
 	want("the peer may go on", true)
-	p.read(frameBytes(frameData, 0, 1, make([]byte, 0x10000-streamWindow+5)))
+	p.read(frameBytes(frameData, 0, 1, make([]byte, rest+5)))
 	want("the message is complete", false)
 	p.read(frameBytes(frameData, 0, 1, []byte{0, 0, 0, 0, 9}))
 	want("the next one has begun", true)

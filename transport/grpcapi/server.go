@@ -34,9 +34,9 @@ const (
 	// maxConcurrentStreams bounds one connection: many waits for acknowledgements at once are what the API is for.
 	maxConcurrentStreams = 1024
 	// streamWindow is what a client may send on a stream that is not read. It does not grow: what a connection holds unread is
-	// bounded by the number of its streams. A message that is read may be larger.
-	streamWindow = 64 << 10
-	connWindow   = 1 << 20 // on its way; what has come is counted by the streams' windows alone
+	// bounded by the number of its streams. A message that is read may be larger. A quarter of it cost busy streams a tenth more.
+	streamWindow = 256 << 10
+	connWindow   = 4 << 20 // on its way; what has come is counted by the streams' windows alone
 	// transportSlack is how much larger than the largest request a message may be that is still answered for what it is. With
 	// one beyond gRPC ends its stream by itself.
 	transportSlack = 4 << 20
