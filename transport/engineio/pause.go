@@ -39,6 +39,9 @@ func (s *Session) Resume() {
 	s.resumeLocked()
 }
 
+// Paused says whether the client is not read now, for whatever reason.
+func (s *Session) Paused() bool { return s.paused.Load() }
+
 func (s *Session) pauseLocked() {
 	s.pauses++
 	if s.pauses == 1 && s.state == stateOpen {

@@ -74,6 +74,9 @@ func (s *fakeSession) Room(int) (<-chan struct{}, time.Time) { return nil, time.
 func (s *fakeSession) Pause()  { s.mu.Lock(); s.pauses++; s.mu.Unlock() }
 func (s *fakeSession) Resume() { s.mu.Lock(); s.pauses--; s.mu.Unlock() }
 
+// Paused says whether there are pauses.
+func (s *fakeSession) Paused() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.pauses > 0 }
+
 // Charge takes tokens.
 func (s *fakeSession) Charge(n int) { s.mu.Lock(); s.charged += n; s.mu.Unlock() }
 

@@ -101,20 +101,29 @@ func (l *Link) awaitNext(more bool) {
 // armLocked sets the timer for what is awaited, if it is not set. Until something is joined that of the ConnectTimeout is.
 func (l *Link) armLocked() {
 	if l.awaits && l.timer == nil && !l.ended.Load() {
-		l.timer = time.AfterFunc(l.server.cfg.AttachmentTimeout, l.lookAtProgress)
+		l.timer = time.AfterFunc(l.server.cfg.AttachmentTimeout/looks, l.lookAtProgress)
 	}
 }
 
+// looks is how often the timer looks in the time for an attachment. A link that is paused then has all of it from there on,
+// since what is awaited may lie unread.
+const looks = 4
+
 // lookAtProgress closes a link whose client has begun a packet and has not gone on with it.
 func (l *Link) lookAtProgress() {
+	timeout := l.server.cfg.AttachmentTimeout
 	l.mu.Lock()
-	var late bool
-	switch rest := l.restLocked(); {
+	if l.session.Paused() {
+		l.progress = l.server.clock()
+	}
+	rest := timeout - time.Duration(l.server.clock()-l.progress)*time.Millisecond
+	late := false
+	switch {
 	case l.timer == nil: // the link has ended
 	case !l.awaits:
 		l.timer = nil
 	case rest > 0:
-		l.timer.Reset(rest)
+		l.timer.Reset(min(rest, timeout/looks))
 	default:
 		late = true
 	}
@@ -122,13 +131,4 @@ func (l *Link) lookAtProgress() {
 	if late {
 		l.fail(faultAttachmentTimeout)
 	}
-}
-
-// restLocked is the rest of the time for the next attachment. A paused link has it all: what is awaited may lie unread.
-func (l *Link) restLocked() time.Duration {
-	timeout := l.server.cfg.AttachmentTimeout
-	if l.pauses > 0 {
-		return timeout
-	}
-	return timeout - time.Duration(l.server.clock()-l.progress)*time.Millisecond
 }

@@ -34,7 +34,6 @@ type Link struct {
 	joined   bool        // was in a namespace at least once
 	held     bool        // not read, because too much is pending
 	awaits   bool        // the next attachment of waiting
-	pauses   int16       // Pauses without their Resume
 	progress uint32      // when the wait for it began, by Server.clock
 	pending  int         // bytes of the undecided connects
 	timer    *time.Timer // until something is joined that of the ConnectTimeout, then that of the AttachmentTimeout

@@ -48,21 +48,10 @@ func (l *Link) Room(bytes int) (room <-chan struct{}, since time.Time) { return 
 func (l *Link) Flush() { l.session.Flush() }
 
 // Pause stops the reading of the session, with all its namespaces, until as many calls of Resume.
-func (l *Link) Pause() {
-	l.mu.Lock()
-	l.pauses++
-	l.mu.Unlock()
-	l.session.Pause()
-}
+func (l *Link) Pause() { l.session.Pause() }
 
 // Resume takes one Pause back.
-func (l *Link) Resume() {
-	l.mu.Lock()
-	l.pauses--
-	l.progress = l.server.clock() // an attachment may lie unread
-	l.mu.Unlock()
-	l.session.Resume()
-}
+func (l *Link) Resume() { l.session.Resume() }
 
 // Close closes the session after a flush; its end, on another goroutine, closes the sockets.
 func (l *Link) Close(r service.Reason) {

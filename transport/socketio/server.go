@@ -48,6 +48,7 @@ type session interface {
 	Flush()
 	Pause()
 	Resume()
+	Paused() bool
 	Charge(n int)
 	Close(r engineio.Reason)
 }
