@@ -122,6 +122,10 @@ soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and 
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	FOYER_BIN="$(CURDIR)/bin/foyer" SOAKTIME=$(SOAKTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Soak|Storm|Frozen' ./e2e/
 
+.PHONY: autobahn
+autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes
+	sh e2e/autobahn.sh $(TOOLS)/kosoku
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME
 	grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' cmd service transport e2e | sort | while IFS=: read -r file name; do \

@@ -106,7 +106,7 @@ func TestConnectFlood(t *testing.T) {
 	if rose := f.peak(t) - before; rose > 64<<20 {
 		t.Errorf("the node grew by %d MiB, want at most 64", rose>>20)
 	}
-	t.Logf("%d times in and out, of which the backend heard %d; the node grew by %d KiB", sent.Load(), heard.Load(), (f.peak(t)-before)>>10)
+	t.Logf("%d times out and in were written, of which the backend heard %d; the node grew by %d KiB", sent.Load(), heard.Load(), (f.peak(t)-before)>>10)
 	close(over)
 
 	// All are still attached: the next is told to each.
@@ -184,13 +184,10 @@ func TestPipelinedHandshakes(t *testing.T) {
 	t.Logf("%d sessions were opened and %d refused meanwhile", opened.Load(), refused.Load())
 }
 
-// shortDeadlines are the flags that make waits for a client's bytes short.
-var shortDeadlines = []string{}
-
 // TestBodiesThatDoNotCome: five hundred requests of each listener and path whose bodies do not come, or come a byte at a time.
 // Health, API and clients work meanwhile, and when their time is over they are gone.
 func TestBodiesThatDoNotCome(t *testing.T) {
-	f := startFoyer(t, append([]string{"--log-level=info"}, shortDeadlines...)...)
+	f := startFoyer(t, "--log-level=info")
 	b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
 	p := startPuppets(t)
 	c, _ := p.connect(t, f.url(), "/", quick.with(transports[1].opts))
