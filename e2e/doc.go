@@ -3,7 +3,9 @@
 //
 //	harness_test.go  the binary, the Node process with stock clients, waiting
 //	backend_test.go  a backend over the gRPC API
+//	raw_test.go      programs that no client library is
 //	polyglot*        backends and clients in Node, Python and Java
+//	autobahn.sh      the cases of a WebSocket suite, for a test of transport/engineio
 //	compare/         Foyer and Socket.IO on Node side by side, and profiles of Foyer under load: a program, not a test
 //	js/              what runs in Node: clients that obey a test, a thousand of them, a browser
 package e2e
