@@ -31,6 +31,9 @@ type Config struct {
 	Namespaces []NamespaceConfig // "/" is always there, open unless it is named here
 	// How long a connect or an event waits for a handler that is not there. Default 10 s.
 	HandlerWait time.Duration
+	// How long a handler may take nothing from a client whose reading is paused for it, before that client is closed, or the
+	// handler given up where another one of its group makes progress. Default 30 s.
+	HandlerPatience time.Duration
 	// How long a handler has to decide a connect. Default 5 s.
 	DecideWithin time.Duration
 	// How often an idle watch is sent a bookmark. Default 10 s.
@@ -46,10 +49,11 @@ type Config struct {
 	MaxRoomsPerSocket    int // default 1,000
 	MaxNamespaces        int // that exist at once; default 10,000
 	MaxPendingConnects   int // that wait for a decision; default 10,000
-	MaxQueuedEvents      int // of one socket, waiting for its handler; default 64
-	MaxQueuedEventBytes  int // of one socket, waiting for its handler; default 1 MiB
+	MaxQueuedEvents      int // of one socket, waiting for its handler, until its link is paused; default 64
+	MaxQueuedEventBytes  int // the same in bytes; default 1 MiB
 	MaxHandlerQueue      int // events waiting for one handler, and for handlers that are not there; default 65,536
 	MaxHandlerQueueBytes int // the same in bytes; default 64 MiB
+	MaxNoticeBytes       int // what else one handler has not taken; default 16 MiB
 	MaxHandlers          int // attached to this node; default 1,000
 	MaxWatchers          int // on this node; default 10,000
 	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
@@ -102,6 +106,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	dur(&c.HandlerWait, 10*time.Second)
+	dur(&c.HandlerPatience, 30*time.Second)
 	dur(&c.DecideWithin, 5*time.Second)
 	dur(&c.BookmarkEvery, 10*time.Second)
 	dur(&c.HoldStream, 10*time.Second)
@@ -114,6 +119,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxQueuedEventBytes, 1<<20)
 	def(&c.MaxHandlerQueue, 65_536)
 	def(&c.MaxHandlerQueueBytes, 64<<20)
+	def(&c.MaxNoticeBytes, 16<<20)
 	def(&c.MaxHandlers, 1000)
 	def(&c.MaxWatchers, 10_000)
 	def(&c.PresenceLog, 16_384)

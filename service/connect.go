@@ -3,7 +3,6 @@ package service
 import (
 	"container/list"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -51,6 +50,9 @@ type pending struct {
 	place *list.Element // in handlers.waiting
 	asked *Handler
 	call  uint64
+	seq   uint64 // of the question, where asked is told it
+	seat  seat   // in handlers.asking
+	guess seat   // in handlers.guessing
 }
 
 // Connect asks to let a link into a namespace; exactly one of c.Bind and c.Refuse is called, now or later, unless cancel is
@@ -77,15 +79,8 @@ func (hs *handlers) connectLocked(p *pending, after *followUps) {
 		refuse(dropConnectWait, Refusal{CloseLink: true})
 		return
 	}
-	mode, known := hs.ruleLocked(p.c.Namespace)
-	if until, denied := hs.denied[p.c.Namespace]; !known && denied && time.Now().Before(until) {
+	if _, known := hs.ruleLocked(p.c.Namespace); !known && hs.hopeLocked() <= 0 {
 		refuse(dropNamespace, invalidNamespace)
-		return
-	}
-	// Who need not wait is let in however many wait, and those who ask for what nobody knows can fill a small share only.
-	most := n.cfg.MaxPendingConnects
-	if known && mode == ConnectHandler && hs.pendings >= most || !known && hs.unknown >= max(1, most/10) {
-		refuse(dropConnectLimit, unavailable(n.cfg.HandlerWait))
 		return
 	}
 	hs.pendings++
@@ -106,24 +101,62 @@ func (hs *handlers) seekLocked(p *pending, after *followUps) {
 		hs.acceptLocked(p, Decision{}, nil, after)
 		return
 	}
+	if !hs.seatLocked(p, known, after) {
+		hs.node.drops.add(dropConnectLimit, 1)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		return
+	}
 	if h := hs.deciderLocked(name); known && h != nil {
 		hs.askLocked(p, h)
 		return
 	}
 	if p.place == nil {
 		p.place = hs.waiting.PushBack(p)
+		wait := hs.node.cfg.HandlerWait
 		if p.socket == nil {
 			hs.unknown++
+			wait = min(wait, max(hs.hopeLocked(), time.Millisecond))
 		}
-		hs.setTimerLocked(p, hs.node.cfg.HandlerWait, func(after *followUps) { hs.waitedInVainLocked(p, after) })
+		hs.setTimerLocked(p, wait, func(after *followUps) { hs.waitedInVainLocked(p, after) })
 	}
+}
+
+// seatLocked gives a connect that has to wait a place among those that do; false: its address has its half of them. Who need
+// not wait is let in however many wait, and those who ask for what nobody knows can fill a small share only. For a newcomer
+// when all places are taken, the oldest of the address with most has to go.
+func (hs *handlers) seatLocked(p *pending, known bool, after *followUps) bool {
+	most := hs.node.cfg.MaxPendingConnects
+	at, s := &hs.asking, &p.seat
+	if !known {
+		most = max(1, most/10)
+		at, s = &hs.guessing, &p.guess
+	} else {
+		hs.guessing.remove(&p.guess)
+	}
+	if s.asker != nil {
+		return true
+	}
+	address := neighbourhood(p.c.Conn.Handshake().Address())
+	if at.of(address) >= max(1, most/2) {
+		return false
+	}
+	if total := at.total; total >= most {
+		hs.node.drops.add(dropConnectLimit, 1)
+		hs.refuseLocked(at.oldestOfMost(), unavailable(hs.node.cfg.HandlerWait), after)
+	}
+	*s = at.add(p, address)
+	return true
 }
 
 // placeLocked makes the socket of a pending connect whose namespace is known; false: there are too many namespaces. Those
 // with a name of their own, whose number is bounded elsewhere, always have their place.
 func (hs *handlers) placeLocked(p *pending) bool {
-	_, named := hs.names[p.c.Namespace]
-	ns := hs.node.acquire(p.c.Namespace, named)
+	_, named := hs.names.exact[p.c.Namespace]
+	maker := ""
+	if !named {
+		maker = neighbourhood(p.c.Conn.Handshake().Address())
+	}
+	ns := hs.node.acquire(p.c.Namespace, named, maker)
 	if ns == nil {
 		return false
 	}
@@ -134,16 +167,15 @@ func (hs *handlers) placeLocked(p *pending) bool {
 	return true
 }
 
-func (hs *handlers) deciderLocked(namespace string) *Handler {
-	for _, g := range hs.groups {
-		if g.observer {
-			continue
+func (hs *handlers) deciderLocked(namespace string) (decider *Handler) {
+	now := time.Now()
+	hs.coveringLocked(namespace, func(g *group) bool {
+		if g.claims.Load().decides {
+			decider = g.pickLocked(now)
 		}
-		if h := g.pickLocked(namespace, true); h != nil {
-			return h
-		}
-	}
-	return nil
+		return decider == nil
+	})
+	return decider
 }
 
 // askLocked asks a handler for its decision.
@@ -155,7 +187,7 @@ func (hs *handlers) askLocked(p *pending, h *Handler) {
 	info.Auth = p.c.Auth
 	info.ConnectedAt = time.Now()
 	p.asked = h
-	p.call = h.ask(Notice{Kind: NoticeConnect, Sockets: []*SocketInfo{info}})
+	p.call, p.seq = h.ask(Notice{Kind: NoticeConnect, Sockets: []*SocketInfo{info}, Time: info.ConnectedAt})
 	h.connects[p.call] = p
 	hs.setTimerLocked(p, hs.node.cfg.DecideWithin, func(after *followUps) {
 		hs.node.drops.add(dropDecisionTimeout, 1)
@@ -187,21 +219,30 @@ func (hs *handlers) waitedInVainLocked(p *pending, after *followUps) {
 		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
 		return
 	}
-	// Nobody wanted this name for as long as a handler's restart may take: who asks again is told at once.
-	if len(hs.denied) >= maxDenied {
-		clear(hs.denied)
-	}
-	hs.denied[strings.Clone(p.c.Namespace)] = time.Now().Add(deniedFor)
 	hs.node.drops.add(dropNamespace, 1)
 	hs.refuseLocked(p, invalidNamespace, after)
 }
 
-// serveWaitingLocked takes up the connects that a newly attached handler may decide, oldest first.
-func (hs *handlers) serveWaitingLocked(after *followUps) {
-	for e := hs.waiting.Front(); e != nil; {
-		next := e.Next()
-		hs.seekLocked(e.Value.(*pending), after)
-		e = next
+// serveWaiting takes up the connects that a handler may decide that has just come, oldest first.
+func (hs *handlers) serveWaiting() {
+	hs.mu.Lock()
+	list := make([]*pending, 0, hs.waiting.Len())
+	for e := hs.waiting.Front(); e != nil; e = e.Next() {
+		list = append(list, e.Value.(*pending))
+	}
+	hs.mu.Unlock()
+	for len(list) > 0 {
+		chunk := list[:min(chunkSockets, len(list))]
+		list = list[len(chunk):]
+		var after followUps
+		hs.mu.Lock()
+		for _, p := range chunk {
+			if !p.done && p.place != nil {
+				hs.seekLocked(p, &after)
+			}
+		}
+		hs.mu.Unlock()
+		after.run()
 	}
 }
 
@@ -224,6 +265,9 @@ func (h *Handler) Decide(callID uint64, d Decision) {
 		hs.node.drops.add(dropDecisionUnknown, 1)
 	case d.Reject != nil:
 		hs.refuseLocked(p, *d.Reject, &after)
+	case h.hasEnded(): // its group would not hear of the socket: another one decides
+		hs.withdrawLocked(p)
+		hs.seekLocked(p, &after)
 	default:
 		hs.acceptLocked(p, d, h, &after)
 	}
@@ -283,13 +327,17 @@ func (hs *handlers) finishLocked(p *pending) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+	hs.asking.remove(&p.seat)
+	hs.guessing.remove(&p.guess)
+	hs.withdrawLocked(p)
+}
+
+// withdrawLocked takes the question back that a handler was asked.
+func (hs *handlers) withdrawLocked(p *pending) {
 	if h := p.asked; h != nil {
 		p.asked = nil
 		delete(h.connects, p.call)
-		h.mu.Lock()
-		h.openConnects--
-		h.signal()
-		h.mu.Unlock()
+		h.settle(p.seq)
 	}
 }
 

@@ -6,7 +6,8 @@
 // matching link and flushes each touched link once.
 //
 // The walk of a browser's event: Socket.Receive finds the group that owns the event and, in it, the handler of this socket
-// (handler.go), and appends the event to that handler's queue; the handler's stream takes it by Handler.Next.
+// (route.go), and appends the event to what that handler is to be told, or to the socket's backlog there (handler_events.go);
+// what is too much pauses the link (share.go). The handler's stream takes it by Handler.Next.
 //
 // The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
 // lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).
@@ -14,7 +15,7 @@
 // Memory: what is kept for peers is taken from Config.Budget (budget.go), of which each queue, log and page has a part.
 //
 // Locks, in the order in which they may be taken: Node.merging, Handlers.mu, Node.mu, Namespace.mu, presenceLog.mu, Socket.mu,
-// Handler.mu, then those of a link's queue. Nothing blocks, writes or logs while one of them is held.
+// Handler.mu, share.mu, then those of a link. Nothing blocks, writes or logs while one of them is held.
 //
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.

@@ -10,10 +10,10 @@ const (
 	dropSlow                        // an emit, for a socket whose queue was full
 	dropClosing                     // an emit, for a socket whose link was closing
 	dropHandlerAbsent               // an event that no handler came for
-	dropHandlerSlow                 // an event that did not fit into its socket's or handler's queue
-	dropHandlerLost                 // an event in flight with a handler that left
-	dropObserver                    // a copy for an observer that is too slow
-	dropHandlerTooSlow              // a handler that did not read
+	dropHandlerSlow                 // a link that its handler took nothing from for too long
+	dropHandlerLost                 // an event in flight with a handler that left, or a server-side event that it had not taken
+	dropObserver                    // a copy for an observer that is too slow, or has ended
+	dropHandlerTooSlow              // a handler that did not read, or made no progress while others of its group did
 	dropReplyUnknown                // a reply to no event
 	dropDecisionUnknown             // a decision that came too late, or about nothing
 	dropDecisionTimeout             // a connect that its handler did not decide
@@ -23,13 +23,14 @@ const (
 	dropAckUnknown                  // an acknowledgement of nothing, or a second one
 	dropWatcherSlow                 // a watcher that did not read
 	dropAfterEnd                    // an event that crossed the end of its socket
+	dropPaused                      // nothing yet: how often a link was paused for what waits for handlers
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"volatile", "slow", "closing", "handler_absent", "handler_slow", "handler_lost", "observer_slow", "handler_too_slow",
 	"reply_unknown", "decision_unknown", "decision_timeout", "connect_wait", "connect_limit", "invalid_namespace",
-	"ack_unknown", "watcher_slow", "after_disconnect",
+	"ack_unknown", "watcher_slow", "after_disconnect", "handler_paused",
 }
 
 // drops counts what was dropped, by reason.

@@ -5,30 +5,35 @@ import (
 	"time"
 )
 
-// Drain ends new work for the handler: its sockets go over to others; when the last event has its reply, Next returns io.EOF.
+// Drain ends new work for the handler: its sockets go over to others, each one's events once the last of them has its reply
+// here; when the last event has its reply, Next returns io.EOF.
 func (h *Handler) Drain() {
-	h.node.handlers.leave(func(hs *handlers, after *followUps) {
-		hs.handOverLocked(h, after)
-		h.mu.Lock()
-		h.finishing = true
-		h.signal()
-		h.mu.Unlock()
-	})
+	hs := h.node.handlers
+	hs.handOver(h)
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h.deadline == nil && !h.detached && !hs.closed {
+		h.deadline = time.AfterFunc(handlerDrainTime, func() { hs.waitNoMore(h) })
+	}
+	h.finish()
+}
+
+// finish ends the handler when nothing is in flight.
+func (h *Handler) finish() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.finishing = true
+	h.signal()
 }
 
 // Detach takes the handler away for good: its sockets go over to others of its group, what is in flight with it is lost and
 // counted.
 func (h *Handler) Detach() {
-	h.node.handlers.leave(func(hs *handlers, after *followUps) {
-		hs.handOverLocked(h, after)
-		hs.detachLocked(h, after)
-	})
-}
-
-func (hs *handlers) leave(how func(*handlers, *followUps)) {
+	hs := h.node.handlers
+	hs.handOver(h)
 	var after followUps
 	hs.mu.Lock()
-	how(hs, &after)
+	hs.detachLocked(h, &after)
 	hs.mu.Unlock()
 	after.run()
 }
@@ -45,12 +50,20 @@ func (hs *handlers) detachLocked(h *Handler, after *followUps) {
 	}
 	for id, p := range h.connects {
 		delete(h.connects, id)
+		hs.withdrawLocked(p)
 		hs.seekLocked(p, after)
 	}
 	h.mu.Lock()
 	h.endLocked(ErrReplaced)
 	lost := len(h.inFlight)
-	h.inFlight, h.withoutAck, h.out, h.pending = nil, nil, fifo[Notice]{}, fifo[Notice]{}
+	for _, n := range h.out.take() {
+		if n.Kind == NoticeServerSide {
+			lost++
+		}
+	}
+	h.inFlight, h.withoutAck, h.news, h.outBytes, h.gaps = nil, nil, nil, 0, 0
+	h.inbound.close(h.node.cfg.Budget, UseInbound)
+	h.notices.close(h.node.cfg.Budget, UseNotices)
 	for id, call := range h.serverCalls {
 		delete(h.serverCalls, id)
 		call.settle(nil)
@@ -59,87 +72,212 @@ func (hs *handlers) detachLocked(h *Handler, after *followUps) {
 	if !h.reg.Observer {
 		hs.node.drops.add(dropHandlerLost, lost)
 	}
+	hs.letGoLocked(h)
 }
 
-// retireLocked lets a handler whose sockets are with others finish what is in flight, for a while.
-func (hs *handlers) retireLocked(h *Handler, n Notice) {
+// retire lets a handler whose sockets are with others finish what is in flight, for a while.
+func (hs *handlers) retire(h *Handler, n Notice) {
 	h.tell(n)
-	h.mu.Lock()
-	h.finishing = true
-	h.signal()
-	h.mu.Unlock()
-	h.deadline = time.AfterFunc(time.Until(n.Until), func() { h.end(ErrReplaced) })
-}
-
-// handOverLocked takes a handler out of its group and gives its sockets, and the events that its backend has not seen, to
-// others, in order.
-func (hs *handlers) handOverLocked(h *Handler, after *followUps) {
-	g := h.group
-	if i := slices.Index(g.handlers, h); i >= 0 {
-		g.handlers = slices.Delete(g.handlers, i, i+1)
-	} else if h.sockets == 0 {
+	h.finish()
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h.deadline != nil {
+		h.deadline.Stop()
+	}
+	if h.detached || hs.closed {
 		return
 	}
+	h.deadline = time.AfterFunc(time.Until(n.Until), func() {
+		h.end(ErrReplaced)
+		hs.waitNoMore(h)
+	})
+}
+
+// waitNoMore lets go on what waits for answers of a handler that leaves.
+func (hs *handlers) waitNoMore(h *Handler) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.letGoLocked(h)
+}
+
+func (hs *handlers) letGoLocked(h *Handler) {
+	g := h.group
+	if i := slices.Index(g.leaving, h); i >= 0 {
+		g.leaving = slices.Delete(g.leaving, i, i+1)
+	}
+	h.mu.Lock()
+	owing := h.owing
+	h.owing = nil
+	h.mu.Unlock()
+	for s := range owing { // at most what it might have in flight
+		hs.releaseLocked(g, s)
+	}
+}
+
+// handOver takes a handler out of its group and gives its sockets, and the events that its backend has not seen, to others,
+// in order. It goes in chunks; an event of a socket whose turn has not come takes the socket over with it.
+func (hs *handlers) handOver(h *Handler) {
+	hs.mu.Lock()
+	hs.beginMoveLocked(h)
+	hs.mu.Unlock()
+	g := h.group
+	hs.walk(h.claims, func(s *Socket) bool { return hs.handlerOfLocked(s, g) == h }, func(list []adoptee) bool {
+		hs.moveLocked(h, list)
+		return true
+	})
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	var gone []adoptee // what is left is of those that have left
+	for s := range h.unseen {
+		gone = append(gone, adoptee{socket: s, info: s.gone})
+	}
+	for i := 0; i < len(gone); i += chunkSockets {
+		if i > 0 {
+			hs.mu.Unlock()
+			hs.mu.Lock()
+		}
+		hs.moveLocked(h, slices.DeleteFunc(slices.Clone(gone[i:min(i+chunkSockets, len(gone))]), func(a adoptee) bool {
+			return h.unseen[a.socket] == nil
+		}))
+	}
+}
+
+// beginMoveLocked closes a handler for all that is new.
+func (hs *handlers) beginMoveLocked(h *Handler) {
+	if h.leaving {
+		return
+	}
+	g := h.group
 	h.leaving = true
+	if i := slices.Index(g.handlers, h); i >= 0 {
+		g.handlers = slices.Delete(g.handlers, i, i+1)
+	}
+	hs.leftAt = time.Now()
 	hs.version.Add(1)
 	if len(g.handlers) == 0 && g.forget == nil && !hs.closed {
 		g.forget = time.AfterFunc(hs.node.cfg.HandlerWait, func() { hs.forget(g) })
 	}
-	unseen, untold := h.takeUnseen()
+	h.unseen, h.untold = h.takeUnseen()
+	g.leaving = append(g.leaving, h)
+}
 
-	// Who comes after whom is settled first, and told, and only then seen by events: those that come now find h closed and
-	// wait for this mutex.
-	heirs := map[*Socket]*Handler{}
+// takeUnseen closes the handler for events and returns those that Next has not taken, and the disconnects among them; and
+// the sockets of which its backend was never told.
+func (h *Handler) takeUnseen() (unseen map[*Socket][]Notice, untold map[*Socket]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open = false
+	unseen, untold = map[*Socket][]Notice{}, map[*Socket]bool{}
+	var keep []Notice
+	for _, n := range h.out.take() {
+		switch n.Kind {
+		case noticeGone:
+			continue
+		case NoticeEvent:
+			delete(h.inFlight, n.CallID)
+			h.leaveOutLocked(&n)
+			unseen[n.From] = append(unseen[n.From], n)
+			continue
+		case NoticeDisconnected:
+			unseen[n.From] = append(unseen[n.From], n)
+		case NoticeConnected, NoticeAssigned: // news of sockets that are not its own any more
+			for _, s := range n.fresh {
+				untold[s] = true
+			}
+		default:
+			keep = append(keep, n)
+			continue
+		}
+		h.uncountLocked(&n)
+	}
+	for i := range keep {
+		h.out.push(keep[i])
+	}
+	h.gaps = 0
+	for s, b := range h.backlogs {
+		for _, n := range b.notices.take() {
+			if n.Kind == NoticeEvent {
+				h.inbound.add(h.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
+			}
+			unseen[s] = append(unseen[s], n)
+		}
+	}
+	h.backlogs, h.ring, h.waiting, h.waitSize = nil, fifo[*backlog]{}, 0, 0
+	h.owing = map[*Socket]int{}
+	for _, f := range h.inFlight {
+		h.owing[f.socket]++
+	}
+	return unseen, untold
+}
+
+// moveLocked gives sockets of a handler that leaves to others. Who comes after whom is told first, and only then seen by
+// events: those that come now find the old handler closed and wait for handlers.mu.
+func (hs *handlers) moveLocked(h *Handler, list []adoptee) {
+	g, now := h.group, time.Now()
+	heirs := make([]*Handler, len(list))
 	told := map[*Handler][]adoptee{}
-	inherit := func(s *Socket, info *SocketInfo) {
-		heir := g.pickLocked(s.ns.name, false)
-		heirs[s] = heir
-		if heir != nil {
-			told[heir] = append(told[heir], adoptee{s, info, untold[s]})
-			if s.gone == nil {
-				heir.sockets++
-			}
+	for i := range list {
+		a := &list[i]
+		a.fresh = h.untold[a.socket]
+		if a.socket.gone == nil {
+			h.sockets--
 		}
-	}
-	for _, ns := range hs.node.all() {
-		ns.mu.RLock()
-		for _, e := range ns.order.entries {
-			if e.socket != nil && hs.handlerOfLocked(e.socket, g) == h {
-				inherit(e.socket, e.socket.infoLocked())
-			}
+		if !g.claims.Load().namespaces.covers(a.socket.ns.name) {
+			continue
 		}
-		ns.mu.RUnlock()
-	}
-	for i := range unseen {
-		if s := unseen[i].From; s.gone != nil {
-			if _, ok := heirs[s]; !ok {
-				inherit(s, s.gone)
+		if heirs[i] = g.pickLocked(now); heirs[i] != nil {
+			told[heirs[i]] = append(told[heirs[i]], *a)
+			if a.socket.gone == nil {
+				heirs[i].sockets++
 			}
 		}
 	}
 	for heir, sockets := range told {
 		heir.assigned(sockets, true)
 	}
-	for _, n := range unseen {
-		hs.inheritLocked(h, heirs[n.From], n, untold[n.From], after)
+	for i, a := range list {
+		hs.passOnLocked(h, heirs[i], a)
 	}
-	for heir := range told { // what was parked while h had ended and was still here
-		hs.serveParkedLocked(heir, func(s *Socket) bool { return heirs[s] == heir })
-	}
-	for s, heir := range heirs {
-		switch {
-		case s.gone != nil:
-		case heir == nil && untold[s]:
-			s.unassignLocked(g) // nobody in the group has ever heard of it
-		default:
-			s.assignLocked(g, heir)
+}
+
+// settleMovesLocked takes a socket over to its heirs before its turn, with its namespace's mutex held too.
+func (hs *handlers) settleMovesLocked(s *Socket) {
+	for {
+		i := slices.IndexFunc(s.assigned, func(a assignment) bool { return a.handler != nil && a.handler.leaving })
+		if i < 0 {
+			return
 		}
+		hs.moveLocked(s.assigned[i].handler, []adoptee{{socket: s, info: s.infoLocked()}})
 	}
-	h.sockets = 0
+}
+
+// passOnLocked gives what a handler's backend has not seen of a socket to its heir; nil: there is none.
+func (hs *handlers) passOnLocked(h, heir *Handler, a adoptee) {
+	s, g := a.socket, h.group
+	unseen := h.unseen[s]
+	delete(h.unseen, s)
+	delete(h.untold, s)
+	delete(g.blocked, s)
+	if heir != nil {
+		hs.followLocked(s, heir)
+	}
+	for i := range unseen {
+		hs.inheritLocked(h, heir, &unseen[i], a.fresh)
+	}
+	if heir != nil { // what was parked while h had ended and was still here
+		hs.serveParkedLocked(s, heir)
+	}
+	switch {
+	case s.gone != nil:
+	case heir == nil && a.fresh:
+		s.unassignLocked(g) // nobody in the group has ever heard of it
+	default:
+		s.assignLocked(g, heir)
+	}
 }
 
 // inheritLocked gives one notice that h's backend has not seen to the heir of its socket.
-func (hs *handlers) inheritLocked(h, heir *Handler, n Notice, untold bool, after *followUps) {
+func (hs *handlers) inheritLocked(h, heir *Handler, n *Notice, untold bool) {
 	switch {
 	case n.Kind == NoticeDisconnected && heir != nil:
 		heir.tellAfterEvents(n)
@@ -155,87 +293,56 @@ func (hs *handlers) inheritLocked(h, heir *Handler, n Notice, untold bool, after
 	case heir == nil:
 		hs.parkLocked(n)
 	default:
-		if heir.inherit(n) == full {
-			hs.node.drops.add(dropHandlerSlow, 1)
-			after.add(func() { n.From.conn.Close(ReasonHandlerSlow) })
-		}
+		heir.inherit(n)
 	}
-}
-
-// takeUnseen closes the handler for events and returns those that Next has not taken, and the disconnects among them; and
-// the sockets of which its backend was never told.
-func (h *Handler) takeUnseen() (unseen []Notice, untold map[*Socket]bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open = false
-	untold = map[*Socket]bool{}
-	var keep []Notice
-	for _, n := range h.out.take() {
-		switch n.Kind {
-		case NoticeEvent:
-			delete(h.inFlight, n.CallID)
-			h.queuedBytes -= n.size()
-			unseen = append(unseen, n)
-		case NoticeDisconnected:
-			unseen = append(unseen, n)
-		case NoticeConnected, NoticeAssigned: // news of sockets that are not its own any more
-			for _, s := range n.fresh {
-				untold[s] = true
-			}
-		default:
-			keep = append(keep, n)
-		}
-	}
-	for _, n := range keep {
-		h.out.push(n)
-	}
-	for _, n := range h.pending.take() {
-		if n.Kind == NoticeEvent && !h.reg.Observer {
-			n.From.unreserve(n.size())
-		}
-		unseen = append(unseen, n)
-	}
-	h.queuedBytes = 0
-	return unseen, untold
 }
 
 // forget lets go of a group that nobody came back to.
 func (hs *handlers) forget(g *group) {
 	hs.mu.Lock()
-	defer hs.mu.Unlock()
 	if len(g.handlers) > 0 || hs.groups[g.name] != g {
+		hs.mu.Unlock()
 		return
 	}
-	hs.dropGroupLocked(g)
+	hs.dropLocked(g)
+	hs.mu.Unlock()
+	hs.sweep(g)
 }
 
-// dropGroupLocked lets go of a group that nobody is in.
-func (hs *handlers) dropGroupLocked(g *group) {
+// dropLocked lets go of a group that nobody is in. Its sockets forget it by sweep.
+func (hs *handlers) dropLocked(g *group) {
 	if g.forget != nil {
 		g.forget.Stop()
 	}
+	hs.unlistLocked(g)
 	delete(hs.groups, g.name)
-	for s := range hs.parking.sockets {
-		if s.gone != nil {
-			s.unassignLocked(g)
-			if s.farewell != nil && len(s.assigned) == 0 && len(s.parked) == 0 {
-				hs.unparkEndLocked(s)
-			}
-		}
-	}
-	for _, ns := range hs.node.all() {
-		ns.mu.RLock()
-		for _, e := range ns.order.entries {
-			if e.socket != nil {
-				e.socket.unassignLocked(g)
-			}
-		}
-		ns.mu.RUnlock()
-	}
+	hs.version.Add(1)
 }
 
-func (s *Socket) unassignLocked(g *group) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool { return a.group == g })
+// sweep lets sockets forget a group that was let go of.
+func (hs *handlers) sweep(g *group) {
+	hs.walk(g.claims.Load(), func(s *Socket) bool { return hs.knowsLocked(s, g) }, func(list []adoptee) bool {
+		for _, a := range list {
+			a.socket.unassignLocked(g)
+		}
+		return true
+	})
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	var gone []*Socket
+	for s := range hs.parking.sockets {
+		if s.gone != nil {
+			gone = append(gone, s)
+		}
+	}
+	for i, s := range gone {
+		if i%chunkSockets == chunkSockets-1 {
+			hs.mu.Unlock()
+			hs.mu.Lock()
+		}
+		s.unassignLocked(g)
+		if s.farewell != nil && len(s.assigned) == 0 && len(s.parked) == 0 {
+			hs.unparkEndLocked(s)
+		}
+	}
 }

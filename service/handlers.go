@@ -11,26 +11,31 @@ import (
 
 // handlers are the backends attached to a node: who owns which events, which socket belongs to whom, and what waits while
 // nobody is there. One mutex serves it all: it is taken when sockets and handlers come and go, never by an event on its way.
+// Work of the size of a namespace goes in chunks, between which it is given back.
 type handlers struct {
-	node    *Node
-	version atomic.Uint64 // changes with every handler that comes or goes; written with mu held
+	node       *Node
+	version    atomic.Uint64 // changes with every handler that comes or goes; written with mu held
+	startUntil time.Time     // until then the handlers of a node that has just started may be on their way
 
 	mu       sync.Mutex
 	closed   bool
 	draining bool
 	until    time.Time // of the drain
+	told     time.Time // when a link was last said to be closed for its handler
+	leftAt   time.Time // when a handler was last taken out of its group
 	groups   map[string]*group
+	byName   patterns[[]*group]    // the same by what they have registered for
 	attached map[*Handler]struct{} // also those that drain or were replaced, until they are detached
 
 	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
-	names    map[string]ConnectMode
-	prefixes map[string]ConnectMode // without their star
-	deciders []string               // patterns whose connects a handler decides, or once did
-	denied   map[string]time.Time   // names that were waited for in vain, and until when that is remembered
+	names   patterns[ConnectMode]
+	decided patterns[struct{}] // those whose connects a handler decides, or once did
 
 	pendings int       // connects without a decision
 	unknown  int       // those of them that wait for their namespace to become known
 	waiting  list.List // of *pending: those of them that wait for a handler to come
+	asking   seats     // all of them by address
+	guessing seats     // those that wait for their namespace to become known, by address
 
 	parking parking
 }
@@ -39,15 +44,18 @@ type handlers struct {
 type group struct {
 	name     string
 	observer bool
+	claims   atomic.Pointer[claims] // changed with handlers.mu held, while a single handler or none is in it
 	handlers []*Handler
-	forget   *time.Timer // while nobody is there
+	leaving  []*Handler           // out of it, and not detached: their last answers may be waited for
+	blocked  map[*Socket]*Handler // whose next events wait for such an answer, and with whom
+	forget   *time.Timer          // while nobody is there
 }
 
 func newHandlers(n *Node) *handlers {
 	hs := &handlers{
-		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, names: map[string]ConnectMode{"/": ConnectOpen},
-		prefixes: map[string]ConnectMode{}, denied: map[string]time.Time{},
+		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
 	}
+	hs.learnLocked("/", ConnectOpen)
 	for _, c := range n.cfg.Namespaces {
 		hs.learnLocked(Canonical(c.Pattern), c.Connect)
 	}
@@ -79,8 +87,8 @@ func (hs *handlers) idle() bool {
 }
 
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
-// that names it. A live handler with the same id is replaced: it finishes what it has, and its sockets come over to the new
-// one. The caller ends it with Detach.
+// that names it; so is a registration that differs from those of its own group. A live handler with the same id is replaced:
+// it finishes what it has, and its sockets come over to the new one. The caller ends it with Detach.
 func (n *Node) Attach(r Registration) (*Handler, error) {
 	r.Namespaces = slices.Clone(r.Namespaces)
 	for i, p := range r.Namespaces {
@@ -95,135 +103,164 @@ func (n *Node) Attach(r Registration) (*Handler, error) {
 	if r.MaxInFlight <= 0 {
 		r.MaxInFlight = defaultInFlight
 	}
+	now := time.Now()
 	h := &Handler{
-		node: n, reg: r, wake: make(chan struct{}, 1), done: make(chan struct{}), connects: map[uint64]*pending{},
+		node: n, reg: r, claims: makeClaims(&r), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		connects: map[uint64]*pending{}, pace: pace{takenAt: now, answeredAt: now}, open: true,
 	}
-	after, err := n.handlers.attach(h)
-	after.run()
-	if err != nil {
+	if err := n.handlers.attach(h); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
 
-func (hs *handlers) attach(h *Handler) (after followUps, err error) {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
+func (hs *handlers) attach(h *Handler) error {
+	replaced, err := hs.register(h)
+	if err != nil {
+		return err
+	}
+	if replaced != nil {
+		hs.handOver(replaced)
+		hs.retire(replaced, Notice{Kind: NoticeDraining, Replaced: true, Until: time.Now().Add(handlerDrainTime)})
+	}
+	hs.adopt(h)
+	hs.serveWaiting()
+	return nil
+}
+
+// register checks what a handler asks for and puts it into its group. What is to be compared with other groups is compared
+// without the lock, and again with those that have come meanwhile.
+func (hs *handlers) register(h *Handler) (replaced *Handler, err error) {
+	checked := map[*claims]bool{}
+	var after followUps
+	for {
+		others := map[*claims]string{}
+		hs.mu.Lock()
+		for _, g := range hs.groups {
+			if c := g.claims.Load(); g.name != h.reg.Group && len(g.handlers) > 0 && !checked[c] {
+				others[c] = g.name
+			}
+		}
+		if len(others) == 0 {
+			break
+		}
+		hs.mu.Unlock()
+		for c, name := range others {
+			if err := h.claims.conflict(c, name); err != nil {
+				return nil, err
+			}
+			checked[c] = true
+		}
+	}
+	replaced, err = hs.enterLocked(h, &after)
+	hs.mu.Unlock()
+	after.run()
+	return replaced, err
+}
+
+func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler, err error) {
 	if hs.closed || hs.draining {
 		return nil, ErrDraining
 	}
-	if err := hs.checkClaimsLocked(h); err != nil {
+	if err := hs.checkLimitsLocked(h); err != nil {
 		return nil, err
 	}
 	g := hs.groups[h.reg.Group]
-	if g != nil && g.observer != h.reg.Observer { // nobody is in it; the new one is another group of the same name
-		hs.dropGroupLocked(g)
-		g = nil
+	if g != nil {
+		if i := slices.IndexFunc(g.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
+			replaced = g.handlers[i]
+		}
+		alone := len(g.handlers) == 0 || len(g.handlers) == 1 && replaced != nil
+		if field := h.claims.unlike(g.claims.Load()); field != "" {
+			switch {
+			case !alone, g.observer != h.reg.Observer && replaced != nil:
+				return nil, claimed(field, "the handlers of group %q have registered otherwise: all of a group must agree", g.name)
+			case g.observer != h.reg.Observer: // nobody is in it; the new one is another group of the same name
+				hs.dropLocked(g)
+				after.add(func() { hs.sweep(g) })
+				g = nil
+			default:
+				hs.unlistLocked(g)
+				g.claims.Store(h.claims)
+				hs.listLocked(g)
+			}
+		}
 	}
 	if g == nil {
 		g = &group{name: h.reg.Group, observer: h.reg.Observer}
+		g.claims.Store(h.claims)
 		hs.groups[g.name] = g
+		hs.listLocked(g)
 	}
 	if g.forget != nil {
 		g.forget.Stop()
 		g.forget = nil
 	}
-	var replaced *Handler
-	if i := slices.IndexFunc(g.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
-		replaced = g.handlers[i]
-	}
+	h.claims = g.claims.Load() // one for all of them
+	h.group = g
 	g.handlers = append(g.handlers, h)
 	hs.attached[h] = struct{}{}
-	h.group = g
 	hs.version.Add(1)
-	hs.learnRegistrationLocked(h, &after)
-
-	if replaced != nil {
-		hs.handOverLocked(replaced, &after)
-		hs.retireLocked(replaced, Notice{Kind: NoticeDraining, Replaced: true, Until: time.Now().Add(handlerDrainTime)})
-	}
-	hs.adoptLocked(h)
-	hs.serveParkedLocked(h, func(s *Socket) bool { return hs.handlerOfLocked(s, g) == h })
-	h.mu.Lock()
-	h.open = true // from here on events come by themselves, behind those that waited
-	h.mu.Unlock()
-	hs.serveWaitingLocked(&after)
-	return after, nil
+	hs.learnRegistrationLocked(h, after)
+	return replaced, nil
 }
 
-// checkClaimsLocked says whether a handler may have what it registers for: each event of a namespace has one owner group,
-// and so have its connect decisions.
-func (hs *handlers) checkClaimsLocked(h *Handler) error {
+func (hs *handlers) checkLimitsLocked(h *Handler) error {
 	if total := len(hs.attached); total >= hs.node.cfg.MaxHandlers {
 		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has its %d handlers", total)}
 	}
-	if names, prefixes := hs.newNamesLocked(h); names > 0 && len(hs.names)+names > maxNames || prefixes > 0 && len(hs.prefixes)+prefixes > maxPrefixes {
+	if names, prefixes := hs.newNamesLocked(h); names > 0 && len(hs.names.exact)+names > maxNames || prefixes > 0 && len(hs.names.prefixes)+prefixes > maxPrefixes {
 		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node knows too many namespaces"}
 	}
-	if g := hs.groups[h.reg.Group]; g != nil && len(g.handlers) > 0 && g.observer != h.reg.Observer {
-		return claimed("observer", "the group %q is one of observers, or is not: all its handlers must agree", g.name)
-	}
-	if h.reg.Observer {
-		return nil
-	}
-	for _, g := range hs.groups {
-		if g.name == h.reg.Group || g.observer {
-			continue
-		}
-		for _, other := range g.handlers {
-			if err := conflict(h, other); err != nil {
-				return err
-			}
-		}
-	}
 	return nil
 }
 
-func conflict(h, other *Handler) error {
-	for _, a := range h.reg.Namespaces {
-		for _, b := range other.reg.Namespaces {
-			if !overlap(a, b) {
-				continue
-			}
-			if h.reg.DecideConnects && other.reg.DecideConnects {
-				return claimed("decide_connects", "group %q decides the connects of %q", other.reg.Group, b)
-			}
-			if len(h.reg.Events) == 0 && len(other.reg.Events) == 0 {
-				return claimed("events", "group %q takes all events of %q that nobody names", other.reg.Group, b)
-			}
-			for _, e := range h.reg.Events {
-				if slices.Contains(other.reg.Events, e) {
-					return claimed("events", "group %q takes the event %q of %q", other.reg.Group, e, b)
-				}
-			}
-		}
-	}
-	return nil
+// listLocked lets a group be found by the names that it has registered for; unlistLocked takes that back.
+func (hs *handlers) listLocked(g *group) {
+	g.eachPattern(func(p string) {
+		list, _ := hs.byName.get(p)
+		hs.byName.set(p, append(slices.Clip(list), g))
+	})
 }
 
-func claimed(field, format string, args ...any) error {
-	return &Error{Code: Precondition, Reason: "ALREADY_CLAIMED", Field: "register." + field, Message: fmt.Sprintf(format, args...)}
+func (hs *handlers) unlistLocked(g *group) {
+	g.eachPattern(func(p string) {
+		list, _ := hs.byName.get(p)
+		list = slices.DeleteFunc(slices.Clone(list), func(o *group) bool { return o == g })
+		if len(list) == 0 {
+			hs.byName.remove(p)
+		} else {
+			hs.byName.set(p, list)
+		}
+	})
 }
 
-// adoptLocked gives a handler that has just come the sockets that nobody has in its group.
-func (hs *handlers) adoptLocked(h *Handler) {
-	var adopted []adoptee
-	for _, ns := range hs.node.all() {
-		if !h.covers(ns.name) {
-			continue
-		}
-		ns.mu.RLock()
-		for _, e := range ns.order.entries {
-			if e.socket == nil || hs.handlerOfLocked(e.socket, h.group) != nil {
+func (g *group) eachPattern(do func(string)) {
+	c := g.claims.Load()
+	for name := range c.namespaces.exact {
+		do(name)
+	}
+	for prefix := range c.namespaces.prefixes {
+		do(prefix + "*")
+	}
+}
+
+// coveringLocked calls do with each group that has registered for a namespace, once, until do says false.
+func (hs *handlers) coveringLocked(name string, do func(*group) bool) {
+	var few [8]*group
+	seen := few[:0]
+	hs.byName.covering(name, func(list []*group) bool {
+		for _, g := range list {
+			if slices.Contains(seen, g) {
 				continue
 			}
-			adopted = append(adopted, adoptee{e.socket, e.socket.infoLocked(), !hs.knowsLocked(e.socket, h.group)})
-			e.socket.assignLocked(h.group, h)
-			h.sockets++
+			seen = append(seen, g)
+			if !do(g) {
+				return false
+			}
 		}
-		ns.mu.RUnlock()
-	}
-	h.assigned(adopted, false)
+		return true
+	})
 }
 
 // assignLocked makes h the socket's handler in g; nil: nobody is.
@@ -237,60 +274,38 @@ func (s *Socket) assignLocked(g *group, h *Handler) {
 	s.assigned = append(s.assigned, assignment{g, h})
 }
 
-// assignedChunk is how many sockets one Assigned carries.
-const assignedChunk = 1000
-
-// adoptee is a socket that comes over to a handler.
-type adoptee struct {
-	socket *Socket
-	info   *SocketInfo
-	fresh  bool // its group has not been told of it before
-}
-
-func (h *Handler) assigned(sockets []adoptee, failover bool) {
-	for chunk := range slices.Chunk(sockets, assignedChunk) {
-		n := Notice{Kind: NoticeAssigned, Failover: failover}
-		for _, a := range chunk {
-			n.Sockets = append(n.Sockets, a.info)
-			if a.fresh {
-				n.fresh = append(n.fresh, a.socket)
-			}
-		}
-		h.tell(n)
-	}
-}
-
-// pickLocked is the handler of a group with the fewest sockets that takes new work in a namespace; nil when there is none.
-func (g *group) pickLocked(namespace string, decides bool) *Handler {
-	var best *Handler
-	for _, h := range g.handlers {
-		if !h.leaving && !h.hasEnded() && h.covers(namespace) && (h.reg.DecideConnects || !decides) && (best == nil || h.sockets < best.sockets) {
-			best = h
-		}
-	}
-	return best
+func (s *Socket) unassignLocked(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool { return a.group == g })
 }
 
 // connectedLocked assigns a new socket in every group and tells them. s.mu is held by the caller from before the client can
 // know of it, so that no event overtakes this.
 func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo) {
-	for _, g := range hs.groups {
-		h := g.pickLocked(s.ns.name, false)
-		if first != nil && first.group == g && !first.leaving {
-			h = first // who let it in keeps it
+	now := time.Now()
+	hs.coveringLocked(s.ns.name, func(g *group) bool {
+		h := first // who let it in keeps it
+		if h == nil || h.group != g || h.leaving {
+			h = g.pickLocked(now)
 		}
 		if h != nil { // who is not there now is told by Assigned when it comes
 			s.assigned = append(s.assigned, assignment{g, h})
 		}
-	}
+		return true
+	})
 	return func(info *SocketInfo) {
-		s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool {
-			told := a.handler.tell(Notice{Kind: NoticeConnected, Sockets: []*SocketInfo{info}, fresh: []*Socket{s}})
-			if told {
-				a.handler.sockets++
+		kept := s.assigned[:0]
+		for _, a := range s.assigned {
+			for a.handler != nil && !a.handler.greet(s, info) { // it has ended just now
+				a.handler = a.group.pickLocked(now)
 			}
-			return !told // ended just now; its heirs know nothing of this one
-		})
+			if a.handler != nil {
+				a.handler.sockets++
+				kept = append(kept, a)
+			}
+		}
+		s.assigned = kept
 	}
 }
 
@@ -303,7 +318,8 @@ func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
 	for _, a := range s.assigned {
 		if a.handler != nil {
 			a.handler.sockets--
-			if a.handler.tellAfterEvents(n) {
+			told := n // each one may be cut down by itself
+			if a.handler.part(&told) != partLost {
 				continue
 			}
 		}
@@ -311,7 +327,7 @@ func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
 	}
 	s.assigned = absent
 	if len(s.assigned) > 0 || len(s.parked) > 0 {
-		hs.parkEndLocked(n)
+		hs.parkEndLocked(&n)
 	}
 }
 
@@ -332,7 +348,7 @@ func (hs *handlers) close() {
 	hs.parking.timer.Stop()
 	for s := range hs.parking.sockets {
 		for len(s.parked) > 0 {
-			hs.unparkLocked(s, 0, true)
+			hs.dropParkedLocked(s)
 		}
 		if s.farewell != nil {
 			hs.unparkEndLocked(s)

@@ -11,8 +11,9 @@ import (
 // log change together, so that the order of the log is the order of the registry. Whoever only reads takes it shared.
 type Namespace struct {
 	// Set before start.
-	node *Node
-	name string
+	node  *Node
+	name  string
+	maker string // the address that brought it about; "": a known name
 
 	users int          // guarded by Node.mu
 	size  atomic.Int64 // sockets; changed with mu held

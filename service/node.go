@@ -28,6 +28,7 @@ type Node struct {
 
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace // guarded by mu
+	makers     map[string]int        // guarded by mu; how many namespaces of no known name each address has brought about
 	logsEnd    uint64                // guarded by mu; past the last change that a freed namespace has numbered
 
 	merging [32]sync.Mutex // taken by a merge into a socket's data, which of them by its id; before all other locks
@@ -44,7 +45,7 @@ func New(cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
 	n := &Node{
 		cfg: cfg, id: NodeID(cfg.NodeID), boot: randomText(8), startedAt: time.Now(), log: cfg.Logger.Named("service"),
-		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{},
+		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
 	}
 	n.handlers = newHandlers(n)
@@ -135,19 +136,23 @@ func (n *Node) namespace(name string) *Namespace {
 	return n.namespaces[name]
 }
 
-// acquire finds or makes a namespace and counts one more user of it; nil when there are too many, unless always. Every
-// socket, pending connect and watcher is a user; a namespace without users is freed.
-func (n *Node) acquire(name string, always bool) *Namespace {
+// acquire finds or makes a namespace and counts one more user of it; nil when there are too many, unless always, or when an
+// address, which is "" where nobody's counts, has brought about half of them. Every socket, pending connect and watcher is a
+// user; a namespace without users is freed.
+func (n *Node) acquire(name string, always bool, maker string) *Namespace {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ns := n.namespaces[name]
 	if ns == nil {
-		if len(n.namespaces) >= n.cfg.MaxNamespaces && !always {
+		if !always && (len(n.namespaces) >= n.cfg.MaxNamespaces || maker != "" && n.makers[maker] >= max(1, n.cfg.MaxNamespaces/2)) {
 			return nil
 		}
 		// The name may be a part of a larger buffer, such as the packet that it came with.
 		ns = newNamespace(n, strings.Clone(name))
 		n.namespaces[ns.name] = ns
+		if ns.maker = maker; maker != "" {
+			n.makers[maker]++
+		}
 	}
 	ns.users++
 	return ns
@@ -160,6 +165,9 @@ func (n *Node) release(ns *Namespace) {
 		return
 	}
 	delete(n.namespaces, ns.name)
+	if n.makers[ns.maker]--; n.makers[ns.maker] <= 0 {
+		delete(n.makers, ns.maker)
+	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	ns.dropLogLocked()

@@ -104,7 +104,7 @@ func (n *Node) Watch(s Scope, token string) (*Watcher, error) {
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the watchers it may have"}
 	}
-	w.ns = n.acquire(s.Namespace, false)
+	w.ns = n.acquire(s.Namespace, false, "")
 	if w.ns == nil {
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the namespaces it may have"}

@@ -54,13 +54,14 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	hs := n.handlers
 	hs.mu.Lock()
 	var to []*Handler
-	for _, g := range hs.groups {
+	hs.coveringLocked(e.Namespace, func(g *group) bool {
 		for _, h := range g.handlers {
-			if h != e.From && h.reg.ServerSideEvents && h.covers(e.Namespace) {
+			if h != e.From && h.reg.ServerSideEvents {
 				to = append(to, h)
 			}
 		}
-	}
+		return true
+	})
 	hs.mu.Unlock()
 	call.missing = len(to)
 	for _, h := range to {
@@ -108,14 +109,14 @@ func (h *Handler) askServer(n Notice, call *serverCall) {
 		h.serverCalls = map[uint64]*serverCall{}
 	}
 	h.serverCalls[n.CallID] = call
-	h.tellLocked(n)
+	h.tellLocked(&n)
 }
 
 // serverCallLocked takes out the server-side event that has a call id; nil: there is none.
 func (h *Handler) serverCallLocked(callID uint64) *serverCall {
 	call := h.serverCalls[callID]
 	delete(h.serverCalls, callID)
-	h.signalFinishedLocked()
+	h.signal() // Next may have to say that a drain is over
 	return call
 }
 
@@ -127,7 +128,7 @@ func (h *Handler) forgetServer(call *serverCall) {
 			delete(h.serverCalls, id)
 		}
 	}
-	h.signalFinishedLocked()
+	h.signal()
 }
 
 // settle counts one server off, with its reply or without.

@@ -139,7 +139,12 @@ func (c *fakeConn) Room(bytes int) (<-chan struct{}, time.Time) {
 
 func (c *fakeConn) Pause()  { c.mu.Lock(); c.pauses++; c.mu.Unlock() }
 func (c *fakeConn) Resume() { c.mu.Lock(); c.pauses--; c.mu.Unlock() }
-func (c *fakeConn) Flush()  { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
+func (c *fakeConn) paused() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pauses
+}
+func (c *fakeConn) Flush() { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
 func (c *fakeConn) Close(r Reason) {
 	c.mu.Lock()
 	if c.closed != ReasonNone {
@@ -507,11 +512,12 @@ func TestDisconnectModes(t *testing.T) {
 	n := newNode(t, Config{})
 	h := attach(t, n, Registration{})
 	for mode, want := range map[DisconnectMode][]string{
-		DisconnectNamespace:  {"connected", "disconnected server namespace disconnect"},
-		DisconnectConnection: {"connected", "disconnected server namespace disconnect"},
-		DisconnectTransport:  {"connected", "disconnected forced close"},
+		DisconnectNamespace:  {"disconnected server namespace disconnect"},
+		DisconnectConnection: {"disconnected server namespace disconnect"},
+		DisconnectTransport:  {"disconnected forced close"},
 	} {
 		s, c := connect(t, n, "/")
+		wantEqual(t, "told", told(t, h), []string{"connected"})
 		m, _, err := n.Disconnect(t.Context(), Target{Namespace: "/", Rooms: []string{string(s.ID())}}, mode)
 		if m != 1 || err != nil {
 			t.Fatalf("matched %d, %v", m, err)

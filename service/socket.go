@@ -32,8 +32,7 @@ type Socket struct {
 	acks   []int64  // ids of emits it still has to acknowledge; guarded by ns.acks.mu
 	oneAck [1]int64 // room for the one that is usual
 
-	// What waits for its handler, in events and bytes.
-	queuedEvents, queuedBytes atomic.Int64
+	share share // what waits for its handlers
 
 	mu       sync.Mutex
 	assigned []assignment // one for each group that knows it; guarded by mu, changed with handlers.mu held too
@@ -81,6 +80,7 @@ func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 		hs.mu.Unlock()
 		return false
 	}
+	hs.settleMovesLocked(s)
 	rooms := ns.removeLocked(s, r, detail)
 	info := s.infoLocked()
 	info.Rooms = rooms

@@ -37,6 +37,8 @@ type settings struct {
 	Connect     []string      `default:"open" placeholder:"MODE" help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
 	HandlerWait time.Duration `default:"10s" placeholder:"TIME" help:"How long connects and events wait for a handler that is not there. Default ${default}."`
 
+	HandlerPatience time.Duration `default:"30s" placeholder:"TIME" help:"How long a handler may take nothing from a client that is paused for it, before the client is closed, or the handler given up where another one makes progress. Default ${default}."`
+
 	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origins that may connect beside the server's own, as https://example.com or https://*.example.com (one label); * is any. Default: none."`
 	CORSListedOnly   bool     `name:"cors-listed-only" help:"With --cors-origin, let the server's own origin in only if it is listed too, which keeps out rebound DNS names. Default off."`
 	HandshakeHeaders []string `placeholder:"NAME" help:"Request headers that backends see; * is all but cookie and authorization. Default: a safe list."`
@@ -132,7 +134,7 @@ func parseBytes(text string) (bytes float64, ok bool) {
 func (s *settings) Validate() error {
 	var errs []error
 	for name, d := range map[string]time.Duration{
-		"handler-wait": s.HandlerWait, "ping-interval": s.PingInterval, "ping-timeout": s.PingTimeout,
+		"handler-wait": s.HandlerWait, "handler-patience": s.HandlerPatience, "ping-interval": s.PingInterval, "ping-timeout": s.PingTimeout,
 		"upgrade-timeout": s.UpgradeTimeout, "slow-after": s.SlowAfter, "connect-timeout": s.ConnectTimeout, "attachment-timeout": s.AttachmentTimeout,
 	} {
 		if d <= 0 {

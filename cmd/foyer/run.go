@@ -146,7 +146,7 @@ func (f *foyer) build() (err error) {
 	bytes, from := memoryBudget(s.MemoryBudget)
 	f.budgetFrom = from
 	f.node, err = service.New(service.Config{
-		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait,
+		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait, HandlerPatience: s.HandlerPatience,
 		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog),
 		Budget: service.NewBudget(bytes), Logger: f.log,
 	})

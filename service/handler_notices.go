@@ -1,0 +1,185 @@
+package service
+
+import "slices"
+
+// What a handler is told beside events is bounded in bytes, by Config.MaxNoticeBytes, and no browser can end a handler by
+// it. What cancels out vanishes while nobody has taken it: a socket that came and went, a question that was withdrawn. A
+// handler that has too much before it is as one that is not there: it is asked nothing and gets no new sockets until it has
+// taken half. What is left then is the news of the ends of the sockets that it has, cut down to their names. Only what its
+// own callers cause ends it.
+
+// Post puts something of the caller's own behind all that the handler is to be told so far. What has a method Bytes() int
+// says how much memory it keeps. Post says false when the handler has ended or does not read.
+func (h *Handler) Post(v any) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tellLocked(&Notice{Kind: NoticePosted, Posted: v})
+	return h.ended == nil
+}
+
+// tellLocked appends a notice that is no event to out.
+func (h *Handler) tellLocked(n *Notice) {
+	if h.ended != nil {
+		return
+	}
+	cfg := &h.node.cfg
+	if h.full && n.Kind == NoticeDisconnected {
+		n.Sockets = []*SocketInfo{n.Sockets[0].name()}
+	}
+	n.weight = n.weigh()
+	h.notices.add(cfg.Budget, UseNotices, n.weight)
+	if n.own() {
+		h.own++
+		h.ownBytes += n.weight
+	}
+	h.pushLocked(n) // also what is too much: it goes over to another with the rest
+	h.full = h.full || h.notices.held > cfg.MaxNoticeBytes || h.notices.spent && h.notices.held > 2*accountStep
+	if n.own() && (h.own > cfg.MaxHandlerQueue || h.ownBytes > cfg.MaxNoticeBytes || h.notices.spent && h.ownBytes > 2*accountStep) {
+		h.node.drops.add(dropHandlerTooSlow, 1)
+		h.endLocked(ErrTooSlow)
+	}
+	h.signal()
+}
+
+// name is what must be known of a socket to tell which one it is.
+func (i *SocketInfo) name() *SocketInfo {
+	return &SocketInfo{ID: i.ID, Generation: i.Generation, Namespace: i.Namespace, NodeID: i.NodeID, SessionID: i.SessionID, Transport: i.Transport, ConnectedAt: i.ConnectedAt}
+}
+
+// pushLocked appends to out.
+func (h *Handler) pushLocked(n *Notice) {
+	h.lastSeq++
+	n.seq = h.lastSeq
+	h.out.push(*n)
+}
+
+// uncountLocked counts a notice off that has left out.
+func (h *Handler) uncountLocked(n *Notice) {
+	h.notices.add(h.node.cfg.Budget, UseNotices, -n.weight)
+	switch {
+	case n.own():
+		h.own--
+		h.ownBytes -= n.weight
+	case n.Kind == NoticeConnected && len(h.news) > 0:
+		delete(h.news, n.From)
+	}
+}
+
+// tell is tellLocked for who does not hold the mutex. False: the handler had ended, and will not hear of it.
+func (h *Handler) tell(n Notice) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		return false
+	}
+	h.tellLocked(&n)
+	return true
+}
+
+// greet tells of a new socket. False: the handler has ended, and will not hear of it.
+func (h *Handler) greet(s *Socket, info *SocketInfo) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		return false
+	}
+	h.tellLocked(&Notice{Kind: NoticeConnected, From: s, Sockets: []*SocketInfo{info}, fresh: []*Socket{s}})
+	if h.news == nil {
+		h.news = map[*Socket]uint64{}
+	}
+	h.news[s] = h.lastSeq
+	return true
+}
+
+// part says what became of the news that a socket has left.
+type part uint8
+
+const (
+	partTold   part = iota
+	partUnmade      // the handler had not taken the news that it came: it never was there
+	partLost        // the handler has ended, and will not hear of it
+)
+
+// part tells, behind all events of a socket, that it is gone.
+func (h *Handler) part(n *Notice) part {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		return partLost
+	}
+	if seq, ok := h.news[n.From]; ok {
+		h.takeBackLocked(seq)
+		return partUnmade
+	}
+	h.behindEventsLocked(n)
+	return partTold
+}
+
+// tellAfterEvents appends a notice behind all events of its socket. False: the handler has ended, and will not hear of it.
+func (h *Handler) tellAfterEvents(n *Notice) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		return false
+	}
+	h.behindEventsLocked(n)
+	return true
+}
+
+func (h *Handler) behindEventsLocked(n *Notice) {
+	if b := h.backlogs[n.From]; b != nil {
+		h.appendLocked(b, n)
+		return
+	}
+	h.tellLocked(n)
+}
+
+// ask tells the handler of something that it has to answer, and returns its call id and its place in out.
+func (h *Handler) ask(n Notice) (call, seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pace.look(n.Time, h)
+	h.lastCall++
+	n.CallID = h.lastCall
+	h.openConnects++
+	h.tellLocked(&n)
+	return n.CallID, h.lastSeq
+}
+
+// settle counts a question off that needs no answer any more, and takes it back when Next has not taken it.
+func (h *Handler) settle(seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.openConnects--
+	h.pace.answers++
+	h.takeBackLocked(seq)
+	h.signal()
+}
+
+// takeBackLocked takes a notice out of out that nobody has taken. Its place goes with the others once half are gaps, so that
+// what cancels out costs nothing that stays.
+func (h *Handler) takeBackLocked(seq uint64) {
+	list := h.out.items[h.out.head:]
+	i, ok := slices.BinarySearchFunc(list, seq, func(n Notice, seq uint64) int {
+		switch {
+		case n.seq < seq:
+			return -1
+		case n.seq > seq:
+			return 1
+		}
+		return 0
+	})
+	if !ok || list[i].Kind == noticeGone {
+		return
+	}
+	h.uncountLocked(&list[i])
+	list[i] = Notice{seq: seq}
+	if h.gaps++; h.gaps > 32 && h.gaps > len(list)/2 {
+		kept := slices.DeleteFunc(list, func(n Notice) bool { return n.Kind == noticeGone })
+		h.out.items = h.out.items[:h.out.head+len(kept)]
+		h.gaps = 0
+		if cap(h.out.items) > fifoKeeps && cap(h.out.items) > 4*len(kept) {
+			h.out.items, h.out.head = slices.Clone(kept), 0
+		}
+	}
+}

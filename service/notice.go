@@ -1,0 +1,77 @@
+package service
+
+import "time"
+
+// NoticeKind is what a Notice is about.
+type NoticeKind uint8
+
+// The kinds of notices.
+const (
+	noticeGone         NoticeKind = iota // taken back before it was told: never seen outside
+	NoticeConnect                        // CallID, Sockets[0] with Auth
+	NoticeConnected                      // Sockets[0]
+	NoticeAssigned                       // Sockets, Failover
+	NoticeEvent                          // CallID, From, Packet, Time; wants an ack when Packet.AckID is not NoAck
+	NoticeDisconnected                   // From, Sockets[0], Reason, Detail
+	NoticeDraining                       // Replaced or not; Until
+	NoticePosted                         // Posted
+	NoticeServerSide                     // Namespace, Packet, FromNode; CallID when WantsReply
+)
+
+// Notice is what a handler is told. Shared with others: not to be changed.
+type Notice struct {
+	Kind       NoticeKind
+	Failover   bool
+	Replaced   bool
+	WantsReply bool
+	Reason     Reason
+	CallID     uint64
+	From       *Socket
+	Generation uint64 // of From
+	Packet     *Packet
+	Time       time.Time
+	Sockets    []*SocketInfo
+	Detail     string
+	Until      time.Time
+	Posted     any
+	Namespace  string
+	FromNode   NodeID
+
+	fresh  []*Socket // of Sockets, those that the group is told of for the first time
+	held   bool      // it waits, and counts in the share of From
+	seq    uint64    // its place in out, ascending
+	weight int       // of a notice that is no event, in bytes, as long as it stands in out
+}
+
+// What notices weigh, rather too much than too little.
+const (
+	noticeBytes = 256
+	socketBytes = 256
+	postedBytes = 512
+
+	handshakeBytes = 2048
+)
+
+// weigh says what a notice that is no event keeps in memory.
+func (n *Notice) weigh() int {
+	w := noticeBytes + n.size() + len(n.Detail)
+	for _, s := range n.Sockets {
+		w += socketBytes + len(s.Data) + len(s.Auth) + len(s.UserID)
+		for _, r := range s.Rooms {
+			w += len(r) + 16
+		}
+		if n.Kind == NoticeDisconnected { // those of sockets that are here are kept anyway
+			w += handshakeBytes
+		}
+	}
+	if n.Kind == NoticePosted {
+		w += postedBytes
+		if b, ok := n.Posted.(interface{ Bytes() int }); ok {
+			w += b.Bytes()
+		}
+	}
+	return w
+}
+
+// own says whether a notice is of the handler's own callers' making: nobody's browser can cause one.
+func (n *Notice) own() bool { return n.Kind == NoticePosted || n.Kind == NoticeServerSide }

@@ -1,0 +1,84 @@
+package service
+
+import "time"
+
+// stallAfter is how long a handler may leave all that it owes without an answer, or all that it is told untaken, before new
+// sockets go to others.
+const stallAfter = 5 * time.Second
+
+// pace tells whether a handler makes progress. The hot path counts; when it is looked at, and when something new comes, the
+// counts say since when nothing has moved. Handler.mu guards it.
+type pace struct {
+	takes, answers         uint64
+	seenTakes, seenAnswers uint64
+	takenAt, answeredAt    time.Time // the last looks at which they had moved, or nothing was owed
+}
+
+// look notes what has moved until now.
+func (p *pace) look(now time.Time, h *Handler) {
+	if p.answers != p.seenAnswers || len(h.inFlight)+h.openConnects == 0 {
+		p.seenAnswers, p.answeredAt = p.answers, now
+	}
+	if p.takes != p.seenTakes || h.out.len() == h.gaps {
+		p.seenTakes, p.takenAt = p.takes, now
+	}
+}
+
+// progress is for how long a handler has taken and answered nothing of what it should.
+func (h *Handler) progress(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pace.look(now, h)
+	return h.pace.stalled(now)
+}
+
+func (p *pace) stalled(now time.Time) time.Duration {
+	return max(now.Sub(p.takenAt), now.Sub(p.answeredAt))
+}
+
+// fitness says how apt a handler is for new work.
+type fitness uint8
+
+const (
+	unfit   fitness = iota // it has ended, or has too much before it
+	stalled                // it makes no progress, or its queue is over half
+	well
+)
+
+func (h *Handler) fitness(now time.Time) fitness {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil || h.full {
+		return unfit
+	}
+	h.pace.look(now, h)
+	cfg := &h.node.cfg
+	if h.pace.stalled(now) >= stallAfter || h.waiting > cfg.MaxHandlerQueue/2 || h.waitSize > cfg.MaxHandlerQueueBytes/2 {
+		return stalled
+	}
+	return well
+}
+
+// pickLocked is the handler of a group for a new socket: among those that make progress the one with the fewest sockets;
+// one that stalls only when all do; nil when there is none. handlers.mu is held.
+func (g *group) pickLocked(now time.Time) *Handler {
+	var best *Handler
+	how := unfit
+	for _, h := range g.handlers {
+		f := h.fitness(now)
+		if f > how || f == how && f != unfit && h.sockets < best.sockets {
+			best, how = h, f
+		}
+	}
+	return best
+}
+
+// healthyLocked says whether a handler other than h makes progress in the group.
+func (g *group) healthyLocked(h *Handler, now time.Time) bool {
+	for _, o := range g.handlers {
+		if o != h && o.fitness(now) == well {
+			return true
+		}
+	}
+	return false
+}

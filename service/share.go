@@ -1,0 +1,146 @@
+package service
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// share is what of one socket waits for handlers, and whether its link is paused for it. A burst of any length arrives
+// whole: what is in hand is taken, and the rest stays with the client until half of what waited has gone on.
+type share struct {
+	mu     sync.Mutex // a leaf: only a link's own locks are taken with it held
+	events int32
+	bytes  int32
+	pause  *pause // nil: the link is read
+}
+
+// pause is the time for which the link of a socket is not read.
+type pause struct {
+	lowEvents, lowBytes int32 // at which it is read again
+	at                  *Handler
+	taken               time.Time // when something of the socket went on last
+	timer               *time.Timer
+}
+
+// pressure is what a socket must hold at least to be paused though its own share is not used up: its part of a bound that
+// is reached and that all share. The zero value never pauses, as nobody waits without holding an event.
+type pressure struct{ events, bytes int }
+
+func (p pressure) on(events, bytes int) bool {
+	return p.events > 0 && (events >= p.events || bytes >= p.bytes)
+}
+
+// hold counts an event that waits at a handler, or that is parked: then h is nil. Memory only; service locks may be held.
+func (s *Socket) hold(size int, h *Handler, shared pressure) {
+	cfg := &s.ns.node.cfg
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events++
+	w.bytes += int32(size)
+	if p := w.pause; p != nil {
+		p.at = h
+		return
+	}
+	events, bytes := int(w.events), int(w.bytes)
+	if events < cfg.MaxQueuedEvents && bytes < cfg.MaxQueuedEventBytes && !shared.on(events, bytes) {
+		return
+	}
+	p := &pause{lowEvents: w.events / 2, lowBytes: w.bytes / 2, at: h, taken: time.Now()}
+	p.timer = time.AfterFunc(cfg.HandlerPatience, func() { s.ns.node.handlers.impatient(s, p) })
+	w.pause = p
+	s.conn.Pause()
+	s.ns.node.drops.add(dropPaused, 1)
+}
+
+// heldBy says where an event that is held waits from now on; nil: it is parked.
+func (s *Socket) heldBy(h *Handler) {
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pause != nil {
+		w.pause.at = h
+	}
+}
+
+// unhold counts an event off that has left the queue where it waited.
+func (s *Socket) unhold(size int) {
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events--
+	w.bytes -= int32(size)
+	p := w.pause
+	if p == nil {
+		return
+	}
+	p.taken = time.Now()
+	if w.events <= p.lowEvents && w.bytes <= p.lowBytes {
+		p.timer.Stop()
+		w.pause = nil
+		s.conn.Resume()
+	}
+}
+
+// rest is how long a pause may go on without progress, and who is waited for; false: the pause is over.
+func (s *Socket) rest(p *pause) (time.Duration, *Handler, bool) {
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return s.ns.node.cfg.HandlerPatience - time.Since(p.taken), p.at, w.pause == p
+}
+
+// ask sets the timer of a pause that goes on.
+func (s *Socket) ask(p *pause, d time.Duration) {
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pause == p {
+		p.timer.Reset(d)
+	}
+}
+
+// impatient is called when nothing of a paused socket has gone on for as long as a handler may take. A handler that makes
+// no progress at all is given up before its clients are, where another one of its group can take them. Else the link goes.
+func (hs *handlers) impatient(s *Socket, p *pause) {
+	hs.mu.Lock()
+	patience := hs.node.cfg.HandlerPatience
+	rest, h, on := s.rest(p)
+	// What is parked, and what waits for the answer of a handler that leaves, has its time from elsewhere.
+	if rest <= 0 && (h == nil || h.blocks(s)) {
+		rest = patience
+	}
+	if !on || hs.closed || rest > 0 {
+		hs.mu.Unlock()
+		if on {
+			s.ask(p, rest)
+		}
+		return
+	}
+	now := time.Now()
+	shed := h.progress(now) >= patience && h.group.healthyLocked(h, now)
+	tell := now.Sub(hs.told) >= time.Second // a crowd of such links is one piece of news
+	if tell {
+		hs.told = now
+	}
+	hs.mu.Unlock()
+	fields := []zap.Field{
+		zap.String("nsp", s.ns.name), zap.String("group", h.reg.Group), zap.String("handler", h.reg.ID),
+		zap.Duration("patience", patience),
+	}
+	if shed {
+		hs.node.drops.add(dropHandlerTooSlow, 1)
+		hs.node.log.Warn("handler ended: it makes no progress, and others of its group take its sockets", fields...)
+		hs.handOver(h)
+		h.end(ErrTooSlow)
+		s.ask(p, patience)
+		return
+	}
+	hs.node.drops.add(dropHandlerSlow, 1)
+	if tell {
+		hs.node.log.Warn("link closed: its handler takes nothing from it", append(fields, zap.String("session", s.conn.SessionID()))...)
+	}
+	s.conn.Close(ReasonHandlerSlow)
+}
