@@ -45,6 +45,9 @@ func (hs *handlers) walk(c *claims, want func(*Socket) bool, do func([]adoptee) 
 			list, seq, more = ns.chunk(seq, want)
 			on := len(list) == 0 || do(list)
 			hs.mu.Unlock()
+			if hs.between != nil {
+				hs.between()
+			}
 			if !on {
 				return
 			}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -10,6 +11,7 @@ import (
 type nullConn struct {
 	fakeConn
 	codec Codec
+	held  atomic.Int64 // pauses without their resume
 }
 
 type nullCodec struct{}
@@ -118,6 +120,68 @@ func BenchmarkEventToHandler(b *testing.B) {
 			b.Fatal(err)
 		}
 		h.Handled(notices[len(notices)-1].CallID)
+	}
+}
+
+// BenchmarkAttachAndDetach: beside a crowd of 100,000 that comes over each time, and for whoever waits for the lock meanwhile.
+func BenchmarkAttachAndDetach(b *testing.B) {
+	n := newNode(b, Config{MaxNoticeBytes: 1 << 30})
+	crowd(b, n, 100_000, nil)
+	stop := make(chan struct{})
+	longest := make(chan time.Duration)
+	go func() {
+		var most time.Duration
+		for {
+			select {
+			case <-stop:
+				longest <- most
+				return
+			default:
+				start := time.Now()
+				n.handlers.mu.Lock()
+				most = max(most, time.Since(start))
+				n.handlers.mu.Unlock()
+			}
+		}
+	}()
+	for b.Loop() {
+		h, err := n.Attach(Registration{Namespaces: []string{"/"}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.Detach()
+	}
+	close(stop)
+	b.ReportMetric(float64((<-longest).Microseconds())/1000, "longest-ms")
+}
+
+// BenchmarkConnectBesideHandlers: 500 groups that name 1,000 namespaces, of which one is the connect's.
+func BenchmarkConnectBesideHandlers(b *testing.B) {
+	for _, groups := range []int{1, 500} {
+		b.Run(fmt.Sprint(groups), func(b *testing.B) {
+			n := newNode(b, Config{})
+			attach(b, n, Registration{Group: "own", Observer: true})
+			for i := range groups {
+				r := Registration{Group: fmt.Sprint(i), Observer: i%2 == 0, DecideConnects: true}
+				for j := range 1000 {
+					r.Namespaces = append(r.Namespaces, fmt.Sprintf("/n%d", (i/2*1000+j)%9000))
+				}
+				if i%2 == 1 {
+					r.Events = []string{fmt.Sprint(i)}
+					r.DecideConnects = i < 18
+				}
+				attach(b, n, r)
+			}
+			c := &nullConn{codec: nullCodec{}}
+			r := c.request("/")
+			r.Conn = c
+			b.ReportAllocs()
+			for b.Loop() {
+				c.sockets = c.sockets[:0]
+				n.Connect(r)
+				c.sockets[0].Close(ReasonTransportClose, "")
+			}
+		})
 	}
 }
 

@@ -175,7 +175,7 @@ func (h *Handler) takeUnseen() (unseen map[*Socket][]Notice, untold map[*Socket]
 			continue
 		case NoticeEvent:
 			delete(h.inFlight, n.CallID)
-			h.leaveOutLocked(&n)
+			h.leaveOutLocked(n.size())
 			unseen[n.From] = append(unseen[n.From], n)
 			continue
 		case NoticeDisconnected:

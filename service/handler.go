@@ -153,11 +153,10 @@ func (h *Handler) takeLocked(buf []Notice, most int) []Notice {
 		}
 		h.pace.takes++
 		if n.Kind == NoticeEvent {
-			h.leaveOutLocked(&n)
-			if f, ok := h.inFlight[n.CallID]; ok {
-				f.taken = true
-				h.inFlight[n.CallID] = f
-			}
+			f := h.inFlight[n.CallID] // Reply and Handled leave what was not taken
+			f.taken = true
+			h.inFlight[n.CallID] = f
+			h.leaveOutLocked(f.size)
 		} else {
 			h.uncountLocked(&n)
 		}

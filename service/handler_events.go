@@ -159,8 +159,7 @@ func (h *Handler) forgetAnsweredLocked() {
 }
 
 // leaveOutLocked counts an event off that has left out.
-func (h *Handler) leaveOutLocked(n *Notice) {
-	size := n.size()
+func (h *Handler) leaveOutLocked(size int) {
 	h.outBytes -= size
 	h.inbound.add(h.node.cfg.Budget, UseInbound, -size-eventOverhead)
 }

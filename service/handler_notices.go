@@ -26,11 +26,11 @@ func (h *Handler) tellLocked(n *Notice) {
 	if h.full && n.Kind == NoticeDisconnected {
 		n.Sockets = []*SocketInfo{n.Sockets[0].name()}
 	}
-	n.weight = n.weigh()
-	h.notices.add(cfg.Budget, UseNotices, n.weight)
+	weight := n.weigh()
+	h.notices.add(cfg.Budget, UseNotices, weight)
 	if n.own() {
 		h.own++
-		h.ownBytes += n.weight
+		h.ownBytes += weight
 	}
 	h.pushLocked(n) // also what is too much: it goes over to another with the rest
 	h.full = h.full || h.notices.held > cfg.MaxNoticeBytes || h.notices.spent && h.notices.held > 2*accountStep
@@ -55,11 +55,12 @@ func (h *Handler) pushLocked(n *Notice) {
 
 // uncountLocked counts a notice off that has left out.
 func (h *Handler) uncountLocked(n *Notice) {
-	h.notices.add(h.node.cfg.Budget, UseNotices, -n.weight)
+	weight := n.weigh()
+	h.notices.add(h.node.cfg.Budget, UseNotices, -weight)
 	switch {
 	case n.own():
 		h.own--
-		h.ownBytes -= n.weight
+		h.ownBytes -= weight
 	case n.Kind == NoticeConnected && len(h.news) > 0:
 		delete(h.news, n.From)
 	}

@@ -15,6 +15,7 @@ import (
 type handlers struct {
 	node       *Node
 	version    atomic.Uint64 // changes with every handler that comes or goes; written with mu held
+	between    func()        // of tests: called when a chunk of work is done, without locks
 	startUntil time.Time     // until then the handlers of a node that has just started may be on their way
 
 	mu       sync.Mutex

@@ -25,6 +25,7 @@ type Notice struct {
 	Replaced   bool
 	WantsReply bool
 	Reason     Reason
+	held       bool // it waits, and counts in the share of From
 	CallID     uint64
 	From       *Socket
 	Generation uint64 // of From
@@ -37,10 +38,8 @@ type Notice struct {
 	Namespace  string
 	FromNode   NodeID
 
-	fresh  []*Socket // of Sockets, those that the group is told of for the first time
-	held   bool      // it waits, and counts in the share of From
-	seq    uint64    // its place in out, ascending
-	weight int       // of a notice that is no event, in bytes, as long as it stands in out
+	fresh []*Socket // of Sockets, those that the group is told of for the first time
+	seq   uint64    // its place in out, ascending
 }
 
 // What notices weigh, rather too much than too little.
@@ -52,7 +51,7 @@ const (
 	handshakeBytes = 2048
 )
 
-// weigh says what a notice that is no event keeps in memory.
+// weigh says what a notice that is no event keeps in memory: always the same.
 func (n *Notice) weigh() int {
 	w := noticeBytes + n.size() + len(n.Detail)
 	for _, s := range n.Sockets {

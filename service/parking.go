@@ -57,7 +57,7 @@ func (hs *handlers) parkEndLocked(n *Notice) {
 	switch {
 	case s.farewell != nil: // one end is enough
 	case hs.closed, hs.parking.ends >= hs.node.cfg.MaxHandlerQueue, hs.parking.notices.spent && hs.parking.notices.held > accountStep:
-		hs.node.drops.add(dropHandlerAbsent, 1)
+		hs.node.drops.add(dropEnd, 1)
 	default:
 		s.farewell = &parked{*n, time.Now().Add(hs.node.cfg.HandlerWait)}
 		hs.parking.ends++

@@ -61,7 +61,8 @@ func (textCodec) Join(frames []Frame) Frame {
 
 // fakeConn is a link whose queue is read by the test.
 type fakeConn struct {
-	codec textCodec
+	codec   textCodec
+	address string // "": 10.0.0.1
 
 	mu      sync.Mutex
 	sockets []*Socket
@@ -169,10 +170,15 @@ func (c *fakeConn) Dismiss() {
 	}
 	c.Close(ReasonServerDisconnect)
 }
-func (c *fakeConn) Forget(*Socket) bool  { return true }
-func (c *fakeConn) SessionID() string    { return "session" }
-func (c *fakeConn) Transport() string    { return "websocket" }
-func (c *fakeConn) Handshake() Handshake { return fakeHandshake("10.0.0.1") }
+func (c *fakeConn) Forget(*Socket) bool { return true }
+func (c *fakeConn) SessionID() string   { return "session" }
+func (c *fakeConn) Transport() string   { return "websocket" }
+func (c *fakeConn) Handshake() Handshake {
+	if c.address == "" {
+		return fakeHandshake("10.0.0.1")
+	}
+	return fakeHandshake(c.address)
+}
 
 func (c *fakeConn) take() []string {
 	c.mu.Lock()

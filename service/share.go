@@ -60,8 +60,8 @@ func (s *Socket) heldBy(h *Handler) {
 	w := &s.share
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.pause != nil {
-		w.pause.at = h
+	if p := w.pause; p != nil && p.at != h {
+		p.at, p.taken = h, time.Now()
 	}
 }
 

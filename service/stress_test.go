@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -58,9 +59,12 @@ func (v *groupView) note(notices []Notice) {
 }
 
 // TestEverythingAtOnce lets links, handlers, watchers and callers come and go as they like. Each group sees every socket's
-// events in order and once, and its end last and once; when all have left, nothing is left of them.
+// events in order and once, and its end last and once; when all have left, nothing is left of them: every event of the owners
+// has come or was counted, every pause has its resume, and nothing is taken of the budget.
 func TestEverythingAtOnce(t *testing.T) {
-	n := newNode(t, Config{HandlerWait: 50 * time.Millisecond})
+	n := newNode(t, Config{HandlerWait: 50 * time.Millisecond, MaxQueuedEvents: 3, MaxHandlerQueue: 100})
+	var sent, held atomic.Int64
+	var conns sync.Map
 	groups := map[string]*groupView{}
 	for _, name := range []string{"owner", "observer"} {
 		groups[name] = &groupView{known: map[SocketID]bool{}, last: map[SocketID]int{}, gone: map[SocketID]bool{}}
@@ -118,6 +122,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(i), 2))
 			for range 150 {
 				c := &nullConn{codec: nullCodec{}}
+				conns.Store(c, true)
 				r := c.request("/")
 				r.Conn = c
 				n.Connect(r)
@@ -125,6 +130,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
 				for number := 1; number <= rng.IntN(20); number++ {
 					s.Receive(event("e", number))
+					sent.Add(1)
 					_, _, _ = n.Join(t.Context(), target, []string{fmt.Sprint(rng.IntN(3))})
 					_, _ = n.Emit(t.Context(), Emit{Target: Target{Namespace: "/", Rooms: []string{"0", "1"}}, Packet: event("x")})
 				}
@@ -144,13 +150,27 @@ func TestEverythingAtOnce(t *testing.T) {
 		}
 	}
 	hs := n.handlers
+	if raised := n.Info().Dropped["handler_paused"]; raised == 0 {
+		t.Error("nobody was paused")
+	}
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
 	for deadline := time.Now().Add(10 * time.Second); ; <-look.C { // what is parked has its time
 		hs.mu.Lock()
 		left := []int{len(hs.parking.sockets), hs.parking.events, hs.parking.bytes, hs.parking.ends, hs.pendings, hs.waiting.Len(), len(hs.attached), len(hs.groups), len(n.all())}
 		hs.mu.Unlock()
+		held.Store(0)
+		conns.Range(func(c, _ any) bool {
+			held.Add(c.(*nullConn).held.Load())
+			return true
+		})
+		left = append(left, int(held.Load()), int(n.cfg.Budget.UsedBy(UseInbound)+n.cfg.Budget.UsedBy(UseNotices)))
 		if sum := total(left); sum == 0 {
+			d := n.Info().Dropped
+			came := int64(groups["owner"].events) + d["handler_absent"] + d["after_disconnect"]
+			if came != sent.Load() {
+				t.Errorf("%d events of %d came or were counted: %v", came, sent.Load(), d)
+			}
 			return
 		} else if time.Now().After(deadline) {
 			t.Fatalf("left behind: %v", left)
