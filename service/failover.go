@@ -127,7 +127,7 @@ func (hs *handlers) handOver(h *Handler) {
 	})
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	var gone []adoptee // what is left is of those that have left
+	gone := make([]adoptee, 0, len(h.unseen)) // what is left is of those that have left
 	for s := range h.unseen {
 		gone = append(gone, adoptee{socket: s, info: s.gone})
 	}
@@ -279,8 +279,7 @@ func (hs *handlers) passOnLocked(h, heir *Handler, a adoptee) {
 // inheritLocked gives one notice that h's backend has not seen to the heir of its socket.
 func (hs *handlers) inheritLocked(h, heir *Handler, n *Notice, untold bool) {
 	switch {
-	case n.Kind == NoticeDisconnected && heir != nil:
-		heir.tellAfterEvents(n)
+	case n.Kind == NoticeDisconnected && heir != nil && heir.tellAfterEvents(n):
 	case n.Kind == NoticeDisconnected:
 		if !untold {
 			n.From.assignLocked(h.group, nil)

@@ -8,8 +8,8 @@ import "slices"
 // taken half. What is left then is the news of the ends of the sockets that it has, cut down to their names. Only what its
 // own callers cause ends it.
 
-// Post puts something of the caller's own behind all that the handler is to be told so far. What has a method Bytes() int
-// says how much memory it keeps. Post says false when the handler has ended or does not read.
+// Post puts something of the caller's own behind all that the handler is to be told so far. It says false when the handler
+// has ended or does not read.
 func (h *Handler) Post(v any) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,15 +66,11 @@ func (h *Handler) uncountLocked(n *Notice) {
 	}
 }
 
-// tell is tellLocked for who does not hold the mutex. False: the handler had ended, and will not hear of it.
-func (h *Handler) tell(n Notice) bool {
+// tell is tellLocked for who does not hold the mutex. A handler that has ended does not hear of it.
+func (h *Handler) tell(n Notice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended != nil {
-		return false
-	}
 	h.tellLocked(&n)
-	return true
 }
 
 // greet tells of a new socket. False: the handler has ended, and will not hear of it.

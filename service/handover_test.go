@@ -317,14 +317,14 @@ func TestPendingConnectsKeepAShare(t *testing.T) {
 					n.Connect(c.request(namespace))
 					return c
 				}
-				var crowd, second []*fakeConn
+				var crowd []*fakeConn
 				for i := range 20 {
 					crowd = append(crowd, from(fmt.Sprintf("2001:db8::%x", i))) // one network of 64 bits
 				}
 				wantEqual(t, "a half", n.handlers.pendings, most/2)
 				wantEqual(t, "the newest are refused", len(crowd[most/2].refusals()), 1)
 				for range 4 {
-					second = append(second, from("10.0.0.2"))
+					from("10.0.0.2")
 				}
 				for i := range 4 {
 					c := from(fmt.Sprint("10.0.1.", i))

@@ -65,9 +65,6 @@ func (n *Notice) weigh() int {
 	}
 	if n.Kind == NoticePosted {
 		w += postedBytes
-		if b, ok := n.Posted.(interface{ Bytes() int }); ok {
-			w += b.Bytes()
-		}
 	}
 	return w
 }

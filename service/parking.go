@@ -159,7 +159,9 @@ func (hs *handlers) serveGoneLocked(s *Socket, h *Handler) {
 	}
 	if hs.knowsLocked(s, h.group) || shown {
 		s.unassignLocked(h.group)
-		h.tellAfterEvents(&s.farewell.notice)
+		if !h.tellAfterEvents(&s.farewell.notice) {
+			hs.node.drops.add(dropEnd, 1)
+		}
 	}
 	if len(s.assigned) == 0 && len(s.parked) == 0 { // nobody else may still come for it
 		hs.unparkEndLocked(s)

@@ -135,6 +135,7 @@ func (hs *handlers) impatient(s *Socket, p *pause) {
 		hs.node.log.Warn("handler ended: it makes no progress, and others of its group take its sockets", fields...)
 		hs.handOver(h)
 		h.end(ErrTooSlow)
+		hs.waitNoMore(h)
 		s.ask(p, patience)
 		return
 	}
