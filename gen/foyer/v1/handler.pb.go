@@ -286,7 +286,9 @@ func (*AttachRequest_Command) isAttachRequest_Message() {}
 
 func (*AttachRequest_Drain) isAttachRequest_Message() {}
 
-// Register says what a handler takes.
+// Register says what a handler takes. All handlers of a group register the same namespaces, events, decide_connects and
+// observer: one that differs is refused with FAILED_PRECONDITION ALREADY_CLAIMED, which names the field. Alone in its group a
+// handler may come back with others.
 type Register struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Namespaces, exact ("/", "/chat") or as a prefix with a star ("/tenant-*").

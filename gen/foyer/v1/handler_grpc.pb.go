@@ -46,11 +46,17 @@ type HandlerServiceClient interface {
 	// its result; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both are counted in
 	// GetInfo.dropped: neither ends the stream.
 	//
+	// Past max_in_flight each client's events wait in a queue of its own, and the queues of a handler are served in turn. A
+	// client whose queue is full is not read until half of it was taken: a burst of any length arrives whole. It is closed only
+	// when its handler has taken nothing from it for 30 s, a setting; before that, a handler that makes no progress at all is
+	// ended with TOO_SLOW where another one of its group takes its sockets. A socket goes over to another handler once the last
+	// event that its old one has seen was answered.
+	//
 	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
-	// when another group has what it asks for; INVALID_ARGUMENT with INVALID_FIELD or RESERVED_EVENT; RESOURCE_EXHAUSTED
-	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces, or when this caller has
-	// half of the handlers that the node takes; ABORTED REPLACED when another stream with its handler_id took over;
-	// UNAVAILABLE DRAINING when the node goes down.
+	// when another group has what it asks for, or its own has registered otherwise; INVALID_ARGUMENT with INVALID_FIELD or
+	// RESERVED_EVENT; RESOURCE_EXHAUSTED TOO_SLOW for a handler that does not read what its callers cause, or makes no
+	// progress, LIMIT_REACHED for too many handlers or namespaces, or when this caller has half of the handlers that the node
+	// takes; ABORTED REPLACED when another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
 
@@ -99,11 +105,17 @@ type HandlerServiceServer interface {
 	// its result; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both are counted in
 	// GetInfo.dropped: neither ends the stream.
 	//
+	// Past max_in_flight each client's events wait in a queue of its own, and the queues of a handler are served in turn. A
+	// client whose queue is full is not read until half of it was taken: a burst of any length arrives whole. It is closed only
+	// when its handler has taken nothing from it for 30 s, a setting; before that, a handler that makes no progress at all is
+	// ended with TOO_SLOW where another one of its group takes its sockets. A socket goes over to another handler once the last
+	// event that its old one has seen was answered.
+	//
 	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
-	// when another group has what it asks for; INVALID_ARGUMENT with INVALID_FIELD or RESERVED_EVENT; RESOURCE_EXHAUSTED
-	// TOO_SLOW for a handler that does not read, LIMIT_REACHED for too many handlers or namespaces, or when this caller has
-	// half of the handlers that the node takes; ABORTED REPLACED when another stream with its handler_id took over;
-	// UNAVAILABLE DRAINING when the node goes down.
+	// when another group has what it asks for, or its own has registered otherwise; INVALID_ARGUMENT with INVALID_FIELD or
+	// RESERVED_EVENT; RESOURCE_EXHAUSTED TOO_SLOW for a handler that does not read what its callers cause, or makes no
+	// progress, LIMIT_REACHED for too many handlers or namespaces, or when this caller has half of the handlers that the node
+	// takes; ABORTED REPLACED when another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedHandlerServiceServer()
 }

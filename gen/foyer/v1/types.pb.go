@@ -223,7 +223,7 @@ const (
 	DisconnectReason_DISCONNECT_REASON_SERVER_SHUTTING_DOWN DisconnectReason = 8
 	// Its queue was full: the client reads too slowly.
 	DisconnectReason_DISCONNECT_REASON_SLOW DisconnectReason = 9
-	// Its handler takes events too slowly, so that its queue of events was full.
+	// Its handler took nothing from it for too long, while its queue of events was full and it was not read.
 	DisconnectReason_DISCONNECT_REASON_HANDLER_SLOW DisconnectReason = 10
 	// Its node was lost.
 	DisconnectReason_DISCONNECT_REASON_NODE_LOST DisconnectReason = 11
@@ -1389,7 +1389,7 @@ type Limits struct {
 	MaxNamespacesPerLink int32 `protobuf:"varint,10,opt,name=max_namespaces_per_link,json=maxNamespacesPerLink,proto3" json:"max_namespaces_per_link,omitempty"`
 	// Most bytes that wait for one link.
 	QueueBytes int64 `protobuf:"varint,11,opt,name=queue_bytes,json=queueBytes,proto3" json:"queue_bytes,omitempty"`
-	// Most events of one socket that wait for its handler.
+	// How many events of one socket wait for its handler before its client is not read until half were taken.
 	MaxQueuedEvents int32 `protobuf:"varint,12,opt,name=max_queued_events,json=maxQueuedEvents,proto3" json:"max_queued_events,omitempty"`
 	// Most events in flight to one handler.
 	MaxInFlight int32 `protobuf:"varint,13,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
