@@ -10,13 +10,18 @@ type account struct {
 	held    int
 	charged int
 	spent   bool // the budget had no more when it was asked last; what is held was in memory already and counts all the same
+	most    int  // what was held when it was spent first
 }
 
 func (a *account) add(b *Budget, u Use, bytes int) {
 	a.held += bytes
 	if d := a.held - a.charged; d >= accountStep {
+		was := a.spent
 		if a.spent = !b.Take(u, d); a.spent {
 			b.Force(u, d)
+			if !was {
+				a.most = a.held
+			}
 		}
 		a.charged = a.held
 	} else if d <= -accountStep || a.held == 0 && a.charged != 0 {

@@ -84,7 +84,17 @@ func (h *Handler) pressureLocked() pressure {
 	if h.waiting < cfg.MaxHandlerQueue && h.waitSize < cfg.MaxHandlerQueueBytes && !h.inbound.spent {
 		return pressure{}
 	}
-	return pressure{events: max(1, cfg.MaxHandlerQueue/len(h.backlogs)), bytes: cfg.MaxHandlerQueueBytes / len(h.backlogs)}
+	return evenPart(cfg, &h.inbound, len(h.backlogs))
+}
+
+// evenPart is what each of many sockets may hold of a bound that is reached: of the handler's total, or of what its events had
+// of the node's budget when there was no more.
+func evenPart(cfg *Config, a *account, sockets int) pressure {
+	events, bytes := cfg.MaxHandlerQueue, cfg.MaxHandlerQueueBytes
+	if a.spent {
+		events, bytes = min(events, a.most/eventOverhead), min(bytes, a.most)
+	}
+	return pressure{events: max(1, events/sockets), bytes: max(1, bytes/sockets)}
 }
 
 // copyLocked keeps a copy for an observer that has no slot free, within the bounds of its own: it pauses nobody, and what is

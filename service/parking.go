@@ -45,8 +45,7 @@ func (hs *handlers) parkLocked(n *Notice) {
 	}
 	var shared pressure
 	if hs.parking.events >= cfg.MaxHandlerQueue || hs.parking.bytes >= cfg.MaxHandlerQueueBytes || hs.parking.inbound.spent {
-		many := len(hs.parking.sockets)
-		shared = pressure{events: max(1, cfg.MaxHandlerQueue/many), bytes: cfg.MaxHandlerQueueBytes / many}
+		shared = evenPart(cfg, &hs.parking.inbound, len(hs.parking.sockets))
 	}
 	s.hold(size, nil, shared)
 }
