@@ -24,6 +24,7 @@ type again struct {
 	link    *Link
 	session *fakeSession
 	msgpack bool
+	ended   bool
 	calls   []uint64 // undecided connects, oldest first
 }
 
@@ -153,6 +154,15 @@ func (a *again) decide(i int, d service.Decision) {
 	a.handler.Decide(call, d)
 }
 
+// read asserts that the link is read, or is not.
+func (a *again) read(want bool) {
+	a.t.Helper()
+	synctest.Wait()
+	if a.session.Paused() == want {
+		a.t.Errorf("the link is read: %v, want %v", !want, want)
+	}
+}
+
 // connected brings the client into "/n".
 func (a *again) connected() {
 	a.t.Helper()
@@ -251,7 +261,6 @@ func TestConnectAgain(t *testing.T) {
 			a.say(service.KindConnect, "/n", "")
 			a.told(left, "connect /n")
 			a.say(service.KindAck, "/n", "late")
-			a.say(service.KindEvent, "/n", "late")
 			if out, err := acks.Next(a.t.Context()); err != nil || len(out) != 1 || out[0].Failure != service.AckDisconnected {
 				a.t.Errorf("ack outcomes %+v, %v", out, err)
 			}
@@ -260,11 +269,40 @@ func TestConnectAgain(t *testing.T) {
 			a.told("connected /n")
 			a.heard("0/n")
 		}},
+		{"accepted, and events follow before the second answer", func(a *again) {
+			a.connected()
+			a.say(service.KindConnect, "/n", "")
+			a.told(left, "connect /n")
+			a.say(service.KindEvent, "/n", "buffered")
+			a.read(false)
+			a.told()
+			a.decide(0, service.Decision{})
+			a.heard("0/n")
+			a.read(true)
+			if notices := a.told("connected /n", "event /n buffered"); len(notices) == 2 {
+				a.handler.Reply(notices[1].CallID, []byte(`[]`), nil)
+				a.heard("3/n")
+			}
+		}},
+		{"accepted, and the link ends with an event held", func(a *again) {
+			a.connected()
+			a.say(service.KindConnect, "/n", "")
+			a.told(left, "connect /n")
+			a.say(service.KindEvent, "/n", "buffered")
+			a.link.Dismiss()
+			a.read(true)
+			a.decide(0, service.Decision{})
+			a.told("disconnected /other: server namespace disconnect")
+			a.ended = true
+		}},
 		{"accepted, then refused", func(a *again) {
 			a.connected()
 			a.say(service.KindConnect, "/n", "")
 			a.told(left, "connect /n")
+			a.say(service.KindEvent, "/n", "crossed")
+			a.read(false)
 			a.decide(0, refusal)
+			a.read(true)
 			a.heard("4/n")
 			a.say(service.KindEvent, "/n", "crossed")
 			a.say(service.KindDisconnect, "/n", "")
@@ -303,7 +341,9 @@ func TestConnectAgain(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					a := newAgain(t, parser)
 					tc.run(a)
-					a.works()
+					if !a.ended {
+						a.works()
+					}
 				})
 			})
 		}
@@ -400,4 +440,44 @@ func TestNothingOfTheOldSocketFollowsTheAnswer(t *testing.T) {
 	if session.isClosed() || answers != 2000 {
 		t.Errorf("closed %v, %d answers", session.isClosed(), answers)
 	}
+}
+
+// TestHeldEventTakesFromTheBudget: an event that waits for its namespace's second answer counts for the node, and is given back
+// however the wait ends.
+func TestHeldEventTakesFromTheBudget(t *testing.T) {
+	const size = 500 << 10
+	for name, end := range map[string]func(h *fakeHall, l *Link){
+		"accepted":          func(h *fakeHall, _ *Link) { h.bind("/") },
+		"refused":           func(h *fakeHall, _ *Link) { h.take("/").Refuse(service.Refusal{Message: "no"}) },
+		"the session's end": func(_ *fakeHall, l *Link) { l.Closed(engineio.ReasonTransportClose) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				budget := service.NewBudget(1 << 20)
+				h, l, s := joinedLink(t, Config{Budget: budget})
+				h.accept = nil
+				l.Message([]byte("0"), false)
+				l.Message([]byte(`2["`+strings.Repeat("x", size)+`"]`), false)
+				if got := budget.UsedBy(service.UseInbound); got < size-freeJoiningBytes || got > size || !s.Paused() {
+					t.Errorf("%d bytes taken, paused %v", got, s.Paused())
+				}
+				end(h, l)
+				synctest.Wait()
+				if budget.Used() != 0 || s.Paused() || len(h.received) == 1 != (name == "accepted") {
+					t.Errorf("%d bytes were not given back, paused %v, %d received", budget.Used(), s.Paused(), len(h.received))
+				}
+				l.Closed(engineio.ReasonTransportClose)
+			})
+		})
+	}
+	t.Run("no more is left", func(t *testing.T) {
+		budget := service.NewBudget(100 << 10)
+		h, l, s := joinedLink(t, Config{Budget: budget})
+		h.accept = nil
+		l.Message([]byte("0"), false)
+		l.Message([]byte(`2["`+strings.Repeat("x", size)+`"]`), false)
+		if !s.isClosed() || l.server.counters[faultMemory].Load() != 1 || budget.Used() != 0 {
+			t.Errorf("closed %v, counters %v, %d bytes taken", s.isClosed(), l.server.Counters(), budget.Used())
+		}
+	})
 }

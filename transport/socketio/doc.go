@@ -27,7 +27,7 @@
 //
 // # Locks and goroutines
 //
-// The package starts no goroutine; a link owns one timer, until its first namespace is joined or while attachments of a packet
+// The package starts no goroutine but the timer's that passes on a held event (hold.go); a link owns one timer, until its first namespace is joined or while attachments of a packet
 // are awaited. Link.mu is a leaf below the locks of package service: Bind, Send, Forget, Pause, Resume and Codec may be called
 // with those held. Nothing of the service is called with Link.mu held; of the session Pause and Resume are.
 //

@@ -111,11 +111,11 @@ func (l *Link) take(data []byte, binary bool) fault {
 	}
 	// Attachments are not collected for a namespace that would refuse them: before it has joined one, a client can make
 	// the link hold nothing.
-	s, _, f := l.receiver(in.namespace)
+	s, _, awaited, f := l.receiver(in.namespace)
 	if f != 0 {
 		return f
 	}
-	return l.begin(&in, s == nil)
+	return l.begin(&in, s == nil && !awaited)
 }
 
 // turnCost is what a CONNECT or a DISCONNECT costs of the link's rate beyond any message: handlers, watchers and the log of a
@@ -133,11 +133,11 @@ func (l *Link) dispatch(in *incoming) fault {
 	case service.KindDisconnect:
 		return l.leave(in)
 	}
-	s, name, f := l.receiver(in.namespace)
+	s, name, awaited, f := l.receiver(in.namespace)
 	switch {
 	case f != 0:
 		return f
-	case s == nil:
+	case s == nil && (!awaited || in.kind != service.KindEvent || in.name == nil):
 		l.server.counters.add(faultForgotten)
 		return 0
 	case in.kind == service.KindAck && in.id == service.NoAck:
@@ -152,24 +152,28 @@ func (l *Link) dispatch(in *incoming) fault {
 	} else if p.Payload == nil {
 		p.Payload = noArguments
 	}
+	if s == nil {
+		return l.hold(in.namespace, p)
+	}
 	l.server.hall.Receive(s, p)
 	return 0
 }
 
 var noArguments = []byte("[]")
 
-// receiver returns the socket of a namespace, or none if it has ended and what comes is to be ignored.
-func (l *Link) receiver(namespace []byte) (s *service.Socket, name string, f fault) {
+// receiver returns the socket of a namespace, or none if it has ended and what comes is to be ignored, or, where another one
+// is awaited, held.
+func (l *Link) receiver(namespace []byte) (s *service.Socket, name string, awaited bool, f fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.placeLocked(namespace)
 	if p == nil || p.attempt != nil && !p.attempt.again {
 		if l.ended.Load() {
-			return nil, "", 0
+			return nil, "", false, 0
 		}
-		return nil, "", faultNotConnected
+		return nil, "", false, faultNotConnected
 	}
-	return p.socket, p.name, 0
+	return p.socket, p.name, p.attempt != nil && p.attempt.after, 0
 }
 
 // eventName is the text of an event's name. A name like the last one costs no allocation.
@@ -247,6 +251,7 @@ func (l *Link) takeOut() places {
 	out.each(func(p *place) {
 		if p.attempt != nil {
 			p.attempt.over = true
+			l.settleHeldLocked(p.attempt, nil)
 		}
 	})
 	return out

@@ -11,10 +11,13 @@ type attempt struct {
 	name  string
 	bytes int  // what it holds
 	again bool // the client was in the namespace, or about to be: what it sends may be meant for that time
+	after bool // it was in the namespace
 
 	// Guarded by link.mu.
 	over   bool
-	cancel func() // nil until Node.Connect has returned
+	cancel func()          // nil until Node.Connect has returned
+	held   *service.Packet // see hold.go
+	socket *service.Socket // whose held is; set once held is to be delivered
 }
 
 // connect asks the service to let the link into a namespace (Socket.IO protocol v5, "Connecting to a namespace"). The
@@ -40,8 +43,10 @@ func (l *Link) connect(in *incoming) fault {
 	p := l.placeLocked(in.namespace)
 	again := p != nil
 	var before places
+	after := false
 	if again {
 		before.first = l.emptyLocked(p)
+		after = before.first.socket != nil || before.first.attempt != nil && before.first.attempt.after
 	}
 	live := 0
 	l.eachLocked(func(p *place) bool {
@@ -63,7 +68,7 @@ func (l *Link) connect(in *incoming) fault {
 	}
 	var a *attempt
 	if f == 0 {
-		a = &attempt{link: l, name: name, bytes: attemptBytes + len(name) + len(in.payload), again: again}
+		a = &attempt{link: l, name: name, bytes: attemptBytes + len(name) + len(in.payload), again: again, after: after}
 		p.attempt = a
 		l.pendLocked(a.bytes)
 	}
@@ -101,6 +106,7 @@ func (l *Link) emptyLocked(p *place) place {
 	if a := p.attempt; a != nil {
 		a.over = true
 		l.pendLocked(-a.bytes)
+		l.settleHeldLocked(a, nil)
 	}
 	p.socket, p.attempt = nil, nil
 	return out
@@ -148,7 +154,7 @@ func (a *attempt) bind(s *service.Socket) bool {
 	}
 	first := !l.joined
 	l.joined = true
-	l.settleLocked(a).socket = s
+	l.settleLocked(a, s).socket = s
 	if first {
 		l.stopTimerLocked()
 		l.armLocked()
@@ -168,7 +174,7 @@ func (a *attempt) refuse(r service.Refusal) {
 		l.mu.Unlock()
 		return
 	}
-	if p := l.settleLocked(a); !a.again { // what the client sent before it knew does no harm
+	if p := l.settleLocked(a, nil); !a.again { // what the client sent before it knew does no harm
 		l.removeLocked(p)
 	}
 	ended := l.ended.Load()
@@ -183,13 +189,14 @@ func (a *attempt) refuse(r service.Refusal) {
 	}
 }
 
-// settleLocked ends an attempt that has been decided and returns its place.
-func (l *Link) settleLocked(a *attempt) *place {
+// settleLocked ends an attempt that has been decided, with a socket or without one, and returns its place.
+func (l *Link) settleLocked(a *attempt, s *service.Socket) *place {
 	a.over = true
 	a.cancel = nil
 	l.pendLocked(-a.bytes)
 	p := l.eachLocked(func(p *place) bool { return p.attempt != a })
 	p.attempt = nil
+	l.settleHeldLocked(a, s)
 	return p
 }
 
