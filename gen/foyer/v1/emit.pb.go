@@ -107,7 +107,8 @@ func (x *EmitRequest) GetRequestId() string {
 	return ""
 }
 
-// EmitResponse counts recipients: matched is the sum of the three that follow it.
+// EmitResponse counts recipients: matched is the sum of the three that follow it. A socket whose link is closing is no
+// recipient any more.
 type EmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many sockets matched.
@@ -116,7 +117,7 @@ type EmitResponse struct {
 	Enqueued *int32 `protobuf:"varint,2,opt,name=enqueued,proto3,oneof" json:"enqueued,omitempty"`
 	// For how many it was dropped because it was volatile and they were not writable.
 	DroppedVolatile *int32 `protobuf:"varint,3,opt,name=dropped_volatile,json=droppedVolatile,proto3,oneof" json:"dropped_volatile,omitempty"`
-	// How many could not take it because their queue was full or their link is closing.
+	// How many went without it because their queue was full and, of one recipient, stayed so while the caller had time.
 	DroppedSlow *int32 `protobuf:"varint,4,opt,name=dropped_slow,json=droppedSlow,proto3,oneof" json:"dropped_slow,omitempty"`
 	// Which nodes these counts do not speak for.
 	Coverage *Coverage `protobuf:"bytes,5,opt,name=coverage,proto3" json:"coverage,omitempty"`

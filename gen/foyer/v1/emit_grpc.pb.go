@@ -36,6 +36,16 @@ type EmitServiceClient interface {
 	// is no error: matched is 0. When it has answered, the event is in the queue of every recipient: whatever is sent
 	// afterwards arrives afterwards.
 	//
+	// Each link has a queue of Limits.queue_bytes, where a message weighs its bytes and 32 more; one that is larger than the
+	// queue goes alone. What is queued is offered to the transport before a queue counts as full. An event that then does not
+	// fit waits for room if it has exactly one recipient, and holds nobody but its caller: a call until 100 ms before its
+	// deadline (a minute without one), and an EmitStream, or the commands of an Attach, which are applied in order and so not
+	// read meanwhile, for 10 s (`--slow-after`) from when that queue became full. When the time is over it is dropped and
+	// counted in dropped_slow. An event with several recipients waits for nobody: those with room get it at once, and the
+	// copies for the others are dropped and counted. A link is closed as slow only when its client has taken nothing at all
+	// for 10 s (`--slow-after`) of a queue that was full: never because much came at once, nor while it takes a little at a
+	// time.
+	//
 	//	{"target": {"rooms": ["room1"], "exceptRooms": ["<socket id>"]}, "payload": {"event": "hi", "values": ["there", 1]}}
 	//	{"matched": 2, "enqueued": 2, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}
 	//
@@ -175,6 +185,16 @@ type EmitServiceServer interface {
 	// Emit sends an event to every socket of a target and answers how many that were. An empty room or an unknown namespace
 	// is no error: matched is 0. When it has answered, the event is in the queue of every recipient: whatever is sent
 	// afterwards arrives afterwards.
+	//
+	// Each link has a queue of Limits.queue_bytes, where a message weighs its bytes and 32 more; one that is larger than the
+	// queue goes alone. What is queued is offered to the transport before a queue counts as full. An event that then does not
+	// fit waits for room if it has exactly one recipient, and holds nobody but its caller: a call until 100 ms before its
+	// deadline (a minute without one), and an EmitStream, or the commands of an Attach, which are applied in order and so not
+	// read meanwhile, for 10 s (`--slow-after`) from when that queue became full. When the time is over it is dropped and
+	// counted in dropped_slow. An event with several recipients waits for nobody: those with room get it at once, and the
+	// copies for the others are dropped and counted. A link is closed as slow only when its client has taken nothing at all
+	// for 10 s (`--slow-after`) of a queue that was full: never because much came at once, nor while it takes a little at a
+	// time.
 	//
 	//	{"target": {"rooms": ["room1"], "exceptRooms": ["<socket id>"]}, "payload": {"event": "hi", "values": ["there", 1]}}
 	//	{"matched": 2, "enqueued": 2, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}

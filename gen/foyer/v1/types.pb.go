@@ -144,7 +144,7 @@ const (
 	AckFailure_ACK_FAILURE_TIMEOUT AckFailure = 1
 	// It disconnected before it answered.
 	AckFailure_ACK_FAILURE_DISCONNECTED AckFailure = 2
-	// Its queue was full; its link is being closed.
+	// Its queue was full: it was not asked. A single recipient is waited for within the timeout first.
 	AckFailure_ACK_FAILURE_QUEUE_FULL AckFailure = 3
 	// The emit was volatile and its transport was not writable.
 	AckFailure_ACK_FAILURE_DROPPED_VOLATILE AckFailure = 4
@@ -221,7 +221,7 @@ const (
 	DisconnectReason_DISCONNECT_REASON_FORCED_CLOSE DisconnectReason = 7
 	// The node is going down or drains ("server shutting down").
 	DisconnectReason_DISCONNECT_REASON_SERVER_SHUTTING_DOWN DisconnectReason = 8
-	// Its queue was full: the client reads too slowly.
+	// Its queue was full and the client took nothing of it in time.
 	DisconnectReason_DISCONNECT_REASON_SLOW DisconnectReason = 9
 	// Its handler took nothing from it for too long, while its queue of events was full and it was not read.
 	DisconnectReason_DISCONNECT_REASON_HANDLER_SLOW DisconnectReason = 10
