@@ -23,20 +23,22 @@ type Receipt struct {
 	Err                                             error // nothing was sent
 }
 
-// add counts an outcome; that of a full link is open, and only said to be one more that matched.
+// receiptOf counts outcomes; those of full links are open, and only said to have matched.
+func receiptOf(counts *[outcomes]int) Receipt {
+	r := Receipt{Enqueued: counts[Queued] + counts[QueuedFlush], DroppedVolatile: counts[DroppedVolatile], Closing: counts[Closed]}
+	r.Matched = r.Enqueued + r.DroppedVolatile + counts[Full]
+	return r
+}
+
+// add counts the outcome of a link that was full.
 func (r *Receipt) add(o Outcome) {
-	switch o {
-	case Queued, QueuedFlush:
-		r.Matched++
-		r.Enqueued++
-	case DroppedVolatile:
-		r.Matched++
-		r.DroppedVolatile++
-	case Full:
-		r.Matched++
-	case Closed:
-		r.Closing++
-	}
+	var counts [outcomes]int
+	counts[o]++
+	more := receiptOf(&counts)
+	r.Matched += more.Matched
+	r.Enqueued += more.Enqueued
+	r.DroppedVolatile += more.DroppedVolatile
+	r.Closing += more.Closing
 }
 
 // Emit delivers an event. When it returns, the event is in the queue of every recipient that its receipt says, and whatever
@@ -112,10 +114,11 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 // deliverRun delivers emits that are alike. The lock is held for the match alone, so that members come and go between runs.
 func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
 	e := run[0].emit
-	once, receipt := encodeOnce{packets: touched.packetsOf(run)}, Receipt{}
+	once, counts := encodeOnce{packets: touched.packetsOf(run)}, [outcomes]int{}
 	ns.mu.RLock()
-	ns.matchLocked(&e.Target, func(s *Socket) { receipt.add(s.send(&once, e.Flags, touched)) })
+	ns.matchLocked(&e.Target, func(s *Socket) { counts[s.send(&once, e.Flags, touched)]++ })
 	ns.mu.RUnlock()
+	receipt := receiptOf(&counts)
 	for i, d := range run {
 		*d.receipt = receipt
 		d.receipt.Err = once.err(i)

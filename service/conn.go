@@ -35,6 +35,7 @@ const (
 	DroppedVolatile                // volatile, and the transport was not writable
 	Full                           // no room, nothing was queued: a Flush may make some; else see Room
 	Closed                         // the link is closed or closing
+	outcomes                       // how many there are
 )
 
 // Conn is one client link, as far as the service needs it. Implementations are safe for concurrent use.

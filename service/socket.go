@@ -122,10 +122,9 @@ func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) Outcome {
 		return Closed
 	}
 	out := s.conn.Send(f, flags)
-	switch out {
-	case QueuedFlush:
+	if out == QueuedFlush {
 		touched.add(s.conn)
-	case Full:
+	} else if out == Full {
 		touched.full = append(touched.full, s)
 	}
 	return out
