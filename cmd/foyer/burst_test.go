@@ -53,7 +53,7 @@ func newStack(t testing.TB, edge engineio.Config, node service.Config) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge.Budget = outbound{n.Budget()}
+	edge.Budget = use{n.Budget(), service.UseOutbound}
 	engine, err := engineio.New(edge, links.Accept)
 	if err != nil {
 		t.Fatal(err)
