@@ -53,7 +53,7 @@ type Acks struct {
 	err      error
 }
 
-// maxUntakenAckBytes is how much may wait for a caller that does not take the answers it asked for.
+// maxUntakenAckBytes is how much may wait for a caller that does not take the answers it asked for, if the node's budget has it.
 const maxUntakenAckBytes = 16 << 20
 
 // acks are the acknowledgements that a namespace waits for.
@@ -89,7 +89,7 @@ func (c *Acks) Next(ctx context.Context) ([]AckOutcome, error) {
 	for {
 		c.ns.acks.mu.Lock()
 		taken, over, err := c.outcomes, c.over, c.err
-		c.outcomes, c.bytes = nil, 0
+		c.takeLocked()
 		c.ns.acks.mu.Unlock()
 		switch {
 		case err != nil:
@@ -107,6 +107,14 @@ func (c *Acks) Next(ctx context.Context) ([]AckOutcome, error) {
 	}
 }
 
+// takeLocked lets the outcomes go that have come.
+func (c *Acks) takeLocked() {
+	if c.bytes > 0 {
+		c.ns.node.Budget().Give(UseAcks, c.bytes)
+	}
+	c.outcomes, c.bytes = nil, 0
+}
+
 // Finish ends the wait and returns what was not taken yet: whoever has not answered has timed out. Calling it again does
 // nothing.
 func (c *Acks) Finish() []AckOutcome {
@@ -119,7 +127,7 @@ func (c *Acks) Finish() []AckOutcome {
 	}
 	a.endLocked(c)
 	rest := c.outcomes
-	c.outcomes = nil
+	c.takeLocked()
 	return rest
 }
 
@@ -268,12 +276,15 @@ func (a *acks) settleLocked(c *Acks, s *Socket, o AckOutcome, size int) bool {
 	s.forgetAck(c.id)
 	o.Socket, o.Node, o.Latency = s.id, s.ns.node.id, time.Since(c.start)
 	c.outcomes = append(c.outcomes, o)
-	if c.bytes += size; c.bytes > maxUntakenAckBytes {
-		c.outcomes, c.err = nil, ErrTooSlow
+	if c.bytes+size > maxUntakenAckBytes || size > 0 && !s.ns.node.Budget().Take(UseAcks, size) {
+		c.takeLocked()
+		c.err = ErrTooSlow
 		for s := range c.waiting {
 			s.forgetAck(c.id)
 		}
 		clear(c.waiting)
+	} else {
+		c.bytes += size
 	}
 	if len(c.waiting) == 0 {
 		a.endLocked(c)

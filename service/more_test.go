@@ -132,7 +132,13 @@ func TestCollectAcksAsTheyCome(t *testing.T) {
 }
 
 func TestAcksThatNobodyTakesAreBounded(t *testing.T) {
-	n := newNode(t, Config{})
+	for name, budget := range map[string]*Budget{"by their own bound": NewBudget(0), "by the node's": NewBudget(5 << 20)} {
+		t.Run(name, func(t *testing.T) { testUntakenAcks(t, budget) })
+	}
+}
+
+func testUntakenAcks(t *testing.T, budget *Budget) {
+	n := newNode(t, Config{Budget: budget})
 	var sockets []*Socket
 	for range 20 {
 		s, _ := connect(t, n, "/")
@@ -143,8 +149,19 @@ func TestAcksThatNobodyTakesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	big := []byte(`["` + strings.Repeat("x", 1<<20) + `"]`)
-	for _, s := range sockets {
+	for i, s := range sockets {
 		s.Receive(&Packet{Kind: KindAck, AckID: 1, Payload: big})
+		if i == 2 {
+			if got := budget.UsedBy(UseAcks); got != 3*int64(len(big)) {
+				t.Errorf("three answers take %d bytes", got)
+			}
+			if some, err := c.Next(t.Context()); len(some) != 3 || err != nil || budget.UsedBy(UseAcks) != 0 {
+				t.Errorf("%d answers, %v, and %d bytes are still taken", len(some), err, budget.UsedBy(UseAcks))
+			}
+		}
+	}
+	if got := budget.UsedBy(UseAcks); got != 0 {
+		t.Errorf("%d bytes are taken for answers that were let go", got)
 	}
 	if _, err := c.Next(t.Context()); !errors.Is(err, ErrTooSlow) {
 		t.Errorf("error: %v", err)
