@@ -166,7 +166,7 @@ func TestHeldEmitEnds(t *testing.T) {
 				got, _ = n.Emit(ctx, to(s))
 			}
 			wantEqual(t, tt.name, got, tt.want)
-			if d := time.Since(start); d != tt.after && !(tt.timeout > 0 && tt.stream) {
+			if d := time.Since(start); d != tt.after && (tt.timeout == 0 || !tt.stream) {
 				t.Errorf("%s: after %v, want %v", tt.name, d, tt.after)
 			}
 			wantEqual(t, tt.name+": counted", n.Info().Dropped["slow"], int64(tt.want.DroppedSlow))

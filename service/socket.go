@@ -122,9 +122,10 @@ func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) Outcome {
 		return Closed
 	}
 	out := s.conn.Send(f, flags)
-	if out == QueuedFlush {
+	switch out {
+	case QueuedFlush:
 		touched.add(s.conn)
-	} else if out == Full {
+	case Full:
 		touched.full = append(touched.full, s)
 	}
 	return out

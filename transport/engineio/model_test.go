@@ -147,7 +147,7 @@ func openKernel(t testing.TB, cfg Config, limit int) (*kernelLink, func()) {
 	link.parse(after)
 	link.got = nil
 	return link, func() {
-		go io.Copy(io.Discard, client) //nolint:errcheck // until the server closes it
+		go io.Copy(io.Discard, client) // until the server closes it
 		_ = k.Close()
 		h.srv.Close()
 		_ = hs.Close()

@@ -243,7 +243,7 @@ func TestBurstToAPoller(t *testing.T) {
 		}
 		h.do("POST", q, strings.NewReader("3"))
 		start := time.Now()
-		for s.Send(NewMessage(make([]byte, 100<<10), nil), 0) == Queued { //nolint:revive // until it is full
+		for s.Send(NewMessage(make([]byte, 100<<10), nil), 0) == Queued {
 		}
 		<-r.done
 		r.wantClosed(t, ReasonSlow)
