@@ -27,9 +27,15 @@
 //
 // Whoever holds the token writes to the current transport; there is no resident writer. Flush takes it when it is free,
 // swaps the queue out and writes without blocking, on Linux by the descriptor itself (trywrite_linux.go). When the kernel will not take all, and always over TLS, the token goes
-// to one goroutine that writes the rest under a deadline. While a session is polling the token goes to the pending GET.
+// to one goroutine that writes the rest, for as long as the peer takes something (pressure.go). While a session is polling the token goes to the pending GET.
 // Who gives the token back looks for new work first, under the same lock, so nothing stays queued with a free token and a
 // transport able to take it.
+//
+// # Slowness
+//
+// A queue that is full refuses (pressure.go): its sender waits for room, or goes without. Only time makes a session slow: from a
+// refusal on, its timer ends it when its peer has taken nothing for SlowAfter, which the kernel tells, too. What a client is owed
+// goes over the bound, and pauses its reading.
 //
 // # Parking
 //
