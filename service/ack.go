@@ -32,8 +32,8 @@ type AckOutcome struct {
 	Attachments [][]byte
 }
 
-// Acks are the acknowledgements of one emit as they come. All its sockets share one ack id, so that the packet is encoded
-// once for all of them. Next and Finish are for one goroutine.
+// Acks are the acknowledgements of one emit as they come. All its sockets share one ack id, so that the packet is
+// encoded once for all of them. Next and Finish are for one goroutine.
 type Acks struct {
 	// Set before start.
 	ns    *Namespace
@@ -53,7 +53,8 @@ type Acks struct {
 	err      error
 }
 
-// maxUntakenAckBytes is how much may wait for a caller that does not take the answers it asked for, if the node's budget has it.
+// maxUntakenAckBytes is how much may wait for a caller that does not take the answers it asked for, if the node's
+// budget has it.
 const maxUntakenAckBytes = 16 << 20
 
 // acks are the acknowledgements that a namespace waits for.
@@ -63,9 +64,9 @@ type acks struct {
 	collects map[int64]*Acks
 }
 
-// CollectAcks delivers an event and gives its acknowledgements as they come. More recipients than limit (0: any number): an
-// Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. A single recipient that is full is waited for, as by Emit. The
-// caller ends the wait with Finish.
+// CollectAcks delivers an event and gives its acknowledgements as they come. More recipients than limit (0: any
+// number): an Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. A single recipient that is full is waited
+// for, as by Emit. The caller ends the wait with Finish.
 func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error) {
 	c := &Acks{limit: limit, came: make(chan struct{}, 1)}
 	c.ns = n.namespace(e.Target.Namespace)
@@ -83,8 +84,8 @@ func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error
 	return c, nil
 }
 
-// Next returns the outcomes that have come since the last call; it blocks until there is one, ctx ends, or the wait does:
-// io.EOF when everybody's is known, ErrTooSlow when more had come than may wait to be taken.
+// Next returns the outcomes that have come since the last call; it blocks until there is one, ctx ends, or the wait
+// does: io.EOF when everybody's is known, ErrTooSlow when more had come than may wait to be taken.
 func (c *Acks) Next(ctx context.Context) ([]AckOutcome, error) {
 	for {
 		c.ns.acks.mu.Lock()
@@ -115,8 +116,8 @@ func (c *Acks) takeLocked() {
 	c.outcomes, c.bytes = nil, 0
 }
 
-// Finish ends the wait and returns what was not taken yet: whoever has not answered has timed out. Calling it again does
-// nothing.
+// Finish ends the wait and returns what was not taken yet: whoever has not answered has timed out. Calling it again
+// does nothing.
 func (c *Acks) Finish() []AckOutcome {
 	a := &c.ns.acks
 	a.mu.Lock()
@@ -131,8 +132,8 @@ func (c *Acks) Finish() []AckOutcome {
 	return rest
 }
 
-// deliverCollecting is deliverRun for an emit that wants acknowledgements: its recipients are counted, then registered, then
-// sent to, so that no answer comes before its place.
+// deliverCollecting is deliverRun for an emit that wants acknowledgements: its recipients are counted, then registered,
+// then sent to, so that no answer comes before its place.
 func (ns *Namespace) deliverCollecting(d *delivery, touched *touched) {
 	e, receipt, c := d.emit, d.receipt, d.emit.collect
 	packet := *e.Packet

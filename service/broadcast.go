@@ -14,8 +14,8 @@ type Emit struct {
 	collect *Acks // for an emit that wants acknowledgements
 }
 
-// Receipt counts the recipients of an emit: Matched is the sum of the three that follow it. A socket whose link is closing is
-// no recipient any more.
+// Receipt counts the recipients of an emit: Matched is the sum of the three that follow it. A socket whose link is
+// closing is no recipient any more.
 type Receipt struct {
 	Matched, Enqueued, DroppedVolatile, DroppedSlow int
 	Coverage                                        Coverage
@@ -41,9 +41,9 @@ func (r *Receipt) add(o Outcome) {
 	r.Closing += more.Closing
 }
 
-// Emit delivers an event. When it returns, the event is in the queue of every recipient that its receipt says, and whatever
-// is sent afterwards arrives afterwards. An event for one socket whose link is full waits for room until ctx ends; with several
-// recipients those with room get it at once, and the others not at all.
+// Emit delivers an event. When it returns, the event is in the queue of every recipient that its receipt says, and
+// whatever is sent afterwards arrives afterwards. An event for one socket whose link is full waits for room until ctx
+// ends; with several recipients those with room get it at once, and the others not at all.
 func (n *Node) Emit(ctx context.Context, e Emit) (Receipt, error) {
 	ns := n.namespace(e.Target.Namespace)
 	if ns == nil {
@@ -53,9 +53,9 @@ func (n *Node) Emit(ctx context.Context, e Emit) (Receipt, error) {
 	return r, r.Err
 }
 
-// EmitBatch delivers events in their order and returns a receipt for each, as Emit would one by one; those of one namespace
-// that follow each other pass together, with one write for each link. Since others wait behind it, an event waits no longer
-// than HoldStream for a link, from when that became full.
+// EmitBatch delivers events in their order and returns a receipt for each, as Emit would one by one; those of one
+// namespace that follow each other pass together, with one write for each link. Since others wait behind it, an event
+// waits no longer than HoldStream for a link, from when that became full.
 func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
 	receipts := make([]Receipt, 0, len(emits))
 	for len(emits) > 0 {
@@ -82,9 +82,10 @@ type delivery struct {
 	at      int // its place in the turn
 }
 
-// deliver is the hot path: match, encode once per codec, queue at each recipient's link. Emits to one target that follow
-// each other go as one: one match, one frame of their joined bytes, one place in each queue. Memory only, unless a queue is
-// full; the caller flushes what was touched. Who leads the lane lets others pass beside it when it reaches many.
+// deliver is the hot path: match, encode once per codec, queue at each recipient's link. Emits to one target that
+// follow each other go as one: one match, one frame of their joined bytes, one place in each queue. Memory only, unless
+// a queue is full; the caller flushes what was touched. Who leads the lane lets others pass beside it when it reaches
+// many.
 func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 	for _, t := range batch {
 		for i := range t.emits {
@@ -111,7 +112,8 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 	}
 }
 
-// deliverRun delivers emits that are alike. The lock is held for the match alone, so that members come and go between runs.
+// deliverRun delivers emits that are alike. The lock is held for the match alone, so that members come and go between
+// runs.
 func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
 	e := run[0].emit
 	once, counts := encodeOnce{packets: touched.packetsOf(run)}, [outcomes]int{}
@@ -135,9 +137,9 @@ func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
 	}
 }
 
-// offerAgain is for the links that had no room: their bytes are offered to their transports, then they are asked once more,
-// and then for each emit of the run by itself. Who still has no room keeps the caller of an emit that is for it alone, and goes
-// without those that others hear, too.
+// offerAgain is for the links that had no room: their bytes are offered to their transports, then they are asked once
+// more, and then for each emit of the run by itself. Who still has no room keeps the caller of an emit that is for it
+// alone, and goes without those that others hear, too.
 func (ns *Namespace) offerAgain(run []delivery, once *encodeOnce, touched *touched) {
 	full := touched.full
 	touched.full = nil
@@ -284,7 +286,8 @@ func (o *encodeOnce) err(i int) error {
 	return o.errs[i]
 }
 
-// touched are the links that a batch put something into and that nobody else flushes, and what else a batch needs room for.
+// touched are the links that a batch put something into and that nobody else flushes, and what else a batch needs room
+// for.
 type touched struct {
 	conns      []Conn
 	full       []*Socket // whose links had no room for the run in hand

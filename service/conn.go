@@ -2,8 +2,8 @@ package service
 
 import "time"
 
-// Codec turns packets into frames. There is one for each parser (JSON, msgpack); it must be comparable, stateless and safe
-// for concurrent use, and Encode must not change the packet, nor keep it or its Payload.
+// Codec turns packets into frames. There is one for each parser (JSON, msgpack); it must be comparable, stateless and
+// safe for concurrent use, and Encode must not change the packet, nor keep it or its Payload.
 type Codec interface {
 	Encode(p *Packet) (Frame, error)
 	// Join makes one frame of several of this codec, in their order. A link takes it as one and sends them one by one.
@@ -44,14 +44,16 @@ type Conn interface {
 	Codec() Codec
 	// Send puts a frame of this link's codec into its queue: memory only, never IO, and it calls nothing back.
 	Send(f Frame, flags Flags) Outcome
-	// Room returns a channel that is closed when the queue has room for a frame of so many bytes, or the link takes no more:
-	// Send says which, and whether somebody else was faster. Since is when the queue was found full for the first time since it
-	// was last half empty; zero: it was not. A link whose client takes nothing while it is waited for closes itself.
+	// Room returns a channel that is closed when the queue has room for a frame of so many bytes, or the link takes no
+	// more: Send says which, and whether somebody else was faster. Since is when the queue was found full for the first
+	// time since it was last half empty; zero: it was not. A link whose client takes nothing while it is waited for closes
+	// itself.
 	Room(bytes int) (room <-chan struct{}, since time.Time)
 	// Flush writes what is queued without blocking; what the kernel does not take is left to a writer of the link.
 	Flush()
-	// Pause stops the reading of what the client sends, after the packet in hand, until Resume has been called as often. What
-	// the client sends meanwhile waits with it: nothing is lost, and heartbeats go on. Memory only, and it calls nothing back.
+	// Pause stops the reading of what the client sends, after the packet in hand, until Resume has been called as often.
+	// What the client sends meanwhile waits with it: nothing is lost, and heartbeats go on. Memory only, and it calls
+	// nothing back.
 	Pause()
 	// Resume takes one Pause back. Memory only: what waits is read by another goroutine.
 	Resume()
@@ -61,8 +63,8 @@ type Conn interface {
 	// Dismiss sends a DISCONNECT for every namespace of the link and closes it. The client stays away. Does not block.
 	Dismiss()
 	// Forget tells the link that the server ended this socket: what the client still sends to that namespace is ignored.
-	// False: the socket is not the link's any more, and there is nothing to end. Called with locks held: memory only, and it
-	// calls nothing back.
+	// False: the socket is not the link's any more, and there is nothing to end. Called with locks held: memory only, and
+	// it calls nothing back.
 	Forget(s *Socket) bool
 
 	// SessionID is the public handle of the link.
@@ -73,8 +75,8 @@ type Conn interface {
 	Handshake() Handshake
 }
 
-// Handshake is the request that opened a link. Immutable. Query and Headers are maps made for each call: a crowd of sockets
-// that nobody asks about keeps none.
+// Handshake is the request that opened a link. Immutable. Query and Headers are maps made for each call: a crowd of
+// sockets that nobody asks about keeps none.
 type Handshake interface {
 	Address() string
 	Time() time.Time

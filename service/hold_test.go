@@ -117,8 +117,8 @@ func TestEmitForManyWaitsForNobody(t *testing.T) {
 	})
 }
 
-// TestHeldEmitEnds: with its caller's time, with its link, and on a stream with the time of the link. Whatever follows in its
-// batch comes after it.
+// TestHeldEmitEnds: with its caller's time, with its link, and on a stream with the time of the link. Whatever follows
+// in its batch comes after it.
 func TestHeldEmitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := Receipt{Matched: 1, DroppedSlow: 1}
@@ -237,8 +237,8 @@ func TestAcksOfAFullLink(t *testing.T) {
 	})
 }
 
-// TestFewDoNotWaitForTheWritesOfMany: an emit to one socket goes beside the writes of a large fan-out, and so does one that
-// was there before these began.
+// TestFewDoNotWaitForTheWritesOfMany: an emit to one socket goes beside the writes of a large fan-out, and so does one
+// that was there before these began.
 func TestFewDoNotWaitForTheWritesOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// lane is the one way by which emits of a namespace pass: their order is one. Callers that find it busy wait together, and
-// whoever goes next delivers for all of them: under load many emits are one write per link. It holds at most one turn per
-// caller, and callers are bounded by the streams of the API.
+// lane is the one way by which emits of a namespace pass: their order is one. Callers that find it busy wait together,
+// and whoever goes next delivers for all of them: under load many emits are one write per link. It holds at most one
+// turn per caller, and callers are bounded by the streams of the API.
 //
-// What is written to thousands takes long, and gathering for it is worth waiting, but not for an emit to a few: it goes between
-// two runs of who leads, or beside the writing, whose order is fixed already.
+// What is written to thousands takes long, and gathering for it is worth waiting, but not for an emit to a few: it goes
+// between two runs of who leads, or beside the writing, whose order is fixed already.
 type lane struct {
 	step sync.Mutex // held while a run is queued, so that all links have the runs in one order
 
@@ -102,8 +102,8 @@ func (ns *Namespace) pass(ctx context.Context, emits []Emit, patience time.Durat
 	return receipts
 }
 
-// pass delivers a turn, and with it those that came in the meantime. It returns once the frames are queued everywhere; who
-// led also flushes.
+// pass delivers a turn, and with it those that came in the meantime. It returns once the frames are queued everywhere;
+// who led also flushes.
 func (l *lane) pass(ns *Namespace, t *turn) {
 	l.mu.Lock()
 	if l.busy {

@@ -63,14 +63,15 @@ func (s *Socket) Receive(p *Packet) {
 	}
 }
 
-// Close ends the socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers and
-// watchers are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be called with
-// a lock of the link held.
+// Close ends the socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers
+// and watchers are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be
+// called with a lock of the link held.
 func (s *Socket) Close(r Reason, detail string) { s.leave(r, detail, nil) }
 
-// leave is Close. With a farewell the link forgets the socket and sends that as its last packet, unless the client has left
-// meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one step with the
-// end, since a client that has read the farewell may ask again at once, and must not be answered with the old one's packets.
+// leave is Close. With a farewell the link forgets the socket and sends that as its last packet, unless the client has
+// left meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one step
+// with the end, since a client that has read the farewell may ask again at once, and must not be answered with the old
+// one's packets.
 func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 	ns, hs := s.ns, s.ns.node.handlers
 	hs.mu.Lock()
@@ -115,7 +116,8 @@ func (s *Socket) end(mode DisconnectMode, once *encodeOnce) {
 	}
 }
 
-// send puts packets into the queue of the socket's link and notes in touched whether the caller owes it a flush, or it is full.
+// send puts packets into the queue of the socket's link and notes in touched whether the caller owes it a flush, or it
+// is full.
 func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) Outcome {
 	f := once.frame(s.conn.Codec())
 	if f == nil {
@@ -198,9 +200,9 @@ type Page struct {
 	Coverage Coverage
 }
 
-// Sockets lists at most limit sockets of a target from a cursor on, in the order of their connects; 0 is the beginning. A
-// socket that is present throughout is listed exactly once. more is asked before each further socket, whose rooms are in no
-// order yet, and ends the page by saying false.
+// Sockets lists at most limit sockets of a target from a cursor on, in the order of their connects; 0 is the beginning.
+// A socket that is present throughout is listed exactly once. more is asked before each further socket, whose rooms are
+// in no order yet, and ends the page by saying false.
 func (n *Node) Sockets(_ context.Context, t Target, cursor uint64, limit int, more func(*SocketInfo) bool) (Page, error) {
 	ns := n.namespace(t.Namespace)
 	if ns == nil {
@@ -257,8 +259,8 @@ func (ns *Namespace) page(t *Target, cursor uint64, limit int, more func(*Socket
 	return page
 }
 
-// firstLocked lists the first so many sockets of a target from a cursor on, and says how many it has in all. The list is cut
-// now and then rather than kept sorted: each socket costs a constant, and the list its own size.
+// firstLocked lists the first so many sockets of a target from a cursor on, and says how many it has in all. The list
+// is cut now and then rather than kept sorted: each socket costs a constant, and the list its own size.
 func (ns *Namespace) firstLocked(t *Target, cursor uint64, limit int) (list []*Socket, total int) {
 	bySeq := func(a, b *Socket) int { return cmp.Compare(a.seq, b.seq) }
 	last := uint64(math.MaxUint64)

@@ -417,8 +417,8 @@ func TestCallsSideBySide(t *testing.T) {
 	}
 }
 
-// TestBurstsToTwo: what fits into the queues of a room of two arrives at both. Nobody waits there, so a burst is what a queue
-// holds beside what a transport takes.
+// TestBurstsToTwo: what fits into the queues of a room of two arrives at both. Nobody waits there, so a burst is what a
+// queue holds beside what a transport takes.
 func TestBurstsToTwo(t *testing.T) {
 	for name, b := range map[string]struct{ n, size, batch int }{
 		"9 x 100 KB": {9, 100_000, 9}, "15,000 x 10 B": {15_000, 10, 1000},
@@ -443,8 +443,8 @@ func TestBurstsToTwo(t *testing.T) {
 	}
 }
 
-// TestFrozenMember: who reads nothing goes without, the healthy member of its room gets all at once, and in the end the frozen
-// link is closed and nothing is kept for it.
+// TestFrozenMember: who reads nothing goes without, the healthy member of its room gets all at once, and in the end the
+// frozen link is closed and nothing is kept for it.
 func TestFrozenMember(t *testing.T) {
 	s := newStack(t, engineio.Config{SlowAfter: 2 * time.Second}, service.Config{})
 	frozen, healthy := s.websocket(), s.websocket()
@@ -495,8 +495,8 @@ func (s *stack) awaitSockets(n int) {
 	}
 }
 
-// TestStreamToFrozenAndHealthy: a stream whose items go to one socket each waits for the frozen one, in its order, until that is
-// closed, and for no second one that has taken nothing for as long. Meanwhile another stream is served.
+// TestStreamToFrozenAndHealthy: a stream whose items go to one socket each waits for the frozen one, in its order,
+// until that is closed, and for no second one that has taken nothing for as long. Meanwhile another stream is served.
 func TestStreamToFrozenAndHealthy(t *testing.T) {
 	s := newStack(t, engineio.Config{SlowAfter: 2 * time.Second}, service.Config{})
 	frozen, healthy, other := s.websocket(), s.websocket(), s.websocket()
@@ -530,8 +530,8 @@ func TestStreamToFrozenAndHealthy(t *testing.T) {
 	frozen.await("the end", func(b *browser) bool { return b.closed })
 }
 
-// TestFrozenCrowd: many that read nothing beside as many that do: memory stays within the budget, all that read get all, and the
-// others are gone in the end.
+// TestFrozenCrowd: many that read nothing beside as many that do: memory stays within the budget, all that read get
+// all, and the others are gone in the end.
 func TestFrozenCrowd(t *testing.T) {
 	const each, events, size = 150, 40, 50_000
 	budget := service.NewBudget(32 << 20)
@@ -565,8 +565,8 @@ func TestFrozenCrowd(t *testing.T) {
 	}
 }
 
-// TestAcksThatAreNotTaken: a client that asks for answers and takes none is not read any more, and is closed; its answers are
-// not dropped before.
+// TestAcksThatAreNotTaken: a client that asks for answers and takes none is not read any more, and is closed; its
+// answers are not dropped before.
 func TestAcksThatAreNotTaken(t *testing.T) {
 	s := newStack(t, engineio.Config{SlowAfter: 2 * time.Second, QueueBytes: 256 << 10}, service.Config{})
 	attached, err := s.attac.Attach(s.ctx)

@@ -33,8 +33,9 @@ func (s *Session) pongWait() time.Duration {
 	return s.srv.cfg.PingInterval + s.srv.cfg.PingTimeout // it is a ping, which the client sends by its own clock
 }
 
-// tick is the session's one timer, for all its deadlines. It may come early, late or twice: it does what is due and sets
-// the timer anew. It runs on a goroutine of its own, so it is also where the ends happen that others must not carry out.
+// tick is the session's one timer, for all its deadlines. It may come early, late or twice: it does what is due and
+// sets the timer anew. It runs on a goroutine of its own, so it is also where the ends happen that others must not
+// carry out.
 func (s *Session) tick() {
 	s.mu.Lock()
 	now := s.srv.now()
@@ -94,8 +95,8 @@ func (s *Session) tick() {
 	}
 }
 
-// tickClosing closes what has been flushed or has had its time, and flushes what nobody does. Called with mu held, returns
-// with mu released.
+// tickClosing closes what has been flushed or has had its time, and flushes what nobody does. Called with mu held,
+// returns with mu released.
 func (s *Session) tickClosing(now time.Duration) {
 	flushed := len(s.queue) == 0 && !s.token
 	reachable := s.websocket || s.poll != nil // on polling the close itself wants a GET to travel with
@@ -113,8 +114,8 @@ func (s *Session) tickClosing(now time.Duration) {
 	}
 }
 
-// armLocked sets the timer to the nearest deadline. A timer that is set too early is left alone: it costs one idle tick,
-// resetting it on each packet would cost more.
+// armLocked sets the timer to the nearest deadline. A timer that is set too early is left alone: it costs one idle
+// tick, resetting it on each packet would cost more.
 func (s *Session) armLocked(now time.Duration) {
 	var next time.Duration
 	pongAt, probeAt := s.pongAt, s.probeAt
@@ -150,8 +151,8 @@ func (s *Session) pongLocked() {
 	s.armLocked(now)
 }
 
-// pingedLocked answers a client of version 3, and gives it time until its next ping. A client that pings without reading
-// gets no more answers than its queue takes.
+// pingedLocked answers a client of version 3, and gives it time until its next ping. A client that pings without
+// reading gets no more answers than its queue takes.
 func (s *Session) pingedLocked() {
 	s.pongAt = s.srv.now() + s.pongWait() // later than what the timer is set to
 	if !s.fitsLocked(pongMessage) {
@@ -161,8 +162,8 @@ func (s *Session) pingedLocked() {
 	s.pushLocked(pongMessage, NoCompress)
 }
 
-// heardLocked moves the awaited pong's deadline once per ping: a packet shows that the client is there, its pong may wait
-// behind a long upload.
+// heardLocked moves the awaited pong's deadline once per ping: a packet shows that the client is there, its pong may
+// wait behind a long upload.
 func (s *Session) heardLocked() {
 	if s.pongAt != 0 && !s.extended {
 		s.extended = true

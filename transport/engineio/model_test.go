@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// kernel is the server's end of a connection whose peer takes bytes when the test says so. What it holds for the peer is
-// bounded, and like a real one it tells a writer that waits of new room only when a third is free.
+// kernel is the server's end of a connection whose peer takes bytes when the test says so. What it holds for the peer
+// is bounded, and like a real one it tells a writer that waits of new room only when a third is free.
 type kernel struct {
 	net.Conn // what the peer sends, and deadlines that nobody needs
 	limit    int
@@ -198,9 +198,9 @@ func (s *Session) pendingNow() int {
 	return s.pending
 }
 
-// TestQueueModel drives one link's queue at random: it keeps the order, loses nothing but what it has refused, never holds more
-// than its bound but for what is owed and for one message alone, refuses only what does not fit, and is closed as slow when its
-// peer has taken nothing for SlowAfter since something was refused, and only then.
+// TestQueueModel drives one link's queue at random: it keeps the order, loses nothing but what it has refused, never
+// holds more than its bound but for what is owed and for one message alone, refuses only what does not fit, and is
+// closed as slow when its peer has taken nothing for SlowAfter since something was refused, and only then.
 func TestQueueModel(t *testing.T) {
 	for seed := range uint64(150) {
 		synctest.Test(t, func(t *testing.T) { queueModel(t, seed) })

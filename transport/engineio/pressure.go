@@ -2,13 +2,13 @@ package engineio
 
 import "time"
 
-// A session is slow when its peer does not take, never because much came at once. A message that does not fit into the queue is
-// refused (Full) and changes nothing; who sends waits for room, or drops what it has. From a refusal on, a peer that takes
-// nothing for SlowAfter is given up by the session's timer. What counts as taking: the kernel accepts bytes of a websocket
-// write, or the peer's kernel acknowledges some; a poll's response, or a piece of it, is written.
+// A session is slow when its peer does not take, never because much came at once. A message that does not fit into the
+// queue is refused (Full) and changes nothing; who sends waits for room, or drops what it has. From a refusal on, a
+// peer that takes nothing for SlowAfter is given up by the session's timer. What counts as taking: the kernel accepts
+// bytes of a websocket write, or the peer's kernel acknowledges some; a poll's response, or a piece of it, is written.
 
-// pressure is what a session has while its peer does not keep up: from the first refusal until the queue is empty and nobody
-// waits. Guarded by Session.mu.
+// pressure is what a session has while its peer does not keep up: from the first refusal until the queue is empty and
+// nobody waits. Guarded by Session.mu.
 type pressure struct {
 	slowAt time.Duration // when the session ends unless its peer takes something; zero: nothing was refused since it last did
 	fullAt time.Time     // of the first refusal since the queue was last half empty; zero: there was none
@@ -107,7 +107,8 @@ func (s *Session) took() {
 	s.tookLocked()
 }
 
-// chargeLocked takes what the queue would need of the node's budget with so many bytes more. Forced: whatever is left of it.
+// chargeLocked takes what the queue would need of the node's budget with so many bytes more. Forced: whatever is left
+// of it.
 func (s *Session) chargeLocked(bytes int, forced bool) bool {
 	want := budgetSteps(s.pending + bytes)
 	if want <= int(s.steps) || s.srv.cfg.Budget == nil {
@@ -174,10 +175,10 @@ func (s *Session) relieveLocked() {
 	}
 }
 
-// Room returns a channel that is closed when there is room for a message of so many bytes, and for a good deal more where that
-// can be, or when the session takes no more messages. Others may fill the room first: Send says. Since is when the queue was
-// found full for the first time since it was last half empty; zero: it was not. The peer has SlowAfter to take something of
-// what is waited for.
+// Room returns a channel that is closed when there is room for a message of so many bytes, and for a good deal more
+// where that can be, or when the session takes no more messages. Others may fill the room first: Send says. Since is
+// when the queue was found full for the first time since it was last half empty; zero: it was not. The peer has
+// SlowAfter to take something of what is waited for.
 func (s *Session) Room(bytes int) (room <-chan struct{}, since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,8 +203,8 @@ func (s *Session) Room(bytes int) (room <-chan struct{}, since time.Time) {
 	return p.room, since
 }
 
-// askKernelLocked looks whether the peer of a websocket has acknowledged something of what the kernel holds for it: the kernel
-// may report room only long after. It lets go of mu meanwhile.
+// askKernelLocked looks whether the peer of a websocket has acknowledged something of what the kernel holds for it: the
+// kernel may report room only long after. It lets go of mu meanwhile.
 func (s *Session) askKernelLocked() {
 	if !s.websocket {
 		return
@@ -227,8 +228,8 @@ func (s *Session) askKernelLocked() {
 	}
 }
 
-// stillTakesLocked says whether the client has taken something lately that it had not taken at once: what it is to answer was
-// behind that, or still is, and has its time from then on.
+// stillTakesLocked says whether the client has taken something lately that it had not taken at once: what it is to
+// answer was behind that, or still is, and has its time from then on.
 func (s *Session) stillTakesLocked(now time.Duration) bool {
 	at := s.takenAt + s.srv.cfg.PingTimeout
 	if at <= now {

@@ -37,8 +37,8 @@ func (l *kernelLink) fill(bytes int) int {
 	}
 }
 
-// TestPingBehindMessages: a ping that waits behind what the client is still taking, in the queue or in the kernel, has its time
-// from when the client last took something; one that takes nothing any more goes as ever.
+// TestPingBehindMessages: a ping that waits behind what the client is still taking, in the queue or in the kernel, has
+// its time from when the client last took something; one that takes nothing any more goes as ever.
 func TestPingBehindMessages(t *testing.T) {
 	for name, limit := range map[string]int{"in the queue": 32 << 10, "in the kernel": 2 << 20} {
 		inKernel(t, Config{QueueBytes: 1 << 20}, limit, func(l *kernelLink) {
@@ -211,8 +211,8 @@ func TestRoom(t *testing.T) {
 	})
 }
 
-// TestBurstToAPoller: a poller gets what its queue holds, answer by answer, for longer than a ping may take; a poller that asks
-// for nothing more of a full queue is closed.
+// TestBurstToAPoller: a poller gets what its queue holds, answer by answer, for longer than a ping may take; a poller
+// that asks for nothing more of a full queue is closed.
 func TestBurstToAPoller(t *testing.T) {
 	inBubble(t, Config{}, func(h *harness) {
 		q, r := h.openPolling()
@@ -253,7 +253,8 @@ func TestBurstToAPoller(t *testing.T) {
 	})
 }
 
-// TestBudgetRefusal: what the node has no memory for is refused as by a full queue, and room is told when some has gone.
+// TestBudgetRefusal: what the node has no memory for is refused as by a full queue, and room is told when some has
+// gone.
 func TestBudgetRefusal(t *testing.T) {
 	budget := &testBudget{limit: budgetStep}
 	inKernel(t, Config{Budget: budget}, 4<<10, func(l *kernelLink) {

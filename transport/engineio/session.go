@@ -127,8 +127,8 @@ func (s *Session) attachFirst(conn *wsConn) {
 	s.token = true // until sendOpen
 }
 
-// sendOpen writes the 101, the open packet and what was queued meanwhile: as one write they cost a tenth of a connect less
-// than as two.
+// sendOpen writes the 101, the open packet and what was queued meanwhile: as one write they cost a tenth of a connect
+// less than as two.
 func (s *Session) sendOpen(packet string) {
 	s.mu.Lock()
 	if !s.ws.closeSent {
@@ -196,8 +196,8 @@ func (s *Session) Admit() {
 }
 
 // Send queues m for the client. Memory only: it never writes, blocks or calls back, and allocates only when the queue
-// grows. After QueuedFlush the caller owes a Flush; many Sends may share one. Full says that nothing was queued: Flush, then
-// either Send again, wait for Room, or drop it.
+// grows. After QueuedFlush the caller owes a Flush; many Sends may share one. Full says that nothing was queued: Flush,
+// then either Send again, wait for Room, or drop it.
 func (s *Session) Send(m *Message, f Flags) Outcome {
 	s.mu.Lock()
 	if s.state != stateOpen {
@@ -224,9 +224,9 @@ func (s *Session) Send(m *Message, f Flags) Outcome {
 	return outcome
 }
 
-// Close ends the session: it takes no more messages, writes what is queued, closes the transport, then the Receiver hears
-// Closed(r). It does not wait for any of that. The flush is bounded: 10 s on WebSocket; on polling one more GET within 30 s
-// fetches it. With ReasonSlow nothing is flushed. Only the first reason counts.
+// Close ends the session: it takes no more messages, writes what is queued, closes the transport, then the Receiver
+// hears Closed(r). It does not wait for any of that. The flush is bounded: 10 s on WebSocket; on polling one more GET
+// within 30 s fetches it. With ReasonSlow nothing is flushed. Only the first reason counts.
 func (s *Session) Close(r Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

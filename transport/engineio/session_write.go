@@ -11,8 +11,9 @@ const (
 
 var joinPool = sync.Pool{New: func() any { b := make([]byte, 0, joinBytes); return &b }}
 
-// Flush writes all that is queued, without blocking: it hands over to a writer goroutine when the kernel will not take it,
-// or to the pending GET. No-op when somebody else holds the write token, as that one looks again before giving it back.
+// Flush writes all that is queued, without blocking: it hands over to a writer goroutine when the kernel will not take
+// it, or to the pending GET. No-op when somebody else holds the write token, as that one looks again before giving it
+// back.
 func (s *Session) Flush() {
 	s.mu.Lock()
 	if s.token || len(s.queue) == 0 || s.state == stateClosed {
@@ -24,8 +25,8 @@ func (s *Session) Flush() {
 }
 
 // pump is the writer. It is called with mu held and the token taken by the caller, and returns with mu released and the
-// token given back or passed on. Blocking: the caller is the session's writer goroutine and may wait for the kernel. Anybody else
-// writes ownRounds times at most, and leaves to such a goroutine what others have queued since.
+// token given back or passed on. Blocking: the caller is the session's writer goroutine and may wait for the kernel.
+// Anybody else writes ownRounds times at most, and leaves to such a goroutine what others have queued since.
 func (s *Session) pump(blocking bool) {
 	for round := 1; ; round++ {
 		if !s.websocket {
@@ -72,8 +73,8 @@ func (s *Session) pump(blocking bool) {
 	}
 }
 
-// ownRounds is how often the holder of a write token writes who is not the session's writer goroutine: for itself, and once for
-// others who came meanwhile. An emitter, or one of the few workers, must not be kept by who goes on emitting.
+// ownRounds is how often the holder of a write token writes who is not the session's writer goroutine: for itself, and
+// once for others who came meanwhile. An emitter, or one of the few workers, must not be kept by who goes on emitting.
 const ownRounds = 2
 
 // refused notes that the kernel does not take all of a batch now.
@@ -298,8 +299,8 @@ func (b *batch) tryWrite(ws *wsConn) (rest []byte, err error) {
 	return nil, nil
 }
 
-// write writes rest and all that follows, waiting for the kernel. It has no deadline of its own: whether the peer is slow is
-// the timer's to say, which closes the connection, and so does the end of a session.
+// write writes rest and all that follows, waiting for the kernel. It has no deadline of its own: whether the peer is
+// slow is the timer's to say, which closes the connection, and so does the end of a session.
 func (b *batch) write(s *Session, ws *wsConn, rest []byte) error {
 	c := rest
 	if c == nil {

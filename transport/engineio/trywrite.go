@@ -7,8 +7,8 @@ import (
 
 // tryWriter is the one seam of writing without blocking.
 type tryWriter interface {
-	// tryWrite writes what is taken now, n < len(p) with no error when not all of it was. Called by the holder of the write
-	// token only.
+	// tryWrite writes what is taken now, n < len(p) with no error when not all of it was. Called by the holder of the
+	// write token only.
 	tryWrite(p []byte) (n int, err error)
 	// unsent is how much of what was written the peer has not acknowledged, in bytes; negative: unknown. For anybody.
 	unsent() int

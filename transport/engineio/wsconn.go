@@ -12,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// wsConn is one WebSocket connection: gorilla for the handshake and, on loan, for reading (wsread.go), the session's token for
-// writing.
+// wsConn is one WebSocket connection: gorilla for the handshake and, on loan, for reading (wsread.go), the session's
+// token for writing.
 type wsConn struct {
 	// What a write touches stands first, see Session.
 	try tryWriter // set before start; nil: only writes that wait
@@ -72,8 +72,8 @@ func (h handshaker) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// upgrade answers a WebSocket handshake (RFC 6455 section 4.2) with its error, or with 101. The 101 is left in control, so that
-// it can be written together with what follows.
+// upgrade answers a WebSocket handshake (RFC 6455 section 4.2) with its error, or with 101. The 101 is left in control,
+// so that it can be written together with what follows.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error) {
 	ws := &wsConn{}
 	header := http.Header{}
@@ -94,8 +94,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error
 	return ws, nil
 }
 
-// writeSome waits until the kernel takes something of p, and returns how much that was. It waits with as little as can be, as
-// what the kernel takes within a write that waits is not seen.
+// writeSome waits until the kernel takes something of p, and returns how much that was. It waits with as little as can
+// be, as what the kernel takes within a write that waits is not seen.
 func (c *wsConn) writeSome(p []byte) (int, error) {
 	if _, ok := c.try.(askOnly); ok || c.try == nil {
 		return c.conn.Write(p[:min(len(p), pieceBytes)])
@@ -122,8 +122,8 @@ func (c *wsConn) close() {
 	_ = c.conn.Close()
 }
 
-// writeControl writes a control frame for who reads. On a session it is queued and never blocks; while probing the reader is
-// the only writer and a short deadline bounds it.
+// writeControl writes a control frame for who reads. On a session it is queued and never blocks; while probing the
+// reader is the only writer and a short deadline bounds it.
 func (c *wsConn) writeControl(frame []byte) error {
 	if c.session != nil {
 		c.session.control(c, frame)
