@@ -22,6 +22,7 @@ import (
 
 type options struct {
 	foyer, node string
+	before      string // an earlier binary, to compare with instead of Node
 	rounds      int
 	seconds     float64
 	warmup      time.Duration
@@ -40,6 +41,7 @@ func main() {
 	only, floor := "", ""
 	flag.StringVar(&o.foyer, "foyer", "bin/foyer", "the binary")
 	flag.StringVar(&o.node, "node", "e2e/js/bench_server.js", "the server to compare with")
+	flag.StringVar(&o.before, "before", "", "an earlier binary of Foyer, to compare with instead of Node")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.Float64Var(&o.seconds, "seconds", 4, "how long each time")
 	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "how long it runs before that")
@@ -147,6 +149,9 @@ var peers = [...]struct {
 		return measure(ctx, o, startFoyer, r)
 	}},
 	{"Node", func(ctx context.Context, o *options, r row) (map[string]any, error) {
+		if o.before != "" {
+			return measure(ctx, o, startBefore, r)
+		}
 		return measure(ctx, o, startNode, r)
 	}},
 	{"floor", measureFloor},
@@ -161,6 +166,11 @@ func compare(ctx context.Context, o *options) error {
 	table := rows(o)
 	if !slices.ContainsFunc(table, func(r row) bool { return r.args != nil && o.only.MatchString(r.name) }) {
 		return fmt.Errorf("-only: no run is named like %q; \"connect, CPU\" and the tails come with the row above them", o.only)
+	}
+	if o.before != "" { // the marks are of Node
+		for i := range table {
+			table[i].mark = 0
+		}
 	}
 	found := make([][len(peers)]results, len(table))
 	raw, err := openRaw(o.raw)
@@ -191,7 +201,11 @@ func compare(ctx context.Context, o *options) error {
 	}
 	fmt.Printf("%d rounds, medians (lowest to highest); %s, %d processors, %s, Node %s, %s\n\n", o.rounds, processor(), runtime.NumCPU(), runtime.Version(),
 		version(ctx, "node", "--version"), time.Now().Format(time.DateOnly))
-	fmt.Println("| | Foyer | Node socket.io | ratio | mark | write(2) floor |\n| --- | --- | --- | --- | --- | --- |")
+	other := "Node socket.io"
+	if o.before != "" {
+		other = "Foyer before"
+	}
+	fmt.Println("| | Foyer | " + other + " | ratio | mark | write(2) floor |\n| --- | --- | --- | --- | --- | --- |")
 	at := -1
 	for i, r := range table {
 		if r.args != nil {

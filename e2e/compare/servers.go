@@ -48,6 +48,13 @@ func startFoyer(ctx context.Context, o *options) (*server, error) {
 	return startFoyerWith(ctx, o, "--admin", "")
 }
 
+// startBefore starts an earlier binary; the load is still that of the present one.
+func startBefore(ctx context.Context, o *options) (*server, error) {
+	earlier := *o
+	earlier.foyer = o.before
+	return startFoyer(ctx, &earlier)
+}
+
 func startFoyerWith(ctx context.Context, o *options, flags ...string) (*server, error) {
 	cmd := pinned(ctx, 0, o.foyer, append([]string{"serve", "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--log-format", "json"}, flags...)...)
 	cmd.Stderr = nil
