@@ -212,10 +212,6 @@ func (f *foyer) build() (err error) {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
 	f.adminServer = f.httpServer(f.contain(pageOf(status)), f.adminConns)
-	if f.files.edge > 0 && f.files.edge < s.MaxSessions {
-		f.log.Info("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
-			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", s.MaxSessions))
-	}
 	return nil
 }
 
@@ -380,6 +376,10 @@ func (f *foyer) greet(w io.Writer) {
 	f.log.Info("listening", zap.String("node", string(f.node.ID())), zap.String("version", buildVersion()),
 		zap.String("edge", f.edgeListener.Addr().String()), zap.String("api", f.apiListener.Addr().String()), zap.String("admin", admin),
 		zap.Int64("memory_budget", f.node.Budget().Limit()), zap.String("memory_budget_from", f.budgetFrom))
+	if f.files.edge > 0 && f.files.edge < f.s.MaxSessions {
+		f.log.Info("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
+			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", f.s.MaxSessions))
+	}
 	page, flags := "http://", "-plaintext"
 	if f.edgeTLS != nil {
 		page = "https://"
