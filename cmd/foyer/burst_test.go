@@ -569,14 +569,15 @@ func TestFrozenCrowd(t *testing.T) {
 // answers are not dropped before.
 func TestAcksThatAreNotTaken(t *testing.T) {
 	s := newStack(t, engineio.Config{SlowAfter: 2 * time.Second, QueueBytes: 256 << 10}, service.Config{})
-	attached, err := s.attac.Attach(s.ctx)
+	ctx, leave := context.WithCancel(s.ctx)
+	attached, err := s.attac.Attach(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = attached.Send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{Namespaces: []string{"/"}, Group: "g"}}})
 	var handling sync.WaitGroup
 	defer handling.Wait()
-	defer func() { _ = attached.CloseSend() }()
+	defer leave()
 	answer := fmt.Sprintf(`[%q]`, strings.Repeat("y", 50_000))
 	ready := make(chan struct{})
 	handling.Go(func() {

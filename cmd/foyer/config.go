@@ -61,7 +61,7 @@ type settings struct {
 	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
 	MaxConnections           int `placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
-	MaxConnectionsPerAddress int `placeholder:"N" help:"Most of them from one address that is no trusted proxy. Default: half."`
+	MaxConnectionsPerAddress int `placeholder:"N" help:"Most of them from one address that is no trusted proxy. Default: three quarters."`
 
 	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
 	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`

@@ -52,10 +52,10 @@ type host struct {
 	queue *list.List // of *conn, as in conns; nil: none
 }
 
-// newConns makes the bounds of a listener: most connections, of which a share, of 0 half, may be of one address.
+// newConns makes the bounds of a listener: most connections, of which a share, of 0 three quarters, may be of one address.
 func newConns(what string, most, share int, exempt []netip.Prefix, log *zap.Logger) *conns {
 	if share == 0 && most > 0 {
-		share = max(1, most/2)
+		share = max(1, most/4*3)
 	}
 	return &conns{
 		what: what, most: most, share: share, exempt: exempt, hosts: make(map[netip.Addr]*host),

@@ -170,14 +170,14 @@ func TestConnectionsAreCountedOnce(t *testing.T) {
 	})
 }
 
-// TestShareOfConnections: one address has half, a trusted proxy is let in for many.
+// TestShareOfConnections: one address has three quarters, a trusted proxy is let in for many.
 func TestShareOfConnections(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string
 		want int // of 30 that have a request under way
 	}{
-		"a client":        {nil, 10},
-		"a larger share":  {[]string{"--max-connections-per-address", "15"}, 15},
+		"a client":        {nil, 15},
+		"a larger share":  {[]string{"--max-connections-per-address", "18"}, 18},
 		"a trusted proxy": {[]string{"--trusted-proxy", "127.0.0.0/8"}, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
