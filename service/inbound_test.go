@@ -398,3 +398,26 @@ func TestServerSideEventsAreBoundedInBytes(t *testing.T) {
 	wantEqual(t, "counted", n.Info().Dropped["handler_too_slow"], int64(1))
 	wantEqual(t, "given back", n.cfg.Budget.Used(), int64(0))
 }
+
+// TestFewEventsWaitForAHandlerThatNobodyExpects: long after the node's start, with no handler of the namespace ever seen, events
+// wait within their socket's share and pause nobody; what is more is dropped and counted.
+func TestFewEventsWaitForAHandlerThatNobodyExpects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{MaxQueuedEvents: 4})
+		s, c := connect(t, n, "/")
+		pass(time.Minute)
+		for range 10 {
+			s.emits("early")
+		}
+		wantEqual(t, "paused", c.paused(), 0)
+		wantEqual(t, "counted", n.Info().Dropped["handler_absent"], int64(7))
+		h := attach(t, n, Registration{})
+		waited := 0
+		for _, notice := range noticesOf(t, h) {
+			if notice.Kind == NoticeEvent {
+				waited++
+			}
+		}
+		wantEqual(t, "waited", waited, 3)
+	})
+}

@@ -13,9 +13,10 @@ func (ns *Namespace) matchLocked(t *Target, visit func(*Socket)) {
 		return
 	}
 	except := ns.resolveLocked(t.ExceptRooms)
+	free := len(except.rooms)+len(except.sockets) == 0 // as usual: nobody is asked
 	if t.All {
 		for i := range ns.order.entries {
-			if s := ns.order.entries[i].socket; s != nil && !except.has(s, len(except.rooms)) {
+			if s := ns.order.entries[i].socket; s != nil && (free || !except.has(s, len(except.rooms))) {
 				visit(s)
 			}
 		}
@@ -23,7 +24,7 @@ func (ns *Namespace) matchLocked(t *Target, visit func(*Socket)) {
 	}
 	set := ns.resolveLocked(t.Rooms)
 	for _, s := range set.sockets {
-		if !except.has(s, len(except.rooms)) {
+		if free || !except.has(s, len(except.rooms)) {
 			visit(s)
 		}
 	}
@@ -31,7 +32,7 @@ func (ns *Namespace) matchLocked(t *Target, visit func(*Socket)) {
 		for j := range r.members {
 			s := r.members[j].socket
 			// Those of set.sockets and of earlier rooms have had their visit.
-			if (len(set.rooms) == 1 && len(set.sockets) == 0 || !set.has(s, i)) && !except.has(s, len(except.rooms)) {
+			if (len(set.rooms) == 1 && len(set.sockets) == 0 || !set.has(s, i)) && (free || !except.has(s, len(except.rooms))) {
 				visit(s)
 			}
 		}

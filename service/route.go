@@ -31,7 +31,8 @@ type assignment struct {
 // route takes a client's event to the handler that owns it, and copies to observers.
 func (hs *handlers) route(s *Socket, p *Packet) {
 	n := Notice{Kind: NoticeEvent, From: s, Generation: s.generation.Load(), Packet: p, Time: time.Now()}
-	owner := hs.routesOf(s.ns).owner(p.Event)
+	r := hs.routesOf(s.ns)
+	owner := r.owner(p.Event)
 	v := closed
 	s.mu.Lock() // while an event is queued, its socket's end is not: Disconnected stays the last word
 	for _, a := range s.assigned {
@@ -48,7 +49,9 @@ func (hs *handlers) route(s *Socket, p *Packet) {
 	s.mu.Unlock()
 	switch {
 	case v != closed:
-	case owner == nil && n.Time.After(hs.startUntil): // nobody is on the way: no lock that all share is taken for it
+	case owner == nil && n.Time.After(hs.startUntil) && (len(r.groups) > 0 || !s.mayWait(n.size())):
+		// Others of the namespace are there, and none wants it: no lock that all share is taken for it. Where nobody is there at
+		// all, and not known to be on the way, a few wait all the same, but no link is paused for them.
 		hs.node.drops.add(dropHandlerAbsent, 1)
 	default:
 		hs.mu.Lock()

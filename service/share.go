@@ -55,6 +55,15 @@ func (s *Socket) hold(size int, h *Handler, shared pressure) {
 	s.ns.node.drops.add(dropPaused, 1)
 }
 
+// mayWait says whether an event can wait without a pause of the link.
+func (s *Socket) mayWait(size int) bool {
+	cfg := &s.ns.node.cfg
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return int(w.events)+1 < cfg.MaxQueuedEvents && int(w.bytes)+size < cfg.MaxQueuedEventBytes
+}
+
 // heldBy says where an event that is held waits from now on; nil: it is parked.
 func (s *Socket) heldBy(h *Handler) {
 	w := &s.share
