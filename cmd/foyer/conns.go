@@ -53,16 +53,21 @@ type host struct {
 }
 
 // newConns makes the bounds of a listener: most connections, of which a share, of 0 three quarters, may be of one address.
-func newConns(what string, most, share int, exempt []netip.Prefix, log *zap.Logger) *conns {
+func newConns(what string, most, share int, exempt []netip.Prefix, told *zap.Logger) *conns {
 	if share == 0 && most > 0 {
 		share = max(1, most/4*3)
 	}
 	return &conns{
 		what: what, most: most, share: share, exempt: exempt, hosts: make(map[netip.Addr]*host),
-		told: log.Named("listener").WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-			return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
-		})),
+		told: told.Named("listener"),
 	}
+}
+
+// seldom is a log that says the same thing once in tellEvery. A node has one for all its parts, since it takes 450 KB.
+func seldom(log *zap.Logger) *zap.Logger {
+	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
+	}))
 }
 
 // listen returns a listener whose connections are bounded.

@@ -216,7 +216,7 @@ func TestFailedAcceptsAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
-	cs := newConns("edge", 10, 0, nil, zap.New(core))
+	cs := newConns("edge", 10, 0, nil, seldom(zap.New(core)))
 	srv := &http.Server{
 		Handler: http.NotFoundHandler(), ConnState: cs.changed, ReadHeaderTimeout: time.Minute,
 		ErrorLog: zap.NewStdLog(zap.NewNop()),

@@ -143,6 +143,7 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
+	told := seldom(f.log)
 	bytes, from := memoryBudget(s.MemoryBudget)
 	f.budgetFrom = from
 	f.node, err = service.New(service.Config{
@@ -156,7 +157,7 @@ func (f *foyer) build() (err error) {
 	links, err := socketio.New(socketio.Config{
 		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload),
 		MaxPacketBytes: int(s.MaxPacket), AttachmentTimeout: s.AttachmentTimeout, MaxConnectPayload: int(s.MaxConnectPayload),
-		Budget: f.node.Budget(), Logger: f.log,
+		Budget: f.node.Budget(), Logger: f.log, Told: told,
 	}, f.node)
 	if err != nil {
 		return err
@@ -168,7 +169,7 @@ func (f *foyer) build() (err error) {
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
 		MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
-		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log,
+		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log, Told: told,
 	}, links.Accept)
 	if err != nil {
 		return err
@@ -203,8 +204,8 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
-	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, f.log)
-	f.adminConns = newConns("admin", f.files.admin, 0, nil, f.log)
+	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, told)
+	f.adminConns = newConns("admin", f.files.admin, 0, nil, told)
 	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
 	status := admin.Handler(f.ready)
 	if s.Pprof {

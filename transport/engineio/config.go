@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Config sets up a Server. Zero means default; negative means off where off makes sense, and is an error elsewhere.
@@ -89,6 +90,9 @@ type Config struct {
 
 	// Logger gets debug lines per session. Default: none.
 	Logger *zap.Logger
+	// Told gets lines about what hostile peers can cause, and says the same only once in a while. Default: Logger with a
+	// sampler of its own, which takes 450 KB.
+	Told *zap.Logger
 }
 
 // Budget is how many bytes all queues, or all bodies, together may hold. Its methods are called with locks held: they neither wait nor call
@@ -207,6 +211,11 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.Told == nil {
+		c.Told = c.Logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(core, tellEvery, 1, 0)
+		}))
 	}
 	if c.Crash == nil {
 		c.Crash = crashLoudly(c.Logger.Named("engineio"))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // Receiver takes what comes in on one Session. Its methods are called without any lock a caller could need: it may call
@@ -84,6 +83,7 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		cfg:          cfg,
 		accept:       accept,
 		log:          cfg.Logger.Named("engineio"),
+		told:         cfg.Told.Named("engineio"),
 		epoch:        time.Now(),
 		origins:      newOriginPolicy(cfg.Origins, cfg.ListedOriginsOnly),
 		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
@@ -95,9 +95,6 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		newTryWriter: newRawWriter,
 		newPoller:    newPoller,
 	}
-	s.told = s.log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
-	}))
 	s.upgrader = websocket.Upgrader{
 		ReadBufferSize:  1, // the least there is: this gorilla is for the handshake only
 		WriteBufferPool: noBuffers{},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"foyer/service"
 )
@@ -36,6 +37,9 @@ type Config struct {
 	Budget *service.Budget
 	// Logger gets debug lines per link, and lines about limits that clients run into, few of a kind. Default: none.
 	Logger *zap.Logger
+	// Told gets the lines about limits, and says the same only once in a while. Default: Logger with a sampler of its own,
+	// which takes 450 KB.
+	Told *zap.Logger
 }
 
 const (
@@ -91,6 +95,11 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.Told == nil {
+		c.Told = c.Logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(core, tellEvery, 1, 0)
+		}))
 	}
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"foyer/service"
 	"foyer/transport/engineio"
@@ -69,10 +68,7 @@ func New(cfg Config, node *service.Node) (*Server, error) {
 func newServer(cfg Config, h hall) *Server {
 	cfg = cfg.withDefaults()
 	log := cfg.Logger.Named("socketio")
-	told := log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
-	}))
-	return &Server{cfg: cfg, hall: h, log: log, told: told, epoch: time.Now()}
+	return &Server{cfg: cfg, hall: h, log: log, told: cfg.Told.Named("socketio"), epoch: time.Now()}
 }
 
 // clock is the time in milliseconds, for differences of up to seven weeks.
