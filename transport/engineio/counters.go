@@ -69,7 +69,7 @@ func (s *Server) Stats() map[string]uint64 {
 // tellOversize counts a message or body over the limit, and logs which limit that was: the client is not told.
 func (s *Session) tellOversize() {
 	s.srv.counts.add(countOversize)
-	handle, address := zap.String("session", s.handle), zap.String("address", s.handshake.Address())
+	handle, address := zap.String("session", s.Handle()), zap.String("address", s.handshake.Address())
 	if s.admitted.Load() {
 		s.srv.told.Info("message refused: larger than --max-payload", handle, address, zap.Int("max_payload", s.srv.cfg.MaxPayload))
 		return

@@ -31,7 +31,7 @@ func (d *departed) add(ss *Session) {
 		}
 		delete(d.m, sid)
 	}
-	d.m[ss.sid] = ss
+	d.m[ss.sid()] = ss
 }
 
 func (d *departed) find(sid string) *Session {
@@ -43,7 +43,7 @@ func (d *departed) find(sid string) *Session {
 func (d *departed) forget(ss *Session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.m, ss.sid)
+	delete(d.m, ss.sid())
 }
 
 // owesNoopLocked says whether a GET is the one that the client had sent before it closed the session. It says so once.

@@ -219,7 +219,7 @@ func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, h *Han
 		s.refuse(w, r, errForbidden, false)
 		return
 	}
-	body := s.openPacket(ss.sid, true)
+	body := s.openPacket(ss.sid(), true)
 	setPollHeaders(w.Header(), r)
 	if ss.dialect != eio4 {
 		body, _ = ss.eio3Body(w.Header(), nil, body)
@@ -240,7 +240,7 @@ func (s *Server) handshakeWebSocket(w http.ResponseWriter, r *http.Request, h *H
 		conn.abort(conn.control)
 		return
 	}
-	ss.sendOpen(s.openPacket(ss.sid, false))
+	ss.sendOpen(s.openPacket(ss.sid(), false))
 	ss.beginReading(conn)
 }
 
@@ -401,11 +401,12 @@ func newHandshake(r *http.Request, keep headerPolicy, address string) *Handshake
 	return &Handshake{address: address, time: time.Now(), url: unique.Make(url), headers: keep.kept(r)}
 }
 
-// newIDs returns a sid of 24 random bytes and a handle of 12, in base64url. They come from one call of crypto/rand and lie in
-// one piece of memory.
-func newIDs() (sid, handle string) {
+const sidLen = 32
+
+// newIDs returns a sid of 24 random bytes and behind it a handle of 12, in base64url: one call of crypto/rand, one piece of
+// memory, and one string a session.
+func newIDs() string {
 	var b [36]byte
 	_, _ = rand.Read(b[:]) // never fails: it crashes the process instead
-	text := base64.RawURLEncoding.EncodeToString(b[:])
-	return text[:32], text[32:]
+	return base64.RawURLEncoding.EncodeToString(b[:])
 }

@@ -61,7 +61,7 @@ func (s *Session) tick() {
 	if p := s.press; p != nil && due(p.slowAt, now) {
 		pending := s.pending
 		s.mu.Unlock()
-		s.srv.told.Info("session closed as slow: its peer has taken nothing of a full queue", zap.String("session", s.handle),
+		s.srv.told.Info("session closed as slow: its peer has taken nothing of a full queue", zap.String("session", s.Handle()),
 			zap.Int("bytes", pending), zap.Duration("slow_after", s.srv.cfg.SlowAfter))
 		s.end(ReasonSlow, "1")
 		return

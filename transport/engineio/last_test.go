@@ -62,7 +62,7 @@ func TestGetThatCrossesTheClose(t *testing.T) {
 				h := serveTCP(t, withEIO3)
 				h.do("GET", dialect.handshake, nil)
 				r := h.last()
-				q := dialect.handshake + "&sid=" + r.session.sid
+				q := dialect.handshake + "&sid=" + r.session.sid()
 				run(h, q, r)
 				h.do("POST", q, strings.NewReader("4a"))
 				for range 2 {
@@ -70,7 +70,7 @@ func TestGetThatCrossesTheClose(t *testing.T) {
 						t.Errorf("the GET after the last: %v", res)
 					}
 				}
-				eventually(t, "forgotten", func() bool { return h.srv.find(r.session.sid) == nil })
+				eventually(t, "forgotten", func() bool { return h.srv.find(r.session.sid()) == nil })
 			})
 		}
 	}
@@ -97,7 +97,7 @@ func TestDepartedAreForgotten(t *testing.T) {
 		}
 		h.wantGone(q)
 		for i := range departedLimit + 10 {
-			d.add(&Session{srv: h.srv, sid: fmt.Sprint(i)})
+			d.add(&Session{srv: h.srv, ids: fmt.Sprintf("%*d", sidLen, i)})
 		}
 		if n := remembered(); n != departedLimit {
 			t.Errorf("%d remembered", n)

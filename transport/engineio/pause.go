@@ -121,7 +121,7 @@ func (s *Session) awaitReading(ctx context.Context, post bool) bool {
 func (s *Session) tellUnkept(bytes int) {
 	s.srv.counts.add(countUnkept)
 	s.srv.told.Warn("link closed: its events wait and --memory-budget is spent",
-		zap.String("session", s.handle), zap.String("address", s.handshake.address), zap.Int("bytes", bytes))
+		zap.String("session", s.Handle()), zap.String("address", s.handshake.address), zap.Int("bytes", bytes))
 }
 
 // beginPostFirstLocked has the new websocket of an upgrade wait for a POST that is still under way. No official client makes

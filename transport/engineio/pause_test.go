@@ -207,7 +207,7 @@ func TestPausedSessionEnds(t *testing.T) {
 				eventually(t, "first message", func() bool { return len(r.got()) == 1 })
 				go end(h, r.session)
 				if name == "Close" && r.session.ws == nil { // wants a GET to travel with
-					q := "EIO=4&transport=polling&sid=" + r.session.sid
+					q := "EIO=4&transport=polling&sid=" + r.session.sid()
 					_, _ = h.try("GET", q, nil)
 				}
 				<-r.done

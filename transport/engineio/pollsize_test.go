@@ -41,7 +41,7 @@ func TestPollCarriesFewPackets(t *testing.T) {
 					h := serveTCP(t, Config{AllowEIO3: true})
 					res := h.do("GET", handshake, nil)
 					r := h.last()
-					q := handshake + "&sid=" + r.session.sid
+					q := handshake + "&sid=" + r.session.sid()
 					if res.status != 200 {
 						t.Fatal(res)
 					}

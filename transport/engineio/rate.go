@@ -93,7 +93,7 @@ func (s *Session) afterRateLocked() (tell bool) {
 // tellSlowed logs that a link was slowed.
 func (s *Session) tellSlowed() {
 	s.srv.told.Info("link slowed: it sends more than --message-rate, or all links of its address more than --address-message-rate",
-		zap.String("session", s.handle), zap.String("address", s.handshake.address))
+		zap.String("session", s.Handle()), zap.String("address", s.handshake.address))
 }
 
 // awaitRate returns when the session does not wait for tokens, or is ending; false: ctx ended before.

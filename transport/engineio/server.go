@@ -240,9 +240,9 @@ func (s *Server) shard(sid string) *shard {
 
 // register makes a session findable. False: the server has been closed meanwhile.
 func (s *Server) register(ss *Session) bool {
-	sh := s.shard(ss.sid)
+	sh := s.shard(ss.sid())
 	sh.mu.Lock()
-	sh.m[ss.sid] = ss
+	sh.m[ss.sid()] = ss
 	sh.mu.Unlock()
 	s.liveMu.Lock() // after the insertion: either Close's snapshot has the session or this sees closed
 	defer s.liveMu.Unlock()
@@ -267,9 +267,9 @@ func (s *Server) forget(ss *Session) {
 		ss.timer.Reset(departedTime)
 	}
 	ss.mu.Unlock()
-	sh := s.shard(ss.sid)
+	sh := s.shard(ss.sid())
 	sh.mu.Lock()
-	delete(sh.m, ss.sid)
+	delete(sh.m, ss.sid())
 	sh.mu.Unlock()
 }
 

@@ -54,21 +54,24 @@ type Session struct {
 	mu sync.Mutex
 	// guarded by mu
 	state     state
-	websocket bool  // the current transport; polling otherwise
-	token     bool  // the write token is out
-	blocked   bool  // the token is with a writer goroutine, waiting for the kernel
-	abrupt    bool  // closing without a flush
-	pauses    int16 // Pauses without their Resume
-	posting   bool  // a POST is being read or processed
-	bought    uint8 // tokens that were bought beyond need the last time, see rate.go
-	owesNoop  bool  // the client has closed the session, and its last GET may still come
-	probed    bool  // the probe has been heard: GETs are released
-	extended  bool  // the awaited pong's deadline has been moved once
+	websocket bool    // the current transport; polling otherwise
+	token     bool    // the write token is out
+	blocked   bool    // the token is with a writer goroutine, waiting for the kernel
+	abrupt    bool    // closing without a flush
+	pauses    int16   // Pauses without their Resume
+	posting   bool    // a POST is being read or processed
+	bought    uint8   // tokens that were bought beyond need the last time, see rate.go
+	owesNoop  bool    // the client has closed the session, and its last GET may still come
+	probed    bool    // the probe has been heard: GETs are released
+	extended  bool    // the awaited pong's deadline has been moved once
+	displaced bool    // another session has got its seat; guarded by shares.mu
+	dialect   dialect // of the handshake; a websocket that it is upgraded to may have another of the version. Set before start
 	ws        *wsConn
 	queue     []item
 	one       [1]item       // the first queue, as most have no more than that at a time
 	pending   int           // bytes in queue and in what is left of the write under way
 	steps     int32         // of budgetStep, taken from the node's budget
+	credit    int32         // tokens that are bought and not spent, see rate.go
 	press     *pressure     // see pressure.go; nil while the peer keeps up
 	takenAt   time.Duration // when the peer last took something that it had not taken at once; of a poll, anything
 	spare     []item        // the queue of the last write, empty, kept when small
@@ -78,21 +81,17 @@ type Session struct {
 	body      *http.ResponseController
 	probe     *wsConn
 	halt      *halt         // see pause.go; nil before the first pause that needs it
-	credit    int32         // tokens that are bought and not spent, see rate.go
 	fullAt    time.Duration // when the link's bucket will be full
 
 	// set before start
 	srv       *Server
-	sid       string // secret: who knows it is the client
-	handle    string
+	ids       string // see newIDs
 	handshake *Handshake
 	peer      *Peer    // whom it is counted with
 	recv      Receiver // written under recvMu
-	dialect   dialect  // of the handshake's transport; a websocket that it is upgraded to may have another of the same version
 
 	// guarded by shares.mu
-	displaced bool          // another session has got its seat
-	newcomer  *list.Element // place among those of its peer that have joined nothing; nil: it has joined, or not begun
+	newcomer *list.Element // place among those of its peer that have joined nothing; nil: it has joined, or not begun
 
 	admitted atomic.Bool
 	paused   atomic.Bool  // there are pauses, and the session is open; changed with mu held
@@ -114,7 +113,7 @@ type Session struct {
 func (s *Server) newSession(h *Handshake, peer *Peer, d dialect) *Session {
 	ss := &Session{srv: s, handshake: h, peer: peer, dialect: d}
 	ss.queue = ss.one[:0]
-	ss.sid, ss.handle = newIDs()
+	ss.ids = newIDs()
 	ss.refs.Store(1)
 	return ss
 }
@@ -167,7 +166,10 @@ func (s *Session) open() bool {
 func (s *Session) Handshake() *Handshake { return s.handshake }
 
 // Handle returns the public name of the session: random, and no way to the sid.
-func (s *Session) Handle() string { return s.handle }
+func (s *Session) Handle() string { return s.ids[sidLen:] }
+
+// sid is the session's secret: who knows it is the client.
+func (s *Session) sid() string { return s.ids[:sidLen] }
 
 // Protocol returns the version of the protocol that the client speaks, 4 or 3.
 func (s *Session) Protocol() int {

@@ -164,6 +164,6 @@ func (s *Session) count(r Reason) {
 // debug logs one line about a session, never with its sid.
 func (s *Server) debug(what string, ss *Session, r Reason) {
 	if e := s.log.Check(zap.DebugLevel, what); e != nil {
-		e.Write(zap.String("session", ss.handle), zap.String("transport", ss.Transport()), zap.String("reason", string(r)))
+		e.Write(zap.String("session", ss.Handle()), zap.String("transport", ss.Transport()), zap.String("reason", string(r)))
 	}
 }

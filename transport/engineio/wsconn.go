@@ -23,11 +23,9 @@ type wsConn struct {
 	up        bool // the 101 is out
 	failed    bool // a write failed
 	closeSent bool
-	unsentWas int // what the peer had not acknowledged when the kernel last took something of a write that waits
-
-	// set before start
-	deflate bool // permessage-deflate was negotiated
-	dialect dialect
+	deflate   bool    // permessage-deflate was negotiated; set before start
+	dialect   dialect // set before start
+	unsentWas int     // what the peer had not acknowledged when the kernel last took something of a write that waits
 
 	control []byte // control frames that wait for the token; at first the 101; guarded by Session.mu
 
