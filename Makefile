@@ -72,7 +72,7 @@ lint: lint-go lint-mod lint-proto ## Check style, formatting and that gen/ is wh
 
 .PHONY: lint-go
 lint-go: bin/golangci-lint
-	$(LINT) run ./...
+	$(LINT) run --allow-parallel-runners ./... # another checkout may be at it
 
 .PHONY: lint-mod
 lint-mod:
