@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	foyerv1 "foyer/gen/foyer/v1"
 )
 
 // The tests in other languages, see polyglot/: backends on Node and Python that know nothing of each other or of this package,
@@ -315,6 +317,15 @@ func TestBackendsOfTwoLanguages(t *testing.T) {
 		for _, b := range running {
 			b.crash()
 		}
+		// What a backend has been sent and does not answer any more is lost, and counted: nobody is there once the node knows.
+		node := api(t, f.api).node
+		eventually(t, func() error {
+			info, err := node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
+			if err == nil && info.GetHandlers() > 0 {
+				err = fmt.Errorf("%d handlers are attached", info.GetHandlers())
+			}
+			return err
+		})
 		acks := map[string]int{}
 		for id, c := range clients {
 			c.t = t
