@@ -24,6 +24,10 @@ E2EFLAGS  ?=
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer --exclude-imports --as-file-descriptor-set
+# The API as it was first declared with its packages in each language, which no later one may break. It is a file and not a
+# commit, so that a shallow clone has it too. It is never built anew:
+#	buf build --exclude-source-info --path proto/foyer -o proto/first.binpb
+FIRST_API := proto/first.binpb
 
 BUF   := e2e/node_modules/.bin/buf
 LINT  := bin/golangci-lint
@@ -83,7 +87,7 @@ lint-mod:
 lint-proto: e2e/node_modules/.package-lock.json
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	$(BUF) breaking --against ".git#ref=$$(git rev-list --max-parents=0 HEAD | tail -n 1)" # the API as it was first declared
+	$(BUF) breaking --against $(FIRST_API)
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(BUF) generate -o "$$fresh"; \
 	$(BUF) build $(WITH_COMMENTS) -o "$$fresh/api.binpb"; \

@@ -106,3 +106,40 @@ func closeStream(t *testing.T, stream grpc.ClientStream) {
 		t.Error(err)
 	}
 }
+
+// TestPackagesOfLanguages: generated code has a package of its own in each language. In Java the class of a file must not be
+// called like a message of the package: with a class for each message, both would be one file.
+func TestPackagesOfLanguages(t *testing.T) {
+	d, err := describedFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, classes := map[string]bool{}, map[string]string{}
+	d.files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		got := proto.CloneOf(f.Options().(*descriptorpb.FileOptions))
+		classes[got.GetJavaOuterClassname()] = f.Path()
+		got.JavaOuterClassname, got.GoPackage = nil, nil
+		want := &descriptorpb.FileOptions{
+			CsharpNamespace: proto.String("Foyer.V1"), JavaPackage: proto.String("dev.foyer.v1"), JavaMultipleFiles: proto.Bool(true),
+			ObjcClassPrefix: proto.String("FYR"), PhpNamespace: proto.String(`Foyer\V1`), RubyPackage: proto.String("Foyer::V1"),
+		}
+		if diff := cmp.Diff(got, want, protocmp.Transform()); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", f.Path(), diff)
+		}
+		for i := range f.Messages().Len() {
+			messages[string(f.Messages().Get(i).Name())] = true
+		}
+		for i := range f.Enums().Len() {
+			messages[string(f.Enums().Get(i).Name())] = true
+		}
+		return true
+	})
+	if len(classes) != d.files.NumFiles() {
+		t.Errorf("%d files share %d classes of Java", d.files.NumFiles(), len(classes))
+	}
+	for class, path := range classes {
+		if class == "" || messages[class] {
+			t.Errorf("%s: its class of Java is called %q: none, or as a message is", path, class)
+		}
+	}
+}

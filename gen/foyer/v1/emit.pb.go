@@ -1138,7 +1138,8 @@ const file_foyer_v1_emit_proto_rawDesc = "" +
 	"\vCollectAcks\x12\x1c.foyer.v1.CollectAcksRequest\x1a\x1d.foyer.v1.CollectAcksResponse0\x01\x12K\n" +
 	"\n" +
 	"EmitStream\x12\x1b.foyer.v1.EmitStreamRequest\x1a\x1c.foyer.v1.EmitStreamResponse(\x010\x01\x12S\n" +
-	"\x0eServerSideEmit\x12\x1f.foyer.v1.ServerSideEmitRequest\x1a .foyer.v1.ServerSideEmitResponseB\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x0eServerSideEmit\x12\x1f.foyer.v1.ServerSideEmitRequest\x1a .foyer.v1.ServerSideEmitResponseB_\n" +
+	"\fdev.foyer.v1B\tEmitProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_emit_proto_rawDescOnce sync.Once

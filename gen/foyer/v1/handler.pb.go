@@ -1992,7 +1992,8 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"\x17DRAIN_REASON_NODE_DRAIN\x10\x01\x12\x19\n" +
 	"\x15DRAIN_REASON_REPLACED\x10\x022Q\n" +
 	"\x0eHandlerService\x12?\n" +
-	"\x06Attach\x12\x17.foyer.v1.AttachRequest\x1a\x18.foyer.v1.AttachResponse(\x010\x01B\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x06Attach\x12\x17.foyer.v1.AttachRequest\x1a\x18.foyer.v1.AttachResponse(\x010\x01Bb\n" +
+	"\fdev.foyer.v1B\fHandlerProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_handler_proto_rawDescOnce sync.Once

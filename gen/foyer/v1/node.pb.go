@@ -528,7 +528,8 @@ const file_foyer_v1_node_proto_rawDesc = "" +
 	"\vNodeService\x12>\n" +
 	"\aGetInfo\x12\x18.foyer.v1.GetInfoRequest\x1a\x19.foyer.v1.GetInfoResponse\x12D\n" +
 	"\tListNodes\x12\x1a.foyer.v1.ListNodesRequest\x1a\x1b.foyer.v1.ListNodesResponse\x12:\n" +
-	"\x05Drain\x12\x16.foyer.v1.DrainRequest\x1a\x17.foyer.v1.DrainResponse0\x01B\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x05Drain\x12\x16.foyer.v1.DrainRequest\x1a\x17.foyer.v1.DrainResponse0\x01B_\n" +
+	"\fdev.foyer.v1B\tNodeProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_node_proto_rawDescOnce sync.Once

@@ -735,7 +735,8 @@ const file_foyer_v1_presence_proto_rawDesc = "" +
 	"\x16RESET_REASON_NODE_LOST\x10\x02\x12\x14\n" +
 	"\x10RESET_REASON_GAP\x10\x032M\n" +
 	"\x0fPresenceService\x12:\n" +
-	"\x05Watch\x12\x16.foyer.v1.WatchRequest\x1a\x17.foyer.v1.WatchResponse0\x01B\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x05Watch\x12\x16.foyer.v1.WatchRequest\x1a\x17.foyer.v1.WatchResponse0\x01Bc\n" +
+	"\fdev.foyer.v1B\rPresenceProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_presence_proto_rawDescOnce sync.Once

@@ -589,7 +589,8 @@ const file_foyer_v1_room_proto_rawDesc = "" +
 	"\n" +
 	"LeaveRooms\x12\x1b.foyer.v1.LeaveRoomsRequest\x1a\x1c.foyer.v1.LeaveRoomsResponse\x12>\n" +
 	"\aGetRoom\x12\x18.foyer.v1.GetRoomRequest\x1a\x19.foyer.v1.GetRoomResponse\x12D\n" +
-	"\tListRooms\x12\x1a.foyer.v1.ListRoomsRequest\x1a\x1b.foyer.v1.ListRoomsResponseB\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\tListRooms\x12\x1a.foyer.v1.ListRoomsRequest\x1a\x1b.foyer.v1.ListRoomsResponseB_\n" +
+	"\fdev.foyer.v1B\tRoomProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_room_proto_rawDescOnce sync.Once

@@ -595,7 +595,8 @@ const file_foyer_v1_socket_proto_rawDesc = "" +
 	"\tGetSocket\x12\x1a.foyer.v1.GetSocketRequest\x1a\x1b.foyer.v1.GetSocketResponse\x12J\n" +
 	"\vListSockets\x12\x1c.foyer.v1.ListSocketsRequest\x1a\x1d.foyer.v1.ListSocketsResponse\x12M\n" +
 	"\fUpdateSocket\x12\x1d.foyer.v1.UpdateSocketRequest\x1a\x1e.foyer.v1.UpdateSocketResponse\x12\\\n" +
-	"\x11DisconnectSockets\x12\".foyer.v1.DisconnectSocketsRequest\x1a#.foyer.v1.DisconnectSocketsResponseB\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x11DisconnectSockets\x12\".foyer.v1.DisconnectSocketsRequest\x1a#.foyer.v1.DisconnectSocketsResponseBa\n" +
+	"\fdev.foyer.v1B\vSocketProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_socket_proto_rawDescOnce sync.Once

@@ -1706,7 +1706,9 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10\x10\x12\x19\n" +
 	"\x15ERROR_REASON_REPLACED\x10\x11\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\x12\x12\"\n" +
-	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x13B\x1cZ\x1afoyer/gen/foyer/v1;foyerv1b\x06proto3"
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x13B`\n" +
+	"\fdev.foyer.v1B\n" +
+	"TypesProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
 	file_foyer_v1_types_proto_rawDescOnce sync.Once
