@@ -42,8 +42,9 @@ type Acks struct {
 	start time.Time
 	came  chan struct{} // 1: there is something to take, or it is over
 
-	// Matched is how many recipients there are. Set before the Acks are given out.
-	Matched int
+	// Set before the Acks are given out.
+	Matched  int // how many recipients there are
+	coverage Coverage
 
 	// Guarded by acks.mu.
 	waiting  map[*Socket]struct{}
@@ -69,20 +70,29 @@ type acks struct {
 // for, as by Emit. The caller ends the wait with Finish.
 func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error) {
 	c := &Acks{limit: limit, came: make(chan struct{}, 1)}
-	c.ns = n.namespace(e.Target.Namespace)
-	if c.ns == nil {
+	var made bool
+	if c.ns, made = n.laneOf(e.Target.Namespace); c.ns == nil {
 		c.over = true
 		c.ns = newNamespace(n, e.Target.Namespace)
 		return c, nil
 	}
-	e.collect = c
-	r := c.ns.pass(ctx, []Emit{e}, forEver)[0]
-	if r.Err != nil {
-		return nil, r.Err
+	if made {
+		defer n.release(c.ns)
 	}
-	c.Matched = r.Matched
+	e.collect = c
+	receipts := make([]Receipt, 1)
+	t := &turn{emits: []Emit{e}, receipts: receipts, patience: forEver}
+	c.ns.pass(ctx, t)
+	if err := receipts[0].Err; err != nil {
+		return nil, err
+	}
+	t.handed.await(ctx)
+	c.Matched, c.coverage = receipts[0].Matched, receipts[0].Coverage
 	return c, nil
 }
+
+// Coverage says which nodes the recipients and outcomes do not speak for: those that are known so far.
+func (c *Acks) Coverage() Coverage { return c.coverage }
 
 // Next returns the outcomes that have come since the last call; it blocks until there is one, ctx ends, or the wait
 // does: io.EOF when everybody's is known, ErrTooSlow when more had come than may wait to be taken.
@@ -134,7 +144,8 @@ func (c *Acks) Finish() []AckOutcome {
 
 // deliverCollecting is deliverRun for an emit that wants acknowledgements: its recipients are counted, then registered,
 // then sent to, so that no answer comes before its place.
-func (ns *Namespace) deliverCollecting(d *delivery, touched *touched) {
+func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
+	d := &run[0]
 	e, receipt, c := d.emit, d.receipt, d.emit.collect
 	packet := *e.Packet
 	once := encodeOnce{packets: []*Packet{&packet}}
@@ -151,6 +162,7 @@ func (ns *Namespace) deliverCollecting(d *delivery, touched *touched) {
 	}
 	ns.acks.begin(c, recipients)
 	packet.AckID = c.id
+	ns.handOut(run, touched.packetsOf(run))
 	for _, s := range recipients {
 		out := s.send(&once, e.Flags, touched)
 		if receipt.Err = once.err(0); receipt.Err != nil {
@@ -179,7 +191,7 @@ func (ns *Namespace) deliverCollecting(d *delivery, touched *touched) {
 		switch {
 		case out != Full:
 			ns.askedFor(c, s, out)
-		case receipt.Matched == 1 && d.turn.hold(s.conn, once.frame(s.conn.Codec()), d.at):
+		case receipt.Matched == 1 && !d.handed && d.turn.hold(s.conn, once.frame(s.conn.Codec()), d.at):
 			if !ns.acks.withdraw(c) {
 				d.turn.room = nil // its socket has just gone: that is its outcome
 			}

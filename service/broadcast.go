@@ -10,6 +10,8 @@ type Emit struct {
 	Target Target
 	Packet *Packet // KindEvent; its Namespace is the target's
 	Flags  Flags
+	// The receipt waits for no other node: its counts are this one's. Who could not be handed it is in the coverage.
+	Accepted bool
 
 	collect *Acks // for an emit that wants acknowledgements
 }
@@ -45,32 +47,38 @@ func (r *Receipt) add(o Outcome) {
 // whatever is sent afterwards arrives afterwards. An event for one socket whose link is full waits for room until ctx
 // ends; with several recipients those with room get it at once, and the others not at all.
 func (n *Node) Emit(ctx context.Context, e Emit) (Receipt, error) {
-	ns := n.namespace(e.Target.Namespace)
-	if ns == nil {
-		return Receipt{}, nil
+	receipts := make([]Receipt, 1)
+	n.pass(ctx, &turn{emits: []Emit{e}, receipts: receipts, patience: forEver}).await(ctx)
+	return receipts[0], receipts[0].Err
+}
+
+// pass takes a turn through the lane of its namespace and returns what other nodes were handed of it, and before.
+func (n *Node) pass(ctx context.Context, t *turn) *handed {
+	ns, made := n.laneOf(t.emits[0].Target.Namespace)
+	if made {
+		defer n.release(ns)
 	}
-	r := ns.pass(ctx, []Emit{e}, forEver)[0]
-	return r, r.Err
+	if ns != nil {
+		ns.pass(ctx, t)
+	}
+	return t.handed
 }
 
 // EmitBatch delivers events in their order and returns a receipt for each, as Emit would one by one; those of one
 // namespace that follow each other pass together, with one write for each link. Since others wait behind it, an event
 // waits no longer than HoldStream for a link, from when that became full.
 func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
-	receipts := make([]Receipt, 0, len(emits))
-	for len(emits) > 0 {
-		name := emits[0].Target.Namespace
+	receipts := make([]Receipt, len(emits))
+	var handed *handed
+	for rest := receipts; len(emits) > 0; {
 		run := 1
-		for run < len(emits) && emits[run].Target.Namespace == name {
+		for run < len(emits) && emits[run].Target.Namespace == emits[0].Target.Namespace {
 			run++
 		}
-		if ns := n.namespace(name); ns != nil {
-			receipts = append(receipts, ns.pass(ctx, emits[:run], n.cfg.HoldStream)...)
-		} else {
-			receipts = append(receipts, make([]Receipt, run)...)
-		}
-		emits = emits[run:]
+		handed = n.pass(ctx, &turn{emits: emits[:run], receipts: rest[:run], patience: n.cfg.HoldStream, handed: handed})
+		emits, rest = emits[run:], rest[run:]
 	}
+	handed.await(ctx)
 	return receipts
 }
 
@@ -79,7 +87,8 @@ type delivery struct {
 	emit    *Emit
 	receipt *Receipt
 	turn    *turn
-	at      int // its place in the turn
+	at      int32 // its place in the turn
+	handed  bool  // to other nodes, which hear it too
 }
 
 // deliver is the hot path: match, encode once per codec, queue at each recipient's link. Emits to one target that
@@ -89,7 +98,7 @@ type delivery struct {
 func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 	for _, t := range batch {
 		for i := range t.emits {
-			touched.deliveries = append(touched.deliveries, delivery{&t.emits[i], &t.receipts[i], t, i})
+			touched.deliveries = append(touched.deliveries, delivery{emit: &t.emits[i], receipt: &t.receipts[i], turn: t, at: int32(i)})
 		}
 	}
 	for rest := touched.deliveries; len(rest) > 0; {
@@ -101,7 +110,7 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 		rest = rest[len(run):]
 		ns.lane.step.Lock()
 		if run[0].emit.collect != nil {
-			ns.deliverCollecting(&run[0], touched)
+			ns.deliverCollecting(run, touched)
 		} else {
 			ns.deliverRun(run, touched)
 		}
@@ -117,6 +126,7 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
 	e := run[0].emit
 	once, counts := encodeOnce{packets: touched.packetsOf(run)}, [outcomes]int{}
+	ns.handOut(run, once.packets)
 	ns.mu.RLock()
 	ns.matchLocked(&e.Target, func(s *Socket) { counts[s.send(&once, e.Flags, touched)]++ })
 	ns.mu.RUnlock()
@@ -191,7 +201,7 @@ func (d *delivery) settle(s *Socket, out Outcome, f Frame) {
 	switch {
 	case out != Full:
 		d.receipt.add(out)
-	case alone && d.turn.hold(s.conn, f, d.at):
+	case alone && !d.handed && d.turn.hold(s.conn, f, d.at):
 		*d.receipt = Receipt{} // it is not delivered yet
 	default:
 		d.receipt.Matched++

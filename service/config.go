@@ -62,6 +62,9 @@ type Config struct {
 	// What the node and its edges may keep for their peers, all together. Default: a new one without a limit.
 	Budget *Budget
 
+	// The other nodes. Default: this node is alone.
+	Remote Remote
+
 	Logger *zap.Logger // default: none
 }
 

@@ -4,7 +4,8 @@
 // The walk of an emit: Node.Emit finds the Namespace, which takes the emit through its lane (broadcast.go); deliver matches
 // the Target against the room index (match.go), encodes the packet once per codec, puts the frame into the queue of every
 // matching link and flushes each touched link once. An emit for one link that is full waits outside of the lane (lane.go) and
-// passes anew.
+// passes anew. With other nodes a run is handed to them just before it is delivered here (remote.go), and who called waits for
+// their part outside of the lane.
 //
 // The walk of a browser's event: Socket.Receive finds the group that owns the event and, in it, the handler of this socket
 // (route.go), and appends the event to what that handler is to be told, or to the socket's backlog there (handler_events.go);
@@ -17,7 +18,8 @@
 //
 // Locks, in the order in which they may be taken: Node.merging, Handlers.mu, Node.mu, Namespace.mu, presenceLog.mu, Socket.mu,
 // Handler.mu, share.mu, then those of a link. Nothing blocks, writes or logs while one of them is held. lane.step comes before
-// Namespace.mu, and full links are flushed under it, which does not block; lane.mu is held alone.
+// Namespace.mu, and full links are flushed under it, which does not block; lane.mu is held alone. Locks of a Remote come after
+// all of these.
 //
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.

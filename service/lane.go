@@ -29,12 +29,14 @@ type turn struct {
 	narrow   bool          // few hear it
 
 	done, beside bool          // set before wake: it is delivered, or goes beside who leads
+	next         int32         // the place in emits of the one that waits for room
 	wake         chan struct{} // made by a caller that has to wait; a send says done, beside, or that it goes next
 
 	// Of the emit that waits for room, set by who delivers. Those behind it wait, too.
 	room  <-chan struct{}
 	until time.Time // when its patience ends
-	next  int       // its place in emits
+
+	handed *handed // what of it other nodes were handed
 }
 
 const (
@@ -49,7 +51,7 @@ const (
 func (t *turn) held() bool { return t.room != nil }
 
 // hold makes the turn wait for a link from its emit at a place on; false: it has no more patience with that link.
-func (t *turn) hold(c Conn, f Frame, at int) bool {
+func (t *turn) hold(c Conn, f Frame, at int32) bool {
 	if t.held() {
 		return true // behind another
 	}
@@ -93,13 +95,10 @@ func (t *turn) await(ctx context.Context) {
 }
 
 // pass delivers emits in their order. One that waits for its link is not in the lane meanwhile, and passes anew.
-func (ns *Namespace) pass(ctx context.Context, emits []Emit, patience time.Duration) []Receipt {
-	receipts := make([]Receipt, len(emits))
-	t := &turn{emits: emits, receipts: receipts, patience: patience}
+func (ns *Namespace) pass(ctx context.Context, t *turn) {
 	for ns.lane.pass(ns, t); t.held(); ns.lane.pass(ns, t) {
 		t.await(ctx)
 	}
-	return receipts
 }
 
 // pass delivers a turn, and with it those that came in the meantime. It returns once the frames are queued everywhere;

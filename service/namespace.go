@@ -42,7 +42,9 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 	s.present = true
 	ns.sockets[s.id] = s
 	ns.order.add(s)
-	ns.size.Add(1)
+	if ns.size.Add(1) == 1 {
+		ns.edgeLocked("", true)
+	}
 	if n := s.noteBytes(); n > 0 {
 		ns.node.cfg.Budget.Force(UseData, n) // it came with a decision that was taken
 	}
@@ -66,7 +68,9 @@ func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	s.present = false
 	delete(ns.sockets, s.id)
 	ns.order.remove(s)
-	ns.size.Add(-1)
+	if ns.size.Add(-1) == 0 {
+		ns.edgeLocked("", false)
+	}
 	s.generation.Add(1)
 	ns.recordLocked(PresenceDisconnected, s, rooms, r, detail)
 	return rooms

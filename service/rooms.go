@@ -38,6 +38,7 @@ func (ns *Namespace) joinLocked(s *Socket, names []string) []string {
 		if r == nil {
 			r = &room{name: strings.Clone(name)}
 			ns.rooms[r.name] = r
+			ns.edgeLocked(r.name, true)
 		}
 		r.members = append(r.members, member{s, len(s.rooms)})
 		s.addPlace(roomPlace{r, len(r.members) - 1})
@@ -75,6 +76,7 @@ func (ns *Namespace) leaveRoomLocked(s *Socket, at int) {
 	switch {
 	case last == 0:
 		delete(ns.rooms, r.name)
+		ns.edgeLocked(r.name, false)
 	case cap(r.members) > 64 && cap(r.members) > 4*last:
 		r.members = slices.Clone(r.members)
 	}

@@ -1,0 +1,93 @@
+package service
+
+import "context"
+
+// Remote are the other nodes, as this one tells them what it does and who is here. Its methods are called with locks of
+// this package held: memory only, and they call nothing of this package.
+type Remote interface {
+	// Publish hands out a batch that is about to be delivered here. Batches of a namespace come one after the other, in the
+	// order in which they are delivered, and never one that is for this node alone. The ticket stands for what others do
+	// with it; nil: no other node wants it. Then it may wait here for the link of its only recipient, and it comes again
+	// when it passes anew. The lists are the caller's; packets are not to be changed, and may be kept.
+	Publish(b Batch) Ticket
+	// Edge says that a room has got its first socket here, or has lost its last one; "" is the namespace itself. Those of a
+	// namespace come in the order of its membership; a room's lie between its namespace's. A socket's own id is no room.
+	Edge(namespace, room string, on bool)
+}
+
+// Batch is events for one target, in their order.
+type Batch struct {
+	Target  *Target
+	Packets []*Packet
+	Flags   Flags
+	Acks    *Acks // who waits for the acknowledgements of the one event; nil: nobody
+}
+
+// Ticket stands for a batch on its way to other nodes. Safe for concurrent use, and never called with a lock held.
+type Ticket interface {
+	// Unreached are the nodes that could not be handed the batch. It does not block.
+	Unreached() Coverage
+	// Wait returns what the others have done with an event, by its place in the batch: how many recipients it had there,
+	// and who has not answered. It blocks until all have, until ctx ends, or until the ticket's own patience does.
+	Wait(ctx context.Context, place int) Receipt
+}
+
+// handed is an emit that other nodes were handed, and the others of its turn.
+type handed struct {
+	ticket  Ticket
+	place   int
+	emit    *Emit
+	receipt *Receipt
+	before  *handed
+}
+
+// handOut tells the other nodes of a run that is about to be delivered here, with lane.step held.
+func (ns *Namespace) handOut(run []delivery, packets []*Packet) {
+	remote, e := ns.node.cfg.Remote, run[0].emit
+	if remote == nil || e.Target.Local {
+		return
+	}
+	ticket := remote.Publish(Batch{Target: &e.Target, Packets: packets, Flags: e.Flags, Acks: e.collect})
+	if ticket == nil {
+		return
+	}
+	for i := range run {
+		d := &run[i]
+		d.handed = true
+		d.turn.handed = &handed{ticket: ticket, place: i, emit: d.emit, receipt: d.receipt, before: d.turn.handed}
+	}
+}
+
+// await adds to receipts what the other nodes did. Who called waits here, and not in the lane.
+func (h *handed) await(ctx context.Context) {
+	for ; h != nil; h = h.before {
+		r := h.receipt
+		if h.emit.Accepted {
+			r.Coverage = h.ticket.Unreached()
+			continue
+		}
+		there := h.ticket.Wait(ctx, h.place)
+		r.Matched += there.Matched
+		r.Enqueued += there.Enqueued
+		r.DroppedVolatile += there.DroppedVolatile
+		r.DroppedSlow += there.DroppedSlow
+		r.Closing += there.Closing
+		r.Coverage = there.Coverage
+	}
+}
+
+// edgeLocked tells the other nodes that a room, or with "" the namespace, has its first socket or none any more, with mu held.
+func (ns *Namespace) edgeLocked(room string, on bool) {
+	if remote := ns.node.cfg.Remote; remote != nil {
+		remote.Edge(ns.name, room, on)
+	}
+}
+
+// laneOf finds the namespace whose lane an emit passes; nil: nobody would hear it. Other nodes may have sockets of a name that
+// this one has none of: then the namespace is made, and the caller has to release it.
+func (n *Node) laneOf(name string) (ns *Namespace, made bool) {
+	if ns = n.namespace(name); ns != nil || n.cfg.Remote == nil {
+		return ns, false
+	}
+	return n.acquire(name, true, ""), true
+}
