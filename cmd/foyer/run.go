@@ -238,7 +238,10 @@ func (f *foyer) edge() http.Handler {
 	path := strings.TrimSuffix(f.s.Path, "/") + "/"
 	rest := http.NotFoundHandler()
 	if f.demo {
-		rest = web.Page()
+		rest = web.Page(func() web.Node {
+			flags, api := f.grpcurl()
+			return web.Node{Path: f.s.Path, Grpcurl: flags, API: api}
+		})
 	}
 	other := f.contain(pageOf(rest))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -381,17 +384,12 @@ func (f *foyer) greet(w io.Writer) {
 		f.log.Info("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
 			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", f.s.MaxSessions))
 	}
-	page, flags := "http://", "-plaintext"
+	page := "http://"
 	if f.edgeTLS != nil {
 		page = "https://"
 	}
-	if f.apiTLS != nil {
-		flags = "-insecure"
-	}
-	if len(f.tokens) > 0 {
-		flags += " -H 'authorization: Bearer TOKEN'"
-	}
-	edge, api := browsable(f.edgeListener.Addr()), dialable(f.apiListener.Addr())
+	edge := browsable(f.edgeListener.Addr())
+	flags, api := f.grpcurl()
 	what := "socket.io   " + page + edge + f.s.Path
 	if f.demo {
 		what = "chat        " + page + edge + "/"
@@ -402,6 +400,18 @@ func (f *foyer) greet(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "  say hello   grpcurl %s -d '{\"target\":{\"all\":true},\"payload\":{\"event\":\"hello\",\"values\":[\"world\"]}}' %s foyer.v1.EmitService/Emit\n\n", flags, api)
+}
+
+// grpcurl is how grpcurl reaches our API: its flags and the address. The token is for the reader to fill in.
+func (f *foyer) grpcurl() (flags, api string) {
+	flags = "-plaintext"
+	if f.apiTLS != nil {
+		flags = "-insecure"
+	}
+	if len(f.tokens) > 0 {
+		flags += " -H 'authorization: Bearer TOKEN'"
+	}
+	return flags, dialable(f.apiListener.Addr())
 }
 
 // browsable is an address to type into a browser on this machine.

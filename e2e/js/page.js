@@ -110,7 +110,8 @@ const step = async (name, what) => {
 			if ((await ann.locator("#log img, #log b").count()) > 0) throw new Error("it became HTML");
 		});
 		await step("grpcurl speaks into the room, by the command that the page shows", async () => {
-			const command = (await ann.locator("#hint-command").textContent()).replace("127.0.0.1:50051", api);
+			const command = await ann.locator("#hint-command").textContent();
+			if (!command.includes(` ${api} `)) throw new Error(`it does not call ${api}: ${command}`);
 			const answer = JSON.parse(execFileSync("sh", ["-c", command], { encoding: "utf8", timeout: patience }));
 			if (answer.matched !== 2 || answer.enqueued !== 2) throw new Error(`it answered ${JSON.stringify(answer)}`);
 			for (const page of [ann, bob]) await page.locator("#log [data-text]", { hasText: "hello from grpcurl" }).waitFor();

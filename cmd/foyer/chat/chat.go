@@ -129,6 +129,7 @@ type person struct {
 	id       string
 	nickname string
 	rooms    map[string]bool
+	asked    map[string]bool // our joins (true) and leaves that presence has not told of yet
 }
 
 // take does what one message from Foyer asks for.
@@ -156,7 +157,7 @@ func (b *backend) take(m *foyerv1.AttachResponse) {
 // welcome takes note of a socket, shows a new one to the lobby, and tells the browser who it is. A browser that had been here
 // answers with its nickname and rooms: that is all it takes to survive a restart of this backend.
 func (b *backend) welcome(socket *foyerv1.Socket, how string) {
-	p := &person{id: socket.GetId(), nickname: guestName(socket.GetId()), rooms: map[string]bool{}}
+	p := &person{id: socket.GetId(), nickname: guestName(socket.GetId()), rooms: map[string]bool{}, asked: map[string]bool{}}
 	for _, room := range socket.GetRooms() {
 		p.rooms[room] = true
 	}
@@ -167,6 +168,7 @@ func (b *backend) welcome(socket *foyerv1.Socket, how string) {
 		b.join(p, lobby)
 	}
 	b.emit(toRoom(p.id), "welcome", self{ID: p.id, Nickname: p.nickname})
+	b.settle(p) // presence may have told of it first
 }
 
 // farewell forgets a socket. Foyer has taken it out of its rooms already.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -240,6 +241,56 @@ func TestRosterIsPushed(t *testing.T) {
 			}
 			if diff := cmp.Diff(step.want, h.heard()); diff != "" {
 				t.Errorf("%s: want -, got +:\n%s", step.name, diff)
+			}
+		}
+	})
+}
+
+// Rooms that somebody else put a browser into, or took it out of, are told to it and count as its own. What it did by itself
+// is no such news, whenever presence tells of it.
+func TestRoomsFromOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := run(t).attached(t)
+		h.arrive(ann)
+		h.discard()
+		joined, left := foyerv1.PresenceEvent_TYPE_JOINED, foyerv1.PresenceEvent_TYPE_LEFT
+		long := strings.Repeat("n", 100) // nobody could type it in the page
+		steps := []struct {
+			name  string
+			say   []string // event, arguments
+			watch *foyerv1.WatchResponse
+			want  string // of what is told to Ann alone
+		}{
+			{"joined", nil, change(joined, socket(ann, lobby, long)), `emit to ` + ann + `: joined ["` + long + `"]`},
+			{"speaks there", []string{"chat message", `["hi","` + long + `"]`}, nil, `ack [{"ok":true,"room":"` + long + `"}]`},
+			{"taken out", nil, change(left, socket(ann, lobby)), `emit to ` + ann + `: left ["` + long + `"]`},
+			{"out", []string{"who", `["` + long + `"]`}, nil, refusal("room is longer than 64 characters")},
+			{"joins by itself", []string{"join", `["den"]`}, change(joined, socket(ann, "den", lobby)), ""},
+			{"leaves by itself", []string{"leave", `["den"]`}, nil, `ack [{"ok":true,"room":"den"}]`},
+			{"older news", nil, change(joined, socket(ann, "den", lobby, "attic")), `emit to ` + ann + `: joined ["attic"]`},
+			{"its own news", nil, change(left, socket(ann, lobby, "attic")), ""},
+			{"joins again", []string{"join", `["den"]`}, nil, ""},
+			{"news from before", nil, change(joined, socket(ann, lobby, "attic")), ""},
+			{"its own news again", nil, change(joined, socket(ann, lobby, "attic", "den")), ""},
+			{"out of all", nil, change(left, socket(ann)), `emit to ` + ann + `: left ["lobby"]`},
+		}
+		for _, step := range steps {
+			if step.say != nil {
+				h.say(event(ann, step.say[0], step.say[1]))
+				synctest.Wait()
+			}
+			if step.watch != nil {
+				h.watch <- step.watch
+			}
+			heard := h.heard()
+			told := slices.DeleteFunc(slices.Clone(heard), func(s string) bool { return !strings.HasPrefix(s, "emit to "+ann) })
+			switch {
+			case strings.HasPrefix(step.want, "ack"):
+				if !slices.Contains(heard, step.want) {
+					t.Errorf("%s: got %q, want %q", step.name, heard, step.want)
+				}
+			case step.want == "" && len(told) > 0, step.want != "" && !slices.Contains(told, step.want):
+				t.Errorf("%s: got %q, want %q", step.name, told, step.want)
 			}
 		}
 	})

@@ -7,6 +7,7 @@ import (
 )
 
 func (b *backend) join(p *person, room string) {
+	b.ask(p, room, true)
 	p.rooms[room] = true
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Join{
 		Join: &foyerv1.JoinRoomsRequest{Target: toRoom(p.id), Rooms: []string{room}},
@@ -14,6 +15,7 @@ func (b *backend) join(p *person, room string) {
 }
 
 func (b *backend) leave(p *person, room string) {
+	b.ask(p, room, false)
 	delete(p.rooms, room)
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Leave{
 		Leave: &foyerv1.LeaveRoomsRequest{Target: toRoom(p.id), Rooms: []string{room}},

@@ -211,8 +211,12 @@ func (a arguments) room(i int) (string, error) {
 	return room, err
 }
 
-// roomOf is a room that p is in.
+// roomOf is a room that p is in. One that p was put into from outside may have a name that nobody can type here.
 func (a arguments) roomOf(p *person, i int) (string, error) {
+	var name string
+	if len(a) > i && json.Unmarshal(a[i], &name) == nil && p.rooms[name] {
+		return name, nil
+	}
 	room, err := a.room(i)
 	if err == nil && !p.rooms[room] {
 		err = errors.New("you are not in this room")

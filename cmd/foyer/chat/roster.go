@@ -79,14 +79,14 @@ func (b *backend) follow(m *foyerv1.WatchResponse) {
 	switch m := m.GetMessage().(type) {
 	case *foyerv1.WatchResponse_Snapshot:
 		for _, socket := range m.Snapshot.GetSockets() {
-			b.roster.put(socket)
+			b.put(socket)
 		}
 	case *foyerv1.WatchResponse_Events:
 		for _, e := range m.Events.GetEvents() {
 			if e.GetType() == foyerv1.PresenceEvent_TYPE_DISCONNECTED {
 				b.roster.remove(e.GetSocket().GetId())
 			} else {
-				b.roster.put(e.GetSocket())
+				b.put(e.GetSocket())
 			}
 		}
 	case *foyerv1.WatchResponse_Reset_: // a new snapshot follows
@@ -96,6 +96,47 @@ func (b *backend) follow(m *foyerv1.WatchResponse) {
 	}
 	if len(b.roster.changed) > 0 {
 		b.schedulePush()
+	}
+}
+
+func (b *backend) put(socket *foyerv1.Socket) {
+	b.roster.put(socket)
+	if p := b.people[socket.GetId()]; p != nil {
+		b.settle(p)
+	}
+}
+
+// ask notes what we are about to do with a room, unless presence says already that it is so. Until presence agrees, its news
+// of that room is older than what we did.
+func (b *backend) ask(p *person, room string, in bool) {
+	if _, waits := p.asked[room]; waits || slices.Contains(b.roster.sockets[p.id], room) != in {
+		p.asked[room] = in
+	}
+}
+
+// settle compares a person's rooms with what presence says. A difference that we did not make comes from outside, from whoever
+// calls JoinRooms or LeaveRooms: we follow it, and the browser hears of it.
+func (b *backend) settle(p *person) {
+	rooms, known := b.roster.sockets[p.id]
+	if !known {
+		return
+	}
+	for room, in := range p.asked {
+		if slices.Contains(rooms, room) == in {
+			delete(p.asked, room)
+		}
+	}
+	for _, room := range rooms {
+		if _, ours := p.asked[room]; !ours && !p.rooms[room] {
+			p.rooms[room] = true
+			b.emit(toRoom(p.id), "joined", room) // who is there follows with the push
+		}
+	}
+	for room := range p.rooms {
+		if _, ours := p.asked[room]; !ours && !slices.Contains(rooms, room) {
+			delete(p.rooms, room)
+			b.emit(toRoom(p.id), "left", room)
+		}
 	}
 }
 

@@ -8,13 +8,16 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
-//go:embed index.html chat.js chat.css all:npm
+//go:embed index.html *.js chat.css all:npm
 var built embed.FS
 
 // The page loads nothing from elsewhere and runs no inline script; its icon is a data URL.
@@ -59,15 +62,30 @@ func isRead(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// Page serves the demo: "/", "/chat.js" and "/chat.css". Everything else is 404.
-func Page() http.Handler {
-	files := map[string]file{
-		"/":         pageFile("index.html", "text/html; charset=utf-8"),
-		"/chat.js":  pageFile("chat.js", typeScript),
-		"/chat.css": pageFile("chat.css", "text/css; charset=utf-8"),
+// Node is what the page has to know of the node that serves it.
+type Node struct {
+	Path    string // of the protocol
+	Grpcurl string // the flags with which grpcurl reaches the API, ready for a shell; a token is a placeholder in them
+	API     string // the API's address, likewise
+}
+
+// Page serves the demo: "/" and beside it the page's scripts and its style. Everything else is 404. The node is asked for with
+// the first request, since its addresses are known only once it listens.
+func Page(node func() Node) http.Handler {
+	names, err := fs.Glob(built, "*.js")
+	if err != nil {
+		panic(err) // the pattern is valid
 	}
+	files := map[string]file{"/chat.css": pageFile(source("chat.css"), "text/css; charset=utf-8")}
+	for _, name := range names {
+		files["/"+name] = pageFile(source(name), typeScript)
+	}
+	index := sync.OnceValue(func() file { return pageFile(indexOf(node()), "text/html; charset=utf-8") })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := files[r.URL.Path]
+		if r.URL.Path == "/" {
+			f, ok = index(), true
+		}
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -78,12 +96,28 @@ func Page() http.Handler {
 	})
 }
 
-// pageFile is asked for anew each time, so that a page never runs with the script of an older foyer, but sent only once.
-func pageFile(name, contentType string) file {
+// indexOf is the page itself. Its addresses are relative, so that it also works below a path of a proxy that takes that path
+// away.
+func indexOf(node Node) []byte {
+	var out bytes.Buffer
+	path := (&url.URL{Path: "./" + strings.Trim(node.Path, "/") + "/"}).String()
+	page := template.Must(template.New("index").Parse(string(source("index.html"))))
+	if err := page.Execute(&out, map[string]any{"Path": path, "Grpcurl": node.Grpcurl, "API": node.API}); err != nil {
+		panic(err) // a buffer takes everything, and the template has only these
+	}
+	return out.Bytes()
+}
+
+func source(name string) []byte {
 	body, err := built.ReadFile(name)
 	if err != nil {
 		panic(err) // it is embedded by name
 	}
+	return body
+}
+
+// pageFile is asked for anew each time, so that a page never runs with the script of an older foyer, but sent only once.
+func pageFile(body []byte, contentType string) file {
 	sum := sha256.Sum256(body)
 	return file{body, contentType, `"` + hex.EncodeToString(sum[:8]) + `"`, "no-cache"}
 }

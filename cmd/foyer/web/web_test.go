@@ -2,6 +2,7 @@ package web
 
 import (
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -119,13 +120,16 @@ func TestClientAsBuilt(t *testing.T) {
 	}
 }
 
+// usual is a node with nothing but defaults.
+func usual() Node { return Node{Path: "/socket.io/", Grpcurl: "-plaintext", API: "127.0.0.1:50051"} }
+
 func TestPage(t *testing.T) {
-	page := Page()
-	for path, contentType := range map[string]string{
-		"/":         "text/html; charset=utf-8",
-		"/chat.js":  "application/javascript; charset=utf-8",
-		"/chat.css": "text/css; charset=utf-8",
-	} {
+	page := Page(usual)
+	types := map[string]string{"/": "text/html; charset=utf-8", "/chat.css": "text/css; charset=utf-8"}
+	for _, name := range scripts(t) {
+		types["/"+name] = "application/javascript; charset=utf-8"
+	}
+	for path, contentType := range types {
 		t.Run(path, func(t *testing.T) {
 			rec := httptest.NewRecorder()
 			page.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
@@ -159,9 +163,63 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// scripts are the names of the page's modules: all that it imports, and no other.
+func scripts(t *testing.T) []string {
+	t.Helper()
+	imports := regexp.MustCompile(`(?m)^import .* from "\./([a-z]+\.js)";$`)
+	names, seen := []string{"chat.js"}, map[string]bool{"chat.js": true}
+	for i := 0; i < len(names); i++ {
+		for _, found := range imports.FindAllSubmatch(source(names[i]), -1) {
+			if name := string(found[1]); !seen[name] {
+				names, seen[name] = append(names, name), true
+			}
+		}
+	}
+	if there, _ := fs.Glob(built, "*.js"); len(there) != len(names) {
+		t.Errorf("built in are %q, but the page asks for %q", there, names)
+	}
+	return names
+}
+
+// The page finds the client at the node's own path, from wherever the page itself is, and shows how this node's API is called.
+func TestPageKnowsItsNode(t *testing.T) {
+	tests := []struct {
+		name string
+		node Node
+		want []string
+	}{
+		{"defaults", usual(), []string{`src="./socket.io/socket.io.js"`, `data-flags="-plaintext"`, `data-api="127.0.0.1:50051"`}},
+		{"a path", Node{Path: "/live/chat", API: "[::1]:7"}, []string{`src="./live/chat/socket.io.js"`, `data-api="[::1]:7"`}},
+		{"a path of odd characters", Node{Path: `/a "b"?<c>:d/`}, []string{`src="./a%20%22b%22%3F%3Cc%3E:d/socket.io.js"`}},
+		{
+			"TLS and tokens", Node{Path: "/socket.io/", Grpcurl: "-insecure -H 'authorization: Bearer TOKEN'"},
+			[]string{`data-flags="-insecure -H &#39;authorization: Bearer TOKEN&#39;"`},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := 0
+			page := Page(func() Node { asked++; return tt.node })
+			if asked > 0 {
+				t.Error("the node is asked before it listens")
+			}
+			rec := httptest.NewRecorder()
+			page.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
+			for _, want := range tt.want {
+				if !strings.Contains(rec.Body.String(), want) {
+					t.Errorf("no %s in\n%s", want, rec.Body)
+				}
+			}
+			if found := regexp.MustCompile(`(?:src|href)="/[^"]*"|\{\{|<!--`).FindAllString(rec.Body.String(), -1); found != nil {
+				t.Errorf("the page has %q, which a proxy below a path would not find, or which is for us only", found)
+			}
+		})
+	}
+}
+
 func TestPageHasNothingElse(t *testing.T) {
-	page := Page()
-	for _, path := range []string{"/index.html", "/web.go", "/npm/VERSION", "/chat.js/", "/../chat.js", "/%2e%2e/chat.js", "/..%2fchat.js", "//chat.js"} {
+	page := Page(usual)
+	for _, path := range []string{"/index.html", "/web.go", "/socket.io.js", "/dom", "/package.json", "/npm/VERSION", "/chat.js/", "/../chat.js", "/%2e%2e/chat.js", "/..%2fchat.js", "//chat.js"} {
 		rec := httptest.NewRecorder()
 		page.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
 		if rec.Code != 404 {
@@ -176,9 +234,11 @@ func TestPageKeepsItsOwnPolicy(t *testing.T) {
 	if found := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|<script(>|[^>]*>[^<])|https?://`).FindAll(withoutNamespaces(html), -1); found != nil {
 		t.Errorf("index.html has %q", found)
 	}
-	script, _ := built.ReadFile("chat.js")
-	if found := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://`).FindAll(withoutNamespaces(script), -1); found != nil {
-		t.Errorf("chat.js has %q", found)
+	for _, name := range scripts(t) {
+		forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|import\(|https?://`)
+		if found := forbidden.FindAll(withoutNamespaces(source(name)), -1); found != nil {
+			t.Errorf("%s has %q", name, found)
+		}
 	}
 }
 
