@@ -145,7 +145,7 @@ func TestConnectIsDecidedByTheHandler(t *testing.T) {
 		asked := next(t, h)
 		wantEqual(t, "asked", len(asked), 3)
 		wantEqual(t, "auth", string(asked[0].Sockets[0].Auth), `{"token":"t"}`)
-		if _, ok := n.Socket("/", asked[0].Sockets[0].ID); ok {
+		if _, err := n.Socket(t.Context(), "/", asked[0].Sockets[0].ID); err == nil {
 			t.Error("addressable before it is accepted")
 		}
 		h.Decide(asked[0].CallID, Decision{Rooms: []string{"vip"}, UserID: "ann", Data: []byte(`{"a":1}`)})
@@ -155,7 +155,7 @@ func TestConnectIsDecidedByTheHandler(t *testing.T) {
 		wantEqual(t, "sent", in.take(), []string{"connect /"})
 		wantEqual(t, "refused", out.refusals(), []Refusal{{Message: "no", Data: []byte(`{"c":1}`)}})
 		wantEqual(t, "closed", retry.refusals(), []Refusal{{CloseLink: true}})
-		info, _ := n.Socket("/", in.sockets[0].ID())
+		info, _ := n.Socket(t.Context(), "/", in.sockets[0].ID())
 		wantEqual(t, "accepted with", []any{info.Rooms, info.UserID, string(info.Data), info.Auth}, []any{[]string{"vip"}, "ann", `{"a":1}`, []byte(nil)})
 		wantEqual(t, "told", told(t, h), []string{"connected"})
 		wantEqual(t, "too late", n.Info().Dropped["decision_unknown"], int64(1))

@@ -22,7 +22,7 @@ func TestTokenOfAnEarlierLifeOfTheNamespaceIsReset(t *testing.T) {
 		token := st[1].Token
 		w.Close()
 		s.Close(ReasonTransportClose, "") // namespace freed: its DISCONNECTED is never logged anywhere
-		w2, err := n.Watch(Scope{Namespace: "/", All: true}, token)
+		w2, err := n.Watch(t.Context(), Scope{Namespace: "/", All: true}, token)
 		if err != nil {
 			t.Fatal(err)
 		}

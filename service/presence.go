@@ -84,7 +84,7 @@ const (
 
 // Watch begins to follow a scope, from token if it is not empty: at the change after the one that came with the token, or
 // with a snapshot when the past is gone. A token of another scope: ErrToken. The caller ends it with Watcher.Close.
-func (n *Node) Watch(s Scope, token string) (*Watcher, error) {
+func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error) {
 	if n.draining.Load() {
 		return nil, ErrDraining
 	}

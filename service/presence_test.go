@@ -16,7 +16,7 @@ import (
 
 func watch(t testing.TB, n *Node, s Scope, token string) *Watcher {
 	t.Helper()
-	w, err := n.Watch(s, token)
+	w, err := n.Watch(t.Context(), s, token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,11 +129,11 @@ func TestWatchResumesWithoutGapOrDouble(t *testing.T) {
 	first := steps(t, watch(t, other, scope, token), 2)
 	wantEqual(t, "another run of the node", []any{first[0].Reset, first[1].Synced}, []any{true, true})
 	for _, bad := range []string{"x", token[:10], token + "AAAA", "!"} {
-		if _, err := n.Watch(scope, bad); !errors.Is(err, ErrToken) {
+		if _, err := n.Watch(t.Context(), scope, bad); !errors.Is(err, ErrToken) {
 			t.Errorf("token %q: %v", bad, err)
 		}
 	}
-	if _, err := n.Watch(Scope{Namespace: "/", All: true}, token); !errors.Is(err, ErrToken) {
+	if _, err := n.Watch(t.Context(), Scope{Namespace: "/", All: true}, token); !errors.Is(err, ErrToken) {
 		t.Errorf("token of another scope: %v", err)
 	}
 }
@@ -222,14 +222,14 @@ func TestWatchEqualsRegistry(t *testing.T) {
 			},
 			"update": func(rt *rapid.T) {
 				name := room.Draw(rt, "name")
-				_, _ = n.Update("/", sockets[one(rt)].ID(), Update{UserID: &name})
+				_, _ = n.Update(t.Context(), "/", sockets[one(rt)].ID(), Update{UserID: &name})
 			},
 			"watch": func(rt *rapid.T) {
 				scope := Scope{Namespace: "/", All: true}
 				if rapid.Bool().Draw(rt, "of rooms") {
 					scope = Scope{Namespace: "/", Rooms: rooms.Draw(rt, "rooms")}
 				}
-				w, err := n.Watch(scope, "")
+				w, err := n.Watch(t.Context(), scope, "")
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -279,7 +279,7 @@ type modelWatcher struct {
 
 // resume begins anew where the last token was.
 func (w *modelWatcher) resume(rt *rapid.T) {
-	again, err := w.node.Watch(w.scope, w.token)
+	again, err := w.node.Watch(context.Background(), w.scope, w.token)
 	if err != nil {
 		rt.Fatal(err)
 	}

@@ -306,14 +306,14 @@ func TestMergesDoNotLoseEachOther(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 50 {
-				if _, err := n.Update("/", s.ID(), Update{Merge: fmt.Appendf(nil, `{"k%d_%d":1}`, g, i)}); err != nil {
+				if _, err := n.Update(t.Context(), "/", s.ID(), Update{Merge: fmt.Appendf(nil, `{"k%d_%d":1}`, g, i)}); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	info, _ := n.Socket("/", s.ID())
+	info, _ := n.Socket(t.Context(), "/", s.ID())
 	wantEqual(t, "keys", strings.Count(string(info.Data), ":"), 400)
 
 	stop := make(chan struct{})
@@ -324,18 +324,18 @@ func TestMergesDoNotLoseEachOther(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					_, _ = n.Update("/", s.ID(), Update{Data: fmt.Appendf(nil, `{"replaced":%d}`, g*1_000_000+i)})
+					_, _ = n.Update(t.Context(), "/", s.ID(), Update{Data: fmt.Appendf(nil, `{"replaced":%d}`, g*1_000_000+i)})
 				}
 			}
 		})
 	}
 	for i := range 200 {
-		info, err := n.Update("/", s.ID(), Update{Merge: fmt.Appendf(nil, `{"mine":%d}`, i)})
+		info, err := n.Update(t.Context(), "/", s.ID(), Update{Merge: fmt.Appendf(nil, `{"mine":%d}`, i)})
 		if err != nil || !strings.Contains(string(info.Data), fmt.Sprintf(`"mine":%d`, i)) || !strings.Contains(string(info.Data), "replaced") && i > 0 {
 			t.Fatalf("%s, %v", info.Data, err)
 		}
 		if i == 0 { // from here on there is data that was replaced
-			_, _ = n.Update("/", s.ID(), Update{Data: []byte(`{"replaced":0}`)})
+			_, _ = n.Update(t.Context(), "/", s.ID(), Update{Data: []byte(`{"replaced":0}`)})
 		}
 	}
 	close(stop)

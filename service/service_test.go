@@ -370,7 +370,7 @@ func TestRoomsOfASocket(t *testing.T) {
 	n := newNode(t, Config{MaxRoomsPerSocket: 4})
 	s, _ := connect(t, n, "/")
 	target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
-	rooms := func() []string { i, _ := n.Socket("/", s.ID()); return i.Rooms }
+	rooms := func() []string { i, _ := n.Socket(t.Context(), "/", s.ID()); return i.Rooms }
 	n.Join(t.Context(), target, []string{"b", "a", "b", string(s.ID())})
 	wantEqual(t, "joined", rooms(), []string{"a", "b"})
 	if _, _, err := n.Join(t.Context(), target, []string{"c", "d", "e"}); !errors.Is(err, &Error{Reason: "LIMIT_REACHED"}) {
@@ -532,7 +532,7 @@ func TestDisconnectModes(t *testing.T) {
 		if mode == DisconnectNamespace {
 			wantEqual(t, "sent", c.take(), []string{"disconnect /"})
 		}
-		if _, ok := n.Socket("/", s.ID()); ok {
+		if _, err := n.Socket(t.Context(), "/", s.ID()); err == nil {
 			t.Error("the socket is still listed")
 		}
 	}

@@ -21,7 +21,7 @@ func TestCrowdOfWatchersHoldsPagesOnly(t *testing.T) {
 		var list []*Watcher
 		pages := make([]WatchStep, watchers)
 		for i := range pages {
-			w, err := n.Watch(scope, "")
+			w, err := n.Watch(t.Context(), scope, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestSnapshotPagesAreBoundInBytes(t *testing.T) {
 	n := newNode(t, Config{})
 	for range 40 {
 		s, _ := connect(t, n, "/")
-		if _, err := n.Update("/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", 60_000) + `"}`)}); err != nil {
+		if _, err := n.Update(t.Context(), "/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", 60_000) + `"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestSnapshotIsRefusedWhenTheBudgetIsSpent(t *testing.T) {
 	connect(t, n, "/")
 	n.Budget().Force(UseOutbound, 1<<20)
 	scope := Scope{Namespace: "/", All: true}
-	refused, err := n.Watch(scope, "")
+	refused, err := n.Watch(t.Context(), scope, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestLogIsBoundInBytes(t *testing.T) {
 	steps(t, w, 2)
 	before := heapBytes()
 	for i := range 1000 {
-		if _, err := n.Update("/", s.ID(), Update{Data: fmt.Appendf(nil, `{"n":%d,"a":"%s"}`, i, strings.Repeat("x", 60_000))}); err != nil {
+		if _, err := n.Update(t.Context(), "/", s.ID(), Update{Data: fmt.Appendf(nil, `{"n":%d,"a":"%s"}`, i, strings.Repeat("x", 60_000))}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,7 +183,7 @@ func TestLogIsBoundInBytes(t *testing.T) {
 func TestLogKeepsItsNumberOfSmallChanges(t *testing.T) {
 	n := newNode(t, Config{PresenceLog: 1024, PresenceLogBytes: 1 << 20})
 	s, _ := connect(t, n, "/")
-	if _, err := n.Update("/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", 60_000) + `"}`)}); err != nil {
+	if _, err := n.Update(t.Context(), "/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", 60_000) + `"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	w := watch(t, n, Scope{Namespace: "/", All: true}, "")
@@ -221,7 +221,7 @@ func TestDataIsCounted(t *testing.T) {
 	n := newNode(t, Config{Budget: NewBudget(1000)})
 	s, _ := connect(t, n, "/")
 	note := func(bytes int) error {
-		_, err := n.Update("/", s.ID(), Update{Data: slices.Clip([]byte(`{"a":"` + strings.Repeat("x", bytes-8) + `"}`))})
+		_, err := n.Update(t.Context(), "/", s.ID(), Update{Data: slices.Clip([]byte(`{"a":"` + strings.Repeat("x", bytes-8) + `"}`))})
 		return err
 	}
 	if err := note(900); err != nil {
@@ -248,7 +248,7 @@ func TestLogGoesAfterItsLastWatcher(t *testing.T) {
 		s, _ := connect(t, n, "/")
 		scope := Scope{Namespace: "/", All: true}
 		begin := func(token string) (*Watcher, WatchStep) {
-			w, err := n.Watch(scope, token)
+			w, err := n.Watch(t.Context(), scope, token)
 			if err != nil {
 				t.Fatal(err)
 			}

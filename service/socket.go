@@ -177,19 +177,19 @@ func (s *Socket) roomNames() []string {
 	return names
 }
 
-// Socket returns what is known of one socket.
-func (n *Node) Socket(namespace string, id SocketID) (SocketInfo, bool) {
+// Socket returns what is known of one socket, or ErrSocketNotFound. One node knows it: an answer covers all, or is an error.
+func (n *Node) Socket(_ context.Context, namespace string, id SocketID) (SocketInfo, error) {
 	ns := n.namespace(namespace)
 	if ns == nil {
-		return SocketInfo{}, false
+		return SocketInfo{}, ErrSocketNotFound
 	}
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
 	s := ns.sockets[id]
 	if s == nil {
-		return SocketInfo{}, false
+		return SocketInfo{}, ErrSocketNotFound
 	}
-	return *s.infoLocked(), true
+	return *s.infoLocked(), nil
 }
 
 // Page is a part of a list. Next is the cursor of the next page; 0: this was the last.

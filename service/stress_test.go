@@ -101,7 +101,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	backends.Go(func() {
 		for busy.Err() == nil {
-			w, err := n.Watch(Scope{Namespace: "/", All: true}, "")
+			w, err := n.Watch(t.Context(), Scope{Namespace: "/", All: true}, "")
 			if err != nil {
 				t.Error(err)
 				return

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ type Update struct {
 var ErrSocketNotFound = &Error{Code: NotFound, Reason: "SOCKET_NOT_FOUND", Message: "no such socket", Field: "socket_id"}
 
 // Update changes a socket's notes, tells watchers, and returns the socket as it is now. An update that changes nothing is
-// told to nobody. ErrBudget: it would add to what is kept, and the memory budget is spent.
-func (n *Node) Update(namespace string, id SocketID, u Update) (SocketInfo, error) {
+// told to nobody. ErrBudget: it would add to what is kept, and the memory budget is spent. As for Socket, one node answers.
+func (n *Node) Update(_ context.Context, namespace string, id SocketID, u Update) (SocketInfo, error) {
 	ns := n.namespace(namespace)
 	if ns == nil {
 		return SocketInfo{}, ErrSocketNotFound

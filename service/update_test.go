@@ -35,15 +35,15 @@ func TestUpdate(t *testing.T) {
 	steps(t, w, 2)
 	user := "ann"
 	for _, u := range []Update{{Data: []byte(`{"a":1}`)}, {Merge: []byte(`{"b":2}`)}, {Merge: []byte(`{"b":2}`)}, {UserID: &user}} {
-		if _, err := n.Update("/", s.ID(), u); err != nil {
+		if _, err := n.Update(t.Context(), "/", s.ID(), u); err != nil {
 			t.Fatal(err)
 		}
 	}
-	info, _ := n.Socket("/", s.ID())
+	info, _ := n.Socket(t.Context(), "/", s.ID())
 	wantEqual(t, "socket", []string{string(info.Data), info.UserID}, []string{`{"a":1,"b":2}`, "ann"})
 	wantEqual(t, "told once for each change", changes(steps(t, w, 1)[0]), []string{"UPDATED [] of [r]", "UPDATED [] of [r]", "UPDATED [] of [r]"})
 
-	_, err := n.Update("/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", MaxDataBytes) + `"}`)})
+	_, err := n.Update(t.Context(), "/", s.ID(), Update{Data: []byte(`{"a":"` + strings.Repeat("x", MaxDataBytes) + `"}`)})
 	if !errors.Is(err, &Error{Reason: "PAYLOAD_TOO_LARGE"}) {
 		t.Errorf("too large: %v", err)
 	}
@@ -51,7 +51,7 @@ func TestUpdate(t *testing.T) {
 		namespace string
 		id        SocketID
 	}{{"/", "nobody"}, {"/none", s.ID()}} {
-		if _, err := n.Update(missing.namespace, missing.id, Update{}); !errors.Is(err, ErrSocketNotFound) {
+		if _, err := n.Update(t.Context(), missing.namespace, missing.id, Update{}); !errors.Is(err, ErrSocketNotFound) {
 			t.Errorf("%v: %v", missing, err)
 		}
 	}

@@ -67,7 +67,7 @@ func (s *Server) emitWithAck(ctx context.Context, emit service.Emit, wait time.D
 		add(outcomes)
 		if err != nil { // all are known, or the wait is over: whatever ended it, the event was sent
 			add(acks.Finish())
-			resp.Summary = counts.summary(wait)
+			resp.Summary = counts.summary(wait, acks.Coverage())
 			return resp, nil
 		}
 	}
@@ -110,7 +110,7 @@ type collection struct {
 func (c *collection) send() error {
 	defer c.acks.Finish() // here and not with the RPC: an outlet that gave up leaves this goroutine behind for a moment
 	ctx := c.stream.Context()
-	started := &foyerv1.CollectAcksStarted{Matched: count(c.counts.matched), Coverage: coverageMessage(service.Coverage{})}
+	started := &foyerv1.CollectAcksStarted{Matched: count(c.counts.matched), Coverage: coverageMessage(c.acks.Coverage())}
 	if err := c.step(&foyerv1.CollectAcksResponse{Message: &foyerv1.CollectAcksResponse_Started{Started: started}}); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (c *collection) send() error {
 	if err := c.outcomes(c.acks.Finish()); err != nil {
 		return err
 	}
-	return c.step(&foyerv1.CollectAcksResponse{Message: &foyerv1.CollectAcksResponse_Summary{Summary: c.counts.summary(c.wait)}})
+	return c.step(&foyerv1.CollectAcksResponse{Message: &foyerv1.CollectAcksResponse_Summary{Summary: c.counts.summary(c.wait, c.acks.Coverage())}})
 }
 
 func (c *collection) outcomes(list []service.AckOutcome) error {
@@ -168,10 +168,10 @@ func (t *tally) count(o *service.AckOutcome) {
 	}
 }
 
-func (t *tally) summary(wait time.Duration) *foyerv1.AckSummary {
+func (t *tally) summary(wait time.Duration, coverage service.Coverage) *foyerv1.AckSummary {
 	s := &foyerv1.AckSummary{
 		Matched: count(t.matched), Acked: count(t.acked), Unattributed: count(t.matched - t.told),
-		Coverage: coverageMessage(service.Coverage{}), TimeoutUsed: durationpb.New(wait),
+		Coverage: coverageMessage(coverage), TimeoutUsed: durationpb.New(wait),
 	}
 	for why, n := range t.failed {
 		if n > 0 {

@@ -34,9 +34,12 @@ func someOutcomes() []service.AckOutcome {
 	}
 }
 
+// partly is the coverage of fakeAcks.
+func partly() *foyerv1.Coverage { return &foyerv1.Coverage{Unreachable: []string{"b"}} }
+
 func summaryOfSome() *foyerv1.AckSummary {
 	return &foyerv1.AckSummary{
-		Matched: proto.Int32(7), Acked: proto.Int32(1), Unattributed: proto.Int32(1), Coverage: &foyerv1.Coverage{},
+		Matched: proto.Int32(7), Acked: proto.Int32(1), Unattributed: proto.Int32(1), Coverage: partly(),
 		TimeoutUsed: durationpb.New(time.Second),
 		Failures: []*foyerv1.AckFailureCount{
 			{Failure: foyerv1.AckFailure_ACK_FAILURE_TIMEOUT, Count: 2},
@@ -199,7 +202,7 @@ func TestCollectAcks(t *testing.T) {
 		got = append(got, m)
 	}
 	want := []*foyerv1.CollectAcksResponse{{Message: &foyerv1.CollectAcksResponse_Started{
-		Started: &foyerv1.CollectAcksStarted{Matched: proto.Int32(7), Coverage: &foyerv1.Coverage{}},
+		Started: &foyerv1.CollectAcksStarted{Matched: proto.Int32(7), Coverage: partly()},
 	}}}
 	for _, o := range someOutcomes() {
 		want = append(want, &foyerv1.CollectAcksResponse{Message: &foyerv1.CollectAcksResponse_Outcome{Outcome: outcomeMessage(&o)}})

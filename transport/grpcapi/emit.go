@@ -21,7 +21,7 @@ func (e *emitService) Emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv
 // socket that has no room waits within the call's deadline; on a stream, where others
 // wait behind it, not that long.
 func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest, onStream bool) (*foyerv1.EmitResponse, error) {
-	e, err := emitRequest(r, s.limits.MaxPayloadBytes)
+	e, err := emitRequest(r, s.limits.MaxPayloadBytes, onStream)
 	if err != nil {
 		return nil, err
 	}
@@ -46,12 +46,20 @@ func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest, onStream bool
 	})
 }
 
-// emitRequest checks an EmitRequest. One node: both receipts mean the same, the queue of every recipient.
-func emitRequest(r *foyerv1.EmitRequest, maxBytes int) (service.Emit, error) {
+// emitRequest checks an EmitRequest.
+func emitRequest(r *foyerv1.EmitRequest, maxBytes int, onStream bool) (service.Emit, error) {
 	if err := knownEnum("receipt", foyerv1.Receipt_name, r.GetReceipt()); err != nil {
 		return service.Emit{}, err
 	}
-	return emitOf(r.GetTarget(), r.GetPayload(), r.GetOptions(), r.GetRequestId(), maxBytes)
+	e, err := emitOf(r.GetTarget(), r.GetPayload(), r.GetOptions(), r.GetRequestId(), maxBytes)
+	e.Accepted = accepted(r.GetReceipt(), onStream)
+	return e, err
+}
+
+// accepted says whether a receipt is this node's alone. Which one is the default is the call's: others wait behind an emit on
+// a stream.
+func accepted(r foyerv1.Receipt, onStream bool) bool {
+	return r == foyerv1.Receipt_RECEIPT_ACCEPTED || onStream && r == foyerv1.Receipt_RECEIPT_UNSPECIFIED
 }
 
 // sending is what requests with a target and a request_id have in common.

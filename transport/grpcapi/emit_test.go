@@ -85,6 +85,43 @@ func TestEmit(t *testing.T) {
 	}
 }
 
+// TestReceiptHasTheDefaultOfItsCall: a call waits for all nodes and a stream does not, unless it is said; however an item is read.
+func TestReceiptHasTheDefaultOfItsCall(t *testing.T) {
+	b := registered(t, foyerv1.SocketView_SOCKET_VIEW_REF)
+	e := emitting(t, b.n)
+	var asked []bool
+	b.n.onEmit = func(_ context.Context, e service.Emit) (service.Receipt, error) {
+		asked = append(asked, e.Accepted)
+		return service.Receipt{}, nil
+	}
+	list, err := structpb.NewList(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for receipt, want := range map[foyerv1.Receipt][2]bool{ // of a call, of a stream
+		foyerv1.Receipt_RECEIPT_UNSPECIFIED: {false, true},
+		foyerv1.Receipt_RECEIPT_ALL_NODES:   {false, false},
+		foyerv1.Receipt_RECEIPT_ACCEPTED:    {true, true},
+	} {
+		request := &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello(), Receipt: receipt}
+		if _, err := (&emitService{s: e.s}).Emit(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		values := &foyerv1.EmitRequest{
+			Target: toRoom("r"), Receipt: receipt, Payload: &foyerv1.Payload{Event: "v", Args: &foyerv1.Payload_Values{Values: list}},
+		}
+		again := &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello(), Receipt: receipt, RequestId: receipt.String()}
+		e.say(&foyerv1.EmitStreamItem{Emit: request}, &foyerv1.EmitStreamItem{Emit: values}, &foyerv1.EmitStreamItem{Emit: again})
+		e.hear(3)
+		b.say(command(1, &foyerv1.Command{Command: &foyerv1.Command_Emit{Emit: request}}))
+		b.hear()
+		if diff := cmp.Diff(asked, []bool{want[0], want[1], want[1], want[1], want[1]}); diff != "" {
+			t.Errorf("%v (-got +want):\n%s", receipt, diff)
+		}
+		asked = nil
+	}
+}
+
 func TestEmitRequestID(t *testing.T) {
 	n := newFakeNode()
 	_, client := start(t, Config{}, n)

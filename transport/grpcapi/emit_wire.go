@@ -117,7 +117,7 @@ func (r *emitStreamRequest) add(item *foyerv1.EmitStreamItem) {
 	case request.GetRequestId() != "":
 		it.request = request
 	default:
-		e, err := emitRequest(request, r.maxBytes)
+		e, err := emitRequest(request, r.maxBytes, true)
 		if it.err = err; err == nil {
 			r.emits = append(r.emits, e)
 		}
@@ -129,6 +129,7 @@ func (r *emitStreamRequest) add(item *foyerv1.EmitStreamItem) {
 func (r *emitStreamRequest) usual(b []byte) (id uint64, e service.Emit, ok bool) {
 	var f wireField
 	var emit, target, content, options []byte
+	var receipt foyerv1.Receipt
 	for len(b) > 0 {
 		if b, ok = f.next(b); !ok {
 			return 0, e, false
@@ -153,11 +154,13 @@ func (r *emitStreamRequest) usual(b []byte) (id uint64, e service.Emit, ok bool)
 			content = f.bytes
 		case f.key == 3<<3|bytesField && options == nil:
 			options = f.bytes
-		case f.key == 4<<3|varintField && f.varint <= uint64(foyerv1.Receipt_RECEIPT_ACCEPTED): // all mean the same: see emitRequest
+		case f.key == 4<<3|varintField && f.varint <= uint64(foyerv1.Receipt_RECEIPT_ACCEPTED):
+			receipt = foyerv1.Receipt(f.varint)
 		default:
 			return 0, e, false
 		}
 	}
+	e.Accepted = accepted(receipt, true)
 	ok = r.readTarget(target, &e.Target) && r.readPayload(content, &e) && readOptions(options, &e.Flags)
 	return id, e, ok
 }

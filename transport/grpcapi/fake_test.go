@@ -116,7 +116,7 @@ func (n *fakeNode) Rooms(_ context.Context, namespace, prefix, after string, lim
 	return list[:min(limit, len(list))], more, service.Coverage{UncountedNodes: 1}, n.err
 }
 
-func (n *fakeNode) Update(namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error) {
+func (n *fakeNode) Update(_ context.Context, namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error) {
 	user := "-"
 	if u.UserID != nil {
 		user = *u.UserID
@@ -143,10 +143,12 @@ func (n *fakeNode) Disconnect(_ context.Context, t service.Target, mode service.
 	return 1, service.Coverage{}, n.err
 }
 
-func (n *fakeNode) Socket(namespace string, id service.SocketID) (service.SocketInfo, bool) {
+func (n *fakeNode) Socket(_ context.Context, namespace string, id service.SocketID) (service.SocketInfo, error) {
 	n.note("socket %s %s", namespace, id)
-	info, ok := n.sockets[id]
-	return info, ok
+	if info, ok := n.sockets[id]; ok {
+		return info, nil
+	}
+	return service.SocketInfo{}, service.ErrSocketNotFound
 }
 
 func (n *fakeNode) Sockets(_ context.Context, t service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error) {
@@ -163,7 +165,7 @@ func (n *fakeNode) Info() service.Info {
 
 func (n *fakeNode) Config() service.Config { return n.config }
 
-func (n *fakeNode) Watch(s service.Scope, token string) (watcher, error) {
+func (n *fakeNode) Watch(_ context.Context, s service.Scope, token string) (watcher, error) {
 	n.note("watch %s %v %t %q", s.Namespace, s.Rooms, s.All, token)
 	if n.onWatch != nil {
 		return n.onWatch(s, token)
@@ -183,6 +185,7 @@ func (n *fakeNode) Attach(r service.Registration) (handler, error) {
 type fakeAcks struct {
 	outcomes chan []service.AckOutcome
 	rest     []service.AckOutcome // what Finish returns
+	coverage service.Coverage
 	err      error
 	finished chan struct{}
 	once     sync.Once
@@ -190,7 +193,10 @@ type fakeAcks struct {
 
 // newFakeAcks has one batch of outcomes, and they are all.
 func newFakeAcks(outcomes ...service.AckOutcome) *fakeAcks {
-	a := &fakeAcks{outcomes: make(chan []service.AckOutcome, 1000), err: io.EOF, finished: make(chan struct{})}
+	a := &fakeAcks{
+		outcomes: make(chan []service.AckOutcome, 1000), err: io.EOF, finished: make(chan struct{}),
+		coverage: service.Coverage{Unreachable: []string{"b"}},
+	}
 	if len(outcomes) > 0 {
 		a.outcomes <- outcomes
 	}
@@ -213,6 +219,8 @@ func (a *fakeAcks) Next(ctx context.Context) ([]service.AckOutcome, error) {
 		return nil, ctx.Err()
 	}
 }
+
+func (a *fakeAcks) Coverage() service.Coverage { return a.coverage }
 
 func (a *fakeAcks) Finish() []service.AckOutcome {
 	rest := a.rest

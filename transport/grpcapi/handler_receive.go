@@ -216,7 +216,7 @@ func (a *attachment) run(c *foyerv1.Command) (*foyerv1.CommandResult, error) {
 		resp, err := a.s.disconnect(a.ctx, k.Disconnect)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Disconnect{Disconnect: resp}}, err
 	case *foyerv1.Command_Update:
-		resp, err := a.s.update(k.Update)
+		resp, err := a.s.update(a.ctx, k.Update)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Update{Update: resp}}, err
 	case *foyerv1.Command_ServerSideEmit:
 		resp, err := a.s.serverSideEmit(a.ctx, k.ServerSideEmit, a.h, func() {})

@@ -7,38 +7,79 @@ import (
 )
 
 // node is what this package calls of the service. *service.Node is one, but for the types of handlers, watchers and acks.
+//
+// For all of its methods: any goroutine may call them, and many at once, with no lock held that a link, a handler or a watcher
+// could need. What blocks ends at the latest when ctx does. Requests are valid and are copied or only read, unless it says
+// otherwise; what is returned is the caller's, but the slices and maps inside of it are shared and not to be changed. An error
+// means that nothing was done; other nodes that an answer does not speak for are in its coverage and are no error. Errors are
+// those of ctx, or a *service.Error; the words of an Error that can be told apart are named.
 type node interface {
+	// Emit delivers an event, and waits for the other nodes' part of the receipt unless e.Accepted. An event whose only
+	// recipient has a full link waits until there is room, or ctx ends: that is no error. The packet is kept by who gets it, and
+	// nobody changes it any more. INVALID_PAYLOAD: a parser can not say it.
 	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
+	// EmitBatch is Emit for events in their order, with a receipt or its Err for each. It waits no longer than Config.HoldStream
+	// for a link, from when that became full, and for other nodes at the end, for all events together. The list is the caller's
+	// again when it returns, the packets as with Emit.
 	EmitBatch(ctx context.Context, emits []service.Emit) []service.Receipt
-	// CollectAcks also tells how many recipients there are.
+	// CollectAcks delivers an event and blocks as Emit does, for the other nodes' counts too; the answers come by the acks, which
+	// the caller has to finish. matched is how many recipients there are, with those elsewhere. More than limit, if it is not 0:
+	// TOO_MANY_RECIPIENTS. INVALID_PAYLOAD as Emit.
 	CollectAcks(ctx context.Context, e service.Emit, limit int) (a acks, matched int, err error)
 	// ServerSideEmit calls told once the event is with everybody and only replies are waited for; never, when none are. from
-	// stands for e.From; nil: none.
+	// stands for e.From; nil: none. It blocks until all replies are there, e.Timeout is over or ctx ends; who has not replied is
+	// missing, and that is no error. told is called on the caller's goroutine, without locks.
 	ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error)
+	// Join and Leave return when an emit that follows finds the rooms as they are then. Nobody's rooms are changed by Join if
+	// one would be in too many: LIMIT_REACHED. Names are copied.
 	Join(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error)
 	Leave(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error)
+	// Disconnect returns when the sockets of the target are on their way out; those that come meanwhile stay.
 	Disconnect(ctx context.Context, t service.Target, mode service.DisconnectMode) (int, service.Coverage, error)
+	// Room tells the size of a room; of none, or an unknown namespace, 0.
 	Room(ctx context.Context, namespace, room string) (size int, c service.Coverage, err error)
+	// Rooms is a page of rooms by name.
 	Rooms(ctx context.Context, namespace, prefix, after string, limit int) (list []service.RoomInfo, more bool, c service.Coverage, err error)
-	Socket(namespace string, id service.SocketID) (service.SocketInfo, bool)
-	Update(namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error)
+	// Socket is what is known of one socket. One node is asked, so there is no coverage: SOCKET_NOT_FOUND, also in an unknown
+	// namespace, or NODE_UNREACHABLE when that node does not answer.
+	Socket(ctx context.Context, namespace string, id service.SocketID) (service.SocketInfo, error)
+	// Update changes a socket's notes and returns it as it is then. The update's JSON is kept: the caller does not change it any
+	// more. Errors as Socket, and INVALID_FIELD (merge_data is no object), PAYLOAD_TOO_LARGE, LIMIT_REACHED (no memory). With
+	// NODE_UNREACHABLE, and with that alone, it may have been done.
+	Update(ctx context.Context, namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error)
+	// Sockets is a page of the sockets of a target. more is called under locks of the service: memory only.
 	Sockets(ctx context.Context, t service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error)
+	// Info and Config never block. Config is the same for the node's life.
 	Info() service.Info
 	Config() service.Config
-	Watch(s service.Scope, token string) (watcher, error)
+	// Watch begins to follow a scope; ctx is for the beginning only, and the caller has to close the watcher. INVALID_TOKEN: the
+	// token is of another scope or none of ours. LIMIT_REACHED: too many watchers, or namespaces. DRAINING.
+	Watch(ctx context.Context, s service.Scope, token string) (watcher, error)
+	// Attach makes a handler, which the caller has to detach. The registration's lists are copied. ALREADY_CLAIMED,
+	// LIMIT_REACHED, DRAINING.
 	Attach(r service.Registration) (handler, error)
 }
 
-// acks is what waits for acknowledgements: see service.Acks.
+// acks is what waits for acknowledgements: see service.Acks. For one goroutine.
 type acks interface {
+	// Next blocks until further outcomes are there, ctx ends, or the wait does: io.EOF after the last of them, TOO_SLOW when
+	// more had come than may wait. Outcomes, with their payloads, are the caller's.
 	Next(ctx context.Context) ([]service.AckOutcome, error)
+	// Finish ends the wait and returns what was not taken: whoever has not answered has timed out. It never blocks, and may be
+	// called again.
 	Finish() []service.AckOutcome
+	// Coverage says which nodes the recipients and outcomes do not speak for; after Finish it changes no more.
+	Coverage() service.Coverage
 }
 
 // watcher is what a watch calls: see service.Watcher.
 type watcher interface {
+	// Next blocks until there is a step, ctx ends, or the watch does: TOO_SLOW, DRAINING (with a last bookmark beside the error),
+	// LIMIT_REACHED (no memory). For one goroutine. A step is good until the next call.
 	Next(ctx context.Context) (service.WatchStep, error)
+	// Done is closed when the watch is over though nobody calls Next.
 	Done() <-chan struct{}
+	// Close ends the watch, once. A call of Next may be on its way, with a ctx that has ended.
 	Close()
 }
 
@@ -75,8 +116,8 @@ func (n serviceNode) ServerSideEmit(ctx context.Context, from handler, e service
 	return n.Node.ServerSideEmit(ctx, e)
 }
 
-func (n serviceNode) Watch(s service.Scope, token string) (watcher, error) {
-	w, err := n.Node.Watch(s, token)
+func (n serviceNode) Watch(ctx context.Context, s service.Scope, token string) (watcher, error) {
+	w, err := n.Node.Watch(ctx, s, token)
 	if err != nil {
 		return nil, err // and no typed nil
 	}

@@ -30,7 +30,7 @@ func (p *presenceService) Watch(r *foyerv1.WatchRequest, stream grpc.ServerStrea
 		return p.s.beyondShare(p.s.watchers, "watches", caller)
 	}
 	defer p.s.watchers.give(caller)
-	w, err := p.s.node.Watch(to, r.GetResumeToken())
+	w, err := p.s.node.Watch(stream.Context(), to, r.GetResumeToken())
 	if err != nil {
 		return withField(err, "resume_token")
 	}

@@ -13,7 +13,7 @@ type socketService struct {
 	s *Server
 }
 
-func (ss *socketService) GetSocket(_ context.Context, r *foyerv1.GetSocketRequest) (*foyerv1.GetSocketResponse, error) {
+func (ss *socketService) GetSocket(ctx context.Context, r *foyerv1.GetSocketRequest) (*foyerv1.GetSocketResponse, error) {
 	namespace, err := namespaceName(fieldReason, "namespace", r.GetNamespace())
 	if err != nil {
 		return nil, err
@@ -25,9 +25,12 @@ func (ss *socketService) GetSocket(_ context.Context, r *foyerv1.GetSocketReques
 	if err != nil {
 		return nil, err
 	}
-	info, ok := ss.s.node.Socket(namespace, service.SocketID(r.GetSocketId()))
-	if !ok {
+	info, err := ss.s.node.Socket(ctx, namespace, service.SocketID(r.GetSocketId()))
+	switch {
+	case errors.Is(err, service.ErrSocketNotFound):
 		return nil, fail(service.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "", "no such socket in %q", namespace)
+	case err != nil:
+		return nil, err
 	}
 	return &foyerv1.GetSocketResponse{Socket: socketMessage(&info, view)}, nil
 }
@@ -73,16 +76,16 @@ func (ss *socketService) ListSockets(ctx context.Context, r *foyerv1.ListSockets
 	return resp, nil
 }
 
-func (ss *socketService) UpdateSocket(_ context.Context, r *foyerv1.UpdateSocketRequest) (*foyerv1.UpdateSocketResponse, error) {
-	return ss.s.update(r)
+func (ss *socketService) UpdateSocket(ctx context.Context, r *foyerv1.UpdateSocketRequest) (*foyerv1.UpdateSocketResponse, error) {
+	return ss.s.update(ctx, r)
 }
 
-func (s *Server) update(r *foyerv1.UpdateSocketRequest) (*foyerv1.UpdateSocketResponse, error) {
+func (s *Server) update(ctx context.Context, r *foyerv1.UpdateSocketRequest) (*foyerv1.UpdateSocketResponse, error) {
 	namespace, id, u, err := update(r)
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.node.Update(namespace, id, u)
+	info, err := s.node.Update(ctx, namespace, id, u)
 	if err != nil {
 		return nil, ofUpdate(err, r)
 	}
