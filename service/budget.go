@@ -1,8 +1,8 @@
 package service
 
 import (
+	"fmt"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -83,16 +83,9 @@ func (b *Budget) refusals(counts map[string]int64) {
 	}
 }
 
-// spentEvery is how often the log tells that the budget is spent.
-const spentEvery = 10 * time.Second
-
-// budgetSpent tells the log that bytes for a use were refused; once in a while, as peers can cause it at any rate.
+// budgetSpent tells the log that bytes for a use were refused.
 func (n *Node) budgetSpent(u Use) {
-	last, now := n.spentAt.Load(), int64(time.Since(n.startedAt))+1
-	if last != 0 && now-last < int64(spentEvery) || !n.spentAt.CompareAndSwap(last, now) {
-		return
-	}
 	b := n.cfg.Budget
-	n.log.Warn("the memory budget is spent", zap.Stringer("refused", u), zap.Int64("budget", b.Limit()), zap.Int64("held", b.Used()),
-		zap.Int64("refusals", b.Refused(u)))
+	n.told.Warn("memory budget is spent", zap.String("reason", "budget_"+u.String()),
+		zap.String("detail", fmt.Sprintf("%d of %d bytes are held", b.Used(), b.Limit())), zap.String("setting", "--memory-budget"))
 }

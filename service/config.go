@@ -66,6 +66,7 @@ type Config struct {
 	Remote Remote
 
 	Logger *zap.Logger // default: none
+	Told   *zap.Logger // gets what peers can cause at any rate, and writes few of a kind; default: Logger, which writes all
 }
 
 // Validate says all that is wrong with a Config at once.
@@ -135,6 +136,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.Told == nil {
+		c.Told = c.Logger
 	}
 	return c
 }

@@ -27,6 +27,16 @@ type Refusal struct {
 	CloseLink bool
 	// UnlessShared: with CloseLink, send the CONNECT_ERROR after all when other namespaces live on the link.
 	UnlessShared bool
+
+	// What the log is told: a name of Info.Dropped, what is wrong, and the setting that changes it, if there is one. Without a
+	// Reason there is nothing to tell.
+	Reason, Detail, Setting string
+}
+
+// because adds what the log is told.
+func (r Refusal) because(why drop, setting, format string, args ...any) Refusal {
+	r.Reason, r.Setting, r.Detail = dropNames[why], setting, fmt.Sprintf(format, args...)
+	return r
 }
 
 // unavailable is the refusal while no handler is there to decide: it never fails open, and the stock client retries.
@@ -37,7 +47,8 @@ func unavailable(retryAfter time.Duration) Refusal {
 	}
 }
 
-var invalidNamespace = Refusal{Message: "Invalid namespace"}
+var invalidNamespace = Refusal{Message: "Invalid namespace"}.because(dropNamespace, "--namespaces",
+	"no handler has registered this namespace, and --namespaces does not name it")
 
 // pending is a connect without a decision. It waits for a handler (in handlers.waiting), or one was asked.
 type pending struct {
@@ -94,7 +105,7 @@ func (hs *handlers) seekLocked(p *pending, after *followUps) {
 	p.asked = nil
 	if known && p.socket == nil && !hs.placeLocked(p) {
 		hs.node.drops.add(dropConnectLimit, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait).because(dropConnectLimit, "", "the node has its %d namespaces, or this address its half", hs.node.cfg.MaxNamespaces), after)
 		return
 	}
 	if known && mode == ConnectOpen {
@@ -103,7 +114,7 @@ func (hs *handlers) seekLocked(p *pending, after *followUps) {
 	}
 	if !hs.seatLocked(p, known, after) {
 		hs.node.drops.add(dropConnectLimit, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		hs.refuseLocked(p, hs.crowded(), after)
 		return
 	}
 	if h := hs.deciderLocked(name); known && h != nil {
@@ -112,6 +123,7 @@ func (hs *handlers) seekLocked(p *pending, after *followUps) {
 	}
 	if p.place == nil {
 		p.place = hs.waiting.PushBack(p)
+		hs.noticeWaitLocked()
 		wait := hs.node.cfg.HandlerWait
 		if p.socket == nil {
 			hs.unknown++
@@ -142,7 +154,7 @@ func (hs *handlers) seatLocked(p *pending, known bool, after *followUps) bool {
 	}
 	if total := at.total; total >= most {
 		hs.node.drops.add(dropConnectLimit, 1)
-		hs.refuseLocked(at.oldestOfMost(), unavailable(hs.node.cfg.HandlerWait), after)
+		hs.refuseLocked(at.oldestOfMost(), hs.crowded(), after)
 	}
 	*s = at.add(p, address)
 	return true
@@ -191,7 +203,8 @@ func (hs *handlers) askLocked(p *pending, h *Handler) {
 	h.connects[p.call] = p
 	hs.setTimerLocked(p, hs.node.cfg.DecideWithin, func(after *followUps) {
 		hs.node.drops.add(dropDecisionTimeout, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait).because(dropDecisionTimeout, "",
+			"handler %q of group %q has not decided within %v", h.reg.ID, h.reg.Group, hs.node.cfg.DecideWithin), after)
 	})
 }
 
@@ -216,7 +229,8 @@ func (hs *handlers) setTimerLocked(p *pending, d time.Duration, expire func(*fol
 func (hs *handlers) waitedInVainLocked(p *pending, after *followUps) {
 	if p.socket != nil {
 		hs.node.drops.add(dropConnectWait, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait), after)
+		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait).because(dropConnectWait, "--handler-wait="+hs.node.cfg.HandlerWait.String(),
+			"no handler has come that decides who connects"), after)
 		return
 	}
 	hs.node.drops.add(dropNamespace, 1)
@@ -264,7 +278,8 @@ func (h *Handler) Decide(callID uint64, d Decision) {
 	case p == nil:
 		hs.node.drops.add(dropDecisionUnknown, 1)
 	case d.Reject != nil:
-		hs.refuseLocked(p, *d.Reject, &after)
+		hs.node.drops.add(dropRejected, 1)
+		hs.refuseLocked(p, d.Reject.because(dropRejected, "", "handler %q of group %q: %s", h.reg.ID, h.reg.Group, d.Reject.Message), &after)
 	case h.hasEnded(): // its group would not hear of the socket: another one decides
 		hs.withdrawLocked(p)
 		hs.seekLocked(p, &after)

@@ -153,6 +153,9 @@ func (hs *handlers) beginMoveLocked(h *Handler) {
 		g.handlers = slices.Delete(g.handlers, i, i+1)
 	}
 	hs.leftAt = time.Now()
+	if h.reg.DecideConnects {
+		hs.decider = hs.leftAt
+	}
 	hs.version.Add(1)
 	if len(g.handlers) == 0 && g.forget == nil && !hs.closed {
 		g.forget = time.AfterFunc(hs.node.cfg.HandlerWait, func() { hs.forget(g) })

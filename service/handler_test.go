@@ -211,12 +211,12 @@ func TestUnknownNamespaceIsHeldWhileItsHandlerMayCome(t *testing.T) {
 		late := ask("/late")
 		pass(2 * time.Second)
 		for name, c := range map[string]*fakeConn{"refused": first, "held no longer than the start counts": late, "at once": ask("/nope")} {
-			wantEqual(t, name, c.refusals(), []Refusal{invalidNamespace})
+			wantEqual(t, name, c.refusals(), []Refusal{{Message: "Invalid namespace"}})
 		}
 		h := attach(t, n, Registration{Namespaces: []string{"/nope"}})
 		wantEqual(t, "known by a handler", ask("/nope").take(), []string{"connect /nope"})
 		pass(time.Hour)
-		wantEqual(t, "handlers are there", ask("/other").refusals(), []Refusal{invalidNamespace})
+		wantEqual(t, "handlers are there", ask("/other").refusals(), []Refusal{{Message: "Invalid namespace"}})
 		h.Detach()
 		held := ask("/other")
 		pass(9 * time.Second)
@@ -224,7 +224,7 @@ func TestUnknownNamespaceIsHeldWhileItsHandlerMayCome(t *testing.T) {
 		attach(t, n, Registration{Namespaces: []string{"/other"}})
 		wantEqual(t, "and is back with more", held.take(), []string{"connect /other"})
 		pass(2 * time.Second)
-		wantEqual(t, "it is over", ask("/third").refusals(), []Refusal{invalidNamespace})
+		wantEqual(t, "it is over", ask("/third").refusals(), []Refusal{{Message: "Invalid namespace"}})
 	})
 }
 

@@ -21,9 +21,10 @@ type handlers struct {
 	mu       sync.Mutex
 	closed   bool
 	draining bool
-	until    time.Time // of the drain
-	told     time.Time // when a link was last said to be closed for its handler
-	leftAt   time.Time // when a handler was last taken out of its group
+	until    time.Time   // of the drain
+	absence  *time.Timer // tells that connects wait for a handler to come, while some do
+	decider  time.Time   // when a handler that decides connects was last taken out of its group; zero: none has been
+	leftAt   time.Time   // when a handler was last taken out of its group
 	groups   map[string]*group
 	byName   patterns[[]*group]    // the same by what they have registered for
 	attached map[*Handler]struct{} // also those that drain or were replaced, until they are detached

@@ -64,8 +64,9 @@ func (hs *handlers) learnRegistrationLocked(h *Handler, after *followUps) {
 		}
 		if mode, _ := hs.ruleLocked(strings.TrimSuffix(p, "*")); mode == ConnectOpen {
 			after.add(func() {
-				hs.node.log.Warn("a handler decides connects of an open namespace: until the node restarts nobody comes in without one; configure it so",
-					zap.String("nsp", p), zap.String("group", h.reg.Group))
+				hs.node.told.Warn("namespace is not open any more", zap.String("namespace", p), zap.String("group", h.reg.Group),
+					zap.String("handler", h.reg.ID), zap.String("setting", "--connect="+strings.TrimSuffix(p, "*")+"=handler"),
+					zap.String("detail", "a handler decides who connects to it: until the node restarts nobody comes in without one; configure it so"))
 			})
 		}
 		hs.decided.set(p, struct{}{})

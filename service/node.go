@@ -18,6 +18,7 @@ type Node struct {
 	boot      string // tells this run of the node from others in resume tokens
 	startedAt time.Time
 	log       *zap.Logger
+	told      *zap.Logger // for what peers can cause at any rate
 	handlers  *handlers
 	flushers  *flushers
 
@@ -33,8 +34,7 @@ type Node struct {
 
 	merging [32]sync.Mutex // taken by a merge into a socket's data, which of them by its id; before all other locks
 
-	pageSockets int          // most sockets in a page of a snapshot
-	spentAt     atomic.Int64 // when the log was told last that the budget is spent, in ns since startedAt
+	pageSockets int // most sockets in a page of a snapshot
 }
 
 // New makes a node. The caller ends it with Close.
@@ -45,6 +45,7 @@ func New(cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
 	n := &Node{
 		cfg: cfg, id: NodeID(cfg.NodeID), boot: randomText(8), startedAt: time.Now(), log: cfg.Logger.Named("service"),
+		told:     cfg.Told.Named("service"),
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
 	}

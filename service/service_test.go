@@ -188,7 +188,17 @@ func (c *fakeConn) take() []string {
 	return f
 }
 
+// refusals are what clients see of them.
 func (c *fakeConn) refusals() []Refusal {
+	list := c.reasons()
+	for i := range list {
+		list[i].Reason, list[i].Detail, list[i].Setting = "", "", ""
+	}
+	return list
+}
+
+// reasons are the refusals with what the log is told.
+func (c *fakeConn) reasons() []Refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.refused)

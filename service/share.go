@@ -130,27 +130,22 @@ func (hs *handlers) impatient(s *Socket, p *pause) {
 	}
 	now := time.Now()
 	shed := h.progress(now) >= patience && h.group.healthyLocked(h, now)
-	tell := now.Sub(hs.told) >= time.Second // a crowd of such links is one piece of news
-	if tell {
-		hs.told = now
-	}
 	hs.mu.Unlock()
-	fields := []zap.Field{
-		zap.String("nsp", s.ns.name), zap.String("group", h.reg.Group), zap.String("handler", h.reg.ID),
-		zap.Duration("patience", patience),
-	}
+	setting := "--handler-patience=" + patience.String()
 	if shed {
 		hs.node.drops.add(dropHandlerTooSlow, 1)
-		hs.node.log.Warn("handler ended: it makes no progress, and others of its group take its sockets", fields...)
 		hs.handOver(h)
-		h.end(ErrTooSlow)
+		h.end(&Error{
+			Code: ErrTooSlow.Code, Reason: ErrTooSlow.Reason,
+			Message: "the handler makes no progress, and others of its group take its sockets (" + setting + ")",
+		})
 		hs.waitNoMore(h)
 		s.ask(p, patience)
 		return
 	}
 	hs.node.drops.add(dropHandlerSlow, 1)
-	if tell {
-		hs.node.log.Warn("link closed: its handler takes nothing from it", append(fields, zap.String("session", s.conn.SessionID()))...)
-	}
+	hs.node.told.Warn("session closed", zap.String("reason", dropNames[dropHandlerSlow]), zap.String("address", s.conn.Handshake().Address()),
+		zap.String("detail", "its handler takes nothing from it"), zap.String("setting", setting), zap.String("session", s.conn.SessionID()),
+		zap.String("socket", string(s.id)), zap.String("namespace", s.ns.name), zap.String("group", h.reg.Group), zap.String("handler", h.reg.ID))
 	s.conn.Close(ReasonHandlerSlow)
 }

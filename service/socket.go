@@ -66,7 +66,12 @@ func (s *Socket) Receive(p *Packet) {
 // Close ends the socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers
 // and watchers are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be
 // called with a lock of the link held.
-func (s *Socket) Close(r Reason, detail string) { s.leave(r, detail, nil) }
+func (s *Socket) Close(r Reason, detail string) {
+	if r == ReasonHandlerSlow && detail == "" {
+		detail = "its handler took nothing from it for " + s.ns.node.cfg.HandlerPatience.String() + " (--handler-patience)"
+	}
+	s.leave(r, detail, nil)
+}
 
 // leave is Close. With a farewell the link forgets the socket and sends that as its last packet, unless the client has
 // left meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one step

@@ -4,24 +4,19 @@ import (
 	"container/list"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
-const (
-	// tellEvery is how often the log says the same of what peers cause.
-	tellEvery = 10 * time.Second
-	// looks bounds how many connections are looked at for one that can go.
-	looks = 64
-)
+// looks bounds how many connections are looked at for one that can go.
+const looks = 64
 
 // conns bounds the connections of an HTTP listener, as each takes a descriptor: at the edge so many that the API and the
 // admin listener can always accept. One address has a share of them. Where there is no room, a connection goes on which no
@@ -63,13 +58,6 @@ func newConns(what string, most, share int, exempt []netip.Prefix, told *zap.Log
 	}
 }
 
-// seldom is a log that says the same thing once in tellEvery. A node has one for all its parts, since it takes 450 KB.
-func seldom(log *zap.Logger) *zap.Logger {
-	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(c, tellEvery, 1, 0)
-	}))
-}
-
 // listen returns a listener whose connections are bounded.
 func (cs *conns) listen(l net.Listener) net.Listener { return boundedListener{l, cs} }
 
@@ -93,7 +81,7 @@ func (l boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
 				l.conns.failed.Add(1)
-				l.conns.told.Error("accept", zap.String("listener", l.conns.what), zap.Error(err))
+				l.conns.told.Error("no connection can be accepted", zap.String("reason", l.conns.what+"_accept_failed"), zap.NamedError("err", err))
 			}
 			return nil, err
 		}
@@ -143,16 +131,21 @@ func (cs *conns) admit(raw *net.TCPConn) *conn {
 	switch {
 	case c == nil:
 		cs.refused.Add(1)
-		cs.told.Warn("connections refused: all that may be open have a request under way, or are websockets; "+
-			"a proxy that --trusted-proxy names may have more than one address' share",
-			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Int("share", cs.share), zap.Stringer("address", key))
+		cs.told.Warn("connection refused", zap.String("reason", cs.what+"_connection_refused"), zap.Stringer("address", key),
+			zap.String("detail", "all connections that may be open, of all or of this address, have a request under way or are websockets; "+
+				"a proxy that --trusted-proxy names may have more than one address' share"), cs.setting())
 	case out != nil:
 		cs.displaced.Add(1)
-		cs.told.Warn("connections without a request make room for others",
-			zap.String("listener", cs.what), zap.Int("max_connections", cs.most), zap.Int("share", cs.share), zap.Stringer("address", out.host.key))
+		cs.told.Warn("connection closed", zap.String("reason", cs.what+"_connection_displaced"), zap.Stringer("address", out.host.key),
+			zap.String("detail", "it has no request under way, and makes room for another"), cs.setting())
 		_ = out.TCPConn.Close()
 	}
 	return c
+}
+
+// setting names what bounds the connections.
+func (cs *conns) setting() zap.Field {
+	return zap.String("setting", fmt.Sprintf("--max-connections=%d --max-connections-per-address=%d", cs.most, cs.share))
 }
 
 func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {

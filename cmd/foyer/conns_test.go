@@ -233,7 +233,7 @@ func TestFailedAcceptsAreTold(t *testing.T) {
 	if n := cs.failed.Load(); n != 4 {
 		t.Errorf("%d are counted", n)
 	}
-	if told := logs.All(); len(told) != 1 || told[0].Level != zapcore.ErrorLevel || told[0].ContextMap()["listener"] != "edge" {
+	if told := logs.All(); len(told) != 1 || told[0].Level != zapcore.ErrorLevel || told[0].ContextMap()["reason"] != "edge_accept_failed" {
 		t.Errorf("log: %v", told)
 	}
 }

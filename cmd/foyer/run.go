@@ -61,6 +61,7 @@ type foyer struct {
 	s      *settings
 	demo   bool
 	log    *zap.Logger
+	told   *zap.Logger // log, for what peers can cause at any rate
 	waits  waits
 	files  files
 	tokens []string
@@ -85,7 +86,7 @@ type foyer struct {
 
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
-		s: s, demo: demo, log: log, waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
+		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
 		failed: make(chan error, 3), stopDemo: func() {},
 	}
 	if s.MaxConnections > 0 {
@@ -143,13 +144,12 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
-	told := seldom(f.log)
 	bytes, from := memoryBudget(s.MemoryBudget)
 	f.budgetFrom = from
 	f.node, err = service.New(service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait, HandlerPatience: s.HandlerPatience,
 		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog),
-		Budget: service.NewBudget(bytes), Logger: f.log,
+		Budget: service.NewBudget(bytes), Logger: f.log, Told: f.told,
 	})
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (f *foyer) build() (err error) {
 	links, err := socketio.New(socketio.Config{
 		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload),
 		MaxPacketBytes: int(s.MaxPacket), AttachmentTimeout: s.AttachmentTimeout, MaxConnectPayload: int(s.MaxConnectPayload),
-		Budget: f.node.Budget(), Logger: f.log, Told: told,
+		Budget: f.node.Budget(), Logger: f.log, Told: f.told,
 	}, f.node)
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (f *foyer) build() (err error) {
 		MaxSessionsPerAddress: s.MaxSessionsPerAddress, HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst,
 		MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
-		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log, Told: told,
+		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log, Told: f.told,
 	}, links.Accept)
 	if err != nil {
 		return err
@@ -204,8 +204,8 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
-	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, told)
-	f.adminConns = newConns("admin", f.files.admin, 0, nil, told)
+	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, f.told)
+	f.adminConns = newConns("admin", f.files.admin, 0, nil, f.told)
 	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
 	status := admin.Handler(f.ready)
 	if s.Pprof {

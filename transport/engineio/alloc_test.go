@@ -13,7 +13,7 @@ import (
 type counting chan struct{}
 
 func (c counting) Message([]byte, bool) { c <- struct{}{} }
-func (counting) Closed(Reason)          {}
+func (counting) Closed(Reason, string)  {}
 
 // TestReadingAllocatesThePayload: a message costs its payload, and 8 bytes of gorilla's.
 func TestReadingAllocatesThePayload(t *testing.T) {

@@ -92,4 +92,4 @@ func (s suite) Message(data []byte, binary bool) {
 	}
 }
 
-func (suite) Closed(Reason) {}
+func (suite) Closed(Reason, string) {}

@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"unicode"
-
-	"go.uber.org/zap"
 )
 
 // originPolicy decides which browsers' pages may talk to the server, and says so in CORS headers
@@ -113,11 +111,17 @@ func (p originPolicy) apply(h http.Header, r *http.Request) {
 
 // refuseOrigin counts a request whose page may not talk to the server, and tells those who run it how it might.
 func (s *Server) refuseOrigin(r *http.Request, page string) {
-	const most = 200 // of what a stranger writes into the log
 	s.counts.add(countOriginRefused)
-	address, _ := s.proxies.client(r)
-	s.told.Info("origin refused; --cors-origin lets it in",
-		zap.String("origin", page[:min(len(page), most)]), zap.String("host", r.Host), zap.String("address", address))
+	s.tellRefused(r, countOriginRefused, fmt.Sprintf("the page's origin is %q, and this server's host is %q", cut(page), cut(r.Host)),
+		s.originSetting())
+}
+
+// originSetting is the setting that lets an origin in.
+func (s *Server) originSetting() string {
+	if len(s.cfg.Origins) == 0 {
+		return settingOf("cors-origin", "")
+	}
+	return settingOf("cors-origin", cut(strings.Join(s.cfg.Origins, ",")))
 }
 
 // preflight answers an OPTIONS request whose origin has passed.

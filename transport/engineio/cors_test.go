@@ -113,12 +113,14 @@ func TestRefusedOriginIsTold(t *testing.T) {
 	for range 5 {
 		h.do("GET", "EIO=4&transport=polling", nil, "Origin", "https://evil.example"+strings.Repeat("x", 1000))
 	}
-	told := logs.FilterMessageSnippet("--cors-origin").All()
+	told := logs.FilterMessage("handshake refused").All()
 	if len(told) != 1 {
 		t.Fatalf("%d lines", len(told))
 	}
 	fields := told[0].ContextMap()
-	if origin, _ := fields["origin"].(string); !strings.HasPrefix(origin, "https://evil.example") || len(origin) > 200 || fields["address"] != "127.0.0.1" {
+	detail, _ := fields["detail"].(string)
+	if !strings.Contains(detail, `"https://evil.example`) || len(detail) > 400 || fields["address"] != "127.0.0.1" ||
+		fields["reason"] != "engineio_origin_refused" || fields["setting"] != "--cors-origin=" {
 		t.Errorf("fields: %v", fields)
 	}
 	if n := h.srv.Stats()["origin_refused"]; n != 5 {

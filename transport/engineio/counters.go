@@ -1,10 +1,6 @@
 package engineio
 
-import (
-	"sync/atomic"
-
-	"go.uber.org/zap"
-)
+import "sync/atomic"
 
 // counter names a thing that was dropped or refused. The set is closed: these become metric labels.
 type counter uint8
@@ -41,7 +37,10 @@ const (
 	countUnsent       // messages that were queued when their session or connection ended
 	countLinkSlowed   // pauses of links that were over their rate, or over that of their address
 	countUnkept       // sessions closed because the budget refused a POST that had to wait
+	countBadBody      // POSTs of a kind that is not served; their sessions are closed
 	countersLen
+
+	noCounter counter = 255
 )
 
 var counterNames = [countersLen]string{
@@ -50,8 +49,18 @@ var counterNames = [countersLen]string{
 	"handshake_share", "handshake_slowed", "handshake_rate", "displaced", "bad_upgrade",
 	"slow", "volatile_dropped", "oversize", "parse_error", "protocol_error", "invalid_utf8", "overlap", "ping_timeout",
 	"upgraded", "upgrade_timeout", "upgrade_refused", "upgrade_dropped", "pong_dropped",
-	"queue_full", "unsent", "link_slowed", "post_budget",
+	"queue_full", "unsent", "link_slowed", "post_budget", "bad_body",
 }
+
+// reason is the counter's name as GetInfo and the log have it.
+func (k counter) reason() string { return reasons[k] }
+
+var reasons = func() (words [countersLen]string) {
+	for k, name := range counterNames {
+		words[k] = "engineio_" + name
+	}
+	return words
+}()
 
 type counters [countersLen]atomic.Uint64
 
@@ -64,16 +73,4 @@ func (s *Server) Stats() map[string]uint64 {
 		m[name] = s.counts[k].Load()
 	}
 	return m
-}
-
-// tellOversize counts a message or body over the limit, and logs which limit that was: the client is not told.
-func (s *Session) tellOversize() {
-	s.srv.counts.add(countOversize)
-	handle, address := zap.String("session", s.Handle()), zap.String("address", s.handshake.Address())
-	if s.admitted.Load() {
-		s.srv.told.Info("message refused: larger than --max-payload", handle, address, zap.Int("max_payload", s.srv.cfg.MaxPayload))
-		return
-	}
-	s.srv.told.Info("message refused: larger than --max-connect-payload, and its client is in no namespace yet", handle, address,
-		zap.Int("max_connect_payload", s.srv.cfg.MaxPayloadBeforeAdmit))
 }

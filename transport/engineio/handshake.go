@@ -112,7 +112,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The order of the checks is the reference server's; the first failure is the answer.
 	if !s.origins.allows(r) {
 		s.refuseOrigin(r, r.Header.Get("Origin"))
-		s.refuse(w, r, errForbidden, upgrade)
+		s.refuse(w, r, errForbidden, upgrade, "")
 		return
 	}
 	if r.Method == http.MethodOptions && s.origins.cors() {
@@ -121,11 +121,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	transport, _ := lookup(r.URL.RawQuery, "transport")
 	if transport != "polling" && transport != "websocket" {
-		s.refuse(w, r, errTransportUnknown, upgrade)
+		s.refuse(w, r, errTransportUnknown, upgrade, fmt.Sprintf("the transport asked for is %q; polling and websocket are served", cut(transport)))
 		return
 	}
 	if !legalHeader(r.Header.Get("Origin")) {
-		s.refuse(w, r, errBadRequest, upgrade)
+		s.refuse(w, r, errBadRequest, upgrade, "the Origin header has bytes that no header may have")
 		return
 	}
 	if sid, ok := lookup(r.URL.RawQuery, "sid"); ok && sid != "" { // an empty one is none, as in the reference
@@ -136,14 +136,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := parseQuery(r.URL.RawQuery)
 	switch {
 	case r.Method != http.MethodGet:
-		s.refuse(w, r, errBadMethod, upgrade)
+		s.refuse(w, r, errBadMethod, upgrade, fmt.Sprintf("a handshake is a GET, and not a %q", cut(r.Method)))
 	case upgrade != (transport == "websocket"):
-		s.refuse(w, r, errBadRequest, upgrade)
+		s.refuse(w, r, errBadRequest, upgrade, wrongTransport(upgrade))
 	case query["EIO"] != "4" && !s.cfg.AllowEIO3:
-		s.refuse(w, r, errBadVersion, upgrade)
+		s.refuse(w, r, errBadVersion, upgrade, fmt.Sprintf("EIO is %q, and only 4 is served; clients of Socket.IO v2 say 3", cut(query["EIO"])))
 	case isJSONP(query) && !s.origins.allowsScript(r):
 		s.refuseOrigin(r, r.Referer())
-		s.refuse(w, r, errForbidden, upgrade)
+		s.refuse(w, r, errForbidden, upgrade, "")
 	default:
 		s.handshake(w, r, query, upgrade)
 	}
@@ -156,7 +156,7 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, query map[str
 	if !s.inTurn(r, peer, text) || !s.reserve(peer, text) {
 		s.shares.leave(peer)
 		w.Header().Set("Retry-After", retryAfter)
-		s.refuse(w, r, errUnavailable, upgrade)
+		s.refuse(w, r, errUnavailable, upgrade, "")
 		return
 	}
 	h := newHandshake(r, s.headers, text)
@@ -177,8 +177,9 @@ func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
 	switch {
 	case !ok:
 		s.counts.add(countRate)
-		s.told.Info("handshakes refused: too many from one address; behind a proxy, --trusted-proxy tells its clients apart",
-			zap.String("address", address), zap.Int("handshake_rate", s.cfg.HandshakeRate), zap.Int("handshake_burst", s.cfg.HandshakeBurst))
+		s.tell(zap.InfoLevel, "handshake refused", countRate, address,
+			"this address makes too many handshakes; behind a proxy, --trusted-proxy tells its clients apart",
+			settingOf("handshake-rate", s.cfg.HandshakeRate)+" "+settingOf("handshake-burst", s.cfg.HandshakeBurst))
 		return false
 	case wait > 0:
 		s.counts.add(countSlowed)
@@ -192,23 +193,25 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 	ss := s.find(sid)
 	closed := ss != nil && ss.isClosed()
 	if ss == nil || closed && (upgrade || transport != "polling" || r.Method != http.MethodGet) {
-		s.refuse(w, r, errSessionUnknown, upgrade)
+		s.refuse(w, r, errSessionUnknown, upgrade, sessionUnknown)
 		return
 	}
 	switch {
 	case closed && (eio == "4") == (ss.dialect == eio4): // maybe it has a last word
 		ss.serveGet(w, r)
 	case upgrade && transport != "websocket", !upgrade && transport != ss.Transport(), (eio == "4") != (ss.dialect == eio4):
-		s.refuse(w, r, errBadRequest, upgrade)
+		s.refuse(w, r, errBadRequest, upgrade, "the request does not fit its session's transport or version")
 	case upgrade:
 		ss.serveProbe(w, r)
 	case transport == "websocket": // a plain request cannot belong to a websocket
-		s.refuse(w, r, errBadRequest, false)
+		s.refuse(w, r, errBadRequest, false, "a request without an upgrade names a session that is on websocket")
 	case r.Method == http.MethodGet:
 		ss.serveGet(w, r)
 	case r.Method == http.MethodPost:
 		ss.servePost(w, r)
 	default:
+		s.counts.add(countBadMethod)
+		s.tellRefused(r, countBadMethod, fmt.Sprintf("a request of a session is a GET or a POST, and not a %q", cut(r.Method)), "")
 		w.WriteHeader(http.StatusInternalServerError)
 	}
 }
@@ -216,7 +219,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 func (s *Server) handshakePolling(w http.ResponseWriter, r *http.Request, h *Handshake, peer *Peer, query map[string]string) {
 	ss := s.newSession(h, peer, dialectOf(query))
 	if !ss.open() {
-		s.refuse(w, r, errForbidden, false)
+		s.refuse(w, r, errForbidden, false, "")
 		return
 	}
 	body := s.openPacket(ss.sid(), true)
@@ -259,11 +262,28 @@ func restOfOpen(c Config) string {
 		c.PingInterval.Milliseconds(), c.PingTimeout.Milliseconds(), c.MaxPayload)
 }
 
-// refuse answers with a numbered error: JSON to plain HTTP, the bare text and a close to an upgrade request.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e handshakeError, upgrade bool) {
+const sessionUnknown = "there is no such session: it has ended, or another server has it, which takes sticky sessions at the balancer"
+
+func wrongTransport(upgrade bool) string {
+	if upgrade {
+		return "an upgrade to websocket asks for transport=polling"
+	}
+	return "transport=websocket comes without an upgrade; a proxy may leave out the Upgrade header"
+}
+
+// refuse answers with a numbered error: JSON to plain HTTP, the bare text and a close to an upgrade request. It counts and
+// logs it with detail, unless that is "": then its caller does.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e handshakeError, upgrade bool, detail string) {
 	t := handshakeTexts[e]
 	if e != errUnavailable {
 		s.counts.add(countTransportUnknown + counter(e))
+	}
+	if detail != "" {
+		setting := ""
+		if e == errBadVersion {
+			setting = settingOf("allow-eio3", s.cfg.AllowEIO3)
+		}
+		s.tellRefused(r, countTransportUnknown+counter(e), detail, setting)
 	}
 	if upgrade && refuseUpgrade(w, e) {
 		return

@@ -61,21 +61,23 @@ func (s *Session) tick() {
 	if p := s.press; p != nil && due(p.slowAt, now) {
 		pending := s.pending
 		s.mu.Unlock()
-		s.srv.told.Info("session closed as slow: its peer has taken nothing of a full queue", zap.String("session", s.Handle()),
-			zap.Int("bytes", pending), zap.Duration("slow_after", s.srv.cfg.SlowAfter))
-		s.end(ReasonSlow, "1")
+		after := s.srv.cfg.SlowAfter
+		s.end(broken(ReasonSlow, countSlow, "the client has taken nothing for %v of what waits for it, %d bytes", after, pending).
+			under("slow-after", after), "1")
 		return
 	}
 	if late && due(s.pongAt, now) && !s.stillTakesLocked(now) {
 		s.mu.Unlock()
-		s.end(ReasonPingTimeout, "1")
+		s.end(broken(ReasonPingTimeout, countPingTimeout, "the client has answered no ping in time").
+			under("ping-timeout", s.srv.cfg.PingTimeout), "1")
 		return
 	}
 	tell := paused && s.overRateLocked() && due(s.halt.rateAt, now) && s.afterRateLocked()
 	if due(s.pingAt, now) {
 		s.beatLocked(now)
 	}
-	if due(s.probeAt, now) && !paused {
+	probeLate := due(s.probeAt, now) && !paused
+	if probeLate {
 		s.srv.counts.add(countProbeTimeout)
 		s.probe.interrupt()
 		s.dropProbeLocked()
@@ -93,6 +95,11 @@ func (s *Session) tick() {
 	if tell {
 		s.tellSlowed()
 	}
+	if probeLate {
+		s.srv.tell(zap.InfoLevel, "upgrade failed", countProbeTimeout, s.handshake.address,
+			"the client did not finish its upgrade to websocket, and stays on polling; a proxy may be in its way",
+			settingOf("upgrade-timeout", s.srv.cfg.UpgradeTimeout), zap.String("session", s.Handle()))
+	}
 }
 
 // tickClosing closes what has been flushed or has had its time, and flushes what nobody does. Called with mu held,
@@ -103,7 +110,7 @@ func (s *Session) tickClosing(now time.Duration) {
 	switch {
 	case s.abrupt, due(s.closeAt, now), flushed && reachable:
 		s.mu.Unlock()
-		s.end(s.reason, "1")
+		s.end(s.ending, "1")
 	case !flushed && !s.token && reachable:
 		s.armLocked(now)
 		s.token = true

@@ -39,7 +39,7 @@ func TestGetThatCrossesTheClose(t *testing.T) {
 			"GET while it closes": func(h *harness, q string, r *recorder) {
 				r.session.recvMu.Lock()
 				var end sync.WaitGroup
-				end.Go(func() { r.session.end(ReasonTransportClose, "6") })
+				end.Go(func() { r.session.end(endClient, "6") })
 				eventually(h, "closed", r.session.isClosed)
 				h.wantLast(q, dialect.noop)
 				r.session.recvMu.Unlock()
@@ -53,7 +53,7 @@ func TestGetThatCrossesTheClose(t *testing.T) {
 				p := s.poll
 				s.poll, s.token = nil, true // the verdict is on its way
 				s.mu.Unlock()
-				s.end(ReasonTransportClose, "6")
+				s.end(endClient, "6")
 				p.ready <- pollWrite
 				h.wantBody(get, dialect.noop)
 			},

@@ -29,6 +29,7 @@ type recorder struct {
 	mu       sync.Mutex
 	messages []string // binaries with a leading "b:"
 	closed   []Reason
+	detail   string
 	done     chan struct{} // closed with the session
 	late     bool          // a Message after Closed
 }
@@ -47,10 +48,10 @@ func (r *recorder) Message(data []byte, binary bool) {
 	}
 }
 
-func (r *recorder) Closed(reason Reason) {
+func (r *recorder) Closed(reason Reason, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = append(r.closed, reason)
+	r.closed, r.detail = append(r.closed, reason), detail
 	if len(r.closed) == 1 {
 		close(r.done)
 	}

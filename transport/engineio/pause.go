@@ -2,6 +2,7 @@ package engineio
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,6 +22,7 @@ type halt struct {
 	postFirst bool          // one of the pauses is the websocket's own, until the POST from before the upgrade has been taken
 	told      bool          // the log has heard that the link was slowed
 	getting   bool          // a GET waits for the link's rate
+	byAddress bool          // it was the rate of all links of its address that was met last
 	rateAt    time.Duration // when the link's rate allows for more; zero: it does, and no pause is for it. See rate.go
 }
 
@@ -117,11 +119,12 @@ func (s *Session) awaitReading(ctx context.Context, post bool) bool {
 	return true
 }
 
-// tellUnkept says that the node's budget has no room for a body that has to wait.
-func (s *Session) tellUnkept(bytes int) {
-	s.srv.counts.add(countUnkept)
-	s.srv.told.Warn("link closed: its events wait and --memory-budget is spent",
-		zap.String("session", s.Handle()), zap.String("address", s.handshake.address), zap.Int("bytes", bytes))
+// unkept is the end of a session for whose body, which has to wait, the node's budget has no room.
+func unkept(bytes int) *ending {
+	return &ending{
+		reason: ReasonTransportError, why: countUnkept, level: zap.WarnLevel, setting: "--memory-budget",
+		detail: fmt.Sprintf("its events wait, %d bytes, and the memory budget is spent", bytes),
+	}
 }
 
 // beginPostFirstLocked has the new websocket of an upgrade wait for a POST that is still under way. No official client makes

@@ -196,7 +196,7 @@ func TestPausedSessionEnds(t *testing.T) {
 		"slow":        func(_ *harness, s *Session) { s.Close(ReasonSlow) },
 		"killed":      func(_ *harness, s *Session) { s.kill() },
 		"server":      func(h *harness, _ *Session) { h.srv.Close() },
-		"write fails": func(_ *harness, s *Session) { s.mu.Lock(); s.failLocked(ReasonTransportError); s.mu.Unlock() },
+		"write fails": func(_ *harness, s *Session) { s.mu.Lock(); s.failLocked(endLost); s.mu.Unlock() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachReading(t, func(t *testing.T, h *harness, open func() (func(...string), *recorder)) {

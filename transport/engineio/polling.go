@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -45,23 +46,23 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		owes := s.owesNoopLocked()
 		s.mu.Unlock()
 		if !owes {
-			s.srv.refuse(w, r, errSessionUnknown, false)
+			s.srv.refuse(w, r, errSessionUnknown, false, sessionUnknown)
 			return
 		}
 		_ = s.writePoll(w, r, nil, string(pollNoop))
 		return
 	case s.websocket:
 		s.mu.Unlock()
-		s.srv.refuse(w, r, errBadRequest, false)
+		s.srv.refuse(w, r, errBadRequest, false, "the session is on websocket, and the request is of polling")
 		return
 	case s.poll != nil, s.gettingLocked():
 		s.mu.Unlock()
 		s.overlapGet(w, r)
 		return
 	case s.state == stateClosing && len(s.queue) == 0 && !s.token:
-		reason := s.reason
+		e := s.ending
 		s.mu.Unlock()
-		s.end(reason, "1")
+		s.end(e, "1")
 		_ = s.writePoll(w, r, nil, "6\x1e1")
 		return
 	case len(s.queue) > 0 && !s.token:
@@ -81,7 +82,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		gone := r.Context().Err() != nil // which of the two was first does not count
 		s.servePollVerdict(w, r, v)
 		if gone && v == pollWrite {
-			s.end(ReasonTransportError, "1")
+			s.end(endLost, "1")
 		}
 	case <-r.Context().Done():
 		s.mu.Lock()
@@ -96,7 +97,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 				return // the upgrade ended this GET before its client did
 			}
 		}
-		s.end(ReasonTransportError, "1") // the poll connection closed prematurely
+		s.end(endLost, "1") // the poll connection closed prematurely
 	}
 }
 
@@ -106,7 +107,7 @@ func (s *Session) servePollVerdict(w http.ResponseWriter, r *http.Request, v pol
 		s.writeQueue(w, r)
 		return
 	case pollGone:
-		s.srv.refuse(w, r, errSessionUnknown, false)
+		s.srv.refuse(w, r, errSessionUnknown, false, sessionUnknown)
 		return
 	case pollNoop:
 	}
@@ -166,7 +167,7 @@ func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
 	}
 	s.pump(false)
 	if err != nil {
-		s.end(ReasonTransportError, "1")
+		s.end(endLost, "1")
 	}
 }
 
@@ -210,19 +211,18 @@ func (s *Session) overlapGet(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(cancelGrace):
 	}
 	if s.isClosed() { // the other one was cancelled
-		s.srv.refuse(w, r, errSessionUnknown, false)
+		s.srv.refuse(w, r, errSessionUnknown, false, sessionUnknown)
 		return
 	}
-	s.overlap(w, pending)
+	s.overlap(w, pending, "a GET came while another one was pending")
 }
 
 // cancelGrace is how long it may take to see that a request's client has gone before it was served.
 const cancelGrace = 50 * time.Millisecond
 
 // overlap answers a GET or POST that came while another one was under way, and ends the session.
-func (s *Session) overlap(w http.ResponseWriter, pending string) {
-	s.srv.counts.add(countOverlap)
-	s.end(ReasonTransportError, pending)
+func (s *Session) overlap(w http.ResponseWriter, pending, detail string) {
+	s.end(broken(ReasonTransportError, countOverlap, "%s", detail), pending)
 	w.WriteHeader(http.StatusBadRequest)
 }
 
@@ -233,15 +233,15 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.state == stateClosed:
 		s.mu.Unlock()
-		s.srv.refuse(w, r, errSessionUnknown, false)
+		s.srv.refuse(w, r, errSessionUnknown, false, sessionUnknown)
 		return
 	case s.websocket:
 		s.mu.Unlock()
-		s.srv.refuse(w, r, errBadRequest, false)
+		s.srv.refuse(w, r, errBadRequest, false, "the session is on websocket, and the request is of polling")
 		return
 	case s.posting:
 		s.mu.Unlock()
-		s.overlap(w, "1")
+		s.overlap(w, "1", "a POST came while another one was under way")
 		return
 	}
 	s.posting, s.body = true, control
@@ -249,7 +249,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // without support the server's own limits hold
-	body, status := readBody(w, r, s.payloadLimit(), s.dialect != eio4 && !s.jsonp())
+	body, status, detail := readBody(w, r, s.payloadLimit(), s.dialect != eio4 && !s.jsonp())
 
 	s.mu.Lock()
 	s.body = nil
@@ -270,10 +270,13 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case closed, status == http.StatusBadRequest:
 		status = http.StatusBadRequest
-		v = verdict{ReasonTransportError, "1"}
+		v = verdict{endLost, "1"}
+		if detail != "" {
+			v.end = broken(ReasonTransportError, countBadBody, "%s", detail)
+		}
 		w.Header().Set("Connection", "close")
 	case status == http.StatusRequestEntityTooLarge:
-		s.tellOversize()
+		s.refuseTooLarge(r.ContentLength)
 		w.Header().Set("Connection", "close")
 	default:
 		v = s.receivePayload(r.Context(), s.packets(r, body), len(body))
@@ -281,8 +284,8 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.endPostLocked() // before the response is out: the client's next POST may be faster than our return
 	s.mu.Unlock()
-	if v.reason != "" {
-		s.end(v.reason, v.pollBody)
+	if v.end != nil {
+		s.end(v.end, v.pollBody)
 	}
 	if status != http.StatusOK {
 		w.WriteHeader(status)
@@ -308,14 +311,18 @@ func isOctets(r *http.Request) bool {
 }
 
 // readBody reads a whole body of at most limit bytes. Content-Length is not believed further than to refuse: the buffer
-// grows with what comes. Status is 200, 400 or 413.
-func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (body []byte, status int) {
+// grows with what comes. Status is 200, 400 or 413. Of a body that is refused with 400 detail says what is wrong with it; ""
+// when it has not come to its end.
+func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (body []byte, status int, detail string) {
 	encoding := r.Header.Get("Content-Encoding")
-	if isOctets(r) && !octets || encoding != "" && encoding != "identity" {
-		return nil, http.StatusBadRequest
+	switch {
+	case isOctets(r) && !octets:
+		return nil, http.StatusBadRequest, "a POST of Content-Type application/octet-stream is not of this version of the protocol"
+	case encoding != "" && encoding != "identity":
+		return nil, http.StatusBadRequest, fmt.Sprintf("a POST has Content-Encoding %q, which is not served", cut(encoding))
 	}
 	if r.ContentLength > int64(limit) {
-		return nil, http.StatusRequestEntityTooLarge
+		return nil, http.StatusRequestEntityTooLarge, ""
 	}
 	var buf bytes.Buffer
 	if r.ContentLength > 0 {
@@ -325,11 +332,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (b
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, http.StatusRequestEntityTooLarge
+		return nil, http.StatusRequestEntityTooLarge, ""
 	case err != nil:
-		return nil, http.StatusBadRequest
+		return nil, http.StatusBadRequest, ""
 	}
-	return buf.Bytes(), http.StatusOK
+	return buf.Bytes(), http.StatusOK, ""
 }
 
 // writePoll answers a GET with items, or with a ready body when there are none. It returns when the bytes are with the

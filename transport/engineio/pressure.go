@@ -60,7 +60,7 @@ func (s *Session) misfitLocked(m *Message, f Flags) Outcome {
 		s.srv.counts.add(countVolatile)
 		return DroppedVolatile
 	case !s.admitted.Load():
-		s.failLocked(ReasonSlow) // a client that nobody knows yet is not waited for
+		s.failLocked(&ending{reason: ReasonSlow, why: countSlow, detail: "what waits for it is too much for a client that has joined no namespace"}) // a client that nobody knows yet is not waited for
 		return Closed
 	}
 	s.refusedLocked()

@@ -65,7 +65,8 @@ func (s *Session) buyLocked() {
 	n := int(-s.credit) + int(s.bought)
 	s.credit += int32(n)
 	s.fullAt = max(s.fullAt, now) + time.Duration(n)*p.each
-	wait := max(s.fullAt-now-p.burst, s.peer.take(min(n, p.most)))
+	own, shared := s.fullAt-now-p.burst, s.peer.take(min(n, p.most))
+	wait := max(own, shared)
 	if wait <= 0 || s.state != stateOpen {
 		return
 	}
@@ -74,7 +75,7 @@ func (s *Session) buyLocked() {
 	if h.rateAt == 0 {
 		s.pauseLocked()
 	}
-	h.rateAt = max(h.rateAt, now+wait)
+	h.rateAt, h.byAddress = max(h.rateAt, now+wait), shared > own
 	s.armLocked(now)
 }
 
@@ -92,8 +93,14 @@ func (s *Session) afterRateLocked() (tell bool) {
 
 // tellSlowed logs that a link was slowed.
 func (s *Session) tellSlowed() {
-	s.srv.told.Info("link slowed: it sends more than --message-rate, or all links of its address more than --address-message-rate",
-		zap.String("session", s.Handle()), zap.String("address", s.handshake.address))
+	detail, setting := "the client sends more messages than it may, and is read more slowly", settingOf("message-rate", s.srv.cfg.MessageRate)
+	s.mu.Lock()
+	if s.halt.byAddress {
+		detail = "the clients of this address send more messages than they may, and are read more slowly"
+		setting = settingOf("address-message-rate", s.srv.cfg.AddressMessageRate)
+	}
+	s.mu.Unlock()
+	s.srv.tell(zap.InfoLevel, "link slowed", countLinkSlowed, s.handshake.address, detail, setting, zap.String("session", s.Handle()))
 }
 
 // awaitRate returns when the session does not wait for tokens, or is ending; false: ctx ended before.
@@ -132,7 +139,7 @@ func (s *Session) chargeGetLocked(ctx context.Context) bool {
 	h.getting = false
 	if !there {
 		s.mu.Unlock()
-		s.end(ReasonTransportError, "1") // as with a GET that waits for something to carry
+		s.end(endLost, "1") // as with a GET that waits for something to carry
 	}
 	return there
 }

@@ -255,16 +255,17 @@ func TestSlowedLinkIsTold(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 	})
-	if n := logs.FilterMessageSnippet("--message-rate").Len(); n != 1 {
-		t.Errorf("%d lines", n)
+	told := logs.FilterMessage("link slowed").All()
+	if len(told) != 1 || told[0].ContextMap()["setting"] != "--message-rate=10" {
+		t.Errorf("lines: %v", told)
 	}
 }
 
 // deaf is a Receiver that does nothing.
 type deaf struct{}
 
-func (deaf) Message([]byte, bool) {}
-func (deaf) Closed(Reason)        {}
+func (deaf) Message([]byte, bool)  {}
+func (deaf) Closed(Reason, string) {}
 
 // BenchmarkReceive is a message's way from its frame to the Receiver, its charge included.
 func BenchmarkReceive(b *testing.B) {

@@ -21,8 +21,9 @@ type Receiver interface {
 	// Message is called with one Engine.IO message, serially and in order, over an upgrade too. Data is the receiver's to
 	// keep. While it runs nothing more is read from the session, so it must not block for long.
 	Message(data []byte, binary bool)
-	// Closed is called exactly once, after the last Message has returned.
-	Closed(r Reason)
+	// Closed is called exactly once, after the last Message has returned. Detail says what the client did wrong and which
+	// setting rules it; "": the reason says it all.
+	Closed(r Reason, detail string)
 }
 
 // Server is an http.Handler that speaks Engine.IO with any number of clients. Safe for concurrent use.
@@ -173,12 +174,14 @@ func (s *Server) reserve(peer *Peer, address string) bool {
 	switch seat {
 	case overShare:
 		s.counts.add(countShare)
-		s.told.Info("handshakes refused: one address has its share of the sessions; behind a proxy, --trusted-proxy tells its clients apart",
-			zap.String("address", address), zap.Int("max_sessions_per_address", s.cfg.MaxSessionsPerAddress))
+		s.tell(zap.InfoLevel, "handshake refused", countShare, address,
+			"this address has its share of the sessions; behind a proxy, --trusted-proxy tells its clients apart",
+			settingOf("max-sessions-per-address", s.cfg.MaxSessionsPerAddress))
 		return false
 	case overAll, overLeaving:
 		s.counts.add(countFull)
-		s.told.Warn("handshakes refused: all sessions are taken", zap.String("address", address), zap.Int("max_sessions", s.cfg.MaxSessions))
+		s.tell(zap.WarnLevel, "handshake refused", countFull, address, "all sessions are taken by clients that have joined a namespace",
+			settingOf("max-sessions", s.cfg.MaxSessions))
 		return false
 	}
 	s.liveMu.Lock()
@@ -200,10 +203,9 @@ func (s *Server) reserve(peer *Peer, address string) bool {
 
 // displace ends a session whose seat another has got. The newcomer waits for that, so that a flood waits for itself.
 func (s *Server) displace(out *Session) {
-	s.counts.add(countDisplaced)
-	s.told.Info("sessions that have joined nothing make room for others", zap.String("address", out.handshake.address),
-		zap.Int("max_sessions", s.cfg.MaxSessions), zap.Int("max_sessions_per_address", s.cfg.MaxSessionsPerAddress))
-	out.end(ReasonDisplaced, "1")
+	e := broken(ReasonDisplaced, countDisplaced, "it has joined no namespace, and makes room for another")
+	e.setting = settingOf("max-sessions", s.cfg.MaxSessions) + " " + settingOf("max-sessions-per-address", s.cfg.MaxSessionsPerAddress)
+	out.end(e, "1")
 }
 
 // release gives back what reserve has made room for. ss is nil where no session came of it.

@@ -77,7 +77,8 @@ type Session struct {
 	spare     []item        // the queue of the last write, empty, kept when small
 	poll      *poll         // the waiting GET
 	tokenFree chan struct{} // closed when the token comes back; nil while nobody waits
-	reason    Reason
+	ending    *ending       // how it ends; nil while it is open
+	shunned   *ending       // a body that was refused, after which its client goes; nil: none
 	body      *http.ResponseController
 	probe     *wsConn
 	halt      *halt         // see pause.go; nil before the first pause that needs it
@@ -158,7 +159,7 @@ func (s *Session) open() bool {
 		}
 		return false
 	}
-	s.srv.debug("open", s, "")
+	s.srv.debug("open", s, endOpen)
 	return true
 }
 
@@ -236,10 +237,10 @@ func (s *Session) Close(r Reason) {
 		return
 	}
 	if r == ReasonSlow {
-		s.failLocked(r)
+		s.failLocked(endOf(r))
 		return
 	}
-	s.closeLocked(r)
+	s.closeLocked(endOf(r))
 }
 
 func (s *Session) pushLocked(m *Message, f Flags) {

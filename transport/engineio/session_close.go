@@ -8,12 +8,12 @@ import (
 
 // failLocked begins an end without a flush; the timer carries it out. It is how those who must not close (a Send, a
 // writer) close.
-func (s *Session) failLocked(r Reason) {
+func (s *Session) failLocked(e *ending) {
 	switch s.state {
 	case stateClosed:
 		return
 	case stateOpen:
-		s.state, s.reason = stateClosing, r
+		s.state, s.ending = stateClosing, e
 	case stateClosing: // the first reason counts
 	}
 	s.abrupt = true
@@ -30,9 +30,9 @@ func (s *Session) dismiss() {
 	switch {
 	case s.state != stateOpen:
 	case s.websocket || s.admitted.Load():
-		s.closeLocked(ReasonShutdown)
+		s.closeLocked(endShutdown)
 	default:
-		s.failLocked(ReasonShutdown)
+		s.failLocked(endShutdown)
 	}
 }
 
@@ -43,8 +43,8 @@ func (s *Session) kickLocked() {
 }
 
 // closeLocked begins an end with a flush.
-func (s *Session) closeLocked(r Reason) {
-	s.state, s.reason = stateClosing, r
+func (s *Session) closeLocked(e *ending) {
+	s.state, s.ending = stateClosing, e
 	s.readOnLocked()
 	s.relieveLocked()
 	switch {
@@ -74,16 +74,17 @@ func (s *Session) isClosed() bool {
 // end takes the session out of service, whatever state it is in, and tells the Receiver; all endings meet here, and the
 // second does nothing. A pending GET ends with pollBody ("1", or "6" after the client's own close). Its caller holds
 // no lock, runs on a goroutine of ours or net/http's, and is not inside Receiver.Message.
-func (s *Session) end(r Reason, pollBody string) {
+func (s *Session) end(e *ending, pollBody string) {
 	s.mu.Lock()
 	if s.state == stateClosed {
 		s.mu.Unlock()
 		return
 	}
 	if s.state == stateOpen {
-		s.reason = r
+		s.ending = e
 	}
-	r = s.reason
+	e = s.ending
+	shunned := s.shunned
 	s.state = stateClosed
 	s.readOnLocked()
 	s.relieveLocked()
@@ -113,27 +114,31 @@ func (s *Session) end(r Reason, pollBody string) {
 		p.ready <- pollVerdict(pollBody)
 	}
 	if ws != nil {
-		if r == ReasonSlow || r == ReasonDisplaced {
+		if e.reason == ReasonSlow || e.reason == ReasonDisplaced {
 			ws.reset() // what the kernel holds for a peer that does not read is not worth keeping
 		} else {
 			s.control(ws, closeFrame) // without a code, Engine.IO's way (RFC 6455 section 5.5.1 allows it)
 			ws.linger()
 		}
 	}
-	s.count(r)
+	s.tellEnd(e)
 	s.recvMu.Lock() // wait for the last Message; none follows, as the state is closed
 	recv := s.recv
 	s.recvMu.Unlock()
 	if recv != nil {
-		recv.Closed(r)
+		detail := e.detail
+		if e.why == noCounter && shunned != nil {
+			detail = shunned.detail
+		}
+		recv.Closed(e.reason, detail)
 	}
-	s.srv.debug("close", s, r)
+	s.srv.debug("close", s, e)
 	s.unref()
 }
 
 // kill ends the session and its connection at once.
 func (s *Session) kill() {
-	s.end(ReasonShutdown, "1")
+	s.end(endShutdown, "1")
 	s.mu.Lock()
 	ws, busy := s.ws, s.token
 	s.mu.Unlock()
@@ -150,20 +155,9 @@ func (s *Session) unref() {
 	}
 }
 
-func (s *Session) count(r Reason) {
-	switch r {
-	case ReasonSlow:
-		s.srv.counts.add(countSlow)
-	case ReasonParseError:
-		s.srv.counts.add(countParseError)
-	case ReasonPingTimeout:
-		s.srv.counts.add(countPingTimeout)
-	}
-}
-
 // debug logs one line about a session, never with its sid.
-func (s *Server) debug(what string, ss *Session, r Reason) {
-	if e := s.log.Check(zap.DebugLevel, what); e != nil {
-		e.Write(zap.String("session", ss.Handle()), zap.String("transport", ss.Transport()), zap.String("reason", string(r)))
+func (s *Server) debug(what string, ss *Session, e *ending) {
+	if ce := s.log.Check(zap.DebugLevel, what); ce != nil {
+		ce.Write(zap.String("session", ss.Handle()), zap.String("transport", ss.Transport()), zap.String("reason", string(e.reason)))
 	}
 }

@@ -3,6 +3,7 @@ package engineio
 import (
 	"context"
 	"errors"
+	"strings"
 	"syscall"
 
 	"github.com/gorilla/websocket"
@@ -10,8 +11,8 @@ import (
 
 // verdict is what reading a packet means for the session: nothing, or its end.
 type verdict struct {
-	reason   Reason // "" to go on
-	pollBody string // what a pending GET then ends with
+	end      *ending // nil to go on
+	pollBody string  // what a pending GET then ends with
 }
 
 // receive takes one packet. recvMu held: Receiver.Message runs under it, in the order of the wire.
@@ -34,10 +35,10 @@ func (s *Session) receive(p packet) verdict {
 		return verdict{}
 	case p.typ == packetClose:
 		s.mu.Unlock()
-		return verdict{ReasonTransportClose, "6"}
+		return verdict{endClient, "6"}
 	case p.typ == packetPing, p.typ == packetPong: // the server pings; only version 3, and a probe, do the other way round
 		s.mu.Unlock()
-		return verdict{ReasonTransportError, "1"}
+		return verdict{broken(ReasonTransportError, countProtocol, "a ping or pong that is the server's to send"), "1"}
 	}
 	s.heardLocked()
 	s.mu.Unlock()
@@ -64,16 +65,15 @@ func (s *Session) receivePayload(ctx context.Context, r packetReader, bytes int)
 	for {
 		if s.paused.Load() && !kept && bytes > freeBytes && s.srv.cfg.Inbound != nil {
 			if kept = s.srv.cfg.Inbound.Take(bytes); !kept {
-				s.tellUnkept(bytes)
-				return verdict{ReasonTransportError, "1"}
+				return verdict{unkept(bytes), "1"}
 			}
 		}
 		if !s.awaitReading(ctx, true) {
-			return verdict{ReasonTransportError, "1"}
+			return verdict{endLost, "1"}
 		}
 		p, ok, err := r.next()
 		if err != nil {
-			return verdict{ReasonParseError, "1"}
+			return verdict{undecodable(err), "1"}
 		}
 		if !ok {
 			return verdict{}
@@ -81,7 +81,7 @@ func (s *Session) receivePayload(ctx context.Context, r packetReader, bytes int)
 		s.recvMu.Lock() // not over the wait: end takes it
 		v := s.receive(p)
 		s.recvMu.Unlock()
-		if v.reason != "" {
+		if v.end != nil {
 			return v
 		}
 	}
@@ -97,7 +97,7 @@ func (s *Session) receiveFrame(messageType int, data []byte) verdict {
 		p, err = decodePacket(data)
 	}
 	if err != nil {
-		return verdict{ReasonParseError, "1"}
+		return verdict{undecodable(err), "1"}
 	}
 	s.recvMu.Lock()
 	defer s.recvMu.Unlock()
@@ -167,30 +167,38 @@ func (s *Session) readReady(r *reader) readResult {
 			return readDone
 		}
 		if err != nil {
-			violated := r.violated
+			violated, announced := r.violated, r.announced
 			s.srv.giveBack(r)
-			s.end(s.readReason(err), "1")
+			s.end(s.readEnd(err, announced), "1")
 			ws.finish(s, violated)
 			s.unref()
 			return readEnded
 		}
-		if v := s.receiveFrame(messageType, data); v.reason != "" {
-			s.end(v.reason, v.pollBody) // reading goes on, for the peer's close frame
+		if v := s.receiveFrame(messageType, data); v.end != nil {
+			s.end(v.end, v.pollBody) // reading goes on, for the peer's close frame
 		}
 	}
 }
 
-// readReason says what a failed read means, and counts it.
-func (s *Session) readReason(err error) Reason {
+// readEnd says what a failed read means. Announced is how long the message was to be, as far as that is known.
+func (s *Session) readEnd(err error, announced int64) *ending {
 	switch {
 	case errors.Is(err, errOversize):
-		s.tellOversize()
+		return s.tooLarge(announced)
 	case errors.Is(err, errUTF8):
-		s.srv.counts.add(countUTF8)
+		return broken(ReasonTransportError, countUTF8, "a text message is not UTF-8")
 	case errors.Is(err, errViolation):
-		s.srv.counts.add(countProtocol)
-	default:
-		return ReasonTransportClose
+		return broken(ReasonTransportError, countProtocol, "%s", plain(err))
 	}
-	return ReasonTransportError
+	return endClient
+}
+
+// undecodable is the end of a session that sent what is no packet.
+func undecodable(err error) *ending {
+	return broken(ReasonParseError, countParseError, "%s", plain(err))
+}
+
+// plain is an error's text without the names of packages.
+func plain(err error) string {
+	return cut(strings.NewReplacer("engineio: ", "", "websocket: ", "").Replace(err.Error()))
 }

@@ -115,7 +115,7 @@ func (s *Session) written(b *batch, err error) {
 	}
 	if err != nil {
 		s.ws.failed = true
-		s.failLocked(ReasonTransportError)
+		s.failLocked(endLost)
 	} else if s.press != nil {
 		s.tookLocked()
 	}

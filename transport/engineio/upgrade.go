@@ -15,7 +15,7 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.state == stateClosed {
 		s.mu.Unlock()
-		s.srv.refuse(w, r, errSessionUnknown, true)
+		s.srv.refuse(w, r, errSessionUnknown, true, sessionUnknown)
 		return
 	}
 	taken := s.state != stateOpen || s.websocket || s.probe != nil
@@ -34,7 +34,7 @@ func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	if taken {
 		s.srv.counts.add(countProbeRefused)
 		if over { // not worth a 101
-			s.srv.refuse(w, r, errUnavailable, true)
+			s.srv.refuse(w, r, errUnavailable, true, "")
 			return
 		}
 		if ws, err := s.srv.upgrade(w, r); err == nil {

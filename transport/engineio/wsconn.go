@@ -86,6 +86,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*wsConn, error
 	u.EnableCompression = ws.deflate
 	if _, err := u.Upgrade(hijacker{w, ws}, r, header); err != nil {
 		s.counts.add(countBadUpgrade)
+		s.tellRefused(r, countBadUpgrade, plain(err), "")
 		return nil, err
 	}
 	ws.try = s.tryWriter(ws.conn, &ws.out)

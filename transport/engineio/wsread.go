@@ -3,6 +3,7 @@ package engineio
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,10 @@ type reader struct {
 	conn   *wsConn // whose bytes it reads
 	wait   bool    // reads may block: a message has begun
 	reads  int     // of conn, since it borrowed the reader
-	alone  bool    // see leave
+
+	announced int64 // bytes of the message in hand, as its first frame says; 0: not known
+
+	alone bool // see leave
 
 	gorilla  *websocket.Conn
 	buf      *bufio.Reader // gorilla's
@@ -188,7 +192,25 @@ func (r *reader) next() (messageType int, data []byte, err error) {
 	if _, err := r.buf.Peek(1); err != nil { // gorilla does not hear of it, as it would be spent
 		return 0, nil, err
 	}
+	r.announced = 0
+	if n := r.buf.Buffered(); n > longHeader {
+		r.announce()
+	}
 	return r.readMessage()
+}
+
+// longHeader is how many bytes of a frame are enough to know its length.
+const longHeader = 10
+
+// announce notes how long the message in hand is to be, since gorilla does not say of what it refuses (RFC 6455 section 5.2).
+func (r *reader) announce() {
+	head, _ := r.buf.Peek(longHeader)
+	switch head[1] &^ 0x80 {
+	case 127:
+		r.announced = int64(binary.BigEndian.Uint64(head[2:]) &^ (1 << 63)) //nolint:gosec // the highest bit is off
+	case 126:
+		r.announced = int64(binary.BigEndian.Uint16(head[2:]))
+	}
 }
 
 // readMessage reads the next message and waits for the rest of one that has begun. Its size is bounded as it is inflated,

@@ -47,7 +47,7 @@ func newAgain(t *testing.T, parser string) *again {
 	a.told("connected /other")
 	a.session.sent = nil
 	t.Cleanup(func() {
-		a.link.Closed(engineio.ReasonTransportClose)
+		a.link.Closed(engineio.ReasonTransportClose, "")
 		wantNothingHeld(t, &fakeHall{}, a.link)
 		a.handler.Detach()
 		node.Close()
@@ -416,7 +416,7 @@ func TestNothingOfTheOldSocketFollowsTheAnswer(t *testing.T) {
 	}
 	cancel()
 	helpers.Wait()
-	link.Closed(engineio.ReasonTransportClose)
+	link.Closed(engineio.ReasonTransportClose, "")
 
 	current, answers := "", 0
 	for _, m := range session.sent {
@@ -449,7 +449,7 @@ func TestHeldEventTakesFromTheBudget(t *testing.T) {
 	for name, end := range map[string]func(h *fakeHall, l *Link){
 		"accepted":          func(h *fakeHall, _ *Link) { h.bind("/") },
 		"refused":           func(h *fakeHall, _ *Link) { h.take("/").Refuse(service.Refusal{Message: "no"}) },
-		"the session's end": func(_ *fakeHall, l *Link) { l.Closed(engineio.ReasonTransportClose) },
+		"the session's end": func(_ *fakeHall, l *Link) { l.Closed(engineio.ReasonTransportClose, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -466,7 +466,7 @@ func TestHeldEventTakesFromTheBudget(t *testing.T) {
 				if budget.Used() != 0 || s.Paused() || len(h.received) == 1 != (name == "accepted") {
 					t.Errorf("%d bytes were not given back, paused %v, %d received", budget.Used(), s.Paused(), len(h.received))
 				}
-				l.Closed(engineio.ReasonTransportClose)
+				l.Closed(engineio.ReasonTransportClose, "")
 			})
 		})
 	}

@@ -18,7 +18,8 @@ import (
 func (l *Link) beginV2() {
 	l.v2, l.started = true, true
 	if f := l.connect(&incoming{kind: service.KindConnect, id: service.NoAck}); f != 0 {
-		l.fail(f)
+		detail, setting := l.wrong(f, 0)
+		l.fail(f, detail, setting)
 	}
 }
 

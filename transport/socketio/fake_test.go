@@ -200,6 +200,9 @@ func (h *fakeHall) Close(s *service.Socket, r service.Reason, detail string) {
 	again := h.closes[s] > 1
 	name := h.names[s]
 	h.mu.Unlock()
+	if detail != "" {
+		detail = " (" + detail + ")"
+	}
 	h.note("socket closed %s: %s%s", name, r, detail)
 	if again {
 		h.note("SOCKET CLOSED TWICE")
@@ -296,7 +299,7 @@ func play(t testing.TB, script string) string {
 		}
 		s.mu.Unlock()
 	}
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 	wantNothingHeld(t, h, l)
 	counted := l.server.Counters()
 	var lines []string
@@ -342,7 +345,7 @@ func act(t testing.TB, h *fakeHall, l *Link, line string) {
 	case "close":
 		l.Close(service.ReasonShutdown)
 	case "gone":
-		l.Closed(engineio.Reason(strings.TrimSpace(name + " " + rest)))
+		l.Closed(engineio.Reason(strings.TrimSpace(name+" "+rest)), "")
 	case "wait":
 		d, err := time.ParseDuration(name)
 		if err != nil {

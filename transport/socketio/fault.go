@@ -50,6 +50,9 @@ var faultWords = [faults]string{
 
 func (f fault) String() string { return faultWords[f] }
 
+// reason is the fault's counter as GetInfo and the log have it.
+func (f fault) reason() string { return "socketio_" + faultWords[f] }
+
 type counters [faults]atomic.Int64
 
 func (c *counters) add(f fault) { c[f].Add(1) }

@@ -129,6 +129,7 @@ func (l *Link) lookAtProgress() {
 	}
 	l.mu.Unlock()
 	if late {
-		l.fail(faultAttachmentTimeout)
+		detail, setting := l.wrong(faultAttachmentTimeout, 0)
+		l.fail(faultAttachmentTimeout, detail, setting)
 	}
 }

@@ -52,11 +52,15 @@ func TestPacketBytes(t *testing.T) {
 			if s.isClosed() != tc.closed || !tc.closed && len(h.received) != 1 {
 				t.Errorf("closed %v, %d received, counters %v", s.isClosed(), len(h.received), l.server.Counters())
 			}
-			told := lines.FilterMessageSnippet("--max-packet").All()
-			if tc.closed != (len(told) == 1) || tc.closed && told[0].ContextMap()["max_packet"] != int64(l.server.cfg.MaxPacketBytes) {
+			told := lines.FilterMessage("session closed").All()
+			setting := fmt.Sprint("--max-packet=", l.server.cfg.MaxPacketBytes)
+			if tc.attachments == nil {
+				setting = fmt.Sprint("--max-payload=", l.server.cfg.MaxPayload)
+			}
+			if tc.closed != (len(told) == 1) || tc.closed && told[0].ContextMap()["setting"] != setting {
 				t.Errorf("the log says %v", told)
 			}
-			l.Closed(engineio.ReasonTransportClose)
+			l.Closed(engineio.ReasonTransportClose, "")
 			wantNothingHeld(t, h, l)
 		})
 	}
@@ -70,7 +74,7 @@ func TestFaultsAreToldNowAndThen(t *testing.T) {
 		srv := newServer(Config{Logger: zap.New(core), ConnectTimeout: -1}, h)
 		for range 3 {
 			for range 100 {
-				srv.accept(&fakeSession{t: t, note: h.note}).fail(faultTooLarge)
+				srv.accept(&fakeSession{t: t, note: h.note}).fail(faultTooLarge, "", "")
 			}
 			time.Sleep(tellEvery)
 		}
@@ -155,7 +159,7 @@ func TestAttachmentTimeout(t *testing.T) {
 						t.Errorf("closed %v, counters %v, %d lines", s.isClosed(), l.server.Counters(), lines.Len())
 					}
 				}
-				l.Closed(engineio.ReasonForcedClose)
+				l.Closed(engineio.ReasonForcedClose, "")
 				wantNothingHeld(t, h, l)
 			})
 		})
@@ -168,7 +172,7 @@ func TestAttachmentTimeout(t *testing.T) {
 			if s.isClosed() {
 				t.Error("closed")
 			}
-			l.Closed(engineio.ReasonTransportClose)
+			l.Closed(engineio.ReasonTransportClose, "")
 		})
 	})
 	t.Run("a crossing CONNECT before anything was joined", func(t *testing.T) {
@@ -182,7 +186,7 @@ func TestAttachmentTimeout(t *testing.T) {
 			if !s.isClosed() {
 				t.Error("the link waits for ever")
 			}
-			l.Closed(engineio.ReasonForcedClose)
+			l.Closed(engineio.ReasonForcedClose, "")
 		})
 	})
 }
@@ -198,7 +202,7 @@ func TestJoiningTakesFromTheBudget(t *testing.T) {
 	}{
 		{"complete", func(l *Link) { l.Message(make([]byte, part), true) }},
 		{"text meanwhile", func(l *Link) { l.Message([]byte(`2["x"]`), false) }},
-		{"the session's end", func(l *Link) { l.Closed(engineio.ReasonTransportClose) }},
+		{"the session's end", func(l *Link) { l.Closed(engineio.ReasonTransportClose, "") }},
 		{"a message after the end", func(l *Link) { l.Close(service.ReasonShutdown); l.Message(make([]byte, part), true) }},
 		{"no more is left", func(l *Link) {
 			l.server.cfg.Budget.Force(service.UseOutbound, 1<<20)
@@ -224,7 +228,7 @@ func TestJoiningTakesFromTheBudget(t *testing.T) {
 			if budget.Used() != 0 {
 				t.Errorf("%d bytes were not given back", budget.Used())
 			}
-			l.Closed(engineio.ReasonTransportClose)
+			l.Closed(engineio.ReasonTransportClose, "")
 			if budget.Used() != 0 {
 				t.Errorf("%d bytes after the end", budget.Used())
 			}
@@ -242,5 +246,5 @@ func BenchmarkLinkBinaryEvent(b *testing.B) {
 		l.Message(data, true)
 		l.Message(data, true)
 	}
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 }

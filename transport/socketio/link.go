@@ -63,16 +63,21 @@ func (l *Link) Message(data []byte, binary bool) {
 		l.started, l.msgpack = true, binary
 	}
 	if f := l.take(data, binary); f != 0 {
+		bytes := len(data)
+		if l.waiting != nil {
+			bytes = l.waiting.bytes
+		}
+		detail, setting := l.wrong(f, bytes)
 		l.dropWaiting()
-		l.fail(f)
+		l.fail(f, detail, setting)
 	}
 }
 
 // Closed ends the link after its session: every socket of it is closed, every pending connect cancelled. It may block for
 // as long as the service's locks are held by others.
-func (l *Link) Closed(r engineio.Reason) {
+func (l *Link) Closed(r engineio.Reason, detail string) {
 	l.dropWaiting()
-	l.release(reasonOf(r))
+	l.release(reasonOf(r), detail)
 }
 
 func (l *Link) take(data []byte, binary bool) fault {
@@ -200,11 +205,15 @@ func escaped(token []byte) bool {
 }
 
 // fail closes the link because of what its client sent. Its sockets hear of it before this returns.
-func (l *Link) fail(f fault) {
+func (l *Link) fail(f fault, detail, setting string) {
 	l.server.counters.add(f)
-	l.server.tell(l, f)
+	l.tellClosed(f, detail, setting)
+	l.end(detail)
+}
+
+func (l *Link) end(detail string) {
 	l.session.Close(engineio.ReasonForcedClose) // transport first
-	l.release(service.ReasonForcedClose)
+	l.release(service.ReasonForcedClose, detail)
 }
 
 // expire closes a link that has joined nothing in time.
@@ -216,14 +225,15 @@ func (l *Link) expire() {
 	}
 	l.mu.Unlock()
 	if late {
-		l.fail(faultConnectTimeout)
+		detail, setting := l.wrong(faultConnectTimeout, 0)
+		l.fail(faultConnectTimeout, detail, setting)
 	}
 }
 
 // release ends the link's part in every namespace.
-func (l *Link) release(r service.Reason) {
+func (l *Link) release(r service.Reason, detail string) {
 	out := l.takeOut()
-	l.vacate(&out, r)
+	l.vacate(&out, r, detail)
 }
 
 // places are a link's places after they were taken out of it.
@@ -258,13 +268,13 @@ func (l *Link) takeOut() places {
 }
 
 // vacate ends what was taken out. Called without mu, as the service takes its own locks.
-func (l *Link) vacate(out *places, r service.Reason) {
+func (l *Link) vacate(out *places, r service.Reason, detail string) {
 	out.each(func(p *place) {
 		if p.attempt != nil {
 			l.cancel(p.attempt)
 		}
 		if p.socket != nil {
-			l.server.hall.Close(p.socket, r, "")
+			l.server.hall.Close(p.socket, r, detail)
 		}
 	})
 }

@@ -76,7 +76,7 @@ func (l *Link) Dismiss() {
 		}
 	})
 	l.session.Close(engineio.ReasonForcedClose)
-	l.vacate(&out, service.ReasonServerDisconnect)
+	l.vacate(&out, service.ReasonServerDisconnect, "")
 }
 
 // Forget keeps the name of the socket's namespace, so that packets which crossed its end are ignored until the client

@@ -1,6 +1,8 @@
 package socketio
 
 import (
+	"fmt"
+
 	"foyer/service"
 	"foyer/service/payload"
 )
@@ -32,7 +34,9 @@ func (l *Link) connect(in *incoming) fault {
 		name = string(in.namespace)
 	}
 	if !connectable(name) {
-		l.reject(faultNamespaceName, name, service.Refusal{Message: invalidNamespace})
+		l.reject(faultNamespaceName, name, service.Refusal{
+			Message: invalidNamespace, Reason: faultNamespaceName.reason(), Detail: fmt.Sprintf("the name of the namespace is malformed, or longer than %d bytes", maxNamespaceBytes),
+		})
 		return 0
 	}
 	l.mu.Lock()
@@ -76,12 +80,14 @@ func (l *Link) connect(in *incoming) fault {
 
 	if again && before.first.live() {
 		l.server.counters.add(faultConnectAgain)
-		l.vacate(&before, service.ReasonClientDisconnect)
+		l.vacate(&before, service.ReasonClientDisconnect, "")
 	}
 	switch f {
 	case 0:
 	case faultTooManyNamespaces:
-		l.reject(f, name, service.Refusal{Message: "Too many namespaces"})
+		l.reject(f, name, service.Refusal{
+			Message: "Too many namespaces", Reason: f.reason(), Detail: fmt.Sprintf("the client is in %d namespaces, and may not be in more", l.server.cfg.MaxNamespaces),
+		})
 		return 0
 	default:
 		return f
@@ -183,7 +189,9 @@ func (a *attempt) refuse(r service.Refusal) {
 	switch {
 	case ended:
 	case r.CloseLink && (!r.UnlessShared || !shared):
-		l.fail(faultTurnedAway)
+		l.server.counters.add(faultTurnedAway)
+		l.tellRefused(a.name, r)
+		l.end(r.Detail)
 	default:
 		l.reject(faultRefused, a.name, r)
 	}
@@ -203,6 +211,7 @@ func (l *Link) settleLocked(a *attempt, s *service.Socket) *place {
 // reject sends a CONNECT_ERROR.
 func (l *Link) reject(f fault, name string, r service.Refusal) {
 	l.server.counters.add(f)
+	l.tellRefused(name, r)
 	text := errorObject(r)
 	if l.v2 {
 		text = errorV2(r)
@@ -240,6 +249,6 @@ func (l *Link) leave(in *incoming) fault {
 	out := places{first: l.emptyLocked(p)}
 	l.removeLocked(p)
 	l.mu.Unlock()
-	l.vacate(&out, service.ReasonClientDisconnect)
+	l.vacate(&out, service.ReasonClientDisconnect, "")
 	return 0
 }

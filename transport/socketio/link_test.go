@@ -151,7 +151,7 @@ func TestAfterConnect(t *testing.T) {
 			if tc.f != 0 && l.server.counters[tc.f].Load() != 1 {
 				t.Errorf("counters %v, want one %v", l.server.Counters(), tc.f)
 			}
-			l.Closed(engineio.ReasonTransportClose)
+			l.Closed(engineio.ReasonTransportClose, "")
 			wantNothingHeld(t, h, l)
 		})
 	}
@@ -235,7 +235,7 @@ func TestPendingConnectsHoldReading(t *testing.T) {
 					t.Errorf("%d bytes pending, %d pauses, closed %v", l.pending, s.pauses, s.isClosed())
 				}
 				l.mu.Unlock()
-				l.Closed(engineio.ReasonTransportClose)
+				l.Closed(engineio.ReasonTransportClose, "")
 				wantNothingHeld(t, h, l)
 			})
 		}
@@ -269,7 +269,7 @@ func TestManyNamespaces(t *testing.T) {
 	if len(l.more) > most || s.isClosed() {
 		t.Errorf("%d places", len(l.more))
 	}
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 	wantNothingHeld(t, h, l)
 }
 
@@ -295,7 +295,7 @@ func TestConnectTimeout(t *testing.T) {
 			t.Error("bound after the end")
 		}
 		c.Refuse(service.Refusal{Message: "late"})
-		l.Closed(engineio.ReasonForcedClose)
+		l.Closed(engineio.ReasonForcedClose, "")
 		if len(s.sent) != 1 {
 			t.Errorf("%d messages sent, want the first refusal only", len(s.sent))
 		}
@@ -311,7 +311,7 @@ func TestConnectTimeoutEndsWithTheFirstJoin(t *testing.T) {
 		if s.isClosed() {
 			t.Error("a link that left its last namespace was closed")
 		}
-		l.Closed(engineio.ReasonTransportClose)
+		l.Closed(engineio.ReasonTransportClose, "")
 	})
 }
 
@@ -320,7 +320,7 @@ func TestNoConnectTimeout(t *testing.T) {
 	if l.timer != nil {
 		t.Error("a timer runs")
 	}
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 }
 
 func TestReasons(t *testing.T) {
@@ -341,7 +341,7 @@ func TestReasons(t *testing.T) {
 				t.Errorf("%v became %v", r, got)
 			}
 		}
-		l.Closed(s.closed)
+		l.Closed(s.closed, "")
 		wantNothingHeld(t, h, l)
 	}
 }
@@ -369,7 +369,7 @@ func TestConn(t *testing.T) {
 	if h.sockets["/late"] != nil {
 		t.Error("a closing link connects")
 	}
-	l.Closed(engineio.ReasonForcedClose)
+	l.Closed(engineio.ReasonForcedClose, "")
 	wantNothingHeld(t, h, l)
 }
 
@@ -385,7 +385,7 @@ func TestRaces(t *testing.T) {
 			l.Message([]byte("1/a"), false)
 			l.Message([]byte("0/a"), false)
 			l.Message([]byte("51-/a,[]"), false)
-			l.Closed(engineio.ReasonTransportClose)
+			l.Closed(engineio.ReasonTransportClose, "")
 		})
 		wg.Go(func() {
 			for _, name := range []string{"/", "/a", "/a"} {
@@ -468,7 +468,7 @@ func fuzzLink(t *testing.T, script []byte, v2 bool) {
 			t.Fatalf("a packet of %d bytes", n)
 		}
 	}
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 	wantNothingHeld(t, h, l)
 }
 
@@ -493,7 +493,7 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("Send costs %v allocations, want 0", n)
 	}
 	l.server.hall = h
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 }
 
 type quietHall struct{ packets int }
@@ -510,5 +510,5 @@ func BenchmarkLinkEvent(b *testing.B) {
 	for b.Loop() {
 		l.Message(text, false)
 	}
-	l.Closed(engineio.ReasonTransportClose)
+	l.Closed(engineio.ReasonTransportClose, "")
 }

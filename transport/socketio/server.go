@@ -13,8 +13,7 @@ import (
 type Server struct {
 	cfg      Config
 	hall     hall
-	log      *zap.Logger
-	told     *zap.Logger // log, for lines that a hostile peer may cause: few of a kind
+	told     *zap.Logger // for lines that a hostile peer may cause: few of a kind
 	epoch    time.Time
 	counters counters
 }
@@ -67,8 +66,7 @@ func New(cfg Config, node *service.Node) (*Server, error) {
 
 func newServer(cfg Config, h hall) *Server {
 	cfg = cfg.withDefaults()
-	log := cfg.Logger.Named("socketio")
-	return &Server{cfg: cfg, hall: h, log: log, told: cfg.Told.Named("socketio"), epoch: time.Now()}
+	return &Server{cfg: cfg, hall: h, told: cfg.Told.Named("socketio"), epoch: time.Now()}
 }
 
 // clock is the time in milliseconds, for differences of up to seven weeks.
@@ -94,25 +92,3 @@ func (srv *Server) accept(s session) *Link {
 // Counters returns how often a packet was not taken or a link was closed by this package, by reason. The set of reasons
 // is closed. The map is the caller's.
 func (srv *Server) Counters() map[string]int64 { return srv.counters.snapshot() }
-
-// tell logs that a link is closed for a fault: where a limit of ours is why, so that an operator sees it and knows which.
-func (srv *Server) tell(l *Link, f fault) {
-	session, reason := zap.String("session", l.session.Handle()), zap.Stringer("reason", f)
-	switch f {
-	case faultTooLarge:
-		srv.told.Info("link closed: packet larger than --max-packet, or its text than --max-payload", session, reason, zap.String("address", l.session.Handshake().Address()),
-			zap.Int("max_payload", srv.cfg.MaxPayload), zap.Int("max_packet", srv.cfg.MaxPacketBytes))
-	case faultAuthTooLarge:
-		srv.told.Info("link closed: auth larger than --max-connect-payload, and in no namespace yet", session, reason,
-			zap.String("address", l.session.Handshake().Address()), zap.Int("max_connect_payload", srv.cfg.MaxConnectPayload))
-	case faultMemory:
-		srv.told.Warn("link closed: no memory for its packet", session, reason, zap.String("address", l.session.Handshake().Address()))
-	case faultAttachmentTimeout:
-		srv.told.Info("link closed: attachments did not come", session, reason, zap.String("address", l.session.Handshake().Address()),
-			zap.Duration("attachment_timeout", srv.cfg.AttachmentTimeout))
-	default:
-		if e := srv.log.Check(zap.DebugLevel, "link closed"); e != nil {
-			e.Write(session, reason)
-		}
-	}
-}
