@@ -110,7 +110,7 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium polyglot e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -165,12 +165,16 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc polyglot e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium gcc examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
 polyglot:
 	sh e2e/polyglot/setup.sh
+
+.PHONY: examples
+examples: polyglot gcc ## Build the examples in all languages
+	sh examples/build.sh $(TOOLS)/examples
 
 e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
 	cd e2e && npm ci --no-audit --no-fund
@@ -211,5 +215,6 @@ gcc:
 .PHONY: clean
 clean: ## Remove what was built; tools outside of the checkout stay
 	rm -rf bin profiles e2e/node_modules e2e/shots cmd/foyer/web/node_modules
+	rm -rf examples/*/bin examples/*/target
 	rm -rf e2e/polyglot/node/node_modules e2e/polyglot/python/.venv e2e/polyglot/java/target
 	find cmd/foyer/web/npm -type f ! -name .keep -delete

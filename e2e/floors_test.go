@@ -40,6 +40,7 @@ var floors = []floor{
 	{"cmd/foyer/bench", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/HdrHistogram/hdrhistogram-go"}},
 	{"cmd/foyer/web", nil, nil},
 	{"cmd/foyer", []string{"service/...", "transport/...", "gen/...", "cmd/foyer/..."}, []string{anything}},
+	{"examples/go", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"e2e/compare", nil, nil},
 	{"e2e", nil, []string{anything}},
 }
@@ -92,7 +93,7 @@ func TestFloors(t *testing.T) {
 func TestGroundPlan(t *testing.T) {
 	plan := []string{
 		".ci", ".gitignore", ".golangci.yml", "LICENSE", "Makefile", "README.md", "buf.gen.yaml", "buf.yaml",
-		"cmd", "e2e", "gen", "go.mod", "go.sum", "proto", "service", "transport",
+		"cmd", "e2e", "examples", "gen", "go.mod", "go.sum", "proto", "service", "transport",
 	}
 	out, err := exec.CommandContext(t.Context(), "git", "-C", "..", "ls-files", "-co", "--exclude-standard").Output()
 	if err != nil {

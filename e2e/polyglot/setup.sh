@@ -12,6 +12,8 @@ command -v python3 >/dev/null || missing="$missing python3"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 command -v javac >/dev/null || missing="$missing openjdk-17-jdk-headless"
 command -v mvn >/dev/null || missing="$missing maven"
+# Debian's own rustc is too old for gRPC; the one that builds its browsers is not.
+command -v cargo >/dev/null || missing="$missing cargo-web rustc-web"
 if [ -n "$missing" ]; then
 	sudo=
 	[ "$(id -u)" = 0 ] || sudo=sudo
