@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -14,9 +13,6 @@ import (
 	"testing"
 	"time"
 )
-
-// defaultAPI is the address in what people are told to type.
-const defaultAPI = "127.0.0.1:50051"
 
 // shots is where pictures of the page are left for people to look at; Git ignores it.
 const shots = "shots"
@@ -48,74 +44,6 @@ func TestPage(t *testing.T) {
 	if code := p.exit(t, 60*time.Second); code != 0 {
 		t.Errorf("the page's test ended with code %d after %q:\n%s", code, p.out.all(), p.tail(50))
 	}
-}
-
-// Every grpcurl line of the README works as it stands, but for the port.
-func TestReadme(t *testing.T) {
-	raw, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	commands := grpcurlLines(string(raw))
-	if len(commands) == 0 {
-		t.Fatal("the README has no line that begins with grpcurl")
-	}
-	f := startFoyer(t, "demo")
-	p := startPuppets(t)
-	c, _ := p.connect(t, f.url(), "/", opts{}) // somebody is there, so that answers have something in them
-	c.event("welcome")
-	for _, command := range commands {
-		t.Run(command, func(t *testing.T) {
-			if !strings.Contains(command, defaultAPI) && !strings.Contains(command, "localhost:50051") {
-				t.Fatalf("it does not call %s", defaultAPI)
-			}
-			line := strings.NewReplacer(defaultAPI, f.api, "localhost:50051", f.api).Replace(command)
-			// A watch would go on for ever, or for as long as a reader has patience.
-			line = regexp.MustCompile(`-max-time \S+ `).ReplaceAllString(line, "")
-			line = strings.Replace(line, "grpcurl ", "grpcurl -max-time 3 ", 1)
-			out, said, err := shell(t, line)
-			streams := strings.Contains(line, "Watch") || strings.Contains(line, "Attach")
-			switch {
-			case err == nil:
-			case streams && strings.Contains(said, "DeadlineExceeded") && strings.Contains(out, "{"):
-			default:
-				t.Errorf("%v\n%s%s", err, out, said)
-			}
-			if strings.TrimSpace(out) == "" {
-				t.Error("it says nothing")
-			}
-		})
-	}
-}
-
-// grpcurlLines are the commands of a Markdown text's code blocks that begin with grpcurl, also behind a prompt; those that go
-// on on the next line are joined.
-func grpcurlLines(markdown string) []string {
-	var commands []string
-	inside, going := false, false
-	for line := range strings.Lines(markdown) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "```") {
-			inside, going = !inside, false
-			continue
-		}
-		line = strings.TrimPrefix(line, "$ ")
-		if !inside || !going && !strings.HasPrefix(line, "grpcurl ") {
-			continue
-		}
-		body, more := strings.CutSuffix(line, `\`)
-		if going {
-			commands[len(commands)-1] += body
-		} else {
-			commands = append(commands, body)
-		}
-		// A quote that is still open goes on too, as a request that is set out over lines does.
-		going = more || strings.Count(commands[len(commands)-1], "'")%2 == 1
-		if going && !more {
-			commands[len(commands)-1] += " "
-		}
-	}
-	return commands
 }
 
 func shell(t testing.TB, line string) (out, said string, err error) {

@@ -4,8 +4,9 @@
 //	harness_test.go  the binary, the Node process with stock clients, waiting
 //	backend_test.go  a backend over the gRPC API
 //	raw_test.go      programs that no client library is
+//	docs_test.go     the blocks of README.md and docs/, their Go as programs; terminal_test.go pastes them
 //	polyglot*        backends and clients in Node, Python and Java
 //	autobahn.sh      the cases of a WebSocket suite, for a test of transport/engineio
 //	compare/         Foyer and Socket.IO on Node side by side, and profiles of Foyer under load: a program, not a test
-//	js/              what runs in Node: clients that obey a test, a thousand of them, a browser
+//	js/              what runs in Node: clients that obey a test, a thousand of them, browsers
 package e2e

@@ -1,0 +1,118 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestReadme does what the README says from its top to its end, in a fresh copy of the repository, as somebody does who has
+// never seen it. Only ports are exchanged for free ones, and a measurement is shortened.
+func TestReadme(t *testing.T) {
+	d := openDocument(t, "README.md")
+	clone := freshCopy(t)
+	term := openTerminal(t, clone)
+	chrome := openBrowser(t)
+
+	// Start
+	chat := term.serve(d.next("sh", "make run"))
+	for _, window := range []string{"one", "two"} {
+		chrome.open(window, term.url("http://localhost:3000/"))
+		chrome.until(window, "document.querySelector('#status[data-state=connected]')")
+	}
+	wantMatched(t, term.run(d.next("sh", "hello from grpcurl")), 2)
+	chrome.shows("one", "hello from grpcurl")
+	chrome.shows("two", "hello from grpcurl")
+
+	// Ask it by hand
+	if out := term.run(d.next("sh", "describe")); !strings.Contains(out, "foyer.v1.EmitService\n") || !strings.Contains(out, "rpc EmitWithAck") {
+		t.Errorf("got %s", out)
+	}
+	wantMatched(t, term.run(d.next("sh", "JoinRooms")), 2)
+	if out := term.run(d.next("sh", "roll call")); strings.Count(out, `"args"`) != 2 {
+		t.Errorf("got %s, want two answers", out)
+	}
+	watch := term.start(d.next("sh", "PresenceService/Watch"))
+	watch.prints(t, `"synced"`)
+	watch.stop()
+
+	// In the browser
+	page := d.next("html", "socket.io.js")
+	chat.stop()
+	node := term.serve(d.next("sh", "--cors-origin"))
+	pages := servePage(t, term, page, d.next("sh", "http.server"))
+	chrome.open("news", pages)
+	chrome.shows("news", "connected as")
+
+	// In a Go service
+	term.run(d.next("sh", "go work init"))
+	hello := filepath.Join(filepath.Dir(clone), "hello")
+	writeFile(t, filepath.Join(hello, "main.go"), term.here(program(t, d.next("go", "it works"))))
+	term.run("cd ../hello && go run .")
+	chrome.shows("news", "it works")
+	answers := buildGo(t, map[string]string{"answers": term.here(program(t, d.next("go", `"fine"`)))})["answers"]
+	start(t, answers, nil)
+	chrome.open("news", pages)
+	chrome.shows("news", "fine")
+
+	t.Run("sheet", func(t *testing.T) { testSheetCells(t, d, term) })
+	node.stop()
+
+	// How fast it is
+	node = term.serve("bin/foyer serve")
+	bench := term.start("sleep 100 &\n" + strings.TrimPrefix(shortened(d.next("sh", "bench broadcast")), "bin/foyer serve &\n"))
+	bench.prints(t, "lost")
+	bench.stop()
+	node.stop()
+	js := d.next("js", "bench:join")
+	writeFile(t, filepath.Join(clone, "e2e", "app.js"), term.here("const { Server } = require('socket.io');\nconst io = new Server();\n"+js+"\nio.listen("+term.ports["3000"]+");\n"))
+	app := term.start("NODE_PATH=" + absolute(t, "node_modules") + " node e2e/app.js")
+	awaitPort(t, term.ports["3000"])
+	for _, scenario := range []string{"broadcast", "echo", "churn"} {
+		out := term.run(shortened("FOYER_API= bin/foyer bench " + scenario + " --url http://127.0.0.1:3000 --clients 10 --seconds 10 -o json"))
+		if !strings.Contains(out, `"lost":0,`) {
+			t.Errorf("%s: %s", scenario, out)
+		}
+	}
+	app.stop()
+
+	// Building on it: these take long, and are what CI runs. Their names and all that they are made of exist.
+	term.run(regexp.MustCompile(`(?m)^make `).ReplaceAllString(d.next("sh", "make soak"), "make -n "))
+}
+
+func absolute(t testing.TB, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// shortened is a measurement that is over soon.
+func shortened(text string) string {
+	return strings.ReplaceAll(text, "--seconds 10", "--seconds 0.3 --warmup 0.1s")
+}
+
+// wantMatched wants an answer to tell of so many sockets.
+func wantMatched(t testing.TB, out string, sockets int) {
+	t.Helper()
+	m := regexp.MustCompile(`"matched": (\d+)`).FindStringSubmatch(out)
+	if m == nil || m[1] != string(rune('0'+sockets)) {
+		t.Errorf("got %s, want %d matched", out, sockets)
+	}
+}
+
+// servePage serves a page by the command that the text has for it, and returns its address.
+func servePage(t testing.TB, term *terminal, page, command string) (url string) {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "index.html"), term.here(page))
+	term.start("cd " + dir + "\n" + command)
+	url = term.url("http://localhost:8000/")
+	awaitPort(t, term.ports["8000"])
+	return url
+}

@@ -1,0 +1,219 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// terminal is a folder with the ports that a text names exchanged for free ones, in which commands are pasted.
+type terminal struct {
+	t     testing.TB
+	dir   string
+	env   []string
+	ports map[string]string
+}
+
+// portsOf are those that the documents name: the edge, the API, the admin address, and a server for a page.
+var portsOf = []string{"3000", "50051", "9090", "8000"}
+
+func openTerminal(t testing.TB, dir string) *terminal {
+	t.Helper()
+	term := &terminal{t: t, dir: dir, ports: map[string]string{}}
+	for _, port := range portsOf {
+		term.ports[port] = freePort(t)
+	}
+	term.env = append(os.Environ(), "FOYER_EDGE=:"+term.ports["3000"], "FOYER_API=127.0.0.1:"+term.ports["50051"], "FOYER_ADMIN=127.0.0.1:"+term.ports["9090"],
+		"FOYER_LOG_FORMAT=json", "FOYER_DRAIN_WINDOW=1s", "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	return term
+}
+
+// here exchanges the ports in a text.
+func (term *terminal) here(text string) string {
+	for _, port := range portsOf {
+		text = regexp.MustCompile(`\b(localhost|127\.0\.0\.1):`+port+`\b`).ReplaceAllString(text, "${1}:"+term.ports[port])
+	}
+	return regexp.MustCompile(`http\.server 8000\b`).ReplaceAllString(text, "http.server "+term.ports["8000"])
+}
+
+// start pastes commands that go on until stop.
+func (term *terminal) start(text string) *job {
+	term.t.Helper()
+	cmd := exec.Command("bash", "-eu", "-c", term.here(text))
+	cmd.Dir, cmd.Env = term.dir, term.env
+	// A group of its own, so that what a shell starts ends with it; none outlives the test binary.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	j := &job{startCommand(term.t, cmd)}
+	term.t.Cleanup(j.stop)
+	return j
+}
+
+// run pastes commands and waits for their end, which has to be a good one. It returns what they print.
+func (term *terminal) run(text string) string {
+	term.t.Helper()
+	j := term.start(text)
+	code := j.exit(term.t, 4*patience)
+	out := strings.Join(j.out.all(), "\n")
+	if code != 0 {
+		term.t.Fatalf("code %d of\n%s\n%s\n%s", code, text, out, j.tail(30))
+	}
+	return out
+}
+
+// serve pastes commands that start a node, and waits until it listens.
+func (term *terminal) serve(text string) *job {
+	term.t.Helper()
+	j := term.start(text)
+	if _, _, err := j.log.await(0, 6*patience, isListening); err != nil {
+		term.t.Fatalf("%v: no node listens after\n%s\n%s", err, text, j.tail(30))
+	}
+	return j
+}
+
+func isListening(line string) bool {
+	var entry struct{ Msg string }
+	return json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "listening"
+}
+
+// url is an address that a text names, as it is here.
+func (term *terminal) url(text string) string { return term.here(text) }
+
+// job is a command with all that it started.
+type job struct{ *process }
+
+// stop is Ctrl-C.
+func (j *job) stop() {
+	_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGINT)
+	select {
+	case <-j.done:
+	case <-time.After(patience):
+		_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGKILL)
+		<-j.done
+	}
+}
+
+// prints waits for a line with this in it.
+func (j *job) prints(t testing.TB, text string) {
+	t.Helper()
+	if _, _, err := j.out.await(0, 2*patience, func(line string) bool { return strings.Contains(line, text) }); err != nil {
+		t.Fatalf("it does not print %q: %v\n%q\n%s", text, err, j.out.all(), j.tail(20))
+	}
+}
+
+// freshCopy is what a clone of this repository has in it, in a folder called foyer, with nothing built.
+func freshCopy(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "foyer")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", `cd .. && git ls-files -z | xargs -0 cp --parents -t "$1"`, "sh", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+// freePort is a port that nobody has. It is below those that the kernel gives by itself, so that no connection takes it
+// before it is used.
+func freePort(t testing.TB) string {
+	t.Helper()
+	low := 32768
+	if raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		fmt.Sscan(string(raw), &low)
+	}
+	if low < 12000 {
+		low = 32768
+	}
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(low-10000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// ---- a browser
+
+// browser is headless Chromium, see js/browser.js.
+type browser struct {
+	*process
+	t    testing.TB
+	read int
+}
+
+func openBrowser(t testing.TB, args ...string) *browser {
+	t.Helper()
+	b := &browser{process: start(t, "node", nil, append([]string{"js/browser.js"}, args...)...), t: t}
+	t.Cleanup(func() {
+		b.stdin.Close()
+		if code := b.exit(t, 2*patience); code != 0 {
+			t.Errorf("the browser ended with code %d:\n%s", code, b.tail(30))
+		}
+		if t.Failed() {
+			t.Logf("what the browser says:\n%s", strings.Join(b.out.all(), "\n"))
+		}
+	})
+	return b
+}
+
+// do sends a command and waits for its answer.
+func (b *browser) do(command map[string]string) {
+	b.t.Helper()
+	line, err := json.Marshal(command)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.stdin.Write(append(line, '\n')); err != nil {
+		b.t.Fatalf("the browser is gone: %v\n%s", err, b.tail(20))
+	}
+	answer, at, err := b.out.await(b.read, 6*patience, func(line string) bool { return strings.HasPrefix(line, "done") || strings.HasPrefix(line, "failed") })
+	if b.read = at + 1; err != nil || answer != "done" {
+		b.t.Fatalf("%s: %s, %v\n%s", line, answer, err, b.tail(20))
+	}
+}
+
+// open shows an address in a page of this name, a new one or one that is there.
+func (b *browser) open(page, url string) {
+	b.t.Helper()
+	b.do(map[string]string{"op": "open", "page": page, "url": url})
+}
+
+// until waits until an expression is true in a page.
+func (b *browser) until(page, expression string) {
+	b.t.Helper()
+	b.do(map[string]string{"op": "until", "page": page, "expression": expression})
+}
+
+// shows waits until a page has this text.
+func (b *browser) shows(page, text string) {
+	b.t.Helper()
+	b.until(page, fmt.Sprintf("document.body.textContent.includes(%q)", text))
+}
+
+// awaitPort waits until somebody listens.
+func awaitPort(t testing.TB, port string) {
+	t.Helper()
+	eventually(t, func() error {
+		conn, err := net.Dial("tcp", "localhost:"+port)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+}
