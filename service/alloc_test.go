@@ -77,13 +77,13 @@ func TestPagesOfALargeCrowd(t *testing.T) {
 	}
 	listed := map[SocketID]int{}
 	looked := 0
-	for cursor, first := uint64(0), true; cursor != 0 || first; first = false {
-		asked := 0
-		p, err := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, cursor, page, func(*SocketInfo) bool { asked++; return true })
+	for place, first := (Place{}), true; place != (Place{}) || first; first = false {
+		before := sessionsAsked.Load()
+		p, err := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, PageRequest{Place: place, Limit: page})
 		if err != nil {
 			t.Fatal(err)
 		}
-		looked = max(looked, asked)
+		looked = max(looked, int(sessionsAsked.Load()-before))
 		for i := range p.Sockets {
 			listed[p.Sockets[i].ID]++
 		}
@@ -91,7 +91,7 @@ func TestPagesOfALargeCrowd(t *testing.T) {
 			leave()
 			connect(t, n, "/")
 		}
-		cursor = p.Next
+		place = p.Next
 	}
 	if looked > page {
 		t.Errorf("a page looked at %d sockets", looked)

@@ -23,6 +23,14 @@ func (nullFrame) Len() int { return 1 }
 func (nullCodec) Encode(*Packet) (Frame, error) { return nullFrame{}, nil }
 func (nullCodec) Join([]Frame) Frame            { return nullFrame{} }
 
+// sessionsAsked counts how often a nullConn was looked at.
+var sessionsAsked atomic.Int64
+
+func (c *nullConn) SessionID() string {
+	sessionsAsked.Add(1)
+	return "session"
+}
+
 func (c *nullConn) Codec() Codec                          { return c.codec }
 func (c *nullConn) Send(Frame, Flags) Outcome             { return QueuedFlush }
 func (c *nullConn) Flush()                                {}
@@ -189,11 +197,11 @@ func BenchmarkConnectBesideHandlers(b *testing.B) {
 func BenchmarkPage(b *testing.B) {
 	n := newNode(b, Config{})
 	crowd(b, n, 200_000, nil)
-	for name, cursor := range map[string]uint64{"first": 0, "middle": 100_000, "last": 199_000} {
+	for name, seq := range map[string]uint64{"first": 0, "middle": 100_000, "last": 199_000} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p, err := n.Sockets(b.Context(), Target{Namespace: "/", All: true}, cursor, 1000, func(*SocketInfo) bool { return true })
+				p, err := n.Sockets(b.Context(), Target{Namespace: "/", All: true}, PageRequest{Place: Place{n.self, seq}, Limit: 1000})
 				if err != nil || len(p.Sockets) != 1000 {
 					b.Fatal(len(p.Sockets), err)
 				}

@@ -4,6 +4,7 @@ import (
 	crand "crypto/rand"
 	"encoding/base64"
 	"math/rand/v2"
+	"time"
 )
 
 const (
@@ -16,6 +17,17 @@ type SocketID string
 
 // NodeID names a node.
 type NodeID string
+
+// Incarnation is one run of a node.
+type Incarnation struct {
+	Node NodeID
+	Run  uint64 // it grows from run to run of one name
+}
+
+// newIncarnation begins a run. Two that begin in one millisecond are told apart by chance.
+func newIncarnation(node NodeID) Incarnation {
+	return Incarnation{node, uint64(time.Now().UnixMilli())<<20 | rand.Uint64N(1<<20)}
+}
 
 func newSocketID(node NodeID) SocketID {
 	return SocketID(string(node) + randomText(socketIDLen-nodeIDLen))

@@ -178,26 +178,24 @@ func TestRoomsByName(t *testing.T) {
 		connect(t, n, "/", fmt.Sprintf("a%02d", i), "all", fmt.Sprintf("b%02d", i%7))
 	}
 	var names []string
-	after := ""
-	for {
-		list, more, _, err := n.Rooms(t.Context(), "/", "", after, 7)
+	for request := (RoomsRequest{Namespace: "/", Limit: 7}); ; {
+		page, err := n.Rooms(t.Context(), request)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range list {
+		for _, r := range page.Rooms {
 			names = append(names, r.Name)
 		}
-		if !more {
+		if request.After = page.Next; page.Next == "" {
 			break
 		}
-		after = list[len(list)-1].Name
 	}
 	wantEqual(t, "all of them", len(names), 50+1+7)
 	if !slices.IsSorted(names) || len(slices.Compact(names)) != 58 {
 		t.Errorf("names: %q", names)
 	}
-	list, more, _, _ := n.Rooms(t.Context(), "/", "b", "b02", 2)
-	wantEqual(t, "prefix", []any{list, more}, []any{[]RoomInfo{{"b03", 7}, {"b04", 7}}, true})
+	page, _ := n.Rooms(t.Context(), RoomsRequest{Namespace: "/", Prefix: "b", After: "b02", Limit: 2})
+	wantEqual(t, "prefix", page, RoomsPage{Rooms: []RoomInfo{{"b03", 7}, {"b04", 7}}, Next: "b04"})
 	for room, want := range map[string]int{"all": 50, "b00": 8, "nobody": 0} {
 		if got, _, _ := n.Room(t.Context(), "/", room); got != want {
 			t.Errorf("%s has %d, want %d", room, got, want)

@@ -15,7 +15,7 @@ type Node struct {
 	// Set before start.
 	cfg       Config
 	id        NodeID
-	boot      string // tells this run of the node from others in resume tokens
+	self      Incarnation // in places and positions that are given out
 	startedAt time.Time
 	log       *zap.Logger
 	told      *zap.Logger // for what peers can cause at any rate
@@ -44,8 +44,8 @@ func New(cfg Config) (*Node, error) {
 	}
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg: cfg, id: NodeID(cfg.NodeID), boot: randomText(8), startedAt: time.Now(), log: cfg.Logger.Named("service"),
-		told:     cfg.Told.Named("service"),
+		cfg: cfg, id: NodeID(cfg.NodeID), self: newIncarnation(NodeID(cfg.NodeID)), startedAt: time.Now(),
+		log: cfg.Logger.Named("service"), told: cfg.Told.Named("service"),
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
 	}

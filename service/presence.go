@@ -341,7 +341,7 @@ func (w *Watcher) narrow(s *SocketInfo) {
 	}
 }
 
-// A resume token names the run of the node, the scope and the next change: 8 bytes each but the run, which is text.
+// A resume token names the run of the node, the scope and the next change: 8 bytes each.
 const tokenVersion = 1
 
 // token is one of no use, 0, until the changes that the snapshot had in it are behind: whoever resumed among them would hear
@@ -350,18 +350,17 @@ func (w *Watcher) token(pos uint64) string {
 	if w.walk != nil {
 		pos = 0
 	}
-	b := append([]byte{tokenVersion}, w.node.boot...)
+	b := binary.BigEndian.AppendUint64([]byte{tokenVersion}, w.node.self.Run)
 	b = append(b, w.hash[:]...)
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, pos))
 }
 
 func (w *Watcher) parseToken(token string) (pos uint64, sameBoot bool, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(token)
-	boot := len(w.node.boot)
-	if err != nil || len(b) != 1+boot+8+8 || b[0] != tokenVersion || [8]byte(b[1+boot:]) != w.hash {
+	if err != nil || len(b) != 1+8+8+8 || b[0] != tokenVersion || [8]byte(b[1+8:]) != w.hash {
 		return 0, false, ErrToken
 	}
-	return binary.BigEndian.Uint64(b[1+boot+8:]), string(b[1:1+boot]) == w.node.boot, nil
+	return binary.BigEndian.Uint64(b[1+8+8:]), binary.BigEndian.Uint64(b[1:]) == w.node.self.Run, nil
 }
 
 // hash is the same for scopes that mean the same.

@@ -251,7 +251,7 @@ func TestWatchEqualsRegistry(t *testing.T) {
 				for _, w := range watchers {
 					w.catchUp(rt)
 					want := map[SocketID][]string{}
-					page, _ := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, 0, 1<<20, func(*SocketInfo) bool { return true })
+					page, _ := n.Sockets(t.Context(), Target{Namespace: "/", All: true}, PageRequest{Limit: 1 << 20})
 					for i := range page.Sockets {
 						if s := &page.Sockets[i]; w.scope.All || len(w.roomsInScope(s, s.Rooms, PresenceUpdated)) > 0 {
 							w.narrow(s)

@@ -125,15 +125,15 @@ func (m *registryModel) compare(t *testing.T, n *Node, target Target, want []*So
 		t.Fatalf("%+v: visited %d, want %d", target, len(visited), len(want))
 	}
 	var listed []SocketID
-	for cursor := uint64(0); ; {
-		page, err := n.Sockets(t.Context(), target, cursor, 7, func(*SocketInfo) bool { return true })
-		if err != nil || cursor == 0 && page.Total != len(want) || len(page.Sockets) > 7 {
+	for place := (Place{}); ; {
+		page, err := n.Sockets(t.Context(), target, PageRequest{Place: place, Limit: 7})
+		if err != nil || place == (Place{}) && page.Total != len(want) || len(page.Sockets) > 7 {
 			t.Fatalf("%+v: a page of %d, total %d, want %d in all, %v", target, len(page.Sockets), page.Total, len(want), err)
 		}
 		for i := range page.Sockets {
 			listed = append(listed, page.Sockets[i].ID)
 		}
-		if cursor = page.Next; cursor == 0 {
+		if place = page.Next; place == (Place{}) {
 			break
 		}
 	}
@@ -245,8 +245,8 @@ func TestLargeJoinIsAllOrNothing(t *testing.T) {
 		if _, _, err := n.Join(t.Context(), all, rooms); !errors.Is(err, &Error{Reason: "LIMIT_REACHED"}) {
 			t.Errorf("got %v, want LIMIT_REACHED", err)
 		}
-		list, _, _, _ := n.Rooms(t.Context(), "/", "", "", 1000)
-		wantEqual(t, "rooms", list, []RoomInfo{{"own", 1}})
+		page, _ := n.Rooms(t.Context(), RoomsRequest{Namespace: "/", Limit: 1000})
+		wantEqual(t, "rooms", page.Rooms, []RoomInfo{{"own", 1}})
 		rooms[0] = "own"
 		if matched, _, err := n.Join(t.Context(), all, slices.Concat(rooms, rooms)); matched != size+1 || err != nil {
 			t.Errorf("what fits: %d joined, %v", matched, err)
@@ -279,16 +279,17 @@ func TestRoomsAreListedOnceWhileOthersChange(t *testing.T) {
 	})
 	for range 20 {
 		var got []string
-		for after, more := "", true; more; {
-			var page []RoomInfo
-			var err error
-			if page, more, _, err = n.Rooms(t.Context(), "/", "room", after, 1000); err != nil {
+		for request := (RoomsRequest{Namespace: "/", Prefix: "room", Limit: 1000}); ; {
+			page, err := n.Rooms(t.Context(), request)
+			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range page {
+			for _, r := range page.Rooms {
 				got = append(got, r.Name)
 			}
-			after = page[len(page)-1].Name
+			if request.After = page.Next; page.Next == "" {
+				break
+			}
 		}
 		if !slices.Equal(got, rooms) {
 			t.Fatalf("%d rooms are listed, want %d, each once", len(got), len(rooms))

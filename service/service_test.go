@@ -562,9 +562,9 @@ func TestPagesListEachSocketOnce(t *testing.T) {
 	for _, target := range []Target{{All: true}, {Rooms: []string{"even", "odd", "every"}}, {All: true, ExceptRooms: []string{"x"}}} {
 		target.Namespace = "/"
 		seen := map[SocketID]int{}
-		cursor := uint64(0)
+		place := Place{}
 		for page := 0; ; page++ {
-			p, err := n.Sockets(t.Context(), target, cursor, 7, func(*SocketInfo) bool { return true })
+			p, err := n.Sockets(t.Context(), target, PageRequest{Place: place, Limit: 7})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -578,7 +578,7 @@ func TestPagesListEachSocketOnce(t *testing.T) {
 			sockets[page*3].Close(ReasonTransportClose, "")
 			s, _ := connect(t, n, "/", "even")
 			sockets = append(sockets, s)
-			if cursor = p.Next; cursor == 0 {
+			if place = p.Next; place == (Place{}) {
 				break
 			}
 		}

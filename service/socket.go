@@ -1,9 +1,7 @@
 package service
 
 import (
-	"cmp"
 	"context"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -195,93 +193,6 @@ func (n *Node) Socket(_ context.Context, namespace string, id SocketID) (SocketI
 		return SocketInfo{}, ErrSocketNotFound
 	}
 	return *s.infoLocked(), nil
-}
-
-// Page is a part of a list. Next is the cursor of the next page; 0: this was the last.
-type Page struct {
-	Sockets  []SocketInfo
-	Next     uint64
-	Total    int // of the whole list; only when the cursor was 0
-	Coverage Coverage
-}
-
-// Sockets lists at most limit sockets of a target from a cursor on, in the order of their connects; 0 is the beginning.
-// A socket that is present throughout is listed exactly once. more is asked before each further socket, whose rooms are
-// in no order yet, and ends the page by saying false.
-func (n *Node) Sockets(_ context.Context, t Target, cursor uint64, limit int, more func(*SocketInfo) bool) (Page, error) {
-	ns := n.namespace(t.Namespace)
-	if ns == nil {
-		return Page{}, nil
-	}
-	page := ns.page(&t, cursor, limit, more)
-	for i := range page.Sockets {
-		slices.Sort(page.Sockets[i].Rooms)
-	}
-	return page, nil
-}
-
-func (ns *Namespace) page(t *Target, cursor uint64, limit int, more func(*SocketInfo) bool) (page Page) {
-	ns.mu.RLock()
-	defer ns.mu.RUnlock()
-	// take adds a socket and says whether the page can go on.
-	take := func(s *Socket) bool {
-		if len(page.Sockets) > 0 && len(page.Sockets) >= limit {
-			page.Next = s.seq
-			return false
-		}
-		info := s.factsLocked()
-		if len(page.Sockets) > 0 && !more(info) {
-			page.Next = s.seq
-			return false
-		}
-		if len(page.Sockets) == 0 {
-			more(info)
-		}
-		page.Sockets = append(page.Sockets, *info)
-		return true
-	}
-	if t.All && len(t.ExceptRooms) == 0 {
-		// The usual case costs what its page costs, however many sockets there are.
-		if cursor == 0 {
-			page.Total = len(ns.sockets)
-		}
-		for i := ns.order.from(cursor); i < len(ns.order.entries); i++ {
-			if s := ns.order.entries[i].socket; s != nil && !take(s) {
-				break
-			}
-		}
-		return page
-	}
-	list, total := ns.firstLocked(t, cursor, max(limit, 1)+1)
-	if cursor == 0 {
-		page.Total = total
-	}
-	for _, s := range list {
-		if !take(s) {
-			break
-		}
-	}
-	return page
-}
-
-// firstLocked lists the first so many sockets of a target from a cursor on, and says how many it has in all. The list
-// is cut now and then rather than kept sorted: each socket costs a constant, and the list its own size.
-func (ns *Namespace) firstLocked(t *Target, cursor uint64, limit int) (list []*Socket, total int) {
-	bySeq := func(a, b *Socket) int { return cmp.Compare(a.seq, b.seq) }
-	last := uint64(math.MaxUint64)
-	ns.matchLocked(t, func(s *Socket) {
-		total++
-		if s.seq < cursor || s.seq > last {
-			return
-		}
-		if list = append(list, s); len(list) >= 4*limit {
-			slices.SortFunc(list, bySeq)
-			list = list[:limit]
-			last = list[limit-1].seq
-		}
-	})
-	slices.SortFunc(list, bySeq)
-	return list[:min(len(list), limit)], total
 }
 
 // DisconnectMode says how a socket is ended by a backend.

@@ -460,3 +460,18 @@ func unhex(c byte) int {
 		return -1
 	}
 }
+
+// Unpacked estimates how large a JSON object becomes as a google.protobuf.Struct, without decoding it: what separates values
+// in JSON stands for the tags, lengths and eight-byte numbers of protobuf.
+func Unpacked(object []byte) int {
+	n := len(object)
+	for _, c := range object {
+		switch c {
+		case ',', ':':
+			n += 9
+		case '[', '{':
+			n += 6
+		}
+	}
+	return n
+}

@@ -50,22 +50,6 @@ func socketMessage(in *service.SocketInfo, view foyerv1.SocketView) *foyerv1.Soc
 	return s
 }
 
-// socketBytes estimates the size of socketMessage, rather too large than too small. It is asked under locks of the service.
-func socketBytes(in *service.SocketInfo, view foyerv1.SocketView) int {
-	n := 64 + len(in.Namespace)
-	if view == foyerv1.SocketView_SOCKET_VIEW_REF {
-		return n
-	}
-	n += 64 + len(in.SessionID) + len(in.UserID)
-	for _, r := range in.Rooms {
-		n += len(r) + 3
-	}
-	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
-		n += 48 + structBytes(in.Data) + in.Handshake.Bytes()
-	}
-	return n
-}
-
 // chunks cuts a list where one more item would make a message larger than maxPageBytes or longer than maxPageSize. A single
 // item may be larger. yield says false to stop.
 func chunks[T any](list []T, size func(*T) int, yield func([]T) bool) {
@@ -145,8 +129,8 @@ func presenceMessage(e *service.PresenceEvent, view foyerv1.SocketView) *foyerv1
 	return m
 }
 
-func presenceBytes(e *service.PresenceEvent, view foyerv1.SocketView) int {
-	n := socketBytes(e.Socket, view) + len(e.Detail) + 48
+func presenceBytes(e *service.PresenceEvent, view service.View) int {
+	n := view.Bytes(e.Socket) + len(e.Detail) + 48
 	for _, r := range e.Rooms {
 		n += len(r) + 3
 	}

@@ -32,7 +32,7 @@ type fakeNode struct {
 	onCollect func(service.Emit, int) (acks, int, error)
 	onServers func(context.Context, handler, service.ServerSideEmit, func()) (service.ServerSideResult, error)
 	onUpdate  func(service.SocketID, service.Update) (service.SocketInfo, error)
-	onSockets func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error)
+	onSockets func(service.Target, service.PageRequest) (service.Page, error)
 	onWatch   func(service.Scope, string) (watcher, error)
 	onAttach  func(service.Registration) (handler, error)
 	sockets   map[service.SocketID]service.SocketInfo
@@ -104,16 +104,20 @@ func (n *fakeNode) Room(_ context.Context, namespace, room string) (int, service
 	return 5, service.Coverage{UncountedNodes: 1}, n.err
 }
 
-func (n *fakeNode) Rooms(_ context.Context, namespace, prefix, after string, limit int) ([]service.RoomInfo, bool, service.Coverage, error) {
-	n.note("rooms of %s with %q behind %q, %d", namespace, prefix, after, limit)
-	var list []service.RoomInfo
-	for _, r := range n.rooms {
-		if r.Name > after && strings.HasPrefix(r.Name, prefix) {
-			list = append(list, r)
+func (n *fakeNode) Rooms(_ context.Context, r service.RoomsRequest) (service.RoomsPage, error) {
+	n.note("rooms of %s with %q behind %q, %d", r.Namespace, r.Prefix, r.After, r.Limit)
+	page := service.RoomsPage{Coverage: service.Coverage{UncountedNodes: 1}}
+	for _, room := range n.rooms {
+		if room.Name <= r.After || !strings.HasPrefix(room.Name, r.Prefix) {
+			continue
 		}
+		if len(page.Rooms) == r.Limit {
+			page.Next = page.Rooms[r.Limit-1].Name
+			break
+		}
+		page.Rooms = append(page.Rooms, room)
 	}
-	more := len(list) > limit
-	return list[:min(limit, len(list))], more, service.Coverage{UncountedNodes: 1}, n.err
+	return page, n.err
 }
 
 func (n *fakeNode) Update(_ context.Context, namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error) {
@@ -151,10 +155,10 @@ func (n *fakeNode) Socket(_ context.Context, namespace string, id service.Socket
 	return service.SocketInfo{}, service.ErrSocketNotFound
 }
 
-func (n *fakeNode) Sockets(_ context.Context, t service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error) {
-	n.note("sockets from %d, %d", cursor, limit)
+func (n *fakeNode) Sockets(_ context.Context, t service.Target, r service.PageRequest) (service.Page, error) {
+	n.note("sockets from %v, %d", r.Place, r.Limit)
 	if n.onSockets != nil {
-		return n.onSockets(t, cursor, limit, more)
+		return n.onSockets(t, r)
 	}
 	return service.Page{}, nil
 }

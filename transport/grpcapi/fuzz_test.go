@@ -157,8 +157,8 @@ func FuzzStruct(f *testing.F) {
 		if _, err := proto.Marshal(s); err != nil {
 			t.Errorf("%q can not be sent: %v", object, err)
 		}
-		if size := proto.Size(s); size > structBytes(object) {
-			t.Errorf("%q: estimated %d bytes, has %d", object, structBytes(object), size)
+		if size := proto.Size(s); size > payload.Unpacked(object) {
+			t.Errorf("%q: estimated %d bytes, has %d", object, payload.Unpacked(object), size)
 		}
 		out, err := objectJSON(s)
 		if err != nil || !json.Valid(out) {

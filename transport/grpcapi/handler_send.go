@@ -112,7 +112,7 @@ func (a *attachment) assigned(n *service.Notice) (err error) {
 	if n.Failover {
 		cause = foyerv1.Assigned_CAUSE_FAILOVER
 	}
-	chunks(n.Sockets, func(s **service.SocketInfo) int { return socketBytes(*s, a.view) }, func(part []*service.SocketInfo) bool {
+	chunks(n.Sockets, func(s **service.SocketInfo) int { return service.View(a.view).Bytes(*s) }, func(part []*service.SocketInfo) bool {
 		m := &foyerv1.Assigned{Sockets: make([]*foyerv1.Socket, len(part)), Cause: cause}
 		for i, s := range part {
 			m.Sockets[i] = socketMessage(s, a.view)

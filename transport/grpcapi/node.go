@@ -38,8 +38,8 @@ type node interface {
 	Disconnect(ctx context.Context, t service.Target, mode service.DisconnectMode) (int, service.Coverage, error)
 	// Room tells the size of a room; of none, or an unknown namespace, 0.
 	Room(ctx context.Context, namespace, room string) (size int, c service.Coverage, err error)
-	// Rooms is a page of rooms by name.
-	Rooms(ctx context.Context, namespace, prefix, after string, limit int) (list []service.RoomInfo, more bool, c service.Coverage, err error)
+	// Rooms is a page of rooms by name. One that is there throughout is listed once.
+	Rooms(ctx context.Context, r service.RoomsRequest) (service.RoomsPage, error)
 	// Socket is what is known of one socket. One node is asked, so there is no coverage: SOCKET_NOT_FOUND, also in an unknown
 	// namespace, or NODE_UNREACHABLE when that node does not answer.
 	Socket(ctx context.Context, namespace string, id service.SocketID) (service.SocketInfo, error)
@@ -47,8 +47,9 @@ type node interface {
 	// more. Errors as Socket, and INVALID_FIELD (merge_data is no object), PAYLOAD_TOO_LARGE, LIMIT_REACHED (no memory). With
 	// NODE_UNREACHABLE, and with that alone, it may have been done.
 	Update(ctx context.Context, namespace string, id service.SocketID, u service.Update) (service.SocketInfo, error)
-	// Sockets is a page of the sockets of a target. more is called under locks of the service: memory only.
-	Sockets(ctx context.Context, t service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error)
+	// Sockets is a page of the sockets of a target. One that is there throughout is listed once. INVALID_TOKEN: the place is of a
+	// node that nobody knows.
+	Sockets(ctx context.Context, t service.Target, r service.PageRequest) (service.Page, error)
 	// Info and Config never block. Config is the same for the node's life.
 	Info() service.Info
 	Config() service.Config

@@ -192,6 +192,10 @@ func testRealNode(t *testing.T) {
 	if !slices.Equal(seen, []string{id, string(two.socket.ID())}) {
 		t.Errorf("list: got %q", seen)
 	}
+	foreign := &foyerv1.ListSocketsRequest{Target: &foyerv1.Target{All: true}}
+	foreign.PageToken = pageToken(somePlace, listQuery(service.Target{Namespace: "/", All: true}, foyerv1.SocketView_SOCKET_VIEW_BASIC))
+	_, err = client.socket.ListSockets(t.Context(), foreign)
+	wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "page_token")
 
 	gone, err := client.socket.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{Target: &foyerv1.Target{Namespace: "chat", Rooms: []string{"r"}}})
 	if err != nil || gone.GetMatched() != 1 {

@@ -13,11 +13,11 @@ import (
 
 // A page token is a place in a list and a checksum over it and the query that it belongs to. The checksum catches tokens of
 // other queries and damaged ones; it keeps no secret and needs no key, so that a token is good on any node. Of sockets the
-// place is a cursor of the service, of rooms the name of the last one seen.
+// place is the node whose sockets are listed, its run, and the next of them there; of rooms it is the name of the last one seen.
 
 const (
-	socketsTokenVersion = 1
 	roomsTokenVersion   = 2
+	socketsTokenVersion = 3
 	pageSumBytes        = 16
 )
 
@@ -50,20 +50,25 @@ func flag(b bool) byte {
 	return 0
 }
 
-func pageToken(cursor uint64, query []byte) string {
-	return sealToken(binary.BigEndian.AppendUint64([]byte{socketsTokenVersion}, cursor), query)
+func pageToken(p service.Place, query []byte) string {
+	b := binary.BigEndian.AppendUint64([]byte{socketsTokenVersion}, p.Run)
+	return sealToken(append(binary.BigEndian.AppendUint64(b, p.Seq), p.Node...), query)
 }
 
-// parsePageToken is the cursor of a token; 0 for an empty one.
-func parsePageToken(token string, query []byte) (uint64, error) {
+// parsePageToken is the place of a token; that of an empty one is the beginning.
+func parsePageToken(token string, query []byte) (p service.Place, err error) {
 	if token == "" {
-		return 0, nil
+		return p, nil
 	}
-	place, ok := openToken(token, socketsTokenVersion, query)
-	if !ok || len(place) != 8 || binary.BigEndian.Uint64(place) == 0 { // 0 is never made: it would begin anew
-		return 0, wrongPageToken()
+	b, ok := openToken(token, socketsTokenVersion, query)
+	if !ok || len(b) < 16 {
+		return p, wrongPageToken()
 	}
-	return binary.BigEndian.Uint64(place), nil
+	p.Run, p.Seq, p.Node = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), service.NodeID(b[16:])
+	if p.Seq == 0 || p.Node == "" { // such are never made: they would begin anew
+		return service.Place{}, wrongPageToken()
+	}
+	return p, nil
 }
 
 func roomsToken(last string, query []byte) string {

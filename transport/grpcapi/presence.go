@@ -84,7 +84,7 @@ func (w *watch) step(step *service.WatchStep) (err error) {
 		}
 		return w.stream.Send(&foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{Reason: reason}}})
 	case len(step.Snapshot) > 0:
-		chunks(step.Snapshot, func(s *service.SocketInfo) int { return socketBytes(s, w.view) }, func(part []service.SocketInfo) bool {
+		chunks(step.Snapshot, service.View(w.view).Bytes, func(part []service.SocketInfo) bool {
 			chunk := &foyerv1.Snapshot{Sockets: make([]*foyerv1.Socket, len(part))}
 			for i := range part {
 				chunk.Sockets[i] = socketMessage(&part[i], w.view)
@@ -114,7 +114,7 @@ func (w *watch) step(step *service.WatchStep) (err error) {
 // there and hears those again that came with the first: twice, told by their generation, rather than not at all.
 func (w *watch) events(step *service.WatchStep) (err error) {
 	left := len(step.Events)
-	chunks(step.Events, func(e *service.PresenceEvent) int { return presenceBytes(e, w.view) }, func(part []service.PresenceEvent) bool {
+	chunks(step.Events, func(e *service.PresenceEvent) int { return presenceBytes(e, service.View(w.view)) }, func(part []service.PresenceEvent) bool {
 		batch := &foyerv1.EventBatch{Events: make([]*foyerv1.PresenceEvent, len(part))}
 		for i := range part {
 			batch.Events[i] = presenceMessage(&part[i], w.view)

@@ -232,7 +232,7 @@ func TestRefusals(t *testing.T) {
 		{"rooms: page size", rooms(&foyerv1.ListRoomsRequest{PageSize: -1}), field, "page_size"},
 		{"rooms: token", rooms(&foyerv1.ListRoomsRequest{PageToken: "nonsense"}), token, "page_token"},
 		{"rooms: token of another prefix", rooms(&foyerv1.ListRoomsRequest{Prefix: "a", PageToken: roomsToken("ab", roomsQuery("/", "b"))}), token, "page_token"},
-		{"rooms: token of sockets", rooms(&foyerv1.ListRoomsRequest{PageToken: pageToken(1, roomsQuery("/", ""))}), token, "page_token"},
+		{"rooms: token of sockets", rooms(&foyerv1.ListRoomsRequest{PageToken: pageToken(somePlace, roomsQuery("/", ""))}), token, "page_token"},
 
 		{"update: no id", update(&foyerv1.UpdateSocketRequest{UserId: new(string)}), field, "socket_id"},
 		{"update: long id", update(&foyerv1.UpdateSocketRequest{SocketId: long, UserId: new(string)}), field, "socket_id"},

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
 )
 
 type roomService struct {
@@ -57,16 +58,16 @@ func (r *roomService) ListRooms(ctx context.Context, req *foyerv1.ListRoomsReque
 	if err != nil {
 		return nil, err
 	}
-	list, more, coverage, err := r.s.node.Rooms(ctx, namespace, req.GetPrefix(), after, limit)
+	page, err := r.s.node.Rooms(ctx, service.RoomsRequest{Namespace: namespace, Prefix: req.GetPrefix(), After: after, Limit: limit})
 	if err != nil {
 		return nil, err
 	}
-	resp := &foyerv1.ListRoomsResponse{Rooms: make([]*foyerv1.Room, len(list)), Coverage: coverageMessage(coverage)}
-	for i := range list {
-		resp.Rooms[i] = &foyerv1.Room{Name: text(list[i].Name), Size: count(list[i].Size)}
+	resp := &foyerv1.ListRoomsResponse{Rooms: make([]*foyerv1.Room, len(page.Rooms)), Coverage: coverageMessage(page.Coverage)}
+	for i := range page.Rooms {
+		resp.Rooms[i] = &foyerv1.Room{Name: text(page.Rooms[i].Name), Size: count(page.Rooms[i].Size)}
 	}
-	if more && len(list) > 0 {
-		resp.NextPageToken = roomsToken(list[len(list)-1].Name, query)
+	if page.Next != "" {
+		resp.NextPageToken = roomsToken(page.Next, query)
 	}
 	return resp, nil
 }

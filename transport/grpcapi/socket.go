@@ -49,17 +49,13 @@ func (ss *socketService) ListSockets(ctx context.Context, r *foyerv1.ListSockets
 		return nil, err
 	}
 	query := listQuery(t, view)
-	cursor, err := parsePageToken(r.GetPageToken(), query)
+	place, err := parsePageToken(r.GetPageToken(), query)
 	if err != nil {
 		return nil, err
 	}
-	bytes := 0
-	page, err := ss.s.node.Sockets(ctx, t, cursor, limit, func(s *service.SocketInfo) bool {
-		bytes += socketBytes(s, view)
-		return bytes <= maxPageBytes
-	})
+	page, err := ss.s.node.Sockets(ctx, t, service.PageRequest{Place: place, Limit: limit, Bytes: maxPageBytes, View: service.View(view)})
 	if err != nil {
-		return nil, err
+		return nil, withField(err, "page_token")
 	}
 	resp := &foyerv1.ListSocketsResponse{
 		Sockets: make([]*foyerv1.Socket, len(page.Sockets)), Coverage: coverageMessage(page.Coverage),
@@ -67,10 +63,10 @@ func (ss *socketService) ListSockets(ctx context.Context, r *foyerv1.ListSockets
 	for i := range page.Sockets {
 		resp.Sockets[i] = socketMessage(&page.Sockets[i], view)
 	}
-	if page.Next != 0 {
+	if page.Next != (service.Place{}) {
 		resp.NextPageToken = pageToken(page.Next, query)
 	}
-	if cursor == 0 {
+	if place == (service.Place{}) {
 		resp.Total = count(page.Total)
 	}
 	return resp, nil

@@ -60,8 +60,8 @@ func TestGetSocket(t *testing.T) {
 		if diff := cmp.Diff(resp.GetSocket(), socketOf(v), protocmp.Transform()); diff != "" {
 			t.Errorf("%v (-got +want):\n%s", v, diff)
 		}
-		if size := proto.Size(resp.GetSocket()); size > socketBytes(&info, v) && v != 0 {
-			t.Errorf("%v: estimated %d bytes, has %d", v, socketBytes(&info, v), size)
+		if size := proto.Size(resp.GetSocket()); size > service.View(v).Bytes(&info) && v != 0 {
+			t.Errorf("%v: estimated %d bytes, has %d", v, service.View(v).Bytes(&info), size)
 		}
 	}
 	_, err := client.socket.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: "nobody"})
@@ -69,15 +69,17 @@ func TestGetSocket(t *testing.T) {
 }
 
 // listing answers Sockets as the service does, from a list.
-func listing(list []service.SocketInfo) func(service.Target, uint64, int, func(*service.SocketInfo) bool) (service.Page, error) {
-	return func(_ service.Target, cursor uint64, limit int, more func(*service.SocketInfo) bool) (service.Page, error) {
+func listing(list []service.SocketInfo) func(service.Target, service.PageRequest) (service.Page, error) {
+	return func(_ service.Target, r service.PageRequest) (service.Page, error) {
 		var page service.Page
-		if cursor == 0 {
+		if r.Place == (service.Place{}) {
 			page.Total = len(list)
 		}
-		for i := int(cursor); i < len(list); i++ {
-			if !more(&list[i]) && len(page.Sockets) > 0 || len(page.Sockets) == limit {
-				page.Next = uint64(i)
+		bytes := 0
+		for i := int(r.Place.Seq); i < len(list); i++ {
+			bytes += r.View.Bytes(&list[i])
+			if bytes > r.Bytes && len(page.Sockets) > 0 || len(page.Sockets) == r.Limit {
+				page.Next = service.Place{Incarnation: service.Incarnation{Node: "node", Run: 1}, Seq: uint64(i)}
 				break
 			}
 			page.Sockets = append(page.Sockets, list[i])
@@ -141,16 +143,19 @@ func TestListSockets(t *testing.T) {
 	}
 }
 
+var somePlace = service.Place{Incarnation: service.Incarnation{Node: "node", Run: 1<<63 + 7}, Seq: 42}
+
 func TestPageToken(t *testing.T) {
 	query := func(view foyerv1.SocketView, t service.Target) []byte { return listQuery(t, view) }
 	base := query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"a", "b"}, ExceptRooms: []string{"c"}})
-	token := pageToken(42, base)
+	place := somePlace
+	token := pageToken(place, base)
 	same := query(foyerv1.SocketView_SOCKET_VIEW_BASIC, service.Target{Namespace: "/", Rooms: []string{"b", "a", "a"}, ExceptRooms: []string{"c"}})
-	if got, err := parsePageToken(token, same); got != 42 || err != nil {
-		t.Errorf("the same query: got %d, %v, want 42", got, err)
+	if got, err := parsePageToken(token, same); got != place || err != nil {
+		t.Errorf("the same query: got %v, %v, want %v", got, err, place)
 	}
-	if got, err := parsePageToken("", base); got != 0 || err != nil {
-		t.Errorf("no token: got %d, %v, want 0", got, err)
+	if got, err := parsePageToken("", base); got != (service.Place{}) || err != nil {
+		t.Errorf("no token: got %v, %v, want the beginning", got, err)
 	}
 	for _, c := range []struct {
 		name  string
@@ -167,7 +172,9 @@ func TestPageToken(t *testing.T) {
 		{"damaged at its end", token[:len(token)-1] + "-", base},
 		{"cut off", token[:len(token)-1], base},
 		{"padded", token + "=", base},
-		{"beginning", pageToken(0, base), base},
+		{"beginning", pageToken(service.Place{Incarnation: place.Incarnation}, base), base},
+		{"of no node", pageToken(service.Place{Seq: 42}, base), base},
+		{"too short", sealToken(append([]byte{socketsTokenVersion}, "run and seq are"...), base), base},
 		{"nonsense", "nonsense", base},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -152,21 +152,6 @@ func structOf(object []byte) (*structpb.Struct, error) {
 	return structpb.NewStruct(fields)
 }
 
-// structBytes estimates how large a JSON object becomes as a Struct, without decoding it: what separates values in JSON
-// stands for the tags, lengths and eight-byte numbers of protobuf.
-func structBytes(object []byte) int {
-	n := len(object)
-	for _, c := range object {
-		switch c {
-		case ',', ':':
-			n += 9
-		case '[', '{':
-			n += 6
-		}
-	}
-	return n
-}
-
 // text is s fit for a message: protobuf refuses to send what is not UTF-8, and what a client has in its URL must not end
 // a backend's stream.
 func text(s string) string {

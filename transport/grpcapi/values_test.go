@@ -103,8 +103,8 @@ func TestStructOf(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if size := proto.Size(s); size > structBytes([]byte(c.in)) {
-				t.Errorf("estimated %d bytes, has %d", structBytes([]byte(c.in)), size)
+			if size := proto.Size(s); size > payload.Unpacked([]byte(c.in)) {
+				t.Errorf("estimated %d bytes, has %d", payload.Unpacked([]byte(c.in)), size)
 			}
 			wire, err := proto.Marshal(s)
 			if err != nil {
