@@ -156,7 +156,7 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 		ns.mu.RUnlock()
 		receipt.Err = &Error{
 			Code: Precondition, Reason: "TOO_MANY_RECIPIENTS", Field: "target",
-			Message: fmt.Sprintf("%d recipients match, at most %d can be waited for in one answer", len(recipients), c.limit),
+			Message: fmt.Sprintf("%d sockets match, at most %d can be waited for in one answer: CollectAcks takes any number", len(recipients), c.limit),
 		}
 		return
 	}

@@ -56,14 +56,14 @@ func (c *claims) conflict(o *claims, holder string) error {
 		return nil
 	}
 	if c.decides && o.decides {
-		return claimed("decide_connects", "group %q decides the connects of %q", holder, both)
+		return claimed("decide_connects", "group %q decides the connects of %q: only one group can", holder, both)
 	}
 	if len(c.events) == 0 && len(o.events) == 0 {
-		return claimed("events", "group %q takes all events of %q that nobody names", holder, both)
+		return claimed("events", "group %q takes all events of %q that nobody names: name events, or register in that group", holder, both)
 	}
 	for e := range c.events {
 		if _, ok := o.events[e]; ok {
-			return claimed("events", "group %q takes the event %q of %q", holder, e, both)
+			return claimed("events", "group %q takes the event %q of %q: each event goes to one group, and to observers", holder, e, both)
 		}
 	}
 	return nil

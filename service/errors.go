@@ -24,11 +24,24 @@ type Error struct {
 	Code    Code
 	Reason  string // a stable word of the API's ErrorReason, without its prefix
 	Message string // for developers; names no secrets
-	Field   string // path of the request's field that is wrong, if it is one
+	Field   string // path of the request's field that it is about, if it is about one; Message goes on from there
 	Cause   error  // for the log only
 }
 
-func (e *Error) Error() string { return e.Message }
+// Error names the field: most languages show their callers the text of an error and not its details.
+func (e *Error) Error() string {
+	if e.Field == "" {
+		return e.Message
+	}
+	return e.Field + ": " + e.Message
+}
+
+// At is the same error about another field.
+func (e *Error) At(field string) *Error {
+	named := *e
+	named.Field = field
+	return &named
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
@@ -41,9 +54,9 @@ func (e *Error) Is(target error) bool {
 
 // Errors without further detail; others are made where they occur.
 var (
-	ErrTooSlow  = &Error{Code: Exhausted, Reason: "TOO_SLOW", Message: "the stream does not read what it is sent"}
-	ErrDraining = &Error{Code: Unavailable, Reason: "DRAINING", Message: "the node is going down"}
-	ErrReplaced = &Error{Code: Aborted, Reason: "REPLACED", Message: "another stream with this handler_id took over"}
-	ErrBudget   = &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node's memory budget is spent"}
-	ErrToken    = &Error{Code: Invalid, Reason: "INVALID_TOKEN", Message: "not a token of this query"}
+	ErrTooSlow  = &Error{Code: Exhausted, Reason: "TOO_SLOW", Message: "the stream was ended: its caller does not read what it is sent"}
+	ErrDraining = &Error{Code: Unavailable, Reason: "DRAINING", Message: "the node is going down: try again, at another node if there is one"}
+	ErrReplaced = &Error{Code: Aborted, Reason: "REPLACED", Field: "register.handler_id", Message: "another stream with the same one took over"}
+	ErrBudget   = &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node's memory budget is spent (--memory-budget)"}
+	ErrToken    = &Error{Code: Invalid, Reason: "INVALID_TOKEN", Message: "is not a token of this request: it was given for another one, or is damaged"}
 )

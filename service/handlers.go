@@ -176,7 +176,7 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 		if field := h.claims.unlike(g.claims.Load()); field != "" {
 			switch {
 			case !alone, g.observer != h.reg.Observer && replaced != nil:
-				return nil, claimed(field, "the handlers of group %q have registered otherwise: all of a group must agree", g.name)
+				return nil, claimed(field, "the handlers of group %q have registered otherwise: all of a group must register alike", g.name)
 			case g.observer != h.reg.Observer: // nobody is in it; the new one is another group of the same name
 				hs.dropLocked(g)
 				after.add(func() { hs.sweep(g) })
@@ -209,10 +209,13 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 
 func (hs *handlers) checkLimitsLocked(h *Handler) error {
 	if total := len(hs.attached); total >= hs.node.cfg.MaxHandlers {
-		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has its %d handlers", total)}
+		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has %d handlers, and takes no more", total)}
 	}
 	if names, prefixes := hs.newNamesLocked(h); names > 0 && len(hs.names.exact)+names > maxNames || prefixes > 0 && len(hs.names.prefixes)+prefixes > maxPrefixes {
-		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node knows too many namespaces"}
+		return &Error{
+			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "register.namespaces",
+			Message: fmt.Sprintf("the node knows at most %d names and %d prefixes of namespaces", maxNames, maxPrefixes),
+		}
 	}
 	return nil
 }

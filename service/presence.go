@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -102,12 +103,15 @@ func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error)
 	}
 	if n.watchers.Add(1) > int64(n.cfg.MaxWatchers) {
 		n.watchers.Add(-1)
-		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the watchers it may have"}
+		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has %d watches, and takes no more", n.cfg.MaxWatchers)}
 	}
 	w.ns = n.acquire(s.Namespace, false, "")
 	if w.ns == nil {
 		n.watchers.Add(-1)
-		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has all the namespaces it may have"}
+		return nil, &Error{
+			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "namespace",
+			Message: fmt.Sprintf("the node has %d namespaces, and takes no more", n.cfg.MaxNamespaces),
+		}
 	}
 	if !w.enter(sameBoot, pos) {
 		w.reset = token != ""

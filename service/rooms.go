@@ -155,7 +155,7 @@ func (n *Node) Join(_ context.Context, t Target, rooms []string) (int, Coverage,
 		}
 		return &Error{
 			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "rooms",
-			Message: fmt.Sprintf("socket %s would be in more than %d rooms", s.id, most),
+			Message: fmt.Sprintf("socket %s would be in more than %d (Limits.max_rooms_per_socket)", s.id, most),
 		}
 	}, func(s *Socket) {
 		if joined := ns.joinLocked(s, rooms); len(joined) > 0 {

@@ -19,7 +19,7 @@ type Update struct {
 }
 
 // ErrSocketNotFound is the answer about a socket that is not there, or not any more.
-var ErrSocketNotFound = &Error{Code: NotFound, Reason: "SOCKET_NOT_FOUND", Message: "no such socket", Field: "socket_id"}
+var ErrSocketNotFound = &Error{Code: NotFound, Reason: "SOCKET_NOT_FOUND", Field: "socket_id", Message: "no such socket in this namespace, or not any more"}
 
 // Update changes a socket's notes, tells watchers, and returns the socket as it is now. An update that changes nothing is
 // told to nobody. ErrBudget: it would add to what is kept, and the memory budget is spent. As for Socket, one node answers.
@@ -112,7 +112,7 @@ func (ns *Namespace) replaceData(s *Socket, before, after []byte, u Update, last
 func merged(data, patch []byte) ([]byte, error) {
 	after, err := mergePatch(data, patch)
 	if err != nil {
-		return nil, &Error{Code: Invalid, Reason: "INVALID_FIELD", Message: "not a JSON object", Field: "merge_data", Cause: err}
+		return nil, &Error{Code: Invalid, Reason: "INVALID_FIELD", Field: "merge_data", Message: "can not be merged", Cause: err}
 	}
 	return after, nil
 }
@@ -126,7 +126,7 @@ func (ns *Namespace) noteLocked(s *Socket, data []byte, user *string) (SocketInf
 	if len(data) > MaxDataBytes {
 		return SocketInfo{}, &Error{
 			Code: Invalid, Reason: "PAYLOAD_TOO_LARGE", Field: "data",
-			Message: fmt.Sprintf("the data of a socket would be %d bytes, at most %d are kept", len(data), MaxDataBytes),
+			Message: fmt.Sprintf("the data of the socket would have %d bytes as JSON, at most %d", len(data), MaxDataBytes),
 		}
 	}
 	same := bytes.Equal(data, s.data)

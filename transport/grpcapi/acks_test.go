@@ -356,7 +356,7 @@ func testRealCollectAcks(t *testing.T) {
 	}
 	all := &foyerv1.Target{All: true}
 	_, err := client.emit.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{Target: all, Payload: hello()})
-	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "")
+	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "target")
 
 	stream, err := client.emit.CollectAcks(t.Context(), &foyerv1.CollectAcksRequest{Target: all, Payload: hello()})
 	if err != nil {

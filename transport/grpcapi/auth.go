@@ -37,7 +37,8 @@ func newAuthenticator(tokens []string) *authenticator {
 type admission struct {
 	caller  string
 	nobody  bool  // it has no token and needs none
-	refused error // it has no token and needs one
+	refused error // it has no token that is known and needs one
+	status  error // the same as gRPC wants it from a tap
 }
 
 type admissionKey struct{}
@@ -58,16 +59,23 @@ func callerOf(ctx context.Context) string {
 }
 
 var (
-	nobody  = &admission{nobody: true}
-	refused = &admission{refused: fail(service.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "",
-		"a bearer token that this node knows is required")}
-	// As gRPC wants it from a tap.
-	errRefused = toStatus(refused.refused).Err()
+	nobody = &admission{nobody: true}
+
+	// What is wrong with the metadata "authorization", so that a backend's first call says what is to be done.
+	noToken      = refuseToken("is required: send Bearer TOKEN, where TOKEN is a line of the node's --api-token-file")
+	manyTokens   = refuseToken("came more than once: send one")
+	noBearer     = refuseToken("is not of the form Bearer TOKEN, where TOKEN is a line of the node's --api-token-file")
+	unknownToken = refuseToken("has a token that is not in the node's --api-token-file")
 )
+
+func refuseToken(what string) *admission {
+	err := fail(service.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "", "the metadata authorization %s", what)
+	return &admission{refused: err, status: toStatus(err).Err()}
+}
 
 // admit says whose call it is. Health is for balancers, which have no token; reflection, which shows the whole API, is not.
 func (a *authenticator) admit(ctx context.Context, method string) *admission {
-	digest, ok := bearer(ctx)
+	digest, wrong := bearer(ctx)
 	known, caller := 0, 0
 	for i := range a.digests { // all of them, found or not: how long it takes must not tell which one matched
 		same := subtle.ConstantTimeCompare(digest[:], a.digests[i][:])
@@ -75,12 +83,14 @@ func (a *authenticator) admit(ctx context.Context, method string) *admission {
 		caller = subtle.ConstantTimeSelect(same, i, caller)
 	}
 	switch {
-	case ok && known == 1:
+	case wrong == nil && known == 1:
 		return a.callers[caller]
 	case isHealth(method):
 		return nobody
+	case wrong != nil:
+		return wrong
 	}
-	return refused
+	return unknownToken
 }
 
 func isHealth(method string) bool {
@@ -94,7 +104,7 @@ func isHealth(method string) bool {
 func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	c := connOf(ctx)
 	if c == nil { // no listener of ours
-		return ctx, errRefused
+		return ctx, noToken.status
 	}
 	a := &c.own
 	if !s.gate.open {
@@ -107,7 +117,7 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	case a.refused != nil:
 		s.gate.refuse(refusedCalls, c.host)
 		if _, limited := ctx.Deadline(); !limited {
-			return ctx, errRefused
+			return ctx, a.status
 		}
 		if c.refusals++; c.refusals > unknownRefusals && !c.known.Load() {
 			_ = c.Close()
@@ -118,14 +128,19 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	return context.WithValue(ctx, admissionKey{}, a), nil
 }
 
-func bearer(ctx context.Context) (digest [sha256.Size]byte, ok bool) {
+// bearer is a digest of the token that a call shows; wrong says why there is none.
+func bearer(ctx context.Context) (digest [sha256.Size]byte, wrong *admission) {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(values) != 1 { // two of them contradict each other
-		return digest, false
+	switch len(values) {
+	case 0:
+		return digest, noToken
+	case 1:
+	default: // two of them contradict each other
+		return digest, manyTokens
 	}
 	scheme, token, found := strings.Cut(values[0], " ")
 	if !found || !strings.EqualFold(scheme, "bearer") {
-		return digest, false
+		return digest, noBearer
 	}
-	return sha256.Sum256([]byte(strings.TrimSpace(token))), true
+	return sha256.Sum256([]byte(strings.TrimSpace(token))), nil
 }

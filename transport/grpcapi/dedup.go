@@ -68,7 +68,7 @@ func onceTelling[T proto.Message](
 	r, first := d.begin(key, content)
 	if !first {
 		if r.fingerprint != content {
-			return none, invalidField("request_id", "was used for another request before")
+			return none, invalidField("request_id", "was used for another request before: give each request its own")
 		}
 		joins()
 		select {

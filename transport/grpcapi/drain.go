@@ -25,7 +25,7 @@ func (n *nodeService) Drain(r *foyerv1.DrainRequest, stream grpc.ServerStreaming
 		return err
 	}
 	if !s.emptying.CompareAndSwap(false, true) {
-		return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "", "the node is being drained by another call")
+		return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "", "the node is being drained by another call, and one at a time can")
 	}
 	defer s.emptying.Store(false)
 	ctx, cancel := context.WithCancel(stream.Context())

@@ -113,7 +113,7 @@ func (p *pipeline) accept(in *emitStreamRequest) error {
 	case n == 0:
 		return nil
 	case n > maxStreamItems:
-		return invalidField("items", "%d items, at most %d in one message", n, maxStreamItems)
+		return invalidField("items", "has %d items, at most %d go in one message", n, maxStreamItems)
 	}
 	for _, item := range in.message.GetItems() {
 		in.add(item)
@@ -223,8 +223,8 @@ func (p *pipeline) end(err error) {
 // alone, since only then it is known whether it is sent at all.
 func (p *pipeline) run(results []byte, items []emitItem, emits []service.Emit) []byte {
 	for len(items) > 0 {
-		if r := items[0].request; r != nil {
-			results = p.once(results, items[0].id, r)
+		if items[0].request != nil {
+			results = p.once(results, &items[0])
 			items = items[1:]
 			continue
 		}
@@ -241,12 +241,12 @@ func (p *pipeline) run(results []byte, items []emitItem, emits []service.Emit) [
 }
 
 // once emits what may be a repeat.
-func (p *pipeline) once(results []byte, id uint64, r *foyerv1.EmitRequest) []byte {
-	resp, err := p.s.emit(p.applying, r, true)
+func (p *pipeline) once(results []byte, item *emitItem) []byte {
+	resp, err := p.s.emit(p.applying, item.request, true)
 	if err != nil {
-		return p.appendError(results, id, err)
+		return p.appendError(results, item.id, within(item.path(), err))
 	}
-	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}})
+	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: item.id, Result: &foyerv1.EmitStreamResult_Ok{Ok: resp}})
 }
 
 // batch emits the emits of items together.
@@ -258,9 +258,10 @@ func (p *pipeline) batch(results []byte, items []emitItem, emits []service.Emit)
 	for i := range items {
 		err := items[i].err
 		if err == nil {
-			err = receipts[0].Err
-			if err == nil {
+			if err = receipts[0].Err; err == nil {
 				results = appendReceipt(results, items[i].id, &receipts[0])
+			} else {
+				err = within(items[i].path(), err)
 			}
 			receipts = receipts[1:]
 		}

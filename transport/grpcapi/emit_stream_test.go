@@ -120,10 +120,10 @@ func TestEmitStream(t *testing.T) {
 		{id: 2, ok: ok},
 		{id: 3, ok: ok},
 		{id: 4, code: codes.ResourceExhausted, reason: foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED},
-		{id: 5, code: codes.InvalidArgument, reason: fieldReason, field: "emit"},
+		{id: 5, code: codes.InvalidArgument, reason: fieldReason, field: "items[4].emit"},
 		{id: 6, ok: repeat},
-		{id: 7, code: codes.InvalidArgument, reason: fieldReason, field: "request_id"},
-		{id: 8, code: codes.InvalidArgument, reason: invalidPayload, field: "payload.json"},
+		{id: 7, code: codes.InvalidArgument, reason: fieldReason, field: "items[6].emit.request_id"},
+		{id: 8, code: codes.InvalidArgument, reason: invalidPayload, field: "items[7].emit.payload.json"},
 		{id: 9, code: codes.Internal, reason: foyerv1.ErrorReason_ERROR_REASON_INTERNAL},
 		{id: 9, ok: ok},
 	} {
@@ -210,7 +210,7 @@ func TestEmitStreamRefusals(t *testing.T) {
 		_ = stream.SendMsg(&in) // the refusal may come while it is being sent
 		var out []byte
 		err = stream.RecvMsg(&out)
-		wantError(t, err, codes.InvalidArgument, fieldReason, "")
+		wantError(t, err, codes.InvalidArgument, fieldReason, "items[0]")
 	})
 }
 

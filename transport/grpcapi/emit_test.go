@@ -157,13 +157,13 @@ func TestServiceErrorsBecomeStatuses(t *testing.T) {
 	n.err = service.ErrDraining
 	_, client := start(t, Config{}, n)
 	_, err := client.emit.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{Target: toRoom("r"), Payload: hello()})
-	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "")
+	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "target")
 	stream, err := client.emit.CollectAcks(t.Context(), &foyerv1.CollectAcksRequest{Target: toRoom("r"), Payload: hello()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = stream.Recv()
-	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "")
+	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS, "target")
 	_, err = client.emit.Emit(t.Context(), &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello()})
 	wantError(t, err, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "")
 	_, err = client.room.JoinRooms(t.Context(), &foyerv1.JoinRoomsRequest{Target: toRoom("r"), Rooms: []string{"x"}})

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"bytes"
+	"fmt"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -32,7 +33,11 @@ type emitItem struct {
 	id      uint64
 	err     error                // why it is not sent
 	request *foyerv1.EmitRequest // of one with a request_id: only in its turn it is known whether it is sent at all
+	place   int                  // in its message
 }
+
+// path is where the emit stands in its message.
+func (i *emitItem) path() string { return fmt.Sprintf("items[%d].emit", i.place) }
 
 // reset forgets everything: an idle stream keeps no packets.
 func (r *emitStreamRequest) reset() {
@@ -69,7 +74,8 @@ func namesBytes(names []string) int {
 func (r *emitStreamRequest) read(buf mem.Buffer) (ok bool) {
 	r.reset()
 	if r.maxMessage > 0 && buf.Len() > r.maxMessage {
-		r.large = invalid(tooLarge, "items", "a message of %d bytes, at most %d", buf.Len(), r.maxMessage)
+		r.large = invalid(tooLarge, "items", "the message has %d bytes, at most %d (Limits.max_request_bytes): send them in several messages",
+			buf.Len(), r.maxMessage)
 	}
 	var f wireField
 	for b := buf.ReadOnlyData(); len(b) > 0; {
@@ -94,7 +100,7 @@ func (r *emitStreamRequest) other() proto.Message {
 func (r *emitStreamRequest) readItem(b []byte) bool {
 	if r.large == nil {
 		if id, e, ok := r.usual(b); ok {
-			r.items, r.emits = append(r.items, emitItem{id: id}), append(r.emits, e)
+			r.items, r.emits = append(r.items, emitItem{id: id, place: len(r.items)}), append(r.emits, e)
 			return true
 		}
 	}
@@ -108,18 +114,20 @@ func (r *emitStreamRequest) readItem(b []byte) bool {
 
 // add adds an item that the generated code has decoded.
 func (r *emitStreamRequest) add(item *foyerv1.EmitStreamItem) {
-	it := emitItem{id: item.GetId()}
+	it := emitItem{id: item.GetId(), place: len(r.items)}
 	switch request := item.GetEmit(); {
 	case r.large != nil:
 		it.err = r.large
 	case request == nil:
-		it.err = invalidField("emit", "is required")
+		it.err = invalidField(it.path(), "is required")
 	case request.GetRequestId() != "":
 		it.request = request
 	default:
 		e, err := emitRequest(request, r.maxBytes, true)
-		if it.err = err; err == nil {
+		if err == nil {
 			r.emits = append(r.emits, e)
+		} else {
+			it.err = within(it.path(), err)
 		}
 	}
 	r.items = append(r.items, it)

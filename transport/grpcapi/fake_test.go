@@ -418,7 +418,8 @@ func apiOf(conn *grpc.ClientConn) *api {
 	}
 }
 
-// wantError checks an error's code, its one ErrorInfo with a published reason, and the field of its BadRequest.
+// wantError checks an error's code, its one ErrorInfo with a published reason, and the field of its BadRequest, which its text
+// names too.
 func wantError(t testing.TB, err error, code codes.Code, reason foyerv1.ErrorReason, field string) {
 	t.Helper()
 	wantStatus(t, status.Convert(err), code, reason, field)
@@ -444,5 +445,8 @@ func wantStatus(t testing.TB, st *status.Status, code codes.Code, reason foyerv1
 	}
 	if got != field {
 		t.Errorf("got field %q, want %q (%s)", got, field, st.Message())
+	}
+	if text, named := strings.CutPrefix(st.Message(), field+": "); field != "" && (!named || text == "") {
+		t.Errorf("got %q, want a text that begins with %q and goes on", st.Message(), field+": ")
 	}
 }

@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -105,7 +106,7 @@ func (a *attachment) registration() (service.Registration, foyerv1.SocketView, e
 	select {
 	case first = <-a.first:
 	case <-timer.C:
-		return service.Registration{}, 0, notRegistered("the stream did not register")
+		return service.Registration{}, 0, notRegistered(fmt.Sprintf("did not come within %v", registerWithin))
 	case <-a.s.draining.Done():
 		return service.Registration{}, 0, service.ErrDraining
 	case <-a.ctx.Done():
@@ -113,7 +114,7 @@ func (a *attachment) registration() (service.Registration, foyerv1.SocketView, e
 	}
 	switch {
 	case errors.Is(first.err, io.EOF):
-		return service.Registration{}, 0, notRegistered("the stream ended without having registered")
+		return service.Registration{}, 0, notRegistered("the stream ended before it came")
 	case first.err != nil:
 		return service.Registration{}, 0, first.err
 	}
@@ -123,14 +124,16 @@ func (a *attachment) registration() (service.Registration, foyerv1.SocketView, e
 	case nil:
 		return service.Registration{}, 0, emptyMessage()
 	}
-	return service.Registration{}, 0, notRegistered("the first message of a stream is register")
+	return service.Registration{}, 0, notRegistered("must be the first message of the stream")
 }
 
 func notRegistered(message string) error {
 	return fail(service.Precondition, foyerv1.ErrorReason_ERROR_REASON_NOT_REGISTERED, "register", "%s", message)
 }
 
-func emptyMessage() error { return invalidField("message", "is required") }
+func emptyMessage() error {
+	return invalidField("message", "one of register, connect_reply, event_reply, handled, command and drain is required")
+}
 
 func (a *attachment) registered() *foyerv1.AttachResponse {
 	info := a.s.node.Info()

@@ -90,7 +90,7 @@ func (a *attachment) apply(r *attachRequest) error {
 	case *foyerv1.AttachRequest_Drain:
 		a.h.Drain()
 	case *foyerv1.AttachRequest_Register:
-		return notRegistered("a stream registers once")
+		return notRegistered("must come only once")
 	default:
 		return emptyMessage()
 	}
@@ -195,7 +195,7 @@ func (a *attachment) ask(id uint64, r *foyerv1.ServerSideEmitRequest) error {
 		defer a.asks.end()
 		defer tell()
 		resp, err := a.s.serverSideEmit(a.ctx, r, a.h, tell)
-		a.result(id, &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, err)
+		a.result(id, &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, within("command.server_side_emit", err))
 	})
 	<-told
 	return nil
@@ -205,22 +205,22 @@ func (a *attachment) run(c *foyerv1.Command) (*foyerv1.CommandResult, error) {
 	switch k := c.GetCommand().(type) {
 	case *foyerv1.Command_Emit:
 		resp, err := a.s.emit(a.ctx, k.Emit, true)
-		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Emit{Emit: resp}}, err
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Emit{Emit: resp}}, within("command.emit", err)
 	case *foyerv1.Command_Join:
 		resp, err := a.s.join(a.ctx, k.Join)
-		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Join{Join: resp}}, err
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Join{Join: resp}}, within("command.join", err)
 	case *foyerv1.Command_Leave:
 		resp, err := a.s.leave(a.ctx, k.Leave)
-		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Leave{Leave: resp}}, err
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Leave{Leave: resp}}, within("command.leave", err)
 	case *foyerv1.Command_Disconnect:
 		resp, err := a.s.disconnect(a.ctx, k.Disconnect)
-		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Disconnect{Disconnect: resp}}, err
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Disconnect{Disconnect: resp}}, within("command.disconnect", err)
 	case *foyerv1.Command_Update:
 		resp, err := a.s.update(a.ctx, k.Update)
-		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Update{Update: resp}}, err
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Update{Update: resp}}, within("command.update", err)
 	case *foyerv1.Command_ServerSideEmit:
 		resp, err := a.s.serverSideEmit(a.ctx, k.ServerSideEmit, a.h, func() {})
-		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, err
+		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, within("command.server_side_emit", err)
 	}
-	return nil, invalidField("command", "is required")
+	return nil, invalidField("command", "one of emit, join, leave, disconnect, update and server_side_emit is required")
 }

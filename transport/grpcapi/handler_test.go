@@ -277,12 +277,12 @@ func TestCommandErrors(t *testing.T) {
 		reason  foyerv1.ErrorReason
 		field   string
 	}{
-		{"bad target", &foyerv1.Command{Command: &foyerv1.Command_Join{Join: &foyerv1.JoinRoomsRequest{Target: toRoom("")}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET, "target.rooms[0]"},
-		{"nothing in it", &foyerv1.Command{Command: &foyerv1.Command_Leave{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET, "target"},
+		{"bad target", &foyerv1.Command{Command: &foyerv1.Command_Join{Join: &foyerv1.JoinRoomsRequest{Target: toRoom("")}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET, "command.join.target.rooms[0]"},
+		{"nothing in it", &foyerv1.Command{Command: &foyerv1.Command_Leave{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TARGET, "command.leave.target"},
 		{"no command", &foyerv1.Command{}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "command"},
-		{"update", &foyerv1.Command{Command: &foyerv1.Command_Update{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "socket_id"},
-		{"server-side emit", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "payload"},
-		{"server-side emit that asks", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{ServerSideEmit: &foyerv1.ServerSideEmitRequest{Payload: jsonPayload("connection", "[]"), WantsReplies: true}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event"},
+		{"update", &foyerv1.Command{Command: &foyerv1.Command_Update{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "command.update.socket_id"},
+		{"server-side emit", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "command.server_side_emit.payload"},
+		{"server-side emit that asks", &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{ServerSideEmit: &foyerv1.ServerSideEmitRequest{Payload: jsonPayload("connection", "[]"), WantsReplies: true}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "command.server_side_emit.payload.event"},
 		{"fault", &foyerv1.Command{Command: &foyerv1.Command_Emit{Emit: &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello()}}}, codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -329,12 +329,12 @@ func TestAttachRefusals(t *testing.T) {
 		reason foyerv1.ErrorReason
 		field  string
 	}{
-		{"does not register", []*foyerv1.AttachRequest{joinCommand(1, "x")}, codes.FailedPrecondition, notRegistered, ""},
+		{"does not register", []*foyerv1.AttachRequest{joinCommand(1, "x")}, codes.FailedPrecondition, notRegistered, "register"},
 		{"says nothing", []*foyerv1.AttachRequest{{}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "message"},
-		{"registers twice", []*foyerv1.AttachRequest{register, register}, codes.FailedPrecondition, notRegistered, ""},
+		{"registers twice", []*foyerv1.AttachRequest{register, register}, codes.FailedPrecondition, notRegistered, "register"},
 		{"says nothing later", []*foyerv1.AttachRequest{register, {}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "message"},
 		{"registers nothing", []*foyerv1.AttachRequest{{Message: &foyerv1.AttachRequest_Register{}}}, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "register.namespaces"},
-		{"leaves", nil, codes.FailedPrecondition, notRegistered, ""},
+		{"leaves", nil, codes.FailedPrecondition, notRegistered, "register"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := attach(t)
@@ -363,7 +363,7 @@ func TestAttachRefusals(t *testing.T) {
 		}
 		b.say(register)
 		_, err := b.Recv()
-		wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_ALREADY_CLAIMED, "")
+		wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_ALREADY_CLAIMED, "register.events")
 	})
 }
 
@@ -373,7 +373,7 @@ func testRegisterInTime(t *testing.T) {
 	b := attach(t)
 	began := time.Now()
 	_, err := b.Recv()
-	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_NOT_REGISTERED, "")
+	wantError(t, err, codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_NOT_REGISTERED, "register")
 	if took := time.Since(began); took != registerWithin {
 		t.Errorf("took %v, want %v", took, registerWithin)
 	}
@@ -404,7 +404,7 @@ func TestAttachEnds(t *testing.T) {
 		<-b.h.detached
 	})
 	for name, c := range map[string]struct {
-		err    error
+		err    *service.Error
 		code   codes.Code
 		reason foyerv1.ErrorReason
 	}{
@@ -420,7 +420,7 @@ func TestAttachEnds(t *testing.T) {
 				t.Error("what was queued is to be heard first")
 			}
 			_, err := b.Recv()
-			wantError(t, err, c.code, c.reason, "")
+			wantError(t, err, c.code, c.reason, c.err.Field)
 			<-b.h.detached
 		})
 	}

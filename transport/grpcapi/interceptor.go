@@ -23,7 +23,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	ctx := ss.Context()
 	switch a := admissionOf(ctx); {
 	case a == nil:
-		return refused.refused
+		return noToken.refused
 	case a.refused != nil:
 		return a.refused
 	}
@@ -43,7 +43,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		}
 		if c.probes.Add(1) > most {
 			return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "",
-				"%d calls of health are under way on this connection", most)
+				"%d calls of grpc.health.v1 are under way on this connection, and no more may", most)
 		}
 	}
 	// Streams of ours are ended by the service. Nothing else would end a health watch, and GracefulStop waits for it.

@@ -88,7 +88,7 @@ func parseRoomsToken(token string, query []byte) (string, error) {
 }
 
 func wrongPageToken() error {
-	return invalid(foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "page_token", "not a token of this query")
+	return invalid(foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "page_token", "is not a token of this request: send next_page_token of the page before, with the rest of that request unchanged")
 }
 
 func sealToken(place, query []byte) string {

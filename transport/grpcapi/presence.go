@@ -48,9 +48,7 @@ func (p *presenceService) Watch(r *foyerv1.WatchRequest, stream grpc.ServerStrea
 // withField names the field that a refused token came in.
 func withField(err error, field string) error {
 	if e, ok := errors.AsType[*service.Error](err); ok && e.Reason == service.ErrToken.Reason && e.Field == "" {
-		named := *e
-		named.Field = field
-		return &named
+		return e.At(field)
 	}
 	return err
 }

@@ -190,8 +190,8 @@ func TestRefusals(t *testing.T) {
 		{"large json", args(`["` + strings.Repeat("x", 1000) + `"]`), large, "payload"},
 		{"large with its name", args(`["` + strings.Repeat("x", 994) + `"]`), large, "payload"},
 		{"large attachments", args(`[]`, make([]byte, 600), make([]byte, 600)), large, "payload"},
-		{"NaN", values(structpb.NewNumberValue(math.NaN())), badJSON, "payload.values"},
-		{"value without kind", values(&structpb.Value{}), badJSON, "payload.values"},
+		{"NaN", values(structpb.NewNumberValue(1), structpb.NewNumberValue(math.NaN())), badJSON, "payload.values[1]"},
+		{"value without kind", values(structpb.NewStructValue(object(&structpb.Value{}))), badJSON, "payload.values[0].a"},
 		{"large values", values(structpb.NewStringValue(strings.Repeat("x", 1000))), large, "payload"},
 		{"unknown receipt", func(ctx context.Context, a *api) error {
 			_, err := a.emit.Emit(ctx, &foyerv1.EmitRequest{Target: all, Payload: hello(), Receipt: 9})
@@ -241,9 +241,9 @@ func TestRefusals(t *testing.T) {
 		{"update: long user", update(&foyerv1.UpdateSocketRequest{SocketId: "s", UserId: proto.String(strings.Repeat("u", maxUserID+1))}), field, "user_id"},
 		{"update: large data", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_Data{Data: object(structpb.NewStringValue(strings.Repeat("x", service.MaxDataBytes)))}}), large, "data"},
 		{"update: deep data", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_Data{Data: object(deep)}}), field, "data"},
-		{"update: NaN", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_Data{Data: object(structpb.NewNumberValue(math.NaN()))}}), field, "data"},
+		{"update: NaN", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_Data{Data: object(structpb.NewNumberValue(math.NaN()))}}), field, "data.a"},
 		{"update: large merge", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_MergeData{MergeData: object(structpb.NewStringValue(strings.Repeat("x", service.MaxDataBytes)))}}), large, "merge_data"},
-		{"update: broken merge", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_MergeData{MergeData: object(&structpb.Value{})}}), field, "merge_data"},
+		{"update: broken merge", update(&foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_MergeData{MergeData: object(&structpb.Value{})}}), field, "merge_data.a"},
 
 		{"drain: negative", drain(durationpb.New(-1)), field, "window"},
 		{"drain: too long", drain(durationpb.New(time.Hour + 1)), field, "window"},

@@ -16,6 +16,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -275,13 +277,24 @@ var _ encoding.Codec = raw{}
 // TestUndecodable: bytes that are no message are the caller's mistake, said in our words.
 func TestUndecodable(t *testing.T) {
 	_, client := start(t, Config{}, newFakeNode())
-	notUTF8 := []byte{0x12, 0x03, 0x0a, 0x01, 0xff} // EmitRequest.payload.event "\xff"
-	ours := map[string][]byte{"not UTF-8": notUTF8, "cut off": {0x12, 0x7f}}
-	for name, in := range ours {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name, field, message string
+		bytes                []byte
+	}{
+		{"not UTF-8", "payload.event", "payload.event: is not UTF-8", []byte{0x12, 0x03, 0x0a, 0x01, 0xff}},
+		{"of a list", "target.rooms[1]", "target.rooms[1]: is not UTF-8", []byte{0x0a, 0x06, 0x12, 0x01, 'a', 0x12, 0x01, 0xff}},
+		{"cut off", "payload", "payload: is cut off, or no protobuf", []byte{0x12, 0x7f}},
+		{"cut off inside", "payload", "payload: the bytes are cut off, or are no foyer.v1.Payload", []byte{0x12, 0x01, 0x80}},
+		{"no protobuf", "", "the bytes are cut off, or are no foyer.v1.EmitRequest", []byte("{}")},
+		{"a mark of a client's own", "", "the message is no foyer.v1.EmitRequest", protowire.AppendString(undecodableMark[:len(undecodableMark):len(undecodableMark)], "x")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			var out []byte
-			err := client.conn.Invoke(t.Context(), foyerv1.EmitService_Emit_FullMethodName, &in, &out, grpc.ForceCodec(raw{}))
-			wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "")
+			err := client.conn.Invoke(t.Context(), foyerv1.EmitService_Emit_FullMethodName, &c.bytes, &out, grpc.ForceCodec(raw{}))
+			wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, c.field)
+			if got := status.Convert(err).Message(); got != c.message {
+				t.Errorf("got %q, want %q", got, c.message)
+			}
 		})
 	}
 	t.Run("stream", func(t *testing.T) {
@@ -294,7 +307,7 @@ func TestUndecodable(t *testing.T) {
 		_ = stream.SendMsg(&in) // the refusal may come while it is being sent
 		var out []byte
 		err = stream.RecvMsg(&out)
-		wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "")
+		wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "register")
 	})
 }
 

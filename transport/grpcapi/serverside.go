@@ -61,8 +61,8 @@ func serverSideResponse(r *service.ServerSideResult) *foyerv1.ServerSideEmitResp
 }
 
 func tooManyAsks() error {
-	return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "",
-		"%d server-side emits of this stream wait for replies", maxAsks)
+	return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "command.server_side_emit",
+		"%d of this stream wait for replies, and no more may", maxAsks)
 }
 
 // asks counts what waits for replies.

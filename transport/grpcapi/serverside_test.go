@@ -163,7 +163,7 @@ func testCommandThatWaits(t *testing.T) {
 	if r.GetId() != 1000 {
 		t.Fatalf("got %v, want a refusal", r)
 	}
-	wantStatus(t, status.FromProto(r.GetError()), codes.ResourceExhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "")
+	wantStatus(t, status.FromProto(r.GetError()), codes.ResourceExhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "command.server_side_emit")
 	if calls := b.n.noted(); slices.Contains(calls, `server-side emit ["ask",1000] in /, replies true within 5s`) || len(calls) != 2*maxAsks {
 		t.Errorf("%d calls", len(calls))
 	}
@@ -200,7 +200,7 @@ func TestCommandThatWaitsEnds(t *testing.T) {
 	}
 	b.h.end(service.ErrReplaced)
 	_, err := b.Recv()
-	wantError(t, err, codes.Aborted, foyerv1.ErrorReason_ERROR_REASON_REPLACED, "")
+	wantError(t, err, codes.Aborted, foyerv1.ErrorReason_ERROR_REASON_REPLACED, "register.handler_id")
 	<-ended
 	<-b.h.detached
 

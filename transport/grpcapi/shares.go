@@ -47,5 +47,5 @@ func (s *shares) give(caller string) {
 func (s *Server) beyondShare(of *shares, what, caller string) error {
 	s.gate.refuse(refusedShare, caller)
 	return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "",
-		"this caller's share of %s is %d, half of what this node has", what, of.each())
+		"this caller's share of %s is %d, half of what the node takes, and is used up", what, of.each())
 }

@@ -26,10 +26,7 @@ func (ss *socketService) GetSocket(ctx context.Context, r *foyerv1.GetSocketRequ
 		return nil, err
 	}
 	info, err := ss.s.node.Socket(ctx, namespace, service.SocketID(r.GetSocketId()))
-	switch {
-	case errors.Is(err, service.ErrSocketNotFound):
-		return nil, fail(service.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "", "no such socket in %q", namespace)
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	return &foyerv1.GetSocketResponse{Socket: socketMessage(&info, view)}, nil
@@ -91,9 +88,7 @@ func (s *Server) update(ctx context.Context, r *foyerv1.UpdateSocketRequest) (*f
 // ofUpdate names the field that made the data too large: to the service it is all the socket's data.
 func ofUpdate(err error, r *foyerv1.UpdateSocketRequest) error {
 	if e, ok := errors.AsType[*service.Error](err); ok && e.Field == "data" && r.GetMergeData() != nil {
-		named := *e
-		named.Field = "merge_data"
-		return &named
+		return e.At("merge_data")
 	}
 	return err
 }

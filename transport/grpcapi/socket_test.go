@@ -65,7 +65,7 @@ func TestGetSocket(t *testing.T) {
 		}
 	}
 	_, err := client.socket.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: "nobody"})
-	wantError(t, err, codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "")
+	wantError(t, err, codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "socket_id")
 }
 
 // listing answers Sockets as the service does, from a list.
@@ -301,5 +301,5 @@ func TestRealUpdate(t *testing.T) {
 	_, err = client.socket.UpdateSocket(t.Context(), merge(map[string]any{"two": half}))
 	wantError(t, err, codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_PAYLOAD_TOO_LARGE, "merge_data")
 	_, err = client.socket.UpdateSocket(t.Context(), &foyerv1.UpdateSocketRequest{SocketId: "nobody", UserId: proto.String("u")})
-	wantError(t, err, codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "")
+	wantError(t, err, codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "socket_id")
 }

@@ -20,6 +20,7 @@ import (
 const (
 	errorDomain  = "foyer"
 	reasonPrefix = "ERROR_REASON_"
+	internalText = "internal error: the node's log has the cause"
 	// retryDelay is what RetryInfo advises: long enough for a node to be replaced in a balancer, short for a person.
 	retryDelay = time.Second
 )
@@ -56,11 +57,26 @@ func invalidField(field, format string, args ...any) *service.Error {
 
 // notImplemented answers what the contract has and this version has not.
 func notImplemented(what string) *service.Error {
-	return fail(service.Unimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED, "", "%s is not in this version", what)
+	return fail(service.Unimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED, "",
+		"%s is not in this version: GetInfo tells which it is, and reflection, as by grpcurl list, what it has", what)
+}
+
+// within says where in a larger message a field stands.
+func within(path string, err error) error {
+	e, ok := errors.AsType[*service.Error](err)
+	switch {
+	case !ok:
+		return err
+	case e.Field != "":
+		return e.At(path + "." + e.Field)
+	case e.Code == service.Invalid:
+		return e.At(path)
+	}
+	return err // of the node, not of the message
 }
 
 func internalError(cause error) *service.Error {
-	e := fail(service.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "", "internal error")
+	e := fail(service.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "", "%s", internalText)
 	e.Cause = cause
 	return e
 }
@@ -76,7 +92,11 @@ func toStatus(err error) *status.Status {
 	case errors.Is(err, context.Canceled), status.Code(err) == codes.Canceled:
 		return build(codes.Canceled, contextReason("CANCELLED"), "the call was cancelled")
 	case errors.Is(err, context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded:
-		return build(codes.DeadlineExceeded, contextReason("DEADLINE_EXCEEDED"), "the call's deadline has passed")
+		message := "the call's deadline has passed"
+		if e, ok := errors.AsType[*noTime](err); ok {
+			message = e.Error()
+		}
+		return build(codes.DeadlineExceeded, contextReason("DEADLINE_EXCEEDED"), message)
 	}
 	if st, ok := status.FromError(err); ok { // gRPC's own services (health, reflection) speak for themselves
 		return st
@@ -96,16 +116,15 @@ func describe(e *service.Error) *status.Status {
 	code, ok := codeOf[e.Code]
 	reason := e.Reason
 	if _, known := foyerv1.ErrorReason_value[reasonPrefix+reason]; !ok || !known || reason == "UNSPECIFIED" {
-		return build(codes.Internal, word(foyerv1.ErrorReason_ERROR_REASON_INTERNAL), "internal error")
+		return build(codes.Internal, word(foyerv1.ErrorReason_ERROR_REASON_INTERNAL), internalText)
 	}
 	var details []protoadapt.MessageV1
+	if e.Field != "" {
+		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+			{Field: e.Field, Description: e.Message},
+		}})
+	}
 	switch code {
-	case codes.InvalidArgument:
-		if e.Field != "" {
-			details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
-				{Field: e.Field, Description: e.Message},
-			}})
-		}
 	case codes.FailedPrecondition:
 		details = append(details, &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
 			{Type: reason, Subject: e.Field, Description: e.Message},
@@ -113,7 +132,7 @@ func describe(e *service.Error) *status.Status {
 	case codes.Unavailable, codes.ResourceExhausted:
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
 	}
-	return build(code, reason, e.Message, details...)
+	return build(code, reason, e.Error(), details...)
 }
 
 func build(code codes.Code, reason, message string, details ...protoadapt.MessageV1) *status.Status {

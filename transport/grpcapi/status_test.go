@@ -27,21 +27,21 @@ func TestToStatus(t *testing.T) {
 		message string
 		details []string
 	}{
-		{"invalid", custom(service.Invalid, "INVALID_FIELD", "a.b"), codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "m", []string{"field a.b"}},
+		{"invalid", custom(service.Invalid, "INVALID_FIELD", "a.b"), codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, "a.b: m", []string{"field a.b"}},
 		{"invalid without field", custom(service.Invalid, "INVALID_TOKEN", ""), codes.InvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_TOKEN, "m", nil},
 		{"not found", custom(service.NotFound, "SOCKET_NOT_FOUND", ""), codes.NotFound, foyerv1.ErrorReason_ERROR_REASON_SOCKET_NOT_FOUND, "m", nil},
 		{"denied", custom(service.Denied, "UNAUTHENTICATED", ""), codes.PermissionDenied, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "m", nil},
-		{"precondition", custom(service.Precondition, "ALREADY_CLAIMED", "register.events"), codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_ALREADY_CLAIMED, "m", []string{"violation ALREADY_CLAIMED register.events"}},
+		{"precondition", custom(service.Precondition, "ALREADY_CLAIMED", "register.events"), codes.FailedPrecondition, foyerv1.ErrorReason_ERROR_REASON_ALREADY_CLAIMED, "register.events: m", []string{"field register.events", "violation ALREADY_CLAIMED register.events"}},
 		{"exhausted", custom(service.Exhausted, "LIMIT_REACHED", ""), codes.ResourceExhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "m", []string{"retry 1s"}},
 		{"too slow", service.ErrTooSlow, codes.ResourceExhausted, foyerv1.ErrorReason_ERROR_REASON_TOO_SLOW, service.ErrTooSlow.Message, []string{"retry 1s"}},
 		{"draining", service.ErrDraining, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, service.ErrDraining.Message, []string{"retry 1s"}},
-		{"replaced", service.ErrReplaced, codes.Aborted, foyerv1.ErrorReason_ERROR_REASON_REPLACED, service.ErrReplaced.Message, nil},
-		{"wrapped", fmt.Errorf("attach: %w", service.ErrReplaced), codes.Aborted, foyerv1.ErrorReason_ERROR_REASON_REPLACED, service.ErrReplaced.Message, nil},
-		{"internal", internalError(errors.New("secret")), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error", nil},
-		{"unknown error", errors.New("secret"), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error", nil},
-		{"unpublished reason", custom(service.Invalid, "NO_SUCH", ""), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error", nil},
-		{"unspecified reason", custom(service.Invalid, "UNSPECIFIED", ""), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error", nil},
-		{"no code", custom(0, "INTERNAL", ""), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, "internal error", nil},
+		{"replaced", service.ErrReplaced, codes.Aborted, foyerv1.ErrorReason_ERROR_REASON_REPLACED, service.ErrReplaced.Error(), []string{"field register.handler_id"}},
+		{"wrapped", fmt.Errorf("attach: %w", service.ErrReplaced), codes.Aborted, foyerv1.ErrorReason_ERROR_REASON_REPLACED, service.ErrReplaced.Error(), []string{"field register.handler_id"}},
+		{"internal", internalError(errors.New("secret")), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, internalText, nil},
+		{"unknown error", errors.New("secret"), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, internalText, nil},
+		{"unpublished reason", custom(service.Invalid, "NO_SUCH", ""), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, internalText, nil},
+		{"unspecified reason", custom(service.Invalid, "UNSPECIFIED", ""), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, internalText, nil},
+		{"no code", custom(0, "INTERNAL", ""), codes.Internal, foyerv1.ErrorReason_ERROR_REASON_INTERNAL, internalText, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := toStatus(c.err)

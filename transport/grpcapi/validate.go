@@ -53,9 +53,9 @@ func checkName(reason foyerv1.ErrorReason, field, name string) error {
 	case name == "":
 		return invalid(reason, field, "must not be empty")
 	case len(name) > service.MaxNameBytes:
-		return invalid(reason, field, "longer than %d bytes", service.MaxNameBytes)
+		return invalid(reason, field, "has %d bytes, at most %d", len(name), service.MaxNameBytes)
 	case !utf8.ValidString(name):
-		return invalid(reason, field, "not UTF-8")
+		return invalid(reason, field, "is not UTF-8")
 	}
 	return nil
 }
@@ -68,14 +68,14 @@ func namespaceName(reason foyerv1.ErrorReason, field, name string) (string, erro
 		return "", err
 	}
 	if strings.Contains(name, ",") {
-		return "", invalid(reason, field, "a namespace has no comma")
+		return "", invalid(reason, field, "must not have a comma")
 	}
 	return name, nil
 }
 
 func checkRooms(reason foyerv1.ErrorReason, field string, rooms []string) error {
 	if len(rooms) > maxRooms {
-		return invalid(reason, field, "%d rooms, at most %d", len(rooms), maxRooms)
+		return invalid(reason, field, "has %d rooms, at most %d", len(rooms), maxRooms)
 	}
 	for i, room := range rooms {
 		if err := checkName(reason, "", room); err != nil { // the path is only made when it is needed
@@ -115,9 +115,9 @@ func checkTarget(t *service.Target) (err error) {
 func checkSelection(rooms []string, all bool, roomsField, allField string) error {
 	switch {
 	case len(rooms) == 0 && !all:
-		return invalid(invalidTarget, roomsField, "neither rooms nor all is given")
+		return invalid(invalidTarget, roomsField, "neither rooms nor all is given: name rooms, or set all for every socket of the namespace")
 	case len(rooms) > 0 && all:
-		return invalid(invalidTarget, allField, "rooms and all exclude each other")
+		return invalid(invalidTarget, allField, "rooms and all exclude each other: give one of them")
 	}
 	return checkRooms(invalidTarget, roomsField, rooms)
 }
@@ -138,7 +138,7 @@ func scope(r *foyerv1.WatchRequest) (to service.Scope, err error) {
 // memberRooms checks the rooms of a join or leave.
 func memberRooms(rooms []string) error {
 	if len(rooms) == 0 {
-		return invalidField("rooms", "at least one is required")
+		return invalidField("rooms", "at least one room is required")
 	}
 	return checkRooms(fieldReason, "rooms", rooms)
 }
@@ -179,7 +179,7 @@ func checkEvent(event string, reserved func(string) bool) error {
 		return err
 	}
 	if reserved(event) {
-		return invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event", "%q is reserved by Socket.IO", event)
+		return invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, "payload.event", "%q is reserved by Socket.IO: give the event another name", event)
 	}
 	return nil
 }
@@ -224,11 +224,12 @@ type argsMessage interface {
 // arguments are the arguments of a Payload or Args as a checked JSON array; without any, an empty one.
 func arguments(m argsMessage, path string, maxBytes int) ([]byte, error) {
 	if n := len(m.GetAttachments()); n > payload.MaxAttachments {
-		return nil, invalid(tooLarge, path+".attachments", "%d attachments, at most %d", n, payload.MaxAttachments)
+		return nil, invalid(tooLarge, path+".attachments", "has %d attachments, at most %d", n, payload.MaxAttachments)
 	}
 	var array []byte
 	field := path + ".json"
-	switch list, isList, isJSON := argsForm(m); {
+	list, isList, isJSON := argsForm(m)
+	switch {
 	case isJSON:
 		if err := checkSize(len(m.GetJson()), m.GetAttachments(), path, maxBytes); err != nil { // before any work is done
 			return nil, err
@@ -238,7 +239,7 @@ func arguments(m argsMessage, path string, maxBytes int) ([]byte, error) {
 		field = path + ".values"
 		var err error
 		if array, err = appendList(nil, list, 1); err != nil {
-			return nil, invalid(invalidPayload, field, "%v", err)
+			return nil, wrongValue(invalidPayload, field, err)
 		}
 	default:
 		array = []byte("[]")
@@ -253,7 +254,7 @@ func arguments(m argsMessage, path string, maxBytes int) ([]byte, error) {
 		if errors.Is(err, payload.Unnamed) {
 			field = path + ".attachments"
 		}
-		return nil, invalid(invalidPayload, field, "%v", err)
+		return nil, invalid(invalidPayload, field, "%s", jsonFault(err, isJSON))
 	}
 	return array, nil
 }
@@ -264,15 +265,47 @@ func checkSize(jsonBytes int, attachments [][]byte, path string, maxBytes int) e
 		size += len(a)
 	}
 	if size > maxBytes {
-		return invalid(tooLarge, path, "%d bytes, at most %d", size, maxBytes)
+		return invalid(tooLarge, path, "has %d bytes, at most %d (Limits.max_payload_bytes, --max-payload of the node)", size, maxBytes)
 	}
 	return nil
+}
+
+// jsonFault says what is wrong with the arguments. Of values nobody has seen the bytes.
+func jsonFault(err error, isJSON bool) string {
+	e, ok := errors.AsType[*payload.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	what := "is " + e.Fault.Error()
+	switch e.Fault {
+	case payload.Unnamed:
+		return `has one that no argument refers to: {"_placeholder":true,"num":0} stands for the first`
+	case payload.Placeholder:
+		what = `has a "_placeholder" whose "num" is that of no attachment`
+	case payload.Depth:
+		what = fmt.Sprintf("is nested deeper than %d levels", payload.MaxDepth)
+	}
+	if isJSON {
+		what = fmt.Sprintf("%s, at byte %d", what, e.Offset)
+	}
+	if e.Fault == payload.Syntax || e.Fault == payload.NotArray {
+		what += `: the arguments are a JSON array, as ["hello",1]`
+	}
+	return what
+}
+
+// wrongValue names the value in a Struct, Value or ListValue that has no JSON.
+func wrongValue(reason foyerv1.ErrorReason, field string, err error) error {
+	if e, ok := errors.AsType[*valueError](err); ok {
+		return invalid(reason, field+e.path, "%v", e.fault)
+	}
+	return invalid(reason, field, "%v", err)
 }
 
 // ackArguments are the arguments of an acknowledgement; nil Args are none.
 func ackArguments(a *foyerv1.Args, maxBytes int) (array []byte, attachments [][]byte, err error) {
 	defer contain(&err)
-	array, err = arguments(a, "args", maxBytes)
+	array, err = arguments(a, "event_reply.args", maxBytes)
 	return array, a.GetAttachments(), err
 }
 
@@ -299,7 +332,7 @@ func emitOf(t *foyerv1.Target, p *foyerv1.Payload, o *foyerv1.EmitOptions, reque
 		return service.Emit{}, err
 	}
 	if len(requestID) > maxRequestID {
-		return service.Emit{}, invalidField("request_id", "longer than %d bytes", maxRequestID)
+		return service.Emit{}, invalidField("request_id", "has more than %d bytes", maxRequestID)
 	}
 	return service.Emit{Target: to, Packet: packet, Flags: emitFlags(o)}, nil
 }
@@ -322,7 +355,7 @@ func serverSideOf(ctx context.Context, r *foyerv1.ServerSideEmitRequest, maxByte
 		return none, err
 	}
 	if len(r.GetRequestId()) > maxRequestID {
-		return none, invalidField("request_id", "longer than %d bytes", maxRequestID)
+		return none, invalidField("request_id", "has more than %d bytes", maxRequestID)
 	}
 	if !r.GetWantsReplies() { // then no deadline can be too near
 		ctx = context.Background()
@@ -340,7 +373,7 @@ func ackWait(ctx context.Context, timeout *durationpb.Duration) (time.Duration, 
 	wait := defaultAckTimeout
 	if timeout != nil {
 		if err := timeout.CheckValid(); err != nil {
-			return 0, invalidField("timeout", "not a duration")
+			return 0, invalidField("timeout", "is out of a duration's range, or its seconds and nanos differ in sign")
 		}
 		switch d := timeout.AsDuration(); {
 		case d < 0:
@@ -350,18 +383,29 @@ func ackWait(ctx context.Context, timeout *durationpb.Duration) (time.Duration, 
 		}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(deadline)-ackMargin)
-	}
-	if wait <= 0 {
-		return 0, context.DeadlineExceeded
+		left := time.Until(deadline)
+		if wait = min(wait, left-ackMargin); wait <= 0 {
+			return 0, &noTime{left}
+		}
 	}
 	return min(wait, maxAckTimeout), nil
 }
 
+// noTime is a deadline of the caller's that leaves no time to wait.
+type noTime struct{ left time.Duration }
+
+func (e *noTime) Error() string {
+	return fmt.Sprintf("the call's deadline is %v away and leaves no time to wait for answers, which must be in %v before it: nothing was sent",
+		e.left.Round(time.Millisecond), ackMargin)
+}
+
+// Unwrap lets it be what it is: the end of the caller's time.
+func (e *noTime) Unwrap() error { return context.DeadlineExceeded }
+
 // knownEnum refuses a number that the enum does not have: a wish of a newer client must not be taken for the default.
 func knownEnum[E ~int32](field string, names map[int32]string, v E) error {
 	if _, ok := names[int32(v)]; !ok {
-		return invalidField(field, "unknown value %d", v)
+		return invalidField(field, "%d is no value that this version knows", v)
 	}
 	return nil
 }
@@ -402,7 +446,7 @@ func drainWindow(d *durationpb.Duration) (time.Duration, error) {
 		return defaultDrainWindow, nil
 	}
 	if err := d.CheckValid(); err != nil {
-		return 0, invalidField("window", "not a duration")
+		return 0, invalidField("window", "is out of a duration's range, or its seconds and nanos differ in sign")
 	}
 	if w := d.AsDuration(); w >= 0 && w <= maxDrainWindow {
 		return w, nil
@@ -418,15 +462,20 @@ func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.S
 	}
 	switch n := len(r.GetNamespaces()); {
 	case n == 0:
-		return reg, 0, invalidField("register.namespaces", "at least one is required")
+		return reg, 0, invalidField("register.namespaces", "at least one namespace is required")
 	case n > maxPatterns:
-		return reg, 0, invalidField("register.namespaces", "%d namespaces, at most %d", n, maxPatterns)
+		return reg, 0, invalidField("register.namespaces", "has %d namespaces, at most %d", n, maxPatterns)
 	}
 	patterns := make([]string, len(r.GetNamespaces()))
 	for i, p := range r.GetNamespaces() {
 		patterns[i] = service.Canonical(p)
-		if err := service.CheckPattern(patterns[i]); err != nil || !utf8.ValidString(p) {
-			return reg, 0, invalidField(fmt.Sprintf("register.namespaces[%d]", i), "not a name, nor a prefix and a star: %.64q", p)
+		field := fmt.Sprintf("register.namespaces[%d]", i)
+		if err := checkName(fieldReason, field, patterns[i]); err != nil {
+			return reg, 0, err
+		}
+		if service.CheckPattern(patterns[i]) != nil {
+			return reg, 0, invalidField(field, "%.64q is neither a name, as /chat, nor a prefix with one * behind it, as /tenant-*; "+
+				"none of them has a comma", p)
 		}
 	}
 	for _, f := range []struct{ field, name string }{
@@ -440,7 +489,7 @@ func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.S
 		}
 	}
 	if n := len(r.GetEvents()); n > maxEventNames {
-		return reg, 0, invalidField("register.events", "%d names, at most %d", n, maxEventNames)
+		return reg, 0, invalidField("register.events", "has %d names, at most %d", n, maxEventNames)
 	}
 	for i, e := range r.GetEvents() {
 		field := fmt.Sprintf("register.events[%d]", i)
@@ -448,11 +497,11 @@ func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.S
 			return reg, 0, err
 		}
 		if payload.Reserved(e) { // no client can emit it: the handler would wait for ever
-			return reg, 0, invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, field, "%q is reserved by Socket.IO", e)
+			return reg, 0, invalid(foyerv1.ErrorReason_ERROR_REASON_RESERVED_EVENT, field, "%q is reserved by Socket.IO: no client can send it", e)
 		}
 	}
 	if r.GetObserver() && r.GetDecideConnects() {
-		return reg, 0, invalidField("register.decide_connects", "an observer decides nothing")
+		return reg, 0, invalidField("register.decide_connects", "an observer can not decide")
 	}
 	flight := int(r.GetMaxInFlight())
 	switch {
@@ -476,21 +525,21 @@ func decision(r *foyerv1.ConnectReply, limits *service.Config) (verdict service.
 	case *foyerv1.ConnectReply_Reject:
 		return rejection(d.Reject, limits)
 	}
-	return service.Decision{}, invalidField("decision", "is required")
+	return service.Decision{}, invalidField("connect_reply.decision", "accept or reject is required")
 }
 
 func acceptance(a *foyerv1.Accept, limits *service.Config) (service.Decision, error) {
 	var none service.Decision
-	if err := checkRooms(fieldReason, "accept.rooms", a.GetRooms()); err != nil {
+	if err := checkRooms(fieldReason, "connect_reply.accept.rooms", a.GetRooms()); err != nil {
 		return none, err
 	}
 	if n := len(a.GetRooms()); n > limits.MaxRoomsPerSocket {
-		return none, invalidField("accept.rooms", "%d rooms, a socket has at most %d", n, limits.MaxRoomsPerSocket)
+		return none, invalidField("connect_reply.accept.rooms", "has %d rooms, a socket is in at most %d (Limits.max_rooms_per_socket)", n, limits.MaxRoomsPerSocket)
 	}
 	if len(a.GetUserId()) > maxUserID {
-		return none, invalidField("accept.user_id", "longer than %d bytes", maxUserID)
+		return none, invalidField("connect_reply.accept.user_id", "has more than %d bytes", maxUserID)
 	}
-	data, err := notes("accept.data", a.GetData())
+	data, err := notes("connect_reply.accept.data", a.GetData())
 	if err != nil {
 		return none, err
 	}
@@ -502,15 +551,13 @@ func acceptance(a *foyerv1.Accept, limits *service.Config) (service.Decision, er
 func notes(field string, s *structpb.Struct) ([]byte, error) {
 	data, err := objectJSON(s)
 	if err != nil {
-		return nil, invalidField(field, "%v", err)
+		return nil, wrongValue(fieldReason, field, err)
 	}
-	if err := checkSize(len(data), nil, field, service.MaxDataBytes); err != nil {
-		return nil, err
+	if len(data) > service.MaxDataBytes {
+		return nil, invalid(tooLarge, field, "has %d bytes as JSON, at most %d", len(data), service.MaxDataBytes)
 	}
-	if data != nil {
-		if err := payload.CheckObject(data, payload.Options{MaxDepth: maxStructDepth}); err != nil {
-			return nil, invalidField(field, "%v", err)
-		}
+	if data != nil && payload.CheckObject(data, payload.Options{MaxDepth: maxStructDepth}) != nil {
+		return nil, invalidField(field, "is nested deeper than %d levels", maxStructDepth)
 	}
 	return data, nil
 }
@@ -531,14 +578,14 @@ func update(r *foyerv1.UpdateSocketRequest) (namespace string, id service.Socket
 		u.Merge, err = notes("merge_data", c.MergeData)
 	default:
 		if r.UserId == nil {
-			err = invalidField("change", "neither data, nor merge_data, nor user_id is given")
+			err = invalidField("change", "one of data, merge_data and user_id is required")
 		}
 	}
 	if err != nil {
 		return "", "", u, err
 	}
 	if len(r.GetUserId()) > maxUserID {
-		return "", "", u, invalidField("user_id", "longer than %d bytes", maxUserID)
+		return "", "", u, invalidField("user_id", "has more than %d bytes", maxUserID)
 	}
 	u.UserID = r.UserId
 	return namespace, service.SocketID(r.GetSocketId()), u, nil
@@ -547,15 +594,15 @@ func update(r *foyerv1.UpdateSocketRequest) (namespace string, id service.Socket
 func rejection(r *foyerv1.Reject, limits *service.Config) (service.Decision, error) {
 	var none service.Decision
 	if len(r.GetMessage()) > maxMessage {
-		return none, invalidField("reject.message", "longer than %d bytes", maxMessage)
+		return none, invalidField("connect_reply.reject.message", "has more than %d bytes", maxMessage)
 	}
 	refusal := &service.Refusal{Message: r.GetMessage(), CloseLink: r.GetRetry()}
 	if r.GetData() != nil {
 		var err error
 		if refusal.Data, err = appendValue(nil, r.GetData(), 1); err != nil {
-			return none, invalidField("reject.data", "%v", err)
+			return none, wrongValue(fieldReason, "connect_reply.reject.data", err)
 		}
-		if err := checkSize(len(refusal.Data), nil, "reject.data", limits.MaxPayloadBytes); err != nil {
+		if err := checkSize(len(refusal.Data), nil, "connect_reply.reject.data", limits.MaxPayloadBytes); err != nil {
 			return none, err
 		}
 	}

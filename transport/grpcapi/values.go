@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -19,10 +20,38 @@ import (
 // (repeated names), and its output is not stable on purpose.
 
 var (
-	errNumber = errors.New("a number that JSON does not have")
-	errKind   = errors.New("a value without a kind")
-	errDepth  = errors.New("nested too deep")
+	errNumber = errors.New("is a number that JSON does not have: NaN or an infinity")
+	errKind   = errors.New("is a value without a kind: one of null_value, number_value, string_value, bool_value, struct_value and list_value is required")
+	errDepth  = fmt.Errorf("is nested deeper than %d levels", payload.MaxDepth)
 )
+
+// valueError is what is wrong with a value, and where it stands: [2].price.
+type valueError struct {
+	path  string
+	fault error
+}
+
+func (e *valueError) Error() string { return e.path + ": " + e.fault.Error() }
+
+func (e *valueError) Unwrap() error { return e.fault }
+
+// maxValuePath is how much is told of a path: names are the caller's, and may be as long as the caller likes.
+const maxValuePath = 200
+
+// inside says that err is of what stands at step.
+func inside(step string, err error) error {
+	if errors.Is(err, errDepth) { // a path of a thousand steps says no more
+		return err
+	}
+	e, ok := errors.AsType[*valueError](err)
+	if !ok {
+		e = &valueError{fault: err}
+	}
+	if e.path = step + e.path; len(e.path) > maxValuePath {
+		e.path = strings.ToValidUTF8(e.path[:maxValuePath], "") + "\u2026"
+	}
+	return e
+}
 
 // argsForm says which form the arguments of a Payload or Args have; neither: no arguments.
 func argsForm(m argsMessage) (list *structpb.ListValue, isList, isJSON bool) {
@@ -75,7 +104,7 @@ func appendList(dst []byte, l *structpb.ListValue, depth int) ([]byte, error) {
 		}
 		var err error
 		if dst, err = appendValue(dst, v, depth+1); err != nil {
-			return nil, err
+			return nil, inside(fmt.Sprintf("[%d]", i), err)
 		}
 	}
 	return append(dst, ']'), nil
@@ -99,7 +128,7 @@ func appendObject(dst []byte, s *structpb.Struct, depth int) ([]byte, error) {
 		dst = append(payload.AppendQuoted(dst, name), ':')
 		var err error
 		if dst, err = appendValue(dst, s.GetFields()[name], depth+1); err != nil {
-			return nil, err
+			return nil, inside("."+name, err)
 		}
 	}
 	return append(dst, '}'), nil

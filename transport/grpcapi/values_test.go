@@ -46,7 +46,7 @@ func TestAppendValue(t *testing.T) {
 		{"infinite", structpb.NewNumberValue(math.Inf(-1)), `error: ` + errNumber.Error()},
 		{"no kind", &structpb.Value{}, `error: ` + errKind.Error()},
 		{"nil", nil, `error: ` + errKind.Error()},
-		{"nil in list", structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{nil}}), `error: ` + errKind.Error()},
+		{"nil in list", structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{nil}}), `error: [0]: ` + errKind.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := appendValue(nil, c.in, 1)

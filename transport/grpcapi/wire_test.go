@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
@@ -115,7 +116,7 @@ func wireSeeds(f *testing.F, messages ...proto.Message) {
 		f.Add(wire)
 		f.Add(wire[:len(wire)*2/3])
 		f.Add(append(wire, wire...)) // merged
-		f.Add(append(wire, undecodableMark...))
+		f.Add(protowire.AppendString(append(wire, undecodableMark...), "items\x00is odd"))
 		f.Add(bytes.Replace(wire, []byte("é"), []byte("\xff\xff"), 1))
 	}
 }
@@ -139,7 +140,7 @@ func FuzzAttachRequest(f *testing.F) {
 		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, got); err != nil {
 			t.Fatal(err)
 		}
-		if refused := decoded(got) != nil; refused != (wantErr != nil) && string(want.ProtoReflect().GetUnknown()) != string(undecodableMark) {
+		if refused := decoded(got) != nil; refused != (wantErr != nil) && !bytes.HasPrefix(want.ProtoReflect().GetUnknown(), undecodableMark) {
 			t.Fatalf("refused: %t, want %v", refused, wantErr)
 		}
 		array, attachments, err := ackArguments(want.GetEventReply().GetArgs(), maxBytes)
@@ -191,7 +192,7 @@ func FuzzEmitStreamRequest(f *testing.F) {
 		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, got); err != nil {
 			t.Fatal(err)
 		}
-		if refused := decoded(got) != nil; refused != (wantErr != nil) && string(message.ProtoReflect().GetUnknown()) != string(undecodableMark) {
+		if refused := decoded(got) != nil; refused != (wantErr != nil) && !bytes.HasPrefix(message.ProtoReflect().GetUnknown(), undecodableMark) {
 			t.Fatalf("refused: %t, want %v", refused, wantErr)
 		}
 		if wantErr != nil {
