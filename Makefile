@@ -23,7 +23,7 @@ E2EFLAGS  ?=
 # Tools are built once per version, outside of the checkout, so that a fresh clone finds them; bin/ has links.
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 # The API with its comments, from which reflection answers; the generated code has none.
-WITH_COMMENTS := --path proto/foyer --exclude-imports --as-file-descriptor-set
+WITH_COMMENTS := --path proto/foyer --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and not a
 # commit, so that a shallow clone has it too. It is never built anew:
 #	buf build --exclude-source-info --path proto/foyer -o proto/first.binpb

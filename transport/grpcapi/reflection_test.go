@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
@@ -115,7 +116,7 @@ func TestPackagesOfLanguages(t *testing.T) {
 		t.Fatal(err)
 	}
 	messages, classes := map[string]bool{}, map[string]string{}
-	d.files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+	d.files.RangeFilesByPackage("foyer.v1", func(f protoreflect.FileDescriptor) bool {
 		got := proto.CloneOf(f.Options().(*descriptorpb.FileOptions))
 		classes[got.GetJavaOuterClassname()] = f.Path()
 		got.JavaOuterClassname, got.GoPackage = nil, nil
@@ -134,12 +135,54 @@ func TestPackagesOfLanguages(t *testing.T) {
 		}
 		return true
 	})
-	if len(classes) != d.files.NumFiles() {
-		t.Errorf("%d files share %d classes of Java", d.files.NumFiles(), len(classes))
+	if files := d.files.NumFilesByPackage("foyer.v1"); len(classes) != files {
+		t.Errorf("%d files share %d classes of Java", files, len(classes))
 	}
 	for class, path := range classes {
 		if class == "" || messages[class] {
 			t.Errorf("%s: its class of Java is called %q: none, or as a message is", path, class)
 		}
 	}
+}
+
+// TestErrorDetailsAsPublished: the messages of proto/google/rpc/error_details.proto are the published ones, as far as they go,
+// and describe gives their comments.
+func TestErrorDetailsAsPublished(t *testing.T) {
+	d, err := describedFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := d.files.FindFileByPath("google/rpc/error_details.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	published := errdetails.File_google_rpc_error_details_proto
+	if diff := cmp.Diff(file.Options(), published.Options(), protocmp.Transform()); diff != "" {
+		t.Errorf("options (-got +want):\n%s", diff)
+	}
+	var compare func(got, want protoreflect.MessageDescriptors)
+	compare = func(got, want protoreflect.MessageDescriptors) {
+		for i := range got.Len() {
+			m := got.Get(i)
+			of := want.ByName(m.Name())
+			if of == nil {
+				t.Fatalf("%s is not published", m.FullName())
+			}
+			if m.ParentFile().SourceLocations().ByDescriptor(m).LeadingComments == "" {
+				t.Errorf("%s has no comment", m.FullName())
+			}
+			for i := range m.Fields().Len() {
+				f := protodesc.ToFieldDescriptorProto(m.Fields().Get(i))
+				p := of.Fields().ByName(m.Fields().Get(i).Name())
+				if p == nil {
+					t.Fatalf("%s.%s is not published", m.FullName(), f.GetName())
+				}
+				if diff := cmp.Diff(f, protodesc.ToFieldDescriptorProto(p), protocmp.Transform()); diff != "" {
+					t.Errorf("%s (-got +want):\n%s", m.FullName(), diff)
+				}
+			}
+			compare(m.Messages(), of.Messages())
+		}
+	}
+	compare(file.Messages(), published.Messages())
 }

@@ -395,7 +395,7 @@ func ackWait(ctx context.Context, timeout *durationpb.Duration) (time.Duration, 
 type noTime struct{ left time.Duration }
 
 func (e *noTime) Error() string {
-	return fmt.Sprintf("the call's deadline is %v away and leaves no time to wait for answers, which must be in %v before it: nothing was sent",
+	return fmt.Sprintf("the call's deadline is %v away, and the wait for answers ends %v before it: nothing was sent",
 		e.left.Round(time.Millisecond), ackMargin)
 }
 

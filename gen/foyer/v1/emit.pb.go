@@ -630,7 +630,8 @@ type EmitStreamItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's own number, repeated in the result.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The emit, required. Its receipt is ACCEPTED unless it says otherwise. With a request_id it is remembered as by Emit.
+	// The emit, required. Its receipt is ACCEPTED unless it says otherwise. With a request_id it is remembered as by
+	// Emit. In errors its fields are called items[3].emit.target and so on, counted from 0 in its message.
 	Emit          *EmitRequest `protobuf:"bytes,2,opt,name=emit,proto3" json:"emit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

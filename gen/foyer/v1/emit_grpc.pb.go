@@ -30,7 +30,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// EmitService sends events to browsers.
+// EmitService sends events to browsers. The comment of foyer.v1.Payload says which tools take the JSON that these
+// comments show.
 type EmitServiceClient interface {
 	// Emit sends an event to every socket of a target and answers how many that were. An empty room or an unknown namespace
 	// is no error: matched is 0. When it has answered, the event is in the queue of every recipient: whatever is sent
@@ -83,7 +84,8 @@ type EmitServiceClient interface {
 	//	{"items": [{"id": 1, "emit": {"target": {"rooms": ["a"]}, "payload": {"event": "hi"}}},
 	//	           {"id": 2, "emit": {"target": {"rooms": [""]}, "payload": {"event": "hi"}}}]}
 	//	{"results": [{"id": "1", "ok": {"matched": 1, "enqueued": 1, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}},
-	//	             {"id": "2", "error": {"code": 3, "message": "must not be empty", "details": ["ErrorInfo ..."]}}]}
+	//	             {"id": "2", "error": {"code": 3, "message": "items[1].emit.target.rooms[0]: must not be empty",
+	//	  "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "INVALID_TARGET", "domain": "foyer"}]}}]}
 	//
 	// A message of more than Limits.max_request_bytes is an error of that message: each of its items is answered with
 	// INVALID_ARGUMENT PAYLOAD_TOO_LARGE, none is applied, and the stream goes on. One that is more than 4 MiB larger still is
@@ -180,7 +182,8 @@ func (c *emitServiceClient) ServerSideEmit(ctx context.Context, in *ServerSideEm
 // All implementations must embed UnimplementedEmitServiceServer
 // for forward compatibility.
 //
-// EmitService sends events to browsers.
+// EmitService sends events to browsers. The comment of foyer.v1.Payload says which tools take the JSON that these
+// comments show.
 type EmitServiceServer interface {
 	// Emit sends an event to every socket of a target and answers how many that were. An empty room or an unknown namespace
 	// is no error: matched is 0. When it has answered, the event is in the queue of every recipient: whatever is sent
@@ -233,7 +236,8 @@ type EmitServiceServer interface {
 	//	{"items": [{"id": 1, "emit": {"target": {"rooms": ["a"]}, "payload": {"event": "hi"}}},
 	//	           {"id": 2, "emit": {"target": {"rooms": [""]}, "payload": {"event": "hi"}}}]}
 	//	{"results": [{"id": "1", "ok": {"matched": 1, "enqueued": 1, "droppedVolatile": 0, "droppedSlow": 0, "coverage": {}}},
-	//	             {"id": "2", "error": {"code": 3, "message": "must not be empty", "details": ["ErrorInfo ..."]}}]}
+	//	             {"id": "2", "error": {"code": 3, "message": "items[1].emit.target.rooms[0]: must not be empty",
+	//	  "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "INVALID_TARGET", "domain": "foyer"}]}}]}
 	//
 	// A message of more than Limits.max_request_bytes is an error of that message: each of its items is answered with
 	// INVALID_ARGUMENT PAYLOAD_TOO_LARGE, none is applied, and the stream goes on. One that is more than 4 MiB larger still is

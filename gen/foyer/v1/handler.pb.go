@@ -134,7 +134,8 @@ func (Assigned_Cause) EnumDescriptor() ([]byte, []int) {
 // AttachRequest is what a handler says.
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of these.
+	// One of these. What was heard is told by getMessageCase() in Java, WhichOneof("message") in Python and a type switch
+	// on GetMessage() in Go; the same goes for AttachResponse.
 	//
 	// Types that are valid to be assigned to Message:
 	//
@@ -255,7 +256,7 @@ type AttachRequest_ConnectReply struct {
 }
 
 type AttachRequest_EventReply struct {
-	// Answers Event.
+	// Answers Event or ServerSideEvent.
 	EventReply *EventReply `protobuf:"bytes,3,opt,name=event_reply,json=eventReply,proto3,oneof"`
 }
 
@@ -270,7 +271,7 @@ type AttachRequest_Command struct {
 }
 
 type AttachRequest_Drain struct {
-	// Asks to leave.
+	// Asks for no new work, to leave.
 	Drain *Drain `protobuf:"bytes,6,opt,name=drain,proto3,oneof"`
 }
 
@@ -305,9 +306,9 @@ type Register struct {
 	DecideConnects bool `protobuf:"varint,6,opt,name=decide_connects,json=decideConnects,proto3" json:"decide_connects,omitempty"`
 	// Take ServerSideEvents.
 	ServerSideEvents bool `protobuf:"varint,7,opt,name=server_side_events,json=serverSideEvents,proto3" json:"server_side_events,omitempty"`
-	// Most events without a reply. 0 means 256; at most 65536.
+	// Most events that are with this handler and not answered yet. 0 means 256; at most 65536.
 	MaxInFlight int32 `protobuf:"varint,8,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
-	// How much of a Socket to send with Connect, Connected and Assigned. Events carry a REF.
+	// How much of a Socket to send with Connected, Disconnected and Assigned. Connect has all of it, Event a REF.
 	SocketView SocketView `protobuf:"varint,9,opt,name=socket_view,json=socketView,proto3,enum=foyer.v1.SocketView" json:"socket_view,omitempty"`
 	// Only sockets of the node that this stream is attached to.
 	Local         bool `protobuf:"varint,10,opt,name=local,proto3" json:"local,omitempty"`
@@ -415,7 +416,11 @@ func (x *Register) GetLocal() bool {
 	return false
 }
 
-// ConnectReply decides a Connect. One that comes too late is ignored and counted.
+// ConnectReply decides a Connect. One that comes later than Connect.decide_within is ignored and counted: by then the
+// client was turned away, to come back.
+//
+//	{"callId": "1", "accept": {"rooms": ["lobby"], "userId": "ann", "data": {"plan": "free"}}}
+//	{"callId": "1", "reject": {"message": "who are you?", "data": {"code": "NO_TOKEN"}}}
 type ConnectReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The call_id of the Connect.
@@ -514,7 +519,7 @@ func (*ConnectReply_Reject) isConnectReply_Decision() {}
 // Accept lets a client into the namespace.
 type Accept struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Rooms it is in before it hears that it is connected.
+	// Rooms it is in before it hears that it is connected, beside the room of its own id.
 	Rooms []string `protobuf:"bytes,1,rep,name=rooms,proto3" json:"rooms,omitempty"`
 	// The application's name for the user. At most 1024 bytes.
 	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
@@ -575,14 +580,15 @@ func (x *Accept) GetData() *structpb.Struct {
 	return nil
 }
 
-// Reject turns a client away: it sees connect_error with this message and data.
+// Reject turns a client away: it sees connect_error with this message and data, and does not come back by itself.
 type Reject struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Error.message in the browser.
+	// Error.message in the browser. At most 16 KiB.
 	Message string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	// Error.data in the browser.
+	// Error.data in the browser: any JSON.
 	Data *structpb.Value `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	// Close the link instead, so that the client comes back by itself.
+	// Close the link instead, with all its namespaces, so that the client comes back by itself. It sees neither message
+	// nor data.
 	Retry         bool `protobuf:"varint,3,opt,name=retry,proto3" json:"retry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -639,12 +645,16 @@ func (x *Reject) GetRetry() bool {
 	return false
 }
 
-// EventReply frees the slot of an event, and acknowledges it when the client wants that; or it replies to a ServerSideEvent.
+// EventReply says that an Event is done, which makes place for the next, and calls the client's acknowledgement
+// callback if there is one (Event.wants_ack); without one, args go nowhere. Or it replies to a ServerSideEvent.
+//
+//	{"callId": "2", "args": {"json": "[\"ok\"]"}}
+//	{"callId": "3"}
 type EventReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The call_id of the Event or ServerSideEvent.
 	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// Arguments of the acknowledgement. None: [].
+	// Arguments of the acknowledgement. None: the callback is called without arguments.
 	Args          *Args `protobuf:"bytes,2,opt,name=args,proto3" json:"args,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -694,10 +704,13 @@ func (x *EventReply) GetArgs() *Args {
 	return nil
 }
 
-// Handled frees the slots of all events up to this call_id that want no acknowledgement.
+// Handled says that all Events up to this call_id are done that want no acknowledgement: one answer for many. Those
+// that want one are answered by an EventReply each, before or after.
+//
+//	{"upTo": "41"}
 type Handled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A call_id.
+	// The call_id of an Event.
 	UpTo          uint64 `protobuf:"varint,1,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -743,7 +756,7 @@ func (x *Handled) GetUpTo() uint64 {
 // Command is a call of the API that keeps the order of the stream.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's own number, repeated in the result. 0: no result is sent.
+	// The handler's own number, repeated in the result. 0: no result is sent, and no error either.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Exactly one.
 	//
@@ -1154,7 +1167,7 @@ type Registered struct {
 	HandlerId string `protobuf:"bytes,1,opt,name=handler_id,json=handlerId,proto3" json:"handler_id,omitempty"`
 	// The node that it is attached to.
 	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	// Most events without a reply.
+	// Most events that are with it and not answered yet.
 	MaxInFlight int32 `protobuf:"varint,3,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
 	// The bounds of the node.
 	Limits        *Limits `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -1220,7 +1233,7 @@ func (x *Registered) GetLimits() *Limits {
 	return nil
 }
 
-// Connect asks whether a client may come in.
+// Connect asks whether a client may come in. It comes to handlers that register with decide_connects.
 type Connect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// To be repeated in the reply.
@@ -1284,7 +1297,8 @@ func (x *Connect) GetDecideWithin() *durationpb.Duration {
 	return nil
 }
 
-// Connected tells every group that a socket is there. Exactly one Disconnected follows to each of them.
+// Connected tells every group that a socket is there; of a group, the one handler that has it. Exactly one Disconnected
+// follows to each group. Nothing is to be answered.
 type Connected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The socket with its rooms.
@@ -1394,16 +1408,16 @@ func (x *Assigned) GetCause() Assigned_Cause {
 	return Assigned_CAUSE_UNSPECIFIED
 }
 
-// Event is what a client sent.
+// Event is what a client sent. It is to be answered, also when wants_ack is false: by an EventReply or a Handled.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// To be repeated in the reply. Ascending on one stream.
+	// To be repeated in the answer. Ascending on one stream.
 	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// Who: a REF.
+	// Who: a REF, so without rooms, user_id and data, whatever socket_view says. GetSocket has the rest.
 	Socket *Socket `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"`
-	// What.
+	// What, with its arguments always as `json`.
 	Payload *Payload `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
-	// The client waits for an acknowledgement.
+	// The client has an acknowledgement callback, which an EventReply calls.
 	WantsAck bool `protobuf:"varint,4,opt,name=wants_ack,json=wantsAck,proto3" json:"wants_ack,omitempty"`
 	// When it was received.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
@@ -1543,7 +1557,7 @@ func (x *Disconnected) GetDetail() string {
 // ServerSideEvent is an event of another server.
 type ServerSideEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// To be repeated in an EventReply, when one is wanted.
+	// To be repeated in the EventReply. 0 when none is wanted: then nothing is to be answered.
 	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// The namespace in whose name it was sent.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`

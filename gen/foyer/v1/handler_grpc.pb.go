@@ -32,6 +32,8 @@ type HandlerServiceClient interface {
 	// same stream. Within a group each socket has one handler, so its events stay in order. What is sent on one stream about
 	// one socket takes effect in stream order: an emit before a reply arrives before it.
 	//
+	// What the handler says and what it hears, in turns:
+	//
 	//	{"register": {"namespaces": ["/", "/tenant-*"], "group": "chat", "decideConnects": true, "maxInFlight": 100}}
 	//	{"registered": {"handlerId": "...", "nodeId": "...", "maxInFlight": 100, "limits": {}}}
 	//	{"connect": {"callId": "1", "socket": {"id": "...", "handshake": {"auth": {"token": "..."}}}, "decideWithin": "5s"}}
@@ -42,9 +44,14 @@ type HandlerServiceClient interface {
 	//	{"eventReply": {"callId": "2", "args": {"json": "[\"ok\"]"}}}
 	//	{"commandResult": {"id": "7", "emit": {"matched": 1, "enqueued": 1}}}
 	//
-	// A client that closes its side gets the results of its commands, and no further events. A wrong command is an error in
-	// its result; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both are counted in
-	// GetInfo.dropped: neither ends the stream.
+	// Every Event takes one of max_in_flight places until it is answered, by an EventReply or a Handled, whether or not
+	// its client wants an acknowledgement: a handler that forgets to answer hears of nothing more. Nothing else is to be
+	// answered but Connect, and ServerSideEvent where it wants a reply.
+	//
+	// A handler that closes its side gets the results of its commands, and no further events: keep it open as long as you
+	// want to hear. To leave without losing an event, send `drain` first. A wrong command is an error in its result, whose fields are called
+	// command.emit.target and so on; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both
+	// are counted in GetInfo.dropped: neither ends the stream.
 	//
 	// Past max_in_flight each client's events wait in a queue of its own, and the queues of a handler are served in turn. A
 	// client whose queue is full is not read until half of it was taken: a burst of any length arrives whole. It is closed only
@@ -91,6 +98,8 @@ type HandlerServiceServer interface {
 	// same stream. Within a group each socket has one handler, so its events stay in order. What is sent on one stream about
 	// one socket takes effect in stream order: an emit before a reply arrives before it.
 	//
+	// What the handler says and what it hears, in turns:
+	//
 	//	{"register": {"namespaces": ["/", "/tenant-*"], "group": "chat", "decideConnects": true, "maxInFlight": 100}}
 	//	{"registered": {"handlerId": "...", "nodeId": "...", "maxInFlight": 100, "limits": {}}}
 	//	{"connect": {"callId": "1", "socket": {"id": "...", "handshake": {"auth": {"token": "..."}}}, "decideWithin": "5s"}}
@@ -101,9 +110,14 @@ type HandlerServiceServer interface {
 	//	{"eventReply": {"callId": "2", "args": {"json": "[\"ok\"]"}}}
 	//	{"commandResult": {"id": "7", "emit": {"matched": 1, "enqueued": 1}}}
 	//
-	// A client that closes its side gets the results of its commands, and no further events. A wrong command is an error in
-	// its result; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both are counted in
-	// GetInfo.dropped: neither ends the stream.
+	// Every Event takes one of max_in_flight places until it is answered, by an EventReply or a Handled, whether or not
+	// its client wants an acknowledgement: a handler that forgets to answer hears of nothing more. Nothing else is to be
+	// answered but Connect, and ServerSideEvent where it wants a reply.
+	//
+	// A handler that closes its side gets the results of its commands, and no further events: keep it open as long as you
+	// want to hear. To leave without losing an event, send `drain` first. A wrong command is an error in its result, whose fields are called
+	// command.emit.target and so on; a wrong reply acknowledges nothing, a wrong decision turns the client away, and both
+	// are counted in GetInfo.dropped: neither ends the stream.
 	//
 	// Past max_in_flight each client's events wait in a queue of its own, and the queues of a handler are served in turn. A
 	// client whose queue is full is not read until half of it was taken: a burst of any length arrives whole. It is closed only

@@ -155,7 +155,8 @@ type WatchRequest struct {
 	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
 	// How much of each socket.
 	View SocketView `protobuf:"varint,4,opt,name=view,proto3,enum=foyer.v1.SocketView" json:"view,omitempty"`
-	// The last token seen on an earlier stream of the same scope; of another scope: INVALID_ARGUMENT.
+	// The last resume_token seen on an earlier stream of the same scope: go on from there, without a snapshot. Empty:
+	// begin with one. A token of another scope is INVALID_ARGUMENT, reason INVALID_TOKEN.
 	ResumeToken   string `protobuf:"bytes,5,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -229,7 +230,7 @@ func (x *WatchRequest) GetResumeToken() string {
 // WatchResponse is one step of a watch.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of these.
+	// One of these. In Java getMessageCase() tells which, in Python WhichOneof("message").
 	//
 	// Types that are valid to be assigned to Message:
 	//
@@ -239,7 +240,7 @@ type WatchResponse struct {
 	//	*WatchResponse_Bookmark
 	//	*WatchResponse_Reset_
 	Message isWatchResponse_Message `protobuf_oneof:"message"`
-	// Where to resume. On synced, events and bookmark.
+	// Where to resume. On synced, events and bookmark; keep the last one, and send it when the stream is opened again.
 	ResumeToken   string `protobuf:"bytes,6,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

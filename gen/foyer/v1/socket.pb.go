@@ -292,7 +292,8 @@ type UpdateSocketRequest struct {
 	//	*UpdateSocketRequest_Data
 	//	*UpdateSocketRequest_MergeData
 	Change isUpdateSocketRequest_Change `protobuf_oneof:"change"`
-	// Replaces user_id when given; "" removes it. At most 1024 bytes.
+	// Replaces user_id when given; "" removes it. At most 1024 bytes. Not given is not the same as "": see setUserId in
+	// Java, HasField in Python.
 	UserId        *string `protobuf:"bytes,5,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -384,7 +385,8 @@ type UpdateSocketRequest_Data struct {
 }
 
 type UpdateSocketRequest_MergeData struct {
-	// Merged into data by RFC 7386: a null removes its key. The result is at most 64 KiB as JSON.
+	// Merged into data by RFC 7386 (JSON Merge Patch): a null removes its key, what is not named stays. The result is
+	// at most 64 KiB as JSON.
 	MergeData *structpb.Struct `protobuf:"bytes,4,opt,name=merge_data,json=mergeData,proto3,oneof"`
 }
 

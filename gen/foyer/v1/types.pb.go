@@ -77,7 +77,7 @@ func (Receipt) EnumDescriptor() ([]byte, []int) {
 	return file_foyer_v1_types_proto_rawDescGZIP(), []int{0}
 }
 
-// SocketView says how much of a Socket is wanted.
+// SocketView says how much of a Socket is wanted. Fields that a view leaves out look as if they were empty.
 type SocketView int32
 
 const (
@@ -346,6 +346,18 @@ func (DisconnectMode) EnumDescriptor() ([]byte, []int) {
 }
 
 // ErrorReason are the words of google.rpc.ErrorInfo.reason (there without the prefix), in the domain "foyer".
+//
+// Every error has the path of the field that it is about at the beginning of its text, as "target.rooms[0]: must not be
+// empty", and again in a google.rpc.BadRequest; an error that is about no field says what it is about. Programs go by
+// the code and the reason, never by the text. The details are in the trailing metadata grpc-status-details-bin, a
+// google.rpc.Status that has them packed: Go's status.Details, Java's StatusProto.fromThrowable and Python's
+// rpc_status.from_call unpack it; elsewhere google/rpc/status.proto and google/rpc/error_details.proto beside this file
+// do. UNAVAILABLE and RESOURCE_EXHAUSTED have a google.rpc.RetryInfo, FAILED_PRECONDITION a
+// google.rpc.PreconditionFailure.
+//
+// gRPC itself refuses a message of more than 4 MiB above Limits.max_request_bytes, before anything here has seen it:
+// RESOURCE_EXHAUSTED, "grpc: received message larger than max", without details. Send less at a time, or give the node a
+// larger --max-payload. In the other direction most gRPC clients take 4 MiB at most until they are told otherwise.
 type ErrorReason int32
 
 const (
@@ -553,6 +565,22 @@ func (x *Target) GetLocal() bool {
 }
 
 // Payload is an event with its arguments, in one of two forms. Neither form means no arguments.
+//
+//	{"event": "hi", "json": "[\"there\", {\"n\": 1}]"}
+//	{"event": "hi", "values": ["there", {"n": 1}]}
+//	{"event": "file", "json": "[{\"_placeholder\": true, \"num\": 0}]", "attachments": ["3q2+7w=="]}
+//
+// The JSON in all comments here is protobuf's own, which grpcurl, Python's json_format, Java's JsonFormat and Go's
+// protojson take as it stands: bytes are base64, a Duration is "2s", an enum value is its name, a uint64 may be a
+// number and is printed as a string, and a Struct, ListValue or Value is plain JSON. Two do not speak it:
+//
+// Node's @grpc/proto-loader takes objects of the same names (with keepCase: true those of this file, except_rooms for
+// exceptRooms), and bytes as a Buffer or base64. But a Duration is {seconds: 2}; a Struct, ListValue or Value is spelt
+// out, {fields: {score: {numberValue: 7}}} or {values: [{stringValue: "there"}]}; a plain object that is given for a
+// Struct is sent as an empty one, and an unknown name of an enum as none, both without an error. So give arguments as
+// `json`, by JSON.stringify.
+//
+// Rust's prost has no JSON: messages are built as Rust's own structs, and arguments go into `json`, by serde_json.
 type Payload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the event. The names connect, connect_error, disconnect, disconnecting, newListener and removeListener are
@@ -647,13 +675,15 @@ type isPayload_Args interface {
 }
 
 type Payload_Json struct {
-	// A JSON array, one item an argument: ["hello",{"n":1}]. Checked in full (array, UTF-8, at most 1000 levels deep, size
-	// at most the node's max payload) and passed on byte for byte. Foyer itself always answers in this form.
+	// A JSON array as text, one item an argument: ["hello",{"n":1}]. One argument is an array too: ["hello"]. Checked
+	// in full (array, UTF-8, at most 1000 levels deep, size at most the node's max payload) and passed on byte for
+	// byte. Foyer itself always answers in this form.
 	Json string `protobuf:"bytes,2,opt,name=json,proto3,oneof"`
 }
 
 type Payload_Values struct {
-	// The same for people and grpcurl: {"values":["hello",{"n":1}]}. Numbers are doubles.
+	// The same for people and grpcurl: {"values":["hello",{"n":1}]}. Numbers are doubles: whole ones are exact below
+	// 2^53.
 	Values *structpb.ListValue `protobuf:"bytes,3,opt,name=values,proto3,oneof"`
 }
 
@@ -662,6 +692,8 @@ func (*Payload_Json) isPayload_Args() {}
 func (*Payload_Values) isPayload_Args() {}
 
 // Args are the arguments of an acknowledgement: a Payload without an event.
+//
+//	{"json": "[\"ok\"]"}
 type Args struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most one form.
@@ -876,12 +908,13 @@ func (x *Coverage) GetUncountedNodes() int32 {
 	return 0
 }
 
-// Socket is one client in one namespace.
+// Socket is one client in one namespace. A browser that is in two namespaces has two, which share a session_id.
 type Socket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 20 characters: the first 4 name the node, 16 are random. Also a room that holds this socket alone.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Orders what is said of this socket: of two messages about it, the one with the higher generation is newer.
+	// Orders what is said of this socket: of two messages about it, the one with the higher generation is newer. Below
+	// 2^53, so that it fits a number of JavaScript.
 	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Its namespace, such as "/" or "/chat".
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
