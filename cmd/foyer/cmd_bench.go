@@ -190,7 +190,7 @@ func (d *benchDriven) fill(o *bench.Options) {
 // drive measures with the API's token.
 func (d *benchDriven) drive(ctx context.Context, f *benchFlags, o *bench.Options) error {
 	if d.APITokenFile != "" {
-		tokens, err := readTokens(d.APITokenFile)
+		tokens, err := readTokens("--api-token-file", d.APITokenFile)
 		if err != nil {
 			return err
 		}

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +28,7 @@ type settings struct {
 	APIConnections  int      `name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
 	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of --memory-budget, 1GiB at most."`
 
-	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback."`
+	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback. It is read again when it changes, and at SIGHUP; calls and streams of a token that was removed are refused and ended."`
 
 	Namespaces  []string      `placeholder:"NAME" help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
 	Connect     []string      `default:"open" placeholder:"MODE" help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
@@ -77,27 +74,6 @@ type settings struct {
 
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error. Default ${default}."`
 	LogFormat string `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console, json, or auto: console in a terminal. Default ${default}."`
-}
-
-// tlsPair is a certificate with its key.
-type tlsPair struct {
-	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate, PEM."`
-	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM."`
-}
-
-// load returns nil when no TLS is wanted.
-func (p tlsPair) load(what string) (*tls.Config, error) {
-	switch {
-	case p.Cert == "" && p.Key == "":
-		return nil, nil
-	case p.Cert == "" || p.Key == "":
-		return nil, fmt.Errorf("--%s-cert and --%s-key go together", what, what)
-	}
-	cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
-	if err != nil {
-		return nil, fmt.Errorf("--%s-cert: %w", what, err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // byteSize is a number of bytes, as 1000000, 64KiB or 1MB.
@@ -186,6 +162,7 @@ func (s *settings) Validate() error {
 	if !loopback(s.API) && s.APITokenFile == "" {
 		errs = append(errs, fmt.Errorf("--api: %s is not a loopback address; that needs --api-token-file, so that not everybody may call", s.API))
 	}
+	errs = append(errs, s.EdgeTLS.check("edge"), s.APITLS.check("api"))
 	if _, err := s.namespaceConfig(); err != nil {
 		errs = append(errs, err)
 	}
@@ -237,29 +214,4 @@ func (s *settings) namespaceConfig() ([]service.NamespaceConfig, error) {
 		return nil, fmt.Errorf("--connect: namespace %s is not among --namespaces", name)
 	}
 	return configs, nil
-}
-
-// readTokens reads bearer tokens, one a line; empty lines and those that begin with # are left out.
-func readTokens(file string) ([]string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("--api-token-file: %w", err)
-	}
-	defer f.Close()
-	var tokens []string
-	for lines := bufio.NewScanner(f); ; {
-		if !lines.Scan() {
-			if lines.Err() != nil {
-				return nil, fmt.Errorf("--api-token-file: %w", lines.Err())
-			}
-			break
-		}
-		if t := strings.TrimSpace(lines.Text()); t != "" && !strings.HasPrefix(t, "#") {
-			tokens = append(tokens, t)
-		}
-	}
-	if len(tokens) == 0 {
-		return nil, fmt.Errorf("--api-token-file: %s has no token", file)
-	}
-	return tokens, nil
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -50,6 +48,8 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		{"--address-message-rate", "0"},
 		{"--trusted-proxy", "10.0.0.0"},
 		{"--path", "socket.io"},
+		{"--edge-cert", "x"},
+		{"--api-key", "x"},
 		{"--pprof", "--admin", ""},
 		{"--log-level", "loud"},
 		{"--log-format", "xml"},
@@ -84,32 +84,5 @@ func TestSettingsFromFlagsAndEnvironment(t *testing.T) {
 	}
 	if d := cmp.Diff(want, namespaces); d != "" || err != nil {
 		t.Errorf("namespaces: %v (-want +got):\n%s", err, d)
-	}
-}
-
-func TestReadTokens(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "tokens")
-	for text, want := range map[string][]string{
-		"one\n# not this\n\n two \n": {"one", "two"},
-		"# none\n":                   nil,
-	} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got, err := readTokens(file)
-		if d := cmp.Diff(want, got); d != "" || (err == nil) != (want != nil) {
-			t.Errorf("%q: %v (-want +got):\n%s", text, err, d)
-		}
-	}
-}
-
-func TestTLSPairNeedsBoth(t *testing.T) {
-	if c, err := (tlsPair{}).load("edge"); c != nil || err != nil {
-		t.Errorf("none: %v, %v", c, err)
-	}
-	for _, p := range []tlsPair{{Cert: "x"}, {Key: "x"}, {Cert: "absent", Key: "absent"}} {
-		if _, err := p.load("edge"); err == nil {
-			t.Errorf("%+v is taken", p)
-		}
 	}
 }

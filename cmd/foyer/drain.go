@@ -36,6 +36,7 @@ func (f *foyer) drain() {
 	}
 
 	// 6. The rest.
+	f.unload()
 	_ = f.edgeServer.Close()
 	_ = f.adminServer.Close()
 	f.serving.Wait()
@@ -92,6 +93,7 @@ func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress 
 
 // close ends everything at once.
 func (f *foyer) close() {
+	f.unload()
 	f.stopDemo()
 	_ = f.edgeServer.Close()
 	_ = f.adminServer.Close()

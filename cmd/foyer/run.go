@@ -58,13 +58,16 @@ var usualWaits = waits{
 
 // foyer is a node with its edges and listeners.
 type foyer struct {
-	s      *settings
-	demo   bool
-	log    *zap.Logger
-	told   *zap.Logger // log, for what peers can cause at any rate
-	waits  waits
-	files  files
-	tokens []string
+	s     *settings
+	demo  bool
+	log   *zap.Logger
+	told  *zap.Logger // log, for what peers can cause at any rate
+	waits waits
+	files files
+
+	edgeCert, apiCert certificate
+	tokens            tokens
+	reloadable        []*reloadable // what of these is set
 
 	budgetFrom string // what the memory budget is a share of
 
@@ -82,12 +85,13 @@ type foyer struct {
 	serving  sync.WaitGroup // the serve loops, and the demo's backend
 	failed   chan error     // a serve loop that ended by itself
 	stopDemo context.CancelFunc
+	unload   context.CancelFunc // ends the reloader
 }
 
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
 		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
-		failed: make(chan error, 3), stopDemo: func() {},
+		failed: make(chan error, 3), stopDemo: func() {}, unload: func() {},
 	}
 	if s.MaxConnections > 0 {
 		f.files.edge = s.MaxConnections
@@ -102,6 +106,10 @@ func run(ctx context.Context, s *settings, demo bool) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // a terminal can not be synced, and says so
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked, stop := hangups(cancel)
+	defer stop()
 	f := newFoyer(s, demo, log)
 	if err := f.build(); err != nil {
 		return err
@@ -111,6 +119,7 @@ func run(ctx context.Context, s *settings, demo bool) error {
 		return err
 	}
 	f.serve()
+	f.reload(asked)
 	f.greet(os.Stdout)
 
 	select {
@@ -126,19 +135,18 @@ func run(ctx context.Context, s *settings, demo bool) error {
 // build makes the parts and connects them: engineio to socketio to service, and grpcapi to service.
 func (f *foyer) build() (err error) {
 	s := f.s
-	if f.edgeTLS, err = s.EdgeTLS.load("edge"); err != nil {
-		return err
-	}
-	if f.edgeTLS != nil {
-		f.edgeTLS.NextProtos = []string{"http/1.1"} // a websocket needs it
-	}
-	if f.apiTLS, err = s.APITLS.load("api"); err != nil {
-		return err
-	}
-	if s.APITokenFile != "" {
-		if f.tokens, err = readTokens(s.APITokenFile); err != nil {
+	f.reloadable = f.reloads()
+	for _, r := range f.reloadable {
+		if _, err := r.load(); err != nil {
 			return err
 		}
+	}
+	if s.EdgeTLS.Cert != "" {
+		f.edgeTLS = f.edgeCert.config()
+		f.edgeTLS.NextProtos = []string{"http/1.1"} // a websocket needs it
+	}
+	if s.APITLS.Cert != "" {
+		f.apiTLS = f.apiCert.config()
 	}
 	namespaces, err := s.namespaceConfig()
 	if err != nil {
@@ -197,13 +205,14 @@ func (f *foyer) build() (err error) {
 		features = append(features, "eio3")
 	}
 	f.api, err = grpcapi.New(grpcapi.Config{
-		Tokens: f.tokens, TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
+		Tokens: f.tokens.list(), TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
 		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall,
 		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Logger: f.log,
 	}, f.node)
 	if err != nil {
 		return err
 	}
+	f.tokens.use = f.api.SetTokens
 	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, f.told)
 	f.adminConns = newConns("admin", f.files.admin, 0, nil, f.told)
 	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
@@ -317,14 +326,35 @@ func (f *foyer) loop(what string, serve func() error) {
 	})
 }
 
+// reload begins to look after what can change while the node runs.
+func (f *foyer) reload(asked <-chan os.Signal) {
+	ctx, cancel := context.WithCancel(context.Background())
+	f.unload = cancel
+	log := f.log.Named("reload")
+	f.serving.Go(func() {
+		r := &reloader{log: log, parts: f.reloadable}
+		var changes <-chan struct{}
+		if len(r.parts) > 0 {
+			w := newWatcher(log)
+			defer w.close()
+			r.watched, changes = w.follow, w.changes
+		}
+		r.run(ctx, asked, changes)
+	})
+}
+
 // startDemo runs the chat's backend against our own API, by the way any other backend comes in.
 func (f *foyer) startDemo() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.stopDemo = cancel
 	f.serving.Go(func() {
 		conn, err := grpc.NewClient("passthrough:///"+dialable(f.apiListener.Addr()), f.demoOptions()...)
-		if err == nil {
+		for again := err == nil; again; {
+			token := f.firstToken()
 			err = chat.Run(ctx, conn, f.log.Named("chat"))
+			again = err != nil && f.firstToken() != token // its token was removed, and there is another one
+		}
+		if conn != nil {
 			_ = conn.Close()
 		}
 		if err != nil {
@@ -337,11 +367,10 @@ func (f *foyer) demoOptions() []grpc.DialOption {
 	creds := insecure.NewCredentials()
 	if f.apiTLS != nil {
 		// It is this process that answers; whatever name its certificate is for, it must be that very certificate.
-		own := f.apiTLS.Certificates[0].Certificate[0]
 		creds = credentials.NewTLS(&tls.Config{
 			MinVersion: tls.VersionTLS12, InsecureSkipVerify: true, //nolint:gosec // VerifyConnection compares the certificate itself
 			VerifyConnection: func(s tls.ConnectionState) error {
-				if len(s.PeerCertificates) == 0 || !bytes.Equal(s.PeerCertificates[0].Raw, own) {
+				if len(s.PeerCertificates) == 0 || !bytes.Equal(s.PeerCertificates[0].Raw, f.apiCert.now.Load().Certificate[0]) {
 					return errors.New("not our own certificate")
 				}
 				return nil
@@ -349,9 +378,9 @@ func (f *foyer) demoOptions() []grpc.DialOption {
 		})
 	}
 	options := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
-	if len(f.tokens) > 0 {
+	if f.firstToken() != "" {
 		authorize := func(ctx context.Context) context.Context {
-			return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+f.tokens[0])
+			return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+f.firstToken())
 		}
 		options = append(options, grpc.WithStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn,
 			method string, next grpc.Streamer, o ...grpc.CallOption,
@@ -360,6 +389,14 @@ func (f *foyer) demoOptions() []grpc.DialOption {
 		}))
 	}
 	return options
+}
+
+// firstToken is what the chat's backend shows; "": none is needed.
+func (f *foyer) firstToken() string {
+	if list := f.tokens.list(); len(list) > 0 {
+		return list[0]
+	}
+	return ""
 }
 
 // dialable is an address that a client on this machine can use for a listener's.
@@ -408,7 +445,7 @@ func (f *foyer) grpcurl() (flags, api string) {
 	if f.apiTLS != nil {
 		flags = "-insecure"
 	}
-	if len(f.tokens) > 0 {
+	if f.firstToken() != "" {
 		flags += " -H 'authorization: Bearer TOKEN'"
 	}
 	return flags, dialable(f.apiListener.Addr())

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,19 +19,38 @@ import (
 
 // authenticator knows callers by bearer tokens; without tokens everybody may call. Only digests are kept: of equal length,
 // so that comparing them takes the same time for every token, and of no use to whoever reads the memory.
+// It does not change: other tokens are another one, see SetTokens.
 type authenticator struct {
 	digests [][sha256.Size]byte
 	callers []*admission // of the digests
 }
 
-func newAuthenticator(tokens []string) *authenticator {
+// newAuthenticator makes the one of tokens. A token that before knows too stays the same caller, whose streams go on; before
+// may be nil.
+func newAuthenticator(tokens []string, before *authenticator) *authenticator {
 	a := &authenticator{}
 	for _, t := range tokens {
 		digest := sha256.Sum256([]byte(t))
+		caller := before.callerOf(digest)
+		if caller == nil {
+			caller = &admission{caller: hex.EncodeToString(digest[:8])}
+			caller.valid, caller.revoke = context.WithCancelCause(context.Background())
+		}
 		a.digests = append(a.digests, digest)
-		a.callers = append(a.callers, &admission{caller: hex.EncodeToString(digest[:8])})
+		a.callers = append(a.callers, caller)
 	}
 	return a
+}
+
+// callerOf is the caller with a token; nil: there is none.
+func (a *authenticator) callerOf(digest [sha256.Size]byte) *admission {
+	if a == nil {
+		return nil
+	}
+	if i := slices.Index(a.digests, digest); i >= 0 { // files are compared, no caller waits: time tells nobody anything
+		return a.callers[i]
+	}
+	return nil
 }
 
 // admission is what is known of a call before its request is read.
@@ -39,6 +59,10 @@ type admission struct {
 	nobody  bool  // it has no token and needs none
 	refused error // it has no token that is known and needs one
 	status  error // the same as gRPC wants it from a tap
+
+	// Of a token: valid ends when it is known no more.
+	valid  context.Context
+	revoke context.CancelCauseFunc
 }
 
 type admissionKey struct{}
@@ -108,7 +132,7 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	}
 	a := &c.own
 	if !s.gate.open {
-		a = s.auth.admit(ctx, info.FullMethodName)
+		a = s.auth.Load().admit(ctx, info.FullMethodName)
 	}
 	switch {
 	case a.nobody:

@@ -59,6 +59,9 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 func (s *Server) register(desc *grpc.ServiceDesc, impl any) {
 	d := *desc
 	d.Methods, d.Streams = nil, slices.Clone(desc.Streams)
+	for i := range d.Streams {
+		d.Streams[i].Handler = revocable(d.Streams[i].Handler)
+	}
 	for _, m := range desc.Methods {
 		d.Streams = append(d.Streams, grpc.StreamDesc{StreamName: m.MethodName, Handler: single(m.Handler), ServerStreams: true})
 	}
@@ -97,6 +100,9 @@ func (s *serverStream) RecvMsg(m any) (err error) {
 	}
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
+	}
+	if s.turn == nil && s.ctx.Err() != nil { // nothing of it takes effect when the caller's token is known no more
+		return s.ctx.Err()
 	}
 	return decoded(m)
 }

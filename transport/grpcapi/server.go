@@ -46,7 +46,7 @@ const (
 
 // Config is what a Server needs. Zero values mean the default that the field names.
 type Config struct {
-	// Bearer tokens of callers. None: everybody may call, and Serve takes loopback addresses only.
+	// Bearer tokens of callers, until SetTokens. None: everybody may call, and Serve takes loopback addresses only.
 	Tokens []string
 	// TLS of the listener. Default: none. With ClientAuth RequireAndVerifyClientCert it may stand in for tokens.
 	TLS *tls.Config
@@ -94,7 +94,6 @@ type Server struct {
 	cfg    Config
 	node   node
 	limits service.Config
-	auth   *authenticator
 	gate   *gate
 	left   *shares // of calls whose callers are gone
 	// Of what the service bounds for all callers together.
@@ -103,6 +102,9 @@ type Server struct {
 	log                *zap.Logger
 	grpc               *grpc.Server
 	health             *health.Server
+
+	auth          atomic.Pointer[authenticator]
+	settingTokens sync.Mutex // held while auth is exchanged
 
 	draining context.Context // ends with Shutdown; streams that nobody else would end follow it
 	drain    context.CancelFunc
@@ -134,9 +136,10 @@ func newServer(cfg Config, n node) (*Server, error) {
 		cfg.MaxConnections = 4096
 	}
 	s := &Server{
-		cfg: cfg, node: n, limits: n.Config(), auth: newAuthenticator(cfg.Tokens), dedup: newDedup(), log: cfg.Logger.Named("grpcapi"),
+		cfg: cfg, node: n, limits: n.Config(), dedup: newDedup(), log: cfg.Logger.Named("grpcapi"),
 		health: health.NewServer(),
 	}
+	s.auth.Store(newAuthenticator(cfg.Tokens, nil))
 	if cfg.RequestBytes == 0 {
 		cfg.RequestBytes = maxRequestBytes
 		if budget := s.limits.Budget.Limit(); budget > 0 {

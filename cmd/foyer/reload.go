@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// settle is how long after a change the files are looked at: who writes two files or a long one has done so by then.
+	settle = 500 * time.Millisecond
+	// lookEvery is how often they are looked at when nothing tells of changes, as on a network's file system.
+	lookEvery = time.Minute
+)
+
+// reloads is the one list of what a running node reads again: at SIGHUP, when a file changes, and every minute. The same list
+// is read at the start.
+func (f *foyer) reloads() []*reloadable {
+	pair := func(what string, p tlsPair) []source {
+		return []source{{"--" + what + "-cert", p.Cert}, {"--" + what + "-key", p.Key}}
+	}
+	all := []*reloadable{
+		{name: "edge certificate", files: pair("edge", f.s.EdgeTLS), take: f.edgeCert.take},
+		{name: "API certificate", files: pair("api", f.s.APITLS), take: f.apiCert.take},
+		{name: "API tokens", files: []source{{"--api-token-file", f.s.APITokenFile}}, take: f.tokens.take},
+	}
+	var set []*reloadable
+	for _, r := range all {
+		if r.files[0].path != "" {
+			set = append(set, r)
+		}
+	}
+	return set
+}
+
+// reloadable is a setting that comes from files and can change while the node runs.
+type reloadable struct {
+	name  string // as the log has it
+	files []source
+	// take puts what the files say to use and tells in a few words what that is. An error changes nothing; what is wrong with
+	// one of the files is a contentError.
+	take func(contents [][]byte) (news string, err error)
+
+	// Owned by who loads.
+	sum  [sha256.Size]byte // of the contents in use
+	told string            // the error that the log has been told since
+}
+
+// source is a file and the flag that names it.
+type source struct{ flag, path string }
+
+// contentError says which of a reloadable's files is wrong.
+type contentError struct {
+	file int
+	err  error
+}
+
+func (e *contentError) Error() string { return e.err.Error() }
+func (e *contentError) Unwrap() error { return e.err }
+
+// load reads the files and takes them unless they are those in use: then there is no news. Errors name flag and file.
+func (r *reloadable) load() (news string, err error) {
+	contents := make([][]byte, len(r.files))
+	all := sha256.New()
+	for i, f := range r.files {
+		if contents[i], err = os.ReadFile(f.path); err != nil {
+			return "", fileError(f, err)
+		}
+		one := sha256.Sum256(contents[i])
+		all.Write(one[:])
+	}
+	sum := [sha256.Size]byte(all.Sum(nil))
+	if sum == r.sum {
+		return "", nil
+	}
+	if news, err = r.take(contents); err != nil {
+		if e, ok := errors.AsType[*contentError](err); ok {
+			return "", fmt.Errorf("%s: %s: %w", r.files[e.file].flag, r.files[e.file].path, e.err)
+		}
+		return "", fmt.Errorf("%s: %w", r.name, err)
+	}
+	r.sum = sum
+	return news, nil
+}
+
+// fileError says why a file can not be read.
+func fileError(f source, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: there is no file %s", f.flag, f.path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: this user has no permission to read %s", f.flag, f.path)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%s: %s is a directory and not a file", f.flag, f.path)
+	}
+	return fmt.Errorf("%s: %w", f.flag, err)
+}
+
+// reloader looks after what can be reloaded.
+type reloader struct {
+	log     *zap.Logger
+	parts   []*reloadable
+	watched func(paths []string) // has changes of these files told; called after each look
+}
+
+// run looks at the files when asked says so, soon after a change, and every minute, until ctx ends. They are looked at once
+// at the beginning: they may have changed since the start.
+func (r *reloader) run(ctx context.Context, asked <-chan os.Signal, changes <-chan struct{}) {
+	r.watch()
+	r.look(false)
+	due := time.Now().Add(lookEvery)
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	for {
+		wait := lookEvery
+		select {
+		case <-asked:
+			r.look(true)
+		case <-timer.C:
+			r.look(false)
+		case <-changes:
+			if time.Until(due) <= settle {
+				continue
+			}
+			wait = settle
+		case <-ctx.Done():
+			return
+		}
+		due = time.Now().Add(wait)
+		timer.Reset(wait)
+	}
+}
+
+// look reloads what has changed. Of a fault it tells once, and again when it is asked to look.
+func (r *reloader) look(asked bool) {
+	var changed []string
+	broken := false
+	for _, p := range r.parts {
+		news, err := p.load()
+		switch {
+		case err != nil:
+			broken = true
+			if asked || p.told != err.Error() {
+				r.log.Warn("not reloaded: "+p.name+" stays as it is until the file is good", zap.NamedError("err", err))
+			}
+			p.told = err.Error()
+		case news != "":
+			changed = append(changed, p.name+" "+news)
+			fallthrough
+		default:
+			p.told = ""
+		}
+	}
+	r.watch()
+	switch {
+	case len(changed) > 0:
+		r.log.Info("reloaded", zap.Strings("changed", changed), zap.Bool("signal", asked))
+	case asked && len(r.parts) == 0:
+		r.log.Info("nothing to reload: there is no certificate and no token file")
+	case asked && !broken:
+		r.log.Info("nothing to reload: no file has changed")
+	}
+}
+
+func (r *reloader) watch() {
+	if r.watched == nil {
+		return
+	}
+	var paths []string
+	for _, p := range r.parts {
+		for _, f := range p.files {
+			paths = append(paths, f.path)
+		}
+	}
+	r.watched(paths)
+}
