@@ -22,6 +22,7 @@ E2EFLAGS  ?=
 
 # Tools are built once per version, outside of the checkout, so that a fresh clone finds them; bin/ has links.
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
+DEBIAN := $(TOOLS)/debian
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and not a
@@ -182,7 +183,9 @@ e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
 
 bin/golangci-lint: $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 bin/grpcurl:       $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl
-bin/golangci-lint bin/grpcurl:
+bin/nginx:         $(DEBIAN)/usr/sbin/nginx
+bin/caddy:         $(DEBIAN)/usr/bin/caddy
+bin/golangci-lint bin/grpcurl bin/nginx bin/caddy:
 	mkdir -p bin
 	ln -sf $< $@
 
@@ -201,10 +204,22 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
 $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl:
 	$(call go-install,github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION))
 
+# The proxies that docs/proxy.md is tried with. They are taken out of Debian's packages without installing these, which would
+# start both as services.
+.PHONY: proxies
+proxies: bin/nginx bin/caddy
+$(DEBIAN)/usr/sbin/nginx $(DEBIAN)/usr/bin/caddy &:
+	rm -rf $(DEBIAN)
+	mkdir -p $(DEBIAN)/part
+	cd $(DEBIAN)/part && { apt-get download -q nginx caddy || { $(call locked,update -q) && apt-get download -q nginx caddy; }; }
+	for package in $(DEBIAN)/part/*.deb; do dpkg -x "$$package" $(DEBIAN)/part/root; done
+	mv $(DEBIAN)/part/root/usr $(DEBIAN)/usr
+	rm -rf $(DEBIAN)/part
+
 # Debian packages, only when their command is missing: the browser of the page's test, the C compiler of the race detector.
 # The lock lets the two run under make -j.
-apt-get = apt="$$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get"; \
-	flock "$${TMPDIR:-/tmp}/foyer-apt.lock" bash -c "$$apt update -q && $$apt install -qy --no-install-recommends $(1)"
+locked  = flock "$${TMPDIR:-/tmp}/foyer-apt.lock" $$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get $(1)
+apt-get = $(call locked,update -q) && $(call locked,install -qy --no-install-recommends $(1))
 
 .PHONY: chromium gcc
 chromium: # or CHROMIUM names another

@@ -5,6 +5,7 @@
 //	backend_test.go  a backend over the gRPC API
 //	raw_test.go      programs that no client library is
 //	docs_test.go     the blocks of README.md and docs/, their Go as programs; terminal_test.go pastes them
+//	proxy_test.go    nginx and Caddy as docs/proxy.md sets them
 //	polyglot*        backends and clients in Node, Python and Java
 //	autobahn.sh      the cases of a WebSocket suite, for a test of transport/engineio
 //	compare/         Foyer and Socket.IO on Node side by side, and profiles of Foyer under load: a program, not a test

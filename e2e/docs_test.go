@@ -31,11 +31,8 @@ type block struct {
 
 func openDocument(t testing.TB, name string) *document {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("..", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &document{t: t, name: name, text: string(raw), blocks: blocksOf(string(raw))}
+	text := openText(t, name)
+	d := &document{t: t, name: name, text: text, blocks: blocksOf(text)}
 	t.Cleanup(func() {
 		if d.taken < len(d.blocks) && !t.Failed() {
 			b := d.blocks[d.taken]
@@ -43,6 +40,15 @@ func openDocument(t testing.TB, name string) *document {
 		}
 	})
 	return d
+}
+
+func openText(t testing.TB, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
 }
 
 // next is the next block, which has to be in this language and to have this text in it.
@@ -125,11 +131,8 @@ func TestLinks(t *testing.T) {
 		known = append(known, flag.FindAllString(strings.ReplaceAll(string(out), "--[no-]", "--"), -1)...)
 	}
 	for _, name := range documents(t) {
-		raw, err := os.ReadFile(filepath.Join("..", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(raw), -1) {
+		text := openText(t, name)
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			path, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(path, "://") {
 				continue
@@ -144,7 +147,7 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s: %s has no heading for #%s", name, target, anchor)
 			}
 		}
-		for _, f := range flag.FindAllString(string(raw), -1) {
+		for _, f := range flag.FindAllString(text, -1) {
 			if !slices.Contains(known, f) {
 				t.Errorf("%s names the flag %s, which foyer does not have", name, f)
 			}

@@ -47,10 +47,16 @@ func rawOpen(from, edge string) (*rawSocket, error) {
 	if err != nil {
 		return nil, err
 	}
+	return rawGreet(conn, edge, "")
+}
+
+// rawGreet opens a websocket session on a connection, with more lines in the header of its request. It closes the connection
+// when that is refused.
+func rawGreet(conn net.Conn, host, header string) (*rawSocket, error) {
 	s := &rawSocket{Conn: conn, r: bufio.NewReaderSize(conn, 512)}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	_, err = io.WriteString(conn, "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: "+edge+"\r\nConnection: Upgrade\r\n"+
-		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	_, err := io.WriteString(conn, "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: "+host+"\r\nConnection: Upgrade\r\n"+
+		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+header+"\r\n")
 	if err == nil {
 		var r *http.Response
 		if r, err = http.ReadResponse(s.r, nil); err == nil && r.StatusCode != http.StatusSwitchingProtocols {

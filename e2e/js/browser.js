@@ -26,6 +26,7 @@ const pages = new Map(); // by name
 			}
 			await pages.get(name).goto(url);
 		},
+		run: ({ page, expression }) => pages.get(page).evaluate(expression),
 		until: ({ page, expression }) => pages.get(page).waitForFunction(expression),
 	};
 	for await (const line of readline.createInterface({ input: process.stdin })) {
