@@ -15,25 +15,25 @@ const (
 )
 
 // noticeWaitLocked begins to look after the connects that wait for a handler to come.
-func (hs *handlers) noticeWaitLocked() {
-	if hs.absence == nil && !hs.closed {
-		hs.absence = time.AfterFunc(absenceAfter, hs.tellAbsence)
+func (cs *connects) noticeWaitLocked() {
+	if cs.absence == nil && !cs.closed {
+		cs.absence = time.AfterFunc(absenceAfter, cs.tellAbsence)
 	}
 }
 
 // tellAbsence tells the log that nobody is there to decide connects: in which namespace, how many wait, and since when. Of
 // many namespaces it is the one where most wait, as clients can ask for any number of names that a pattern covers.
-func (hs *handlers) tellAbsence() {
-	hs.mu.Lock()
-	if hs.closed || hs.draining || hs.waiting.Len() == 0 {
-		hs.absence = nil
-		hs.mu.Unlock()
+func (cs *connects) tellAbsence() {
+	cs.mu.Lock()
+	if cs.closed || cs.node.draining.Load() || cs.waiting.Len() == 0 {
+		cs.absence = nil
+		cs.mu.Unlock()
 		return
 	}
-	hs.absence.Reset(absenceEvery)
+	cs.absence.Reset(absenceEvery)
 	waiting := map[string]int{}
 	name, address := "", ""
-	for e := hs.waiting.Front(); e != nil; e = e.Next() {
+	for e := cs.waiting.Front(); e != nil; e = e.Next() {
 		p := e.Value.(*pending)
 		if p.socket == nil { // for what nobody knows: it is told when its time is over
 			continue
@@ -43,26 +43,26 @@ func (hs *handlers) tellAbsence() {
 			name, address = ns, p.c.Conn.Handshake().Address()
 		}
 	}
-	since := hs.decider
-	hs.mu.Unlock()
+	cs.mu.Unlock()
 	if name == "" {
 		return
 	}
+	since := cs.node.handlers.deciderLeft()
 	detail := "no handler is there to decide who connects"
 	if since.IsZero() {
-		since = hs.node.startedAt
+		since = cs.node.startedAt
 		detail += ", and none was since the node started"
 	}
 	if len(waiting) > 1 {
 		detail += fmt.Sprintf("; connects wait in %d namespaces", len(waiting))
 	}
-	hs.node.told.Warn("connects wait", zap.String("reason", dropNames[dropConnectWait]), zap.String("address", address),
-		zap.String("namespace", name), zap.String("detail", detail), zap.String("setting", "--connect, --handler-wait="+hs.node.cfg.HandlerWait.String()),
+	cs.node.told.Warn("connects wait", zap.String("reason", dropNames[dropConnectWait]), zap.String("address", address),
+		zap.String("namespace", name), zap.String("detail", detail), zap.String("setting", "--connect, --handler-wait="+cs.node.cfg.HandlerWait.String()),
 		zap.Int("waiting", waiting[name]), zap.Time("since", since))
 }
 
 // crowded is the refusal of a connect for which there is no place among those that wait.
-func (hs *handlers) crowded() Refusal {
-	return unavailable(hs.node.cfg.HandlerWait).because(dropConnectLimit, "",
-		"too many connects wait for a decision, on this node (%d) or of this address", hs.node.cfg.MaxPendingConnects)
+func (cs *connects) crowded() Refusal {
+	return unavailable(cs.node.cfg.HandlerWait).because(dropConnectLimit, "",
+		"too many connects wait for a decision, on this node (%d) or of this address", cs.node.cfg.MaxPendingConnects)
 }

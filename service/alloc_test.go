@@ -40,7 +40,7 @@ func TestEventsAllocateTheirAcksOnly(t *testing.T) {
 	buf := make([]Notice, 0, 256)
 	round := func() {
 		for range 100 {
-			c.sockets[0].Receive(p)
+			c.sockets[0].receive(p)
 		}
 		for answered := 0; answered < 100; {
 			notices, err := h.Next(t.Context(), buf)
@@ -72,7 +72,7 @@ func TestPagesOfALargeCrowd(t *testing.T) {
 		i := rng.IntN(len(ns.order.entries))
 		if s := ns.order.entries[i].socket; s != nil && s.seq <= size {
 			left[s.id] = true
-			s.Close(ReasonTransportClose, "")
+			s.leave(ReasonTransportClose, "", nil)
 		}
 	}
 	listed := map[SocketID]int{}

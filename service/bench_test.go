@@ -122,7 +122,7 @@ func BenchmarkEventToHandler(b *testing.B) {
 	buf := make([]Notice, 0, 256)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Receive(p)
+		s.receive(p)
 		notices, err := h.Next(b.Context(), buf)
 		if err != nil {
 			b.Fatal(err)
@@ -187,7 +187,7 @@ func BenchmarkConnectBesideHandlers(b *testing.B) {
 			for b.Loop() {
 				c.sockets = c.sockets[:0]
 				n.Connect(r)
-				c.sockets[0].Close(ReasonTransportClose, "")
+				c.sockets[0].leave(ReasonTransportClose, "", nil)
 			}
 		})
 	}

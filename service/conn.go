@@ -58,7 +58,7 @@ type Conn interface {
 	// Resume takes one Pause back. Memory only: what waits is read by another goroutine.
 	Resume()
 	// Close closes the link after what is queued was written. The client comes back by itself. Does not block; the link's
-	// sockets are told by Socket.Close from another goroutine.
+	// sockets are told by Node.End from another goroutine.
 	Close(r Reason)
 	// Dismiss sends a DISCONNECT for every namespace of the link and closes it. The client stays away. Does not block.
 	Dismiss()

@@ -3,6 +3,8 @@ package service
 import (
 	"container/list"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -12,8 +14,8 @@ type Connect struct {
 	Namespace string // verbatim from the CONNECT packet
 	Auth      []byte // the CONNECT packet's JSON object; nil when there was none
 	// Bind gives the link its socket, just before the CONNECT answer is queued by Conn.Send: the socket may receive from
-	// now on. It says false when the link has closed meanwhile. Called with locks held: memory only, and it must call
-	// nothing of this package.
+	// now on. It says false when the link has closed, or has changed its mind, meanwhile. Called with locks held: memory
+	// only, and it must call nothing of this package.
 	Bind func(s *Socket) bool
 	// Refuse tells the link that it is not let in. Called without locks, from any goroutine.
 	Refuse func(r Refusal)
@@ -27,6 +29,8 @@ type Refusal struct {
 	CloseLink bool
 	// UnlessShared: with CloseLink, send the CONNECT_ERROR after all when other namespaces live on the link.
 	UnlessShared bool
+	// NoNamespace: the namespace is not there, which clients of Socket.IO v2 are told in another form than other refusals.
+	NoNamespace bool
 
 	// What the log is told: a name of Info.Dropped, what is wrong, and the setting that changes it, if there is one. Without a
 	// Reason there is nothing to tell.
@@ -47,103 +51,123 @@ func unavailable(retryAfter time.Duration) Refusal {
 	}
 }
 
-var invalidNamespace = Refusal{Message: "Invalid namespace"}.because(dropNamespace, "--namespaces",
+// InvalidNamespace is the refusal of a namespace that is not there, in the reference's words.
+var InvalidNamespace = Refusal{Message: "Invalid namespace", NoNamespace: true}.because(dropNamespace, "--namespaces",
 	"no handler has registered this namespace, and --namespaces does not name it")
 
-// pending is a connect without a decision. It waits for a handler (in handlers.waiting), or one was asked.
+// connects are those without a decision.
+type connects struct {
+	node *Node
+
+	mu       sync.Mutex
+	closed   bool
+	pendings int         // all of them
+	unknown  int         // those that wait for their namespace to become known
+	waiting  list.List   // of *pending: those that wait for a handler to come
+	asking   seats       // all of them by address
+	guessing seats       // those that wait for their namespace to become known, by address
+	absence  *time.Timer // tells that connects wait for a handler to come, while some do
+}
+
+// pending is a connect without a decision. It waits for a handler (in connects.waiting), or one was asked.
 type pending struct {
 	c      Connect
 	socket *Socket     // nil while nobody knows the namespace
 	timer  *time.Timer // its time to wait, or the handler's to decide
 
-	// Guarded by handlers.mu.
+	// Guarded by connects.mu.
 	done  bool
-	place *list.Element // in handlers.waiting
+	place *list.Element // in connects.waiting
 	asked *Handler
 	call  uint64
 	seq   uint64 // of the question, where asked is told it
-	seat  seat   // in handlers.asking
-	guess seat   // in handlers.guessing
+	seat  seat   // in connects.asking
+	guess seat   // in connects.guessing
 }
 
 // Connect asks to let a link into a namespace; exactly one of c.Bind and c.Refuse is called, now or later, unless cancel is
-// called before. It does not block.
+// called before: then Bind may still be, and says false. It does not block.
 func (n *Node) Connect(c Connect) (cancel func()) {
-	hs := n.handlers
 	p := &pending{c: c}
-	var after followUps
-	hs.mu.Lock()
-	hs.connectLocked(p, &after)
-	hs.mu.Unlock()
-	after.run()
-	return func() { hs.cancel(p) }
+	n.connects.begin(p)
+	return func() { n.connects.cancel(p) }
 }
 
-func (hs *handlers) connectLocked(p *pending, after *followUps) {
-	n := hs.node
-	refuse := func(why drop, r Refusal) {
+func (cs *connects) begin(p *pending) {
+	why, r := drop(dropConnectWait), Refusal{CloseLink: true}
+	cs.change(func(after *followUps) {
+		if !cs.closed && !cs.node.draining.Load() {
+			if _, known := cs.node.handlers.rule(p.c.Namespace); known || cs.node.handlers.hope() > 0 {
+				cs.pendings++
+				cs.seekLocked(p, after)
+				return
+			}
+			why, r = dropNamespace, InvalidNamespace
+		}
 		p.done = true
-		n.drops.add(why, 1)
+		cs.node.drops.add(why, 1)
 		after.add(func() { p.c.Refuse(r) })
-	}
-	if hs.closed || hs.draining {
-		refuse(dropConnectWait, Refusal{CloseLink: true})
-		return
-	}
-	if _, known := hs.ruleLocked(p.c.Namespace); !known && hs.hopeLocked() <= 0 {
-		refuse(dropNamespace, invalidNamespace)
-		return
-	}
-	hs.pendings++
-	hs.seekLocked(p, after)
+	})
+}
+
+// change does something with the lock held, and then what is to be done without it.
+func (cs *connects) change(do func(after *followUps)) {
+	var after followUps
+	cs.mu.Lock()
+	do(&after)
+	cs.mu.Unlock()
+	after.run()
 }
 
 // seekLocked takes a pending connect the next step: in, to a handler, or to wait for one.
-func (hs *handlers) seekLocked(p *pending, after *followUps) {
-	name := p.c.Namespace
-	mode, known := hs.ruleLocked(name)
+func (cs *connects) seekLocked(p *pending, after *followUps) {
+	hs, name := cs.node.handlers, p.c.Namespace
+	mode, known := hs.rule(name)
 	p.asked = nil
-	if known && p.socket == nil && !hs.placeLocked(p) {
-		hs.node.drops.add(dropConnectLimit, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait).because(dropConnectLimit, "", "the node has its %d namespaces, or this address its half", hs.node.cfg.MaxNamespaces), after)
+	if known && p.socket == nil && !cs.placeLocked(p) {
+		cs.node.drops.add(dropConnectLimit, 1)
+		cs.refuseLocked(p, unavailable(cs.node.cfg.HandlerWait).because(dropConnectLimit, "",
+			"the node has its %d namespaces, or this address its half", cs.node.cfg.MaxNamespaces), after)
 		return
 	}
 	if known && mode == ConnectOpen {
-		hs.acceptLocked(p, Decision{}, nil, after)
+		cs.acceptLocked(p, Decision{}, nil, after)
 		return
 	}
-	if !hs.seatLocked(p, known, after) {
-		hs.node.drops.add(dropConnectLimit, 1)
-		hs.refuseLocked(p, hs.crowded(), after)
+	if !cs.seatLocked(p, known, after) {
+		cs.node.drops.add(dropConnectLimit, 1)
+		cs.refuseLocked(p, cs.crowded(), after)
 		return
 	}
-	if h := hs.deciderLocked(name); known && h != nil {
-		hs.askLocked(p, h)
-		return
+	if known {
+		if h := hs.viewOf(p.socket.ns).decider(); h != nil {
+			cs.askLocked(p, h)
+			return
+		}
 	}
 	if p.place == nil {
-		p.place = hs.waiting.PushBack(p)
-		hs.noticeWaitLocked()
-		wait := hs.node.cfg.HandlerWait
+		p.place = cs.waiting.PushBack(p)
+		cs.noticeWaitLocked()
+		wait := cs.node.cfg.HandlerWait
 		if p.socket == nil {
-			hs.unknown++
-			wait = min(wait, max(hs.hopeLocked(), time.Millisecond))
+			cs.unknown++
+			wait = min(wait, max(hs.hope(), time.Millisecond))
 		}
-		hs.setTimerLocked(p, wait, func(after *followUps) { hs.waitedInVainLocked(p, after) })
+		cs.setTimerLocked(p, wait, func(after *followUps) { cs.waitedInVainLocked(p, after) })
 	}
 }
 
 // seatLocked gives a connect that has to wait a place among those that do; false: its address has its half of them. Who need
 // not wait is let in however many wait, and those who ask for what nobody knows can fill a small share only. For a newcomer
 // when all places are taken, the oldest of the address with most has to go.
-func (hs *handlers) seatLocked(p *pending, known bool, after *followUps) bool {
-	most := hs.node.cfg.MaxPendingConnects
-	at, s := &hs.asking, &p.seat
+func (cs *connects) seatLocked(p *pending, known bool, after *followUps) bool {
+	most := cs.node.cfg.MaxPendingConnects
+	at, s := &cs.asking, &p.seat
 	if !known {
 		most = max(1, most/10)
-		at, s = &hs.guessing, &p.guess
+		at, s = &cs.guessing, &p.guess
 	} else {
-		hs.guessing.remove(&p.guess)
+		cs.guessing.remove(&p.guess)
 	}
 	if s.asker != nil {
 		return true
@@ -153,8 +177,8 @@ func (hs *handlers) seatLocked(p *pending, known bool, after *followUps) bool {
 		return false
 	}
 	if total := at.total; total >= most {
-		hs.node.drops.add(dropConnectLimit, 1)
-		hs.refuseLocked(at.oldestOfMost(), hs.crowded(), after)
+		cs.node.drops.add(dropConnectLimit, 1)
+		cs.refuseLocked(at.oldestOfMost(), cs.crowded(), after)
 	}
 	*s = at.add(p, address)
 	return true
@@ -162,37 +186,39 @@ func (hs *handlers) seatLocked(p *pending, known bool, after *followUps) bool {
 
 // placeLocked makes the socket of a pending connect whose namespace is known; false: there are too many namespaces. Those
 // with a name of their own, whose number is bounded elsewhere, always have their place.
-func (hs *handlers) placeLocked(p *pending) bool {
-	_, named := hs.names.exact[p.c.Namespace]
+func (cs *connects) placeLocked(p *pending) bool {
+	named := cs.node.handlers.named(p.c.Namespace)
 	maker := ""
 	if !named {
 		maker = neighbourhood(p.c.Conn.Handshake().Address())
 	}
-	ns := hs.node.acquire(p.c.Namespace, named, maker)
+	ns := cs.node.acquire(p.c.Namespace, named, maker)
 	if ns == nil {
 		return false
 	}
 	if p.place != nil { // it waited for the name to become known
-		hs.unknown--
+		cs.unknown--
 	}
-	p.socket = &Socket{id: newSocketID(hs.node.id), ns: ns, conn: p.c.Conn}
+	p.socket = &Socket{id: newSocketID(cs.node.id), ns: ns, conn: p.c.Conn}
 	return true
 }
 
-func (hs *handlers) deciderLocked(namespace string) (decider *Handler) {
+// decider is who decides the connects of a namespace; nil: nobody is there.
+func (v *view) decider() *Handler {
 	now := time.Now()
-	hs.coveringLocked(namespace, func(g *group) bool {
+	for _, g := range v.groups {
 		if g.claims.Load().decides {
-			decider = g.pickLocked(now)
+			if h := g.pick(now); h != nil {
+				return h
+			}
 		}
-		return decider == nil
-	})
-	return decider
+	}
+	return nil
 }
 
 // askLocked asks a handler for its decision.
-func (hs *handlers) askLocked(p *pending, h *Handler) {
-	hs.stopWaitingLocked(p)
+func (cs *connects) askLocked(p *pending, h *Handler) {
+	cs.stopWaitingLocked(p)
 	p.socket.ns.mu.RLock()
 	info := p.socket.infoLocked()
 	p.socket.ns.mu.RUnlock()
@@ -201,63 +227,85 @@ func (hs *handlers) askLocked(p *pending, h *Handler) {
 	p.asked = h
 	p.call, p.seq = h.ask(Notice{Kind: NoticeConnect, Sockets: []*SocketInfo{info}, Time: info.ConnectedAt})
 	h.connects[p.call] = p
-	hs.setTimerLocked(p, hs.node.cfg.DecideWithin, func(after *followUps) {
-		hs.node.drops.add(dropDecisionTimeout, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait).because(dropDecisionTimeout, "",
-			"handler %q of group %q has not decided within %v", h.reg.ID, h.reg.Group, hs.node.cfg.DecideWithin), after)
+	cs.setTimerLocked(p, cs.node.cfg.DecideWithin, func(after *followUps) {
+		cs.node.drops.add(dropDecisionTimeout, 1)
+		cs.refuseLocked(p, unavailable(cs.node.cfg.HandlerWait).because(dropDecisionTimeout, "",
+			"handler %q of group %q has not decided within %v", h.reg.ID, h.reg.Group, cs.node.cfg.DecideWithin), after)
 	})
 }
 
 // setTimerLocked gives a pending connect a new deadline.
-func (hs *handlers) setTimerLocked(p *pending, d time.Duration, expire func(*followUps)) {
+func (cs *connects) setTimerLocked(p *pending, d time.Duration, expire func(*followUps)) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
 	var t *time.Timer
 	t = time.AfterFunc(d, func() {
-		var after followUps
-		hs.mu.Lock()
-		if !p.done && p.timer == t {
-			expire(&after)
-		}
-		hs.mu.Unlock()
-		after.run()
+		cs.change(func(after *followUps) {
+			if !p.done && p.timer == t {
+				expire(after)
+			}
+		})
 	})
 	p.timer = t
 }
 
-func (hs *handlers) waitedInVainLocked(p *pending, after *followUps) {
+func (cs *connects) waitedInVainLocked(p *pending, after *followUps) {
 	if p.socket != nil {
-		hs.node.drops.add(dropConnectWait, 1)
-		hs.refuseLocked(p, unavailable(hs.node.cfg.HandlerWait).because(dropConnectWait, "--handler-wait="+hs.node.cfg.HandlerWait.String(),
-			"no handler has come that decides who connects"), after)
+		cs.node.drops.add(dropConnectWait, 1)
+		cs.refuseLocked(p, unavailable(cs.node.cfg.HandlerWait).because(dropConnectWait,
+			"--handler-wait="+cs.node.cfg.HandlerWait.String(), "no handler has come that decides who connects"), after)
 		return
 	}
-	hs.node.drops.add(dropNamespace, 1)
-	hs.refuseLocked(p, invalidNamespace, after)
+	cs.node.drops.add(dropNamespace, 1)
+	cs.refuseLocked(p, InvalidNamespace, after)
 }
 
-// serveWaiting takes up the connects that a handler may decide that has just come, oldest first.
-func (hs *handlers) serveWaiting() {
-	hs.mu.Lock()
-	list := make([]*pending, 0, hs.waiting.Len())
-	for e := hs.waiting.Front(); e != nil; e = e.Next() {
+// serve takes up the connects that a handler may decide that has just come, oldest first.
+func (cs *connects) serve() {
+	cs.mu.Lock()
+	list := make([]*pending, 0, cs.waiting.Len())
+	for e := cs.waiting.Front(); e != nil; e = e.Next() {
 		list = append(list, e.Value.(*pending))
 	}
-	hs.mu.Unlock()
-	for len(list) > 0 {
-		chunk := list[:min(chunkSockets, len(list))]
-		list = list[len(chunk):]
-		var after followUps
-		hs.mu.Lock()
-		for _, p := range chunk {
-			if !p.done && p.place != nil {
-				hs.seekLocked(p, &after)
+	cs.mu.Unlock()
+	for chunk := range slices.Chunk(list, chunkSockets) {
+		cs.change(func(after *followUps) {
+			for _, p := range chunk {
+				if !p.done && p.place != nil {
+					cs.seekLocked(p, after)
+				}
+			}
+		})
+	}
+}
+
+// detach gives the questions of a handler that is not there any more to others.
+func (cs *connects) detach(h *Handler) {
+	cs.change(func(after *followUps) {
+		for _, p := range h.connects {
+			cs.withdrawLocked(p)
+			cs.seekLocked(p, after)
+		}
+	})
+}
+
+// close refuses all.
+func (cs *connects) close() {
+	cs.change(func(after *followUps) {
+		cs.closed = true
+		if cs.absence != nil {
+			cs.absence.Stop()
+		}
+		for cs.waiting.Len() > 0 {
+			cs.refuseLocked(cs.waiting.Front().Value.(*pending), unavailable(0), after)
+		}
+		for _, h := range cs.node.handlers.all() {
+			for _, p := range h.connects {
+				cs.refuseLocked(p, unavailable(0), after)
 			}
 		}
-		hs.mu.Unlock()
-		after.run()
-	}
+	})
 }
 
 // Decision answers a NoticeConnect: it accepts, unless Reject is set.
@@ -270,85 +318,93 @@ type Decision struct {
 
 // Decide answers a NoticeConnect. What comes late or is unknown is ignored and counted.
 func (h *Handler) Decide(callID uint64, d Decision) {
-	hs := h.node.handlers
-	var after followUps
-	hs.mu.Lock()
-	p := h.connects[callID]
-	switch {
-	case p == nil:
-		hs.node.drops.add(dropDecisionUnknown, 1)
-	case d.Reject != nil:
-		hs.node.drops.add(dropRejected, 1)
-		hs.refuseLocked(p, d.Reject.because(dropRejected, "", "handler %q of group %q: %s", h.reg.ID, h.reg.Group, d.Reject.Message), &after)
-	case h.hasEnded(): // its group would not hear of the socket: another one decides
-		hs.withdrawLocked(p)
-		hs.seekLocked(p, &after)
-	default:
-		hs.acceptLocked(p, d, h, &after)
-	}
-	hs.mu.Unlock()
-	after.run()
+	cs := &h.node.connects
+	cs.change(func(after *followUps) {
+		p := h.connects[callID]
+		switch {
+		case p == nil:
+			cs.node.drops.add(dropDecisionUnknown, 1)
+		case d.Reject != nil:
+			cs.node.drops.add(dropRejected, 1)
+			cs.refuseLocked(p, d.Reject.because(dropRejected, "", "handler %q of group %q: %s", h.reg.ID, h.reg.Group, d.Reject.Message), after)
+		case h.hasEnded(): // its group would not hear of the socket: another one decides
+			cs.withdrawLocked(p)
+			cs.seekLocked(p, after)
+		default:
+			cs.acceptLocked(p, d, h, after)
+		}
+	})
 }
 
-// acceptLocked lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this
-// before the first emit or event can meet it.
-func (hs *handlers) acceptLocked(p *pending, d Decision, by *Handler, after *followUps) {
+func (cs *connects) acceptLocked(p *pending, d Decision, by *Handler, after *followUps) {
+	cs.finishLocked(p)
+	after.add(func() { cs.node.admit(p, d, by) })
+}
+
+// admit lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this before
+// the first emit or event can meet it.
+func (n *Node) admit(p *pending, d Decision, by *Handler) {
 	s := p.socket
-	ns := s.ns
-	hs.finishLocked(p)
 	s.userID, s.data, s.connectedAt = d.UserID, d.Data, time.Now()
 	frame, err := s.conn.Codec().Encode(&Packet{
-		Kind: KindConnect, Namespace: ns.name, AckID: NoAck, Payload: []byte(`{"sid":"` + string(s.id) + `"}`),
+		Kind: KindConnect, Namespace: s.ns.name, AckID: NoAck, Payload: []byte(`{"sid":"` + string(s.id) + `"}`),
 	})
-	if err != nil {
-		after.add(func() { p.c.Refuse(Refusal{CloseLink: true}) })
-		hs.node.release(ns)
-		return
+	switch {
+	case err != nil:
+		p.release(n)
+		p.c.Refuse(Refusal{CloseLink: true})
+	case !s.enter(p.c.Bind, frame, d.Rooms, by):
+		p.release(n)
+	default:
+		s.conn.Flush()
 	}
+}
+
+// enter makes a socket of its namespace. False: its link does not want it any more.
+func (s *Socket) enter(bind func(*Socket) bool, frame Frame, rooms []string, by *Handler) bool {
+	ns := s.ns
+	ns.assigning.Lock()
+	defer ns.assigning.Unlock()
+	v := ns.node.handlers.viewOf(ns)
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tell := hs.connectedLocked(s, by)
-	if !p.c.Bind(s) {
-		s.assigned = nil
-		after.add(func() { hs.node.release(ns) })
-		return
+	if !bind(s) {
+		return false
 	}
 	s.conn.Send(frame, Owed)
-	ns.insertLocked(s, d.Rooms)
-	if len(s.assigned) > 0 {
-		tell(s.infoLocked())
-	}
-	after.add(s.conn.Flush)
+	ns.insertLocked(s, rooms)
+	s.connectedLocked(v, by)
+	return true
 }
 
-func (hs *handlers) refuseLocked(p *pending, r Refusal, after *followUps) {
-	hs.finishLocked(p)
+func (cs *connects) refuseLocked(p *pending, r Refusal, after *followUps) {
+	cs.finishLocked(p)
 	after.add(func() {
-		p.release(hs.node)
+		p.release(cs.node)
 		p.c.Refuse(r)
 	})
 }
 
 // finishLocked ends a pending connect, however it came out.
-func (hs *handlers) finishLocked(p *pending) {
+func (cs *connects) finishLocked(p *pending) {
 	p.done = true
-	hs.pendings--
+	cs.pendings--
 	if p.socket == nil && p.place != nil {
-		hs.unknown--
+		cs.unknown--
 	}
-	hs.stopWaitingLocked(p)
+	cs.stopWaitingLocked(p)
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	hs.asking.remove(&p.seat)
-	hs.guessing.remove(&p.guess)
-	hs.withdrawLocked(p)
+	cs.asking.remove(&p.seat)
+	cs.guessing.remove(&p.guess)
+	cs.withdrawLocked(p)
 }
 
 // withdrawLocked takes the question back that a handler was asked.
-func (hs *handlers) withdrawLocked(p *pending) {
+func (cs *connects) withdrawLocked(p *pending) {
 	if h := p.asked; h != nil {
 		p.asked = nil
 		delete(h.connects, p.call)
@@ -363,21 +419,19 @@ func (p *pending) release(n *Node) {
 	}
 }
 
-func (hs *handlers) stopWaitingLocked(p *pending) {
+func (cs *connects) stopWaitingLocked(p *pending) {
 	if p.place != nil {
-		hs.waiting.Remove(p.place)
+		cs.waiting.Remove(p.place)
 		p.place = nil
 	}
 }
 
 // cancel ends a pending connect whose link is gone or has changed its mind.
-func (hs *handlers) cancel(p *pending) {
-	hs.mu.Lock()
-	if p.done {
-		hs.mu.Unlock()
-		return
-	}
-	hs.finishLocked(p)
-	hs.mu.Unlock()
-	p.release(hs.node)
+func (cs *connects) cancel(p *pending) {
+	cs.change(func(after *followUps) {
+		if !p.done {
+			cs.finishLocked(p)
+			after.add(func() { p.release(cs.node) })
+		}
+	})
 }

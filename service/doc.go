@@ -7,19 +7,34 @@
 // passes anew. With other nodes a run is handed to them just before it is delivered here (remote.go), and who called waits for
 // their part outside of the lane.
 //
-// The walk of a browser's event: Socket.Receive finds the group that owns the event and, in it, the handler of this socket
-// (route.go), and appends the event to what that handler is to be told, or to the socket's backlog there (handler_events.go);
-// what is too much pauses the link (share.go). The handler's stream takes it by Handler.Next.
+// The walk of a browser's event: Node.Receive finds the group that owns the event (view.go) and the handler that this socket
+// has in it (route.go), and appends the event to what that handler is to be told, or to the socket's backlog there
+// (handler_events.go); what is too much pauses the link (share.go). The handler's stream takes it by Handler.Next. A Handler
+// knows the sockets that its events come from as Origins, and nothing of who has which socket: that is assign.go, and what is
+// done when a handler goes is failover.go.
 //
 // The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
 // lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).
 //
 // Memory: what is kept for peers is taken from Config.Budget (budget.go), of which each queue, log and page has a part.
 //
-// Locks, in the order in which they may be taken: Node.merging, Handlers.mu, Node.mu, Namespace.mu, presenceLog.mu, Socket.mu,
-// Handler.mu, share.mu, then those of a link. Nothing blocks, writes or logs while one of them is held. lane.step comes before
-// Namespace.mu, and full links are flushed under it, which does not block; lane.mu is held alone. Locks of a Remote come after
-// all of these.
+// Locks, in the order in which they may be taken; a name in brackets says what is guarded:
+//
+//	Node.merging         a merge into one socket's data
+//	connects.mu          connects without a decision
+//	Namespace.assigning  which handlers the namespace's sockets have, and what is parked of them
+//	lane.step            the order of emits; full links are flushed under it, which does not block
+//	Node.mu              the namespaces by name
+//	handlers.mu          groups, their members, the names that are known
+//	Namespace.mu         sockets, rooms, the presence log's order
+//	presenceLog.mu       the log and its watchers
+//	Socket.mu            its assignments and its end, as events see them
+//	Handler.mu           one at a time: its queue, slots and debts
+//	acks.mu, serverCall.mu, parking.mu, share.mu
+//	those of a link
+//	those of a Remote
+//
+// lane.mu is held alone. Nothing blocks, writes or logs while one of them is held.
 //
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.

@@ -12,8 +12,8 @@ func (h *Handler) Drain() {
 	hs.handOver(h)
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if h.deadline == nil && !h.detached && !hs.closed {
-		h.deadline = time.AfterFunc(handlerDrainTime, func() { hs.waitNoMore(h) })
+	if h.deadline == nil && !h.detached && !hs.closed.Load() {
+		h.deadline = time.AfterFunc(handlerDrainTime, func() { hs.letGo(h) })
 	}
 	h.finish()
 }
@@ -31,31 +31,30 @@ func (h *Handler) finish() {
 func (h *Handler) Detach() {
 	hs := h.node.handlers
 	hs.handOver(h)
-	var after followUps
+	hs.node.connects.detach(h)
 	hs.mu.Lock()
-	hs.detachLocked(h, &after)
-	hs.mu.Unlock()
-	after.run()
-}
-
-// detachLocked removes what is left of a handler whose sockets are with others.
-func (hs *handlers) detachLocked(h *Handler, after *followUps) {
-	if h.detached {
-		return
-	}
+	again := h.detached
 	h.detached = true
 	delete(hs.attached, h)
 	if h.deadline != nil {
 		h.deadline.Stop()
 	}
-	for id, p := range h.connects {
-		delete(h.connects, id)
-		hs.withdrawLocked(p)
-		hs.seekLocked(p, after)
+	hs.mu.Unlock()
+	if again {
+		return
 	}
+	if lost := h.abandon(); !h.reg.Observer {
+		hs.node.drops.add(dropHandlerLost, lost)
+	}
+	hs.letGo(h)
+}
+
+// abandon ends a handler that is detached and says how much of what it was told is lost.
+func (h *Handler) abandon() (lost int) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.endLocked(ErrReplaced)
-	lost := len(h.inFlight)
+	lost = len(h.inFlight)
 	for _, n := range h.out.take() {
 		if n.Kind == NoticeServerSide {
 			lost++
@@ -68,11 +67,7 @@ func (hs *handlers) detachLocked(h *Handler, after *followUps) {
 		delete(h.serverCalls, id)
 		call.settle(nil)
 	}
-	h.mu.Unlock()
-	if !h.reg.Observer {
-		hs.node.drops.add(dropHandlerLost, lost)
-	}
-	hs.letGoLocked(h)
+	return lost
 }
 
 // retire lets a handler whose sockets are with others finish what is in flight, for a while.
@@ -84,225 +79,151 @@ func (hs *handlers) retire(h *Handler, n Notice) {
 	if h.deadline != nil {
 		h.deadline.Stop()
 	}
-	if h.detached || hs.closed {
+	if h.detached || hs.closed.Load() {
 		return
 	}
 	h.deadline = time.AfterFunc(time.Until(n.Until), func() {
 		h.end(ErrReplaced)
-		hs.waitNoMore(h)
+		hs.letGo(h)
 	})
 }
 
-// waitNoMore lets go on what waits for answers of a handler that leaves.
-func (hs *handlers) waitNoMore(h *Handler) {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	hs.letGoLocked(h)
-}
-
-func (hs *handlers) letGoLocked(h *Handler) {
+// letGo lets go on what waits for answers of a handler that leaves.
+func (hs *handlers) letGo(h *Handler) {
 	g := h.group
-	if i := slices.Index(g.leaving, h); i >= 0 {
-		g.leaving = slices.Delete(g.leaving, i, i+1)
-	}
+	hs.mu.Lock()
+	m := g.members.Load()
+	g.members.Store(&members{handlers: m.handlers, leaving: without(m.leaving, h)})
+	hs.mu.Unlock()
 	h.mu.Lock()
 	owing := h.owing
 	h.owing = nil
 	h.mu.Unlock()
-	for s := range owing { // at most what it might have in flight
-		hs.releaseLocked(g, s)
+	for o := range owing { // at most what it might have in flight
+		o.Settled(h)
 	}
 }
 
-// handOver takes a handler out of its group and gives its sockets, and the events that its backend has not seen, to others,
-// in order. It goes in chunks; an event of a socket whose turn has not come takes the socket over with it.
+// handOver takes a handler out of its group and gives its sockets, and what its backend has not seen of them, to others, in
+// order. It goes in chunks; what comes of a socket whose turn has not come is left over with the rest.
 func (hs *handlers) handOver(h *Handler) {
-	hs.mu.Lock()
-	hs.beginMoveLocked(h)
-	hs.mu.Unlock()
+	hs.depart(h)
 	g := h.group
-	hs.walk(h.claims, func(s *Socket) bool { return hs.handlerOfLocked(s, g) == h }, func(list []adoptee) bool {
+	hs.walk(h.claims, func(s *Socket) bool { return s.handlerOf(g) == h }, func(list []adoptee) bool {
 		hs.moveLocked(h, list)
 		return true
 	})
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	gone := make([]adoptee, 0, len(h.unseen)) // what is left is of those that have left
-	for s := range h.unseen {
-		gone = append(gone, adoptee{socket: s, info: s.gone})
-	}
-	for i := 0; i < len(gone); i += chunkSockets {
-		if i > 0 {
-			hs.mu.Unlock()
-			hs.mu.Lock()
+	for gone := h.leftOver(); len(gone) > 0; gone = h.leftOver() { // they have left meanwhile
+		for _, o := range gone {
+			s := o.(*Socket) // what has its origin elsewhere is nothing that this node may give to others
+			s.ns.assigning.Lock()
+			hs.moveLocked(h, []adoptee{{socket: s, info: s.gone}})
+			s.ns.assigning.Unlock()
 		}
-		hs.moveLocked(h, slices.DeleteFunc(slices.Clone(gone[i:min(i+chunkSockets, len(gone))]), func(a adoptee) bool {
-			return h.unseen[a.socket] == nil
-		}))
 	}
+	hs.mu.Lock()
+	g.moving--
+	hs.mu.Unlock()
 }
 
-// beginMoveLocked closes a handler for all that is new.
-func (hs *handlers) beginMoveLocked(h *Handler) {
+// depart closes a handler for all that is new.
+func (hs *handlers) depart(h *Handler) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	g := h.group
+	g.moving++
 	if h.leaving {
 		return
 	}
-	g := h.group
 	h.leaving = true
-	if i := slices.Index(g.handlers, h); i >= 0 {
-		g.handlers = slices.Delete(g.handlers, i, i+1)
-	}
+	m := g.members.Load()
+	m = &members{handlers: without(m.handlers, h), leaving: append(slices.Clip(m.leaving), h)}
+	g.members.Store(m) // before it says no to anybody, who looks for another one then
+	h.shut()
 	hs.leftAt = time.Now()
 	if h.reg.DecideConnects {
 		hs.decider = hs.leftAt
 	}
+	if h.reg.DecideConnects {
+		hs.decider = hs.leftAt
+	}
 	hs.version.Add(1)
-	if len(g.handlers) == 0 && g.forget == nil && !hs.closed {
+	if len(m.handlers) == 0 && g.forget == nil && !hs.closed.Load() {
 		g.forget = time.AfterFunc(hs.node.cfg.HandlerWait, func() { hs.forget(g) })
 	}
-	h.unseen, h.untold = h.takeUnseen()
-	g.leaving = append(g.leaving, h)
 }
 
-// takeUnseen closes the handler for events and returns those that Next has not taken, and the disconnects among them; and
-// the sockets of which its backend was never told.
-func (h *Handler) takeUnseen() (unseen map[*Socket][]Notice, untold map[*Socket]bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.open = false
-	unseen, untold = map[*Socket][]Notice{}, map[*Socket]bool{}
-	var keep []Notice
-	for _, n := range h.out.take() {
-		switch n.Kind {
-		case noticeGone:
-			continue
-		case NoticeEvent:
-			delete(h.inFlight, n.CallID)
-			h.leaveOutLocked(n.size())
-			unseen[n.From] = append(unseen[n.From], n)
-			continue
-		case NoticeDisconnected:
-			unseen[n.From] = append(unseen[n.From], n)
-		case NoticeConnected, NoticeAssigned: // news of sockets that are not its own any more
-			for _, s := range n.fresh {
-				untold[s] = true
-			}
-		default:
-			keep = append(keep, n)
-			continue
-		}
-		h.uncountLocked(&n)
-	}
-	for i := range keep {
-		h.out.push(keep[i])
-	}
-	h.gaps = 0
-	for s, b := range h.backlogs {
-		for _, n := range b.notices.take() {
-			if n.Kind == NoticeEvent {
-				h.inbound.add(h.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
-			}
-			unseen[s] = append(unseen[s], n)
-		}
-	}
-	h.backlogs, h.ring, h.waiting, h.waitSize = nil, fifo[*backlog]{}, 0, 0
-	h.owing = map[*Socket]int{}
-	for _, f := range h.inFlight {
-		h.owing[f.socket]++
-	}
-	return unseen, untold
+func without(list []*Handler, h *Handler) []*Handler {
+	return slices.DeleteFunc(slices.Clone(list), func(o *Handler) bool { return o == h })
 }
 
-// moveLocked gives sockets of a handler that leaves to others. Who comes after whom is told first, and only then seen by
-// events: those that come now find the old handler closed and wait for handlers.mu.
+// moveLocked gives sockets of one namespace, whose handler leaves, to others of its group, with Namespace.assigning held. Who
+// comes after whom is told first, and only then has the socket.
 func (hs *handlers) moveLocked(h *Handler, list []adoptee) {
-	g, now := h.group, time.Now()
-	heirs := make([]*Handler, len(list))
-	told := map[*Handler][]adoptee{}
+	g := h.group
+	covered := g.claims.Load().namespaces.covers(list[0].socket.ns.name)
 	for i := range list {
-		a := &list[i]
-		a.fresh = h.untold[a.socket]
-		if a.socket.gone == nil {
-			h.sockets--
+		list[i].fresh = h.untold(list[i].socket)
+		if list[i].socket.gone == nil {
+			h.sockets.Add(-1)
 		}
-		if !g.claims.Load().namespaces.covers(a.socket.ns.name) {
-			continue
+	}
+	for len(list) > 0 {
+		now := time.Now()
+		heirs := map[*Handler][]adoptee{}
+		for _, a := range list {
+			var heir *Handler
+			if covered {
+				heir = g.pick(now)
+			}
+			if heir == nil {
+				hs.orphan(a, h)
+				continue
+			}
+			heirs[heir] = append(heirs[heir], a)
+			heir.sockets.Add(1) // so that each gets its part
 		}
-		if heirs[i] = g.pickLocked(now); heirs[i] != nil {
-			told[heirs[i]] = append(told[heirs[i]], *a)
-			if a.socket.gone == nil {
-				heirs[i].sockets++
+		list = list[:0]
+		for heir, sockets := range heirs {
+			heir.sockets.Add(int64(-len(sockets)))
+			if !heir.assigned(sockets, true) { // it goes just now, too
+				list = append(list, sockets...)
+				continue
+			}
+			for _, a := range sockets {
+				hs.takeOver(a.socket, heir, h)
 			}
 		}
 	}
-	for heir, sockets := range told {
-		heir.assigned(sockets, true)
-	}
-	for i, a := range list {
-		hs.passOnLocked(h, heirs[i], a)
-	}
 }
 
-// settleMovesLocked takes a socket over to its heirs before its turn, with its namespace's mutex held too.
-func (hs *handlers) settleMovesLocked(s *Socket) {
-	for {
-		i := slices.IndexFunc(s.assigned, func(a assignment) bool { return a.handler != nil && a.handler.leaving })
-		if i < 0 {
-			return
-		}
-		hs.moveLocked(s.assigned[i].handler, []adoptee{{socket: s, info: s.infoLocked()}})
-	}
-}
-
-// passOnLocked gives what a handler's backend has not seen of a socket to its heir; nil: there is none.
-func (hs *handlers) passOnLocked(h, heir *Handler, a adoptee) {
+// orphan leaves a socket of a handler that leaves to nobody: what is left over of it waits for who comes.
+func (hs *handlers) orphan(a adoptee, h *Handler) {
 	s, g := a.socket, h.group
-	unseen := h.unseen[s]
-	delete(h.unseen, s)
-	delete(h.untold, s)
-	delete(g.blocked, s)
-	if heir != nil {
-		hs.followLocked(s, heir)
-	}
-	for i := range unseen {
-		hs.inheritLocked(h, heir, &unseen[i], a.fresh)
-	}
-	if heir != nil { // what was parked while h had ended and was still here
-		hs.serveParkedLocked(s, heir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := h.surrender(s)
+	for i := range left {
+		hs.leaveToNobodyLocked(s, g, &left[i], !a.fresh)
 	}
 	switch {
 	case s.gone != nil:
-	case heir == nil && a.fresh:
-		s.unassignLocked(g) // nobody in the group has ever heard of it
+	case a.fresh: // nobody in the group has ever heard of it
+		s.unassignLocked(g)
 	default:
-		s.assignLocked(g, heir)
-	}
-}
-
-// inheritLocked gives one notice that h's backend has not seen to the heir of its socket.
-func (hs *handlers) inheritLocked(h, heir *Handler, n *Notice, untold bool) {
-	switch {
-	case n.Kind == NoticeDisconnected && heir != nil && heir.tellAfterEvents(n):
-	case n.Kind == NoticeDisconnected:
-		if !untold {
-			n.From.assignLocked(h.group, nil)
-		}
-		if !untold || len(n.From.parked) > 0 {
-			hs.parkEndLocked(n)
-		}
-	case heir == nil && h.reg.Observer:
-		hs.node.drops.add(dropObserver, 1)
-	case heir == nil:
-		hs.parkLocked(n)
-	default:
-		heir.inherit(n)
+		s.assignLocked(g, nil)
 	}
 }
 
 // forget lets go of a group that nobody came back to.
 func (hs *handlers) forget(g *group) {
 	hs.mu.Lock()
-	if len(g.handlers) > 0 || hs.groups[g.name] != g {
+	switch {
+	case len(g.members.Load().handlers) > 0, hs.groups[g.name] != g:
+		hs.mu.Unlock()
+		return
+	case g.moving > 0: // another group of this name would get the sockets without what is left over of them
+		g.forget.Reset(hs.node.cfg.HandlerWait)
 		hs.mu.Unlock()
 		return
 	}
@@ -323,28 +244,22 @@ func (hs *handlers) dropLocked(g *group) {
 
 // sweep lets sockets forget a group that was let go of.
 func (hs *handlers) sweep(g *group) {
-	hs.walk(g.claims.Load(), func(s *Socket) bool { return hs.knowsLocked(s, g) }, func(list []adoptee) bool {
+	hs.walk(g.claims.Load(), func(s *Socket) bool { return s.knownTo(g) }, func(list []adoptee) bool {
 		for _, a := range list {
-			a.socket.unassignLocked(g)
+			a.socket.forget(g)
 		}
 		return true
 	})
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	var gone []*Socket
-	for s := range hs.parking.sockets {
-		if s.gone != nil {
-			gone = append(gone, s)
-		}
-	}
-	for i, s := range gone {
-		if i%chunkSockets == chunkSockets-1 {
-			hs.mu.Unlock()
-			hs.mu.Lock()
-		}
-		s.unassignLocked(g)
+	walkGone(hs.parking.all(), func(s *Socket) {
+		s.forget(g)
 		if s.farewell != nil && len(s.assigned) == 0 && len(s.parked) == 0 {
-			hs.unparkEndLocked(s)
+			hs.parking.unparkEnd(s)
 		}
-	}
+	})
+}
+
+func (s *Socket) forget(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unassignLocked(g)
 }

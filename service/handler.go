@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,17 +44,17 @@ type Handler struct {
 	done   chan struct{} // closed when the handler was ended by the node
 
 	// Guarded by handlers.mu.
-	sockets  int                 // that are assigned to it
-	leaving  bool                // gets no new work
-	detached bool                // not in its group any more
-	connects map[uint64]*pending // that it was asked to decide
-	deadline *time.Timer         // ends the time of a handler that was replaced or drains
-	unseen   map[*Socket][]Notice
-	untold   map[*Socket]bool // sockets that its backend was never told of; both for the time of a hand-over
+	leaving  bool        // gets no new work
+	detached bool        // not in its group any more
+	deadline *time.Timer // ends the time of a handler that was replaced or drains
+
+	connects map[uint64]*pending // that it was asked to decide; guarded by connects.mu
+	sockets  atomic.Int64        // that are assigned to it
 
 	mu    sync.Mutex
-	open  bool // takes events
+	open  bool // takes events and new sockets; never again once it is false
 	ended error
+	left  *leftover // of a handler that is not open, until all its sockets are with others
 
 	// What it is told.
 	out      fifo[Notice]
@@ -61,14 +62,14 @@ type Handler struct {
 	lastSeq  uint64 // of out
 	outBytes int    // of the events in out
 	notices  account
-	own      int                // notices in out that its own callers caused
-	ownBytes int                // the same in bytes
-	full     bool               // too much waits that is no event
-	news     map[*Socket]uint64 // Connected in out by socket, as long as nothing else of the socket stands in out
+	own      int               // notices in out that its own callers caused
+	ownBytes int               // the same in bytes
+	full     bool              // too much waits that is no event
+	news     map[Origin]uint64 // Connected in out by socket, as long as nothing else of the socket stands in out
 
 	// What waits.
 	inbound  account // events in out and in backlogs
-	backlogs map[*Socket]*backlog
+	backlogs map[Origin]*backlog
 	ring     fifo[*backlog] // those that a slot would serve, in turn
 	waiting  int            // events in backlogs
 	waitSize int            // the same in bytes
@@ -80,14 +81,14 @@ type Handler struct {
 	finishing    bool // ends with io.EOF when nothing is in flight
 	openConnects int  // asked and not decided
 	serverCalls  map[uint64]*serverCall
-	owing        map[*Socket]int // of a handler that leaves: events that its backend has seen and not answered
+	owing        map[Origin]int // of a handler that leaves: events that its backend has seen and not answered
 
 	pace pace
 }
 
 // flight is an event that a handler has not replied to.
 type flight struct {
-	socket *Socket
+	origin Origin
 	ackID  int64
 	size   int
 	taken  bool // by Next: the backend may have seen it
@@ -197,7 +198,7 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 	if f.taken {
 		h.pace.answers++
 		delete(h.inFlight, callID)
-		last = h.settledLocked(f.socket)
+		last = h.settledLocked(f.origin)
 		h.refillLocked()
 	}
 	h.mu.Unlock()
@@ -206,16 +207,16 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 		return
 	}
 	if f.ackID != NoAck && payload != nil && !h.reg.Observer {
-		f.socket.ack(&Packet{Kind: KindAck, Namespace: f.socket.ns.name, AckID: f.ackID, Payload: payload, Attachments: attachments})
+		f.origin.Ack(&Packet{Kind: KindAck, Namespace: f.origin.Namespace(), AckID: f.ackID, Payload: payload, Attachments: attachments})
 	}
 	if last {
-		h.node.handlers.release(h.group, f.socket)
+		f.origin.Settled(h)
 	}
 }
 
 // Handled frees the slots of all events up to callID that want no ack.
 func (h *Handler) Handled(upTo uint64) {
-	var settled []*Socket
+	var settled []Origin
 	h.mu.Lock()
 	n := 0
 	for n < len(h.withoutAck) && h.withoutAck[n] <= upTo {
@@ -225,8 +226,8 @@ func (h *Handler) Handled(upTo uint64) {
 			}
 			delete(h.inFlight, h.withoutAck[n])
 			h.pace.answers++
-			if h.settledLocked(f.socket) {
-				settled = append(settled, f.socket)
+			if h.settledLocked(f.origin) {
+				settled = append(settled, f.origin)
 			}
 		}
 		n++
@@ -234,49 +235,28 @@ func (h *Handler) Handled(upTo uint64) {
 	h.withoutAck = slices.Delete(h.withoutAck, 0, n)
 	h.refillLocked()
 	h.mu.Unlock()
-	if len(settled) > 0 {
-		h.node.handlers.release(h.group, settled...)
+	for _, o := range settled {
+		o.Settled(h)
 	}
 }
 
 // settledLocked says whether an answer was the last that a handler which leaves owed to a socket.
-func (h *Handler) settledLocked(s *Socket) bool {
+func (h *Handler) settledLocked(o Origin) bool {
 	if h.owing == nil {
 		return false
 	}
-	if h.owing[s]--; h.owing[s] > 0 {
+	if h.owing[o]--; h.owing[o] > 0 {
 		return false
 	}
-	delete(h.owing, s)
+	delete(h.owing, o)
 	return true
 }
 
 // owes says whether a handler that leaves has not answered all that its backend has seen of a socket.
-func (h *Handler) owes(s *Socket) bool {
+func (h *Handler) owes(o Origin) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.owing[s] > 0
-}
-
-// ack sends an acknowledgement to the socket's client, which is owed it whatever else waits for it, if the socket is still
-// there: the client may be back as another one, whose ids begin anew.
-func (s *Socket) ack(p *Packet) {
-	f, err := s.conn.Codec().Encode(p)
-	if err != nil {
-		return
-	}
-	out := Closed
-	s.mu.Lock()
-	if s.gone == nil {
-		out = s.conn.Send(f, Owed)
-	}
-	s.mu.Unlock()
-	switch out {
-	case QueuedFlush:
-		s.conn.Flush()
-	case Closed:
-		s.ns.node.drops.add(dropClosing, 1)
-	}
+	return h.owing[o] > 0
 }
 
 // endLocked ends the handler; what stands in out may still be read by Next, but nothing is added.
@@ -285,7 +265,7 @@ func (h *Handler) endLocked(err error) {
 		return
 	}
 	h.ended = err
-	h.open = false
+	h.shutLocked()
 	close(h.done)
 	h.signal()
 }

@@ -2,7 +2,7 @@ package service
 
 // backlog is what of one socket waits at one handler, in order: events, and behind them the news of its end.
 type backlog struct {
-	socket  *Socket
+	origin  Origin
 	notices fifo[Notice]
 	blocked bool // until the handler before has answered what it has seen: it is in no ring
 }
@@ -31,19 +31,26 @@ func (n *Notice) size() int {
 func (h *Handler) event(n *Notice) verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.open {
+	if h.open {
+		h.pace.look(n.Time, h)
+		h.queueLocked(n)
+		return taken
+	}
+	if h.reg.Observer || !h.leaveLocked(n) {
 		return closed
 	}
-	h.pace.look(n.Time, h)
-	h.queueLocked(n)
 	return taken
 }
 
-// inherit queues an event of another handler, or one that waited, also while h takes none from sockets.
-func (h *Handler) inherit(n *Notice) {
+// inherit queues an event of another handler, or one that waited. False: the handler takes nothing any more.
+func (h *Handler) inherit(n *Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.open {
+		return h.leaveLocked(n)
+	}
 	h.queueLocked(n)
+	return true
 }
 
 func (h *Handler) queueLocked(n *Notice) {
@@ -67,9 +74,9 @@ func (h *Handler) queueLocked(n *Notice) {
 	n.held = true
 	h.waitLocked(n, size)
 	if held {
-		n.From.heldBy(h)
+		n.From.HeldBy(h)
 	} else {
-		n.From.hold(size, h, h.pressureLocked())
+		n.From.Hold(size, h, h.pressureLocked())
 	}
 }
 
@@ -79,22 +86,22 @@ func (h *Handler) roomLocked(size int) bool {
 }
 
 // pressureLocked is what a socket must hold to be paused for the bounds that all sockets of the handler share.
-func (h *Handler) pressureLocked() pressure {
+func (h *Handler) pressureLocked() Pressure {
 	cfg := &h.node.cfg
 	if h.waiting < cfg.MaxHandlerQueue && h.waitSize < cfg.MaxHandlerQueueBytes && !h.inbound.spent {
-		return pressure{}
+		return Pressure{}
 	}
 	return evenPart(cfg, &h.inbound, len(h.backlogs))
 }
 
 // evenPart is what each of many sockets may hold of a bound that is reached: of the handler's total, or of what its events had
 // of the node's budget when there was no more.
-func evenPart(cfg *Config, a *account, sockets int) pressure {
+func evenPart(cfg *Config, a *account, sockets int) Pressure {
 	events, bytes := cfg.MaxHandlerQueue, cfg.MaxHandlerQueueBytes
 	if a.spent {
 		events, bytes = min(events, a.most/eventOverhead), min(bytes, a.most)
 	}
-	return pressure{events: max(1, events/sockets), bytes: max(1, bytes/sockets)}
+	return Pressure{Events: max(1, events/sockets), Bytes: max(1, bytes/sockets)}
 }
 
 // copyLocked keeps a copy for an observer that has no slot free, within the bounds of its own: it pauses nobody, and what is
@@ -118,14 +125,14 @@ func (h *Handler) waitLocked(n *Notice, size int) {
 }
 
 // backlogLocked finds or makes the backlog of a socket.
-func (h *Handler) backlogLocked(s *Socket) *backlog {
-	b := h.backlogs[s]
+func (h *Handler) backlogLocked(o Origin) *backlog {
+	b := h.backlogs[o]
 	if b == nil {
 		if h.backlogs == nil {
-			h.backlogs = map[*Socket]*backlog{}
+			h.backlogs = map[Origin]*backlog{}
 		}
-		b = &backlog{socket: s}
-		h.backlogs[s] = b
+		b = &backlog{origin: o}
+		h.backlogs[o] = b
 	}
 	return b
 }
@@ -146,7 +153,7 @@ func (h *Handler) flyLocked(n *Notice) {
 		h.inFlight = map[uint64]flight{}
 	}
 	size := n.size()
-	h.inFlight[n.CallID] = flight{socket: n.From, ackID: n.Packet.AckID, size: size}
+	h.inFlight[n.CallID] = flight{origin: n.From, ackID: n.Packet.AckID, size: size}
 	if n.Packet.AckID == NoAck {
 		if len(h.withoutAck) > 2*len(h.inFlight)+64 { // most were replied to one by one
 			h.forgetAnsweredLocked()
@@ -197,7 +204,7 @@ func (h *Handler) refillLocked() {
 		if b.notices.len() > 0 {
 			h.ring.push(b)
 		} else {
-			delete(h.backlogs, b.socket)
+			delete(h.backlogs, b.origin)
 		}
 	}
 	if h.finishing {
@@ -209,37 +216,40 @@ func (h *Handler) refillLocked() {
 func (n *Notice) unhold() {
 	if n.held {
 		n.held = false
-		n.From.unhold(n.size())
+		n.From.Release(n.size())
 	}
 }
 
 // block lets all that comes of a socket wait until unblock.
-func (h *Handler) block(s *Socket) {
+func (h *Handler) block(o Origin) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.backlogLocked(s).blocked = true
+	if h.open {
+		h.backlogLocked(o).blocked = true
+	}
 }
 
-func (h *Handler) unblock(s *Socket) {
+func (h *Handler) unblock(o Origin) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b := h.backlogs[s]
+	b := h.backlogs[o]
 	if b == nil || !b.blocked {
 		return
 	}
 	b.blocked = false
 	if b.notices.len() == 0 {
-		delete(h.backlogs, s)
+		delete(h.backlogs, o)
 	} else {
 		h.ring.push(b)
 	}
 	h.refillLocked()
 }
 
-// blocks says whether what waits of a socket waits for another handler's answer.
-func (h *Handler) blocks(s *Socket) bool {
+// patient says whether what waits of a socket has its time from elsewhere: it waits for another handler's answer, or to go over
+// to another handler.
+func (h *Handler) patient(o Origin) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b := h.backlogs[s]
-	return b != nil && b.blocked
+	b := h.backlogs[o]
+	return !h.open || b != nil && b.blocked
 }

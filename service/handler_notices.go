@@ -73,51 +73,49 @@ func (h *Handler) tell(n Notice) {
 	h.tellLocked(&n)
 }
 
-// greet tells of a new socket. False: the handler has ended, and will not hear of it.
-func (h *Handler) greet(s *Socket, info *SocketInfo) bool {
+// greet tells of a new socket. False: the handler takes none any more.
+func (h *Handler) greet(o Origin, info *SocketInfo) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended != nil {
+	if !h.open {
 		return false
 	}
-	h.tellLocked(&Notice{Kind: NoticeConnected, From: s, Sockets: []*SocketInfo{info}, fresh: []*Socket{s}})
+	h.tellLocked(&Notice{Kind: NoticeConnected, From: o, Sockets: []*SocketInfo{info}, fresh: []Origin{o}})
 	if h.news == nil {
-		h.news = map[*Socket]uint64{}
+		h.news = map[Origin]uint64{}
 	}
-	h.news[s] = h.lastSeq
+	h.news[o] = h.lastSeq
 	return true
 }
 
-// part says what became of the news that a socket has left.
-type part uint8
-
-const (
-	partTold   part = iota
-	partUnmade      // the handler had not taken the news that it came: it never was there
-	partLost        // the handler has ended, and will not hear of it
-)
-
-// part tells, behind all events of a socket, that it is gone.
-func (h *Handler) part(n *Notice) part {
+// assigned tells of sockets that come over to the handler. False: it takes none any more.
+func (h *Handler) assigned(sockets []adoptee, failover bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended != nil {
-		return partLost
+	if !h.open {
+		return false
 	}
-	if seq, ok := h.news[n.From]; ok {
-		h.takeBackLocked(seq)
-		return partUnmade
+	n := Notice{Kind: NoticeAssigned, Failover: failover, Sockets: make([]*SocketInfo, 0, len(sockets))}
+	for _, a := range sockets {
+		n.Sockets = append(n.Sockets, a.info)
+		if a.fresh {
+			n.fresh = append(n.fresh, a.socket)
+		}
 	}
-	h.behindEventsLocked(n)
-	return partTold
+	h.tellLocked(&n)
+	return true
 }
 
-// tellAfterEvents appends a notice behind all events of its socket. False: the handler has ended, and will not hear of it.
-func (h *Handler) tellAfterEvents(n *Notice) bool {
+// part tells, behind all events of a socket, that it is gone. False: the handler will not hear of it.
+func (h *Handler) part(n *Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended != nil {
-		return false
+	if seq, ok := h.news[n.From]; ok { // it had not taken the news that it came: it never was there
+		h.takeBackLocked(seq)
+		return true
+	}
+	if !h.open {
+		return h.leaveLocked(n)
 	}
 	h.behindEventsLocked(n)
 	return true

@@ -13,7 +13,7 @@ import (
 
 func (s *Socket) emits(names ...string) {
 	for _, name := range names {
-		s.Receive(event(name))
+		s.receive(event(name))
 	}
 }
 
@@ -44,7 +44,7 @@ func TestEachEventHasOneOwner(t *testing.T) {
 	wantEqual(t, "catch-all", told(t, rest), []string{"connected", `event ["c"]`})
 	wantEqual(t, "named", told(t, named), []string{"connected", `event ["a"]`, `event ["b"]`})
 	wantEqual(t, "observer", told(t, watcher), []string{"connected", `event ["a"]`, `event ["b"]`, `event ["c"]`})
-	s.Close(ReasonPingTimeout, "")
+	s.leave(ReasonPingTimeout, "", nil)
 	for _, h := range []*Handler{rest, named, watcher} {
 		wantEqual(t, "every group hears of the end", told(t, h), []string{"disconnected ping timeout"})
 	}
@@ -95,9 +95,9 @@ func TestSlotsAndReplies(t *testing.T) {
 		if i == 0 {
 			p.AckID = 7
 		}
-		s.Receive(p)
+		s.receive(p)
 	}
-	s.Close(ReasonTransportClose, "")
+	s.leave(ReasonTransportClose, "", nil)
 	first, _ := h.Next(t.Context(), nil)
 	wantEqual(t, "two slots", len(first), 2)
 	wantEqual(t, "ascending", []uint64{first[0].CallID, first[1].CallID}, []uint64{1, 2})
@@ -164,7 +164,7 @@ func TestConnectIsDecidedByTheHandler(t *testing.T) {
 		n.Connect(c.request("/"))
 		pass(6 * time.Second)
 		wantEqual(t, "undecided", []bool{len(c.refusals()) == 1, c.refusals()[0].CloseLink, c.refusals()[0].UnlessShared}, []bool{true, true, true})
-		if len(h.connects) != 0 || n.handlers.pendings != 0 {
+		if len(h.connects) != 0 || n.connects.pendings != 0 {
 			t.Error("a connect is retained")
 		}
 	})
@@ -187,7 +187,7 @@ func TestConnectWaitsForAHandler(t *testing.T) {
 		asked := next(t, h)
 		wantEqual(t, "asked for the one that waits", len(asked), 1)
 		h.Detach()
-		wantEqual(t, "waits again", n.handlers.waiting.Len(), 1)
+		wantEqual(t, "waits again", n.connects.waiting.Len(), 1)
 		h2 := attach(t, n, Registration{DecideConnects: true})
 		h2.Decide(next(t, h2)[0].CallID, Decision{})
 		wantEqual(t, "let in", late.take(), []string{"connect /"})
@@ -211,12 +211,12 @@ func TestUnknownNamespaceIsHeldWhileItsHandlerMayCome(t *testing.T) {
 		late := ask("/late")
 		pass(2 * time.Second)
 		for name, c := range map[string]*fakeConn{"refused": first, "held no longer than the start counts": late, "at once": ask("/nope")} {
-			wantEqual(t, name, c.refusals(), []Refusal{{Message: "Invalid namespace"}})
+			wantEqual(t, name, c.refusals(), []Refusal{{Message: "Invalid namespace", NoNamespace: true}})
 		}
 		h := attach(t, n, Registration{Namespaces: []string{"/nope"}})
 		wantEqual(t, "known by a handler", ask("/nope").take(), []string{"connect /nope"})
 		pass(time.Hour)
-		wantEqual(t, "handlers are there", ask("/other").refusals(), []Refusal{{Message: "Invalid namespace"}})
+		wantEqual(t, "handlers are there", ask("/other").refusals(), []Refusal{{Message: "Invalid namespace", NoNamespace: true}})
 		h.Detach()
 		held := ask("/other")
 		pass(9 * time.Second)
@@ -224,7 +224,7 @@ func TestUnknownNamespaceIsHeldWhileItsHandlerMayCome(t *testing.T) {
 		attach(t, n, Registration{Namespaces: []string{"/other"}})
 		wantEqual(t, "and is back with more", held.take(), []string{"connect /other"})
 		pass(2 * time.Second)
-		wantEqual(t, "it is over", ask("/third").refusals(), []Refusal{{Message: "Invalid namespace"}})
+		wantEqual(t, "it is over", ask("/third").refusals(), []Refusal{{Message: "Invalid namespace", NoNamespace: true}})
 	})
 }
 
@@ -260,12 +260,12 @@ func TestEventsWaitForAHandler(t *testing.T) {
 		wantEqual(t, "read again", c.paused(), 0)
 		s.emits("4")
 		wantEqual(t, "then as ever", told(t, h), []string{`event ["4"]`})
-		wantEqual(t, "link", c.closed, ReasonNone)
+		wantEqual(t, "link", c.end(), ReasonNone)
 		wantEqual(t, "counted", n.Info().Dropped["handler_absent"], int64(1))
 		h.Detach()
 		s.emits("5", "6", "7")
 		pass(time.Minute)
-		wantEqual(t, "after its time it is read on", []any{c.paused(), c.closed}, []any{0, ReasonNone})
+		wantEqual(t, "after its time it is read on", []any{c.paused(), c.end()}, []any{0, ReasonNone})
 		wantEqual(t, "nothing is parked", []int{n.handlers.parking.events, n.handlers.parking.bytes, len(n.handlers.parking.sockets), int(s.share.events), int(s.share.bytes)}, []int{0, 0, 0, 0, 0})
 	})
 }
@@ -279,14 +279,14 @@ func TestHandlerRestartHearsOfWhoLeft(t *testing.T) {
 		told(t, h)
 		h.Detach()
 		known.emits("last words")
-		known.Close(ReasonTransportClose, "")
+		known.leave(ReasonTransportClose, "", nil)
 		fresh, _ := connect(t, n, "/")
 		pass(5 * time.Second)
 		h2 := attach(t, n, Registration{Group: "g"})
 		got := told(t, h2)
 		wantEqual(t, "told", got, []string{"assigned 2", "assigned 1", `event ["last words"]`, "disconnected transport close"})
-		stays.Close(ReasonTransportClose, "")
-		fresh.Close(ReasonTransportClose, "")
+		stays.leave(ReasonTransportClose, "", nil)
+		fresh.leave(ReasonTransportClose, "", nil)
 		wantEqual(t, "then", len(told(t, h2)), 2)
 		pass(time.Minute)
 		wantEqual(t, "parked", n.handlers.parking.ends, 0)
@@ -328,7 +328,7 @@ func TestDrainAndReplacement(t *testing.T) {
 		s, c := connect(t, n, "/")
 		p := event("slow")
 		p.AckID = 1
-		s.Receive(p)
+		s.receive(p)
 		got := next(t, h1)
 		call := got[len(got)-1].CallID
 		h2 := attach(t, n, Registration{ID: "one"})
@@ -352,7 +352,7 @@ func TestDrainAndReplacement(t *testing.T) {
 			t.Errorf("a replaced handler that does not finish ends with %v", err)
 		}
 		h3.Drain()
-		if len(n.handlers.groups["default"].handlers) != 0 {
+		if len(n.handlers.groups["default"].members.Load().handlers) != 0 {
 			t.Error("a draining handler stays in its group")
 		}
 	})
@@ -391,7 +391,7 @@ func TestRollingHandlersLoseNothing(t *testing.T) {
 		read := func(h *Handler) {
 			for _, n := range noticesOf(t, h) {
 				if n.Kind == NoticeEvent {
-					got[n.From] = append(got[n.From], string(n.Packet.Payload))
+					got[n.From.(*Socket)] = append(got[n.From.(*Socket)], string(n.Packet.Payload))
 					h.Handled(n.CallID)
 				}
 			}
@@ -414,7 +414,7 @@ func TestRollingHandlersLoseNothing(t *testing.T) {
 			case k < 10 && len(live) > 0:
 				read(live[rng.IntN(len(live))])
 			case s.share.events < 60:
-				s.Receive(event("e", sent[s]))
+				s.receive(event("e", sent[s]))
 				sent[s]++
 			}
 		}

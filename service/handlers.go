@@ -1,30 +1,28 @@
 package service
 
 import (
-	"container/list"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// handlers are the backends attached to a node: who owns which events, which socket belongs to whom, and what waits while
-// nobody is there. One mutex serves it all: it is taken when sockets and handlers come and go, never by an event on its way.
-// Work of the size of a namespace goes in chunks, between which it is given back.
+// handlers are the backends attached to a node, in their groups, and the names that they have made known. The mutex is taken
+// when a handler comes or goes; what else looks at them does so by a view of its namespace (view.go) and by the members of a
+// group, which are immutable.
 type handlers struct {
 	node       *Node
 	version    atomic.Uint64 // changes with every handler that comes or goes; written with mu held
-	between    func()        // of tests: called when a chunk of work is done, without locks
-	startUntil time.Time     // until then the handlers of a node that has just started may be on their way
+	closed     atomic.Bool
+	startUntil time.Time // until then the handlers of a node that has just started may be on their way
+	parking    parking
+	between    func() // of tests: called when a chunk of work is done, without locks
 
-	mu       sync.Mutex
-	closed   bool
-	draining bool
-	until    time.Time   // of the drain
-	absence  *time.Timer // tells that connects wait for a handler to come, while some do
-	decider  time.Time   // when a handler that decides connects was last taken out of its group; zero: none has been
-	leftAt   time.Time   // when a handler was last taken out of its group
+	mu       sync.RWMutex
+	decider  time.Time // when a handler that decides connects was last taken out of its group; zero: none has been
+	leftAt   time.Time // when a handler was last taken out of its group
 	groups   map[string]*group
 	byName   patterns[[]*group]    // the same by what they have registered for
 	attached map[*Handler]struct{} // also those that drain or were replaced, until they are detached
@@ -32,25 +30,24 @@ type handlers struct {
 	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
 	names   patterns[ConnectMode]
 	decided patterns[struct{}] // those whose connects a handler decides, or once did
-
-	pendings int       // connects without a decision
-	unknown  int       // those of them that wait for their namespace to become known
-	waiting  list.List // of *pending: those of them that wait for a handler to come
-	asking   seats     // all of them by address
-	guessing seats     // those that wait for their namespace to become known, by address
-
-	parking parking
 }
 
 // group is a set of handlers that share the work. It stays for a while after its last handler has left.
 type group struct {
 	name     string
 	observer bool
-	claims   atomic.Pointer[claims] // changed with handlers.mu held, while a single handler or none is in it
+	claims   atomic.Pointer[claims]  // changed with handlers.mu held, while a single handler or none is in it
+	members  atomic.Pointer[members] // changed with handlers.mu held
+
+	// Guarded by handlers.mu.
+	moving int         // calls of handOver that are not done
+	forget *time.Timer // while nobody is there
+}
+
+// members are the handlers of a group. Immutable.
+type members struct {
 	handlers []*Handler
-	leaving  []*Handler           // out of it, and not detached: their last answers may be waited for
-	blocked  map[*Socket]*Handler // whose next events wait for such an answer, and with whom
-	forget   *time.Timer          // while nobody is there
+	leaving  []*Handler // out of it: their last answers may be waited for
 }
 
 func newHandlers(n *Node) *handlers {
@@ -61,31 +58,24 @@ func newHandlers(n *Node) *handlers {
 	for _, c := range n.cfg.Namespaces {
 		hs.learnLocked(Canonical(c.Pattern), c.Connect)
 	}
-	hs.parking.sockets = map[*Socket]struct{}{}
-	hs.parking.timer = time.AfterFunc(time.Hour, hs.expireParked)
-	hs.parking.timer.Stop()
+	hs.parking.init(hs)
 	return hs
 }
 
-func (hs *handlers) count() int {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	return len(hs.attached)
+// all are the handlers that are attached.
+func (hs *handlers) all() []*Handler {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return slices.Collect(maps.Keys(hs.attached))
 }
 
 // idle says whether no handler has anything left to be told or to answer.
 func (hs *handlers) idle() bool {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	for h := range hs.attached {
+	return !slices.ContainsFunc(hs.all(), func(h *Handler) bool {
 		h.mu.Lock()
-		busy := h.ended == nil && !h.quietLocked()
-		h.mu.Unlock()
-		if busy {
-			return false
-		}
-	}
-	return true
+		defer h.mu.Unlock()
+		return h.ended == nil && !h.quietLocked()
+	})
 }
 
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
@@ -126,8 +116,14 @@ func (hs *handlers) attach(h *Handler) error {
 		hs.retire(replaced, Notice{Kind: NoticeDraining, Replaced: true, Until: time.Now().Add(handlerDrainTime)})
 	}
 	hs.adopt(h)
-	hs.serveWaiting()
+	hs.node.connects.serve()
 	return nil
+}
+
+// revive gives a handler that had too much before it, and has taken it, what it was spared.
+func (hs *handlers) revive(h *Handler) {
+	hs.adopt(h)
+	hs.node.connects.serve()
 }
 
 // register checks what a handler asks for and puts it into its group. What is to be compared with other groups is compared
@@ -139,7 +135,7 @@ func (hs *handlers) register(h *Handler) (replaced *Handler, err error) {
 		others := map[*claims]string{}
 		hs.mu.Lock()
 		for _, g := range hs.groups {
-			if c := g.claims.Load(); g.name != h.reg.Group && len(g.handlers) > 0 && !checked[c] {
+			if c := g.claims.Load(); g.name != h.reg.Group && len(g.members.Load().handlers) > 0 && !checked[c] {
 				others[c] = g.name
 			}
 		}
@@ -161,7 +157,7 @@ func (hs *handlers) register(h *Handler) (replaced *Handler, err error) {
 }
 
 func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler, err error) {
-	if hs.closed || hs.draining {
+	if hs.closed.Load() || hs.node.draining.Load() {
 		return nil, ErrDraining
 	}
 	if err := hs.checkLimitsLocked(h); err != nil {
@@ -169,10 +165,11 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 	}
 	g := hs.groups[h.reg.Group]
 	if g != nil {
-		if i := slices.IndexFunc(g.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
-			replaced = g.handlers[i]
+		m := g.members.Load()
+		if i := slices.IndexFunc(m.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
+			replaced = m.handlers[i]
 		}
-		alone := len(g.handlers) == 0 || len(g.handlers) == 1 && replaced != nil
+		alone := len(m.handlers) == 0 || len(m.handlers) == 1 && replaced != nil
 		if field := h.claims.unlike(g.claims.Load()); field != "" {
 			switch {
 			case !alone, g.observer != h.reg.Observer && replaced != nil:
@@ -190,6 +187,7 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 	}
 	if g == nil {
 		g = &group{name: h.reg.Group, observer: h.reg.Observer}
+		g.members.Store(&members{})
 		g.claims.Store(h.claims)
 		hs.groups[g.name] = g
 		hs.listLocked(g)
@@ -200,7 +198,8 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 	}
 	h.claims = g.claims.Load() // one for all of them
 	h.group = g
-	g.handlers = append(g.handlers, h)
+	m := g.members.Load()
+	g.members.Store(&members{handlers: append(slices.Clip(m.handlers), h), leaving: m.leaving})
 	hs.attached[h] = struct{}{}
 	hs.version.Add(1)
 	hs.learnRegistrationLocked(h, after)
@@ -250,134 +249,43 @@ func (g *group) eachPattern(do func(string)) {
 	}
 }
 
-// coveringLocked calls do with each group that has registered for a namespace, once, until do says false.
-func (hs *handlers) coveringLocked(name string, do func(*group) bool) {
-	var few [8]*group
-	seen := few[:0]
+// coveringLocked calls do with each group that has registered for a namespace, once, the one with the closest pattern first.
+func (hs *handlers) coveringLocked(name string, do func(*group)) {
+	seen := map[*group]struct{}{}
 	hs.byName.covering(name, func(list []*group) bool {
 		for _, g := range list {
-			if slices.Contains(seen, g) {
-				continue
-			}
-			seen = append(seen, g)
-			if !do(g) {
-				return false
+			if _, again := seen[g]; !again {
+				seen[g] = struct{}{}
+				do(g)
 			}
 		}
 		return true
 	})
-}
-
-// assignLocked makes h the socket's handler in g; nil: nobody is.
-func (s *Socket) assignLocked(g *group, h *Handler) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.IndexFunc(s.assigned, func(a assignment) bool { return a.group == g }); i >= 0 {
-		s.assigned[i].handler = h
-		return
-	}
-	s.assigned = append(s.assigned, assignment{g, h})
-}
-
-func (s *Socket) unassignLocked(g *group) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool { return a.group == g })
-}
-
-// connectedLocked assigns a new socket in every group and tells them. s.mu is held by the caller from before the client can
-// know of it, so that no event overtakes this.
-func (hs *handlers) connectedLocked(s *Socket, first *Handler) func(*SocketInfo) {
-	now := time.Now()
-	hs.coveringLocked(s.ns.name, func(g *group) bool {
-		h := first // who let it in keeps it
-		if h == nil || h.group != g || h.leaving {
-			h = g.pickLocked(now)
-		}
-		if h != nil { // who is not there now is told by Assigned when it comes
-			s.assigned = append(s.assigned, assignment{g, h})
-		}
-		return true
-	})
-	return func(info *SocketInfo) {
-		kept := s.assigned[:0]
-		for _, a := range s.assigned {
-			for a.handler != nil && !a.handler.greet(s, info) { // it has ended just now
-				a.handler = a.group.pickLocked(now)
-			}
-			if a.handler != nil {
-				a.handler.sockets++
-				kept = append(kept, a)
-			}
-		}
-		s.assigned = kept
-	}
-}
-
-// disconnectedLocked tells every group that knows a socket that it is gone. Who is not there may hear of it later.
-func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
-	n := Notice{Kind: NoticeDisconnected, From: s, Sockets: []*SocketInfo{s.gone}, Reason: r, Detail: detail}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var absent []assignment
-	for _, a := range s.assigned {
-		if a.handler != nil {
-			a.handler.sockets--
-			told := n // each one may be cut down by itself
-			if a.handler.part(&told) != partLost {
-				continue
-			}
-		}
-		absent = append(absent, assignment{a.group, nil})
-	}
-	s.assigned = absent
-	if len(s.assigned) > 0 || len(s.parked) > 0 {
-		hs.parkEndLocked(&n)
-	}
 }
 
 func (hs *handlers) beginDrain(until time.Time) {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	hs.draining, hs.until = true, until
-	for h := range hs.attached {
+	for _, h := range hs.all() {
 		h.tell(Notice{Kind: NoticeDraining, Until: until})
 	}
 }
 
 // close ends every handler and drops what waits.
 func (hs *handlers) close() {
-	var after followUps
+	hs.closed.Store(true)
+	hs.parking.close()
 	hs.mu.Lock()
-	hs.closed = true
-	hs.parking.timer.Stop()
-	for s := range hs.parking.sockets {
-		for len(s.parked) > 0 {
-			hs.dropParkedLocked(s)
-		}
-		if s.farewell != nil {
-			hs.unparkEndLocked(s)
-		}
-	}
-	for hs.waiting.Len() > 0 {
-		hs.refuseLocked(hs.waiting.Front().Value.(*pending), unavailable(0), &after)
-	}
+	defer hs.mu.Unlock()
 	for _, g := range hs.groups {
 		if g.forget != nil {
 			g.forget.Stop()
 		}
 	}
 	for h := range hs.attached {
-		for _, p := range h.connects {
-			hs.refuseLocked(p, unavailable(0), &after)
-		}
 		if h.deadline != nil {
 			h.deadline.Stop()
 		}
 		h.end(ErrDraining)
 	}
-	hs.mu.Unlock()
-	after.run()
 }
 
 // followUps are what is to be done once no lock is held any more.

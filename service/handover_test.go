@@ -60,7 +60,7 @@ func TestSocketMovesWhenItsLastEventIsAnswered(t *testing.T) {
 					if way != "drained with nobody else" {
 						s.emits("4")
 					}
-					s.Close(ReasonTransportClose, "")
+					s.leave(ReasonTransportClose, "", nil)
 					got := told(t, h2)
 					wantEqual(t, "meanwhile", []string{got[0], got[len(got)-1]}, []string{"assigned 2", `event ["a"]`})
 					wantEqual(t, "nothing of the one in flight", len(got), 2)
@@ -79,7 +79,7 @@ func TestSocketMovesWhenItsLastEventIsAnswered(t *testing.T) {
 						pass(2 * time.Second)
 					}
 					wantEqual(t, "then", told(t, h2), []string{`event ["3"]`, `event ["4"]`, "disconnected transport close"})
-					wantEqual(t, "nothing is kept", []int{len(h2.backlogs), len(h2.group.blocked)}, []int{0, 0})
+					wantEqual(t, "nothing is kept", []int{len(h2.backlogs)}, []int{0})
 				})
 			})
 		}
@@ -188,7 +188,7 @@ func TestNamesAreFoundWithoutAWalk(t *testing.T) {
 	attach(t, n, Registration{})
 	for name, want := range map[string]int{"/": 1, "/g7-3": 1, "/p9-x": 1, "/p9-": 1, "/p9": 0, "/none": 0} {
 		visits := 0
-		n.handlers.coveringLocked(name, func(*group) bool { visits++; return true })
+		n.handlers.coveringLocked(name, func(*group) { visits++ })
 		wantEqual(t, name, visits, want)
 	}
 	if len(n.handlers.byName.lengths) > 6 {
@@ -247,11 +247,11 @@ func TestChunksKeepOrder(t *testing.T) {
 				cl := all[i]
 				switch rng.IntN(10) {
 				case 0:
-					cl.s.Close(ReasonTransportClose, "")
+					cl.s.leave(ReasonTransportClose, "", nil)
 					all[i] = clients(t, n, 1)[0]
 				default:
 					cl.sent++
-					cl.s.Receive(event("e", cl.sent))
+					cl.s.receive(event("e", cl.sent))
 					sent++
 				}
 			}
@@ -321,7 +321,7 @@ func TestPendingConnectsKeepAShare(t *testing.T) {
 				for i := range 20 {
 					crowd = append(crowd, from(fmt.Sprintf("2001:db8::%x", i))) // one network of 64 bits
 				}
-				wantEqual(t, "a half", n.handlers.pendings, most/2)
+				wantEqual(t, "a half", n.connects.pendings, most/2)
 				wantEqual(t, "the newest are refused", len(crowd[most/2].refusals()), 1)
 				for range 4 {
 					from("10.0.0.2")
@@ -330,13 +330,13 @@ func TestPendingConnectsKeepAShare(t *testing.T) {
 					c := from(fmt.Sprint("10.0.1.", i))
 					wantEqual(t, "one from elsewhere waits", len(c.refusals()), 0)
 				}
-				wantEqual(t, "full", n.handlers.pendings, most)
+				wantEqual(t, "full", n.connects.pendings, most)
 				wantEqual(t, "the oldest of who has most is gone", []int{len(crowd[0].refusals()), len(crowd[4].refusals())}, []int{1, 0})
 				h := attach(t, n, Registration{Namespaces: []string{namespace}, DecideConnects: true})
 				for _, notice := range next(t, h) {
 					h.Decide(notice.CallID, Decision{})
 				}
-				hs := n.handlers
+				hs := &n.connects
 				wantEqual(t, "nothing is kept", []int{hs.pendings, hs.asking.total, hs.guessing.total, len(hs.asking.by), len(hs.guessing.by)}, []int{0, 0, 0, 0, 0})
 			})
 		})
@@ -360,8 +360,35 @@ func TestNamespacesOfAPatternKeepAShare(t *testing.T) {
 	other.address = "10.9.9.9"
 	n.Connect(other.request("/t-other"))
 	wantEqual(t, "another", len(other.sockets), 1)
-	last.sockets[0].Close(ReasonTransportClose, "")
+	last.sockets[0].leave(ReasonTransportClose, "", nil)
 	again := newConn()
 	n.Connect(again.request("/t-again"))
 	wantEqual(t, "one that is freed is given back", len(again.sockets), 1)
+}
+
+// TestGroupIsKeptUntilItsSocketsAreHandedOver: a handler that comes while a slow hand-over goes on, past the time for which an
+// empty group is kept, gets all events of each socket in order, whichever it comes to first.
+func TestGroupIsKeptUntilItsSocketsAreHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{HandlerWait: time.Second})
+		all := clients(t, n, 2)
+		s, gone := all[0].s, all[1].s
+		h1 := attach(t, n, Registration{})
+		told(t, h1)
+		gone.emits("1")
+		var h2 *Handler
+		n.handlers.between = func() {
+			n.handlers.between = nil
+			pass(3 * time.Second)
+			h2 = attach(t, n, Registration{})
+			s.emits("2")
+		}
+		// The walk is done with the live ones; what the other one left over is still to come.
+		gone.leave(ReasonTransportClose, "", nil)
+		h1.Detach()
+		s.emits("3")
+		wantEqual(t, "told", told(t, h2), []string{
+			"assigned 1", `event ["2"]`, "assigned 1", `event ["1"]`, "disconnected transport close", `event ["3"]`,
+		})
+	})
 }

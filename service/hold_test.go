@@ -213,7 +213,7 @@ func TestAcksOfAFullLink(t *testing.T) {
 			c.give(100)
 			synctest.Wait()
 			wantEqual(t, "asked", c.take(), []string{`event 2 ["e"]`}) // the first try took a number
-			s.Receive(&Packet{Kind: KindAck, AckID: 2, Payload: []byte("[]")})
+			s.receive(&Packet{Kind: KindAck, AckID: 2, Payload: []byte("[]")})
 		}()
 		_, outcomes, err := emitWithAck(t, n, one, 5*time.Second, 0)
 		if err != nil || len(outcomes) != 1 || outcomes[0].Failure != AckOK {

@@ -24,10 +24,10 @@ func answer(t *testing.T, h *Handler, perSecond int) map[*Socket]int {
 				if n.Kind != NoticeEvent {
 					continue
 				}
-				if want := fmt.Sprintf(`["e",%d]`, had[n.From]); string(n.Packet.Payload) != want {
+				if want := fmt.Sprintf(`["e",%d]`, had[n.From.(*Socket)]); string(n.Packet.Payload) != want {
 					t.Errorf("event %s where %s was due", n.Packet.Payload, want)
 				}
-				had[n.From]++
+				had[n.From.(*Socket)]++
 				if perSecond > 0 {
 					select {
 					case <-time.After(time.Second / time.Duration(perSecond)):
@@ -54,7 +54,7 @@ func (cl *client) emit(most int) {
 		if cl.c.paused() > 0 {
 			return
 		}
-		cl.s.Receive(event("e", cl.sent))
+		cl.s.receive(event("e", cl.sent))
 		cl.sent++
 	}
 }
@@ -90,7 +90,7 @@ func TestBurstPausesAndArrivesWhole(t *testing.T) {
 					}
 					pass(10 * time.Minute)
 					wantEqual(t, "arrived", had[cl.s], 500)
-					wantEqual(t, "then", []any{cl.c.closed, cl.c.paused(), int(cl.s.share.events), int(cl.s.share.bytes)}, []any{ReasonNone, 0, 0, 0})
+					wantEqual(t, "then", []any{cl.c.end(), cl.c.paused(), int(cl.s.share.events), int(cl.s.share.bytes)}, []any{ReasonNone, 0, 0, 0})
 				})
 			})
 		}
@@ -117,8 +117,8 @@ func TestFloodsAndQuietClients(t *testing.T) {
 		}
 		least, most := 1<<30, 0
 		for _, cl := range all {
-			if cl.c.closed != ReasonNone {
-				t.Fatalf("closed: %v", cl.c.closed)
+			if cl.c.end() != ReasonNone {
+				t.Fatalf("closed: %v", cl.c.end())
 			}
 			least, most = min(least, had[cl.s]), max(most, had[cl.s])
 		}
@@ -139,13 +139,13 @@ func TestHandlerThatTakesNothingLosesItsClients(t *testing.T) {
 		quiet.emit(1)
 		flood.emit(1000)
 		pass(19 * time.Second)
-		wantEqual(t, "not yet", flood.c.closed, ReasonNone)
+		wantEqual(t, "not yet", flood.c.end(), ReasonNone)
 		got := next(t, h)
 		h.Reply(got[len(got)-1].CallID, nil, nil) // one goes on: the clock starts anew
 		pass(19 * time.Second)
-		wantEqual(t, "it was taken from", flood.c.closed, ReasonNone)
+		wantEqual(t, "it was taken from", flood.c.end(), ReasonNone)
 		pass(2 * time.Second)
-		wantEqual(t, "closed", []Reason{flood.c.closed, quiet.c.closed}, []Reason{ReasonHandlerSlow, ReasonNone})
+		wantEqual(t, "closed", []Reason{flood.c.end(), quiet.c.end()}, []Reason{ReasonHandlerSlow, ReasonNone})
 		wantEqual(t, "counted", n.Info().Dropped["handler_slow"], int64(1))
 		h.Detach()
 		pass(11 * time.Second) // what waited is parked for a while
@@ -179,7 +179,7 @@ func TestStalledHandlerIsGivenUpBeforeItsClients(t *testing.T) {
 		}
 		wantEqual(t, "what it had not seen moves, in order", []string{got[0], got[1], got[len(got)-1]},
 			[]string{"assigned 1", `event ["e",2]`, fmt.Sprintf(`event ["e",%d]`, flood.sent-1)})
-		wantEqual(t, "whole", []any{len(got), flood.c.closed, flood.c.paused()}, []any{1 + flood.sent - 2, ReasonNone, 0})
+		wantEqual(t, "whole", []any{len(got), flood.c.end(), flood.c.paused()}, []any{1 + flood.sent - 2, ReasonNone, 0})
 	})
 }
 
@@ -200,10 +200,10 @@ func TestNewSocketsGoWhereProgressIsMade(t *testing.T) {
 				answer(t, well, 0)
 				pass(6 * time.Second)
 				clients(t, n, 100)
-				wantEqual(t, "sockets of the stopped one", stopped.sockets, 1)
+				wantEqual(t, "sockets of the stopped one", stopped.sockets.Load(), int64(1))
 				well.Detach()
 				clients(t, n, 5)
-				wantEqual(t, "when all stall", stopped.sockets, 1+100+5)
+				wantEqual(t, "when all stall", stopped.sockets.Load(), int64(1+100+5))
 			})
 		})
 	}
@@ -237,8 +237,8 @@ func TestSharedBoundsPauseWhoHoldsMost(t *testing.T) {
 				had := answer(t, h, 0)
 				pass(time.Minute)
 				for i, cl := range all {
-					if cl.c.closed != ReasonNone || cl.c.paused() != 0 || had[cl.s] != cl.sent || cl.sent == 0 {
-						t.Errorf("client %d: closed %q, paused %d, %d of %d", i, cl.c.closed, cl.c.paused(), had[cl.s], cl.sent)
+					if cl.c.end() != ReasonNone || cl.c.paused() != 0 || had[cl.s] != cl.sent || cl.sent == 0 {
+						t.Errorf("client %d: closed %q, paused %d, %d of %d", i, cl.c.end(), cl.c.paused(), had[cl.s], cl.sent)
 					}
 				}
 				wantEqual(t, "budget", n.cfg.Budget.Used(), int64(0))
@@ -268,7 +268,7 @@ func TestWaitingEventsOfASocketThatLeft(t *testing.T) {
 	h := attach(t, n, Registration{MaxInFlight: 1})
 	cl := clients(t, n, 1)[0]
 	cl.emit(100)
-	cl.s.Close(ReasonClientDisconnect, "")
+	cl.s.leave(ReasonClientDisconnect, "", nil)
 	wantEqual(t, "paused", cl.c.paused(), 1)
 	var got []string
 	for range 10 {
@@ -293,7 +293,7 @@ func TestBrowserEndsNoBackend(t *testing.T) {
 				cancel := n.Connect(c.request("/"))
 				cancel()
 				if len(c.sockets) > 0 {
-					c.sockets[0].Close(ReasonClientDisconnect, "")
+					c.sockets[0].leave(ReasonClientDisconnect, "", nil)
 				}
 				c.take()
 			}
@@ -315,11 +315,11 @@ func TestNoticesAreBoundedInBytes(t *testing.T) {
 		n := newNode(t, Config{MaxNoticeBytes: 20_000})
 		h := attach(t, n, Registration{})
 		all := clients(t, n, 100)
-		if h.sockets < 10 || h.sockets > 50 || h.notices.held > 21_000 {
-			t.Fatalf("%d sockets, %d bytes", h.sockets, h.notices.held)
+		if got := h.sockets.Load(); got < 10 || got > 50 || h.notices.held > 21_000 {
+			t.Fatalf("%d sockets, %d bytes", got, h.notices.held)
 		}
 		for _, cl := range all[:60] {
-			cl.s.Close(ReasonTransportClose, "")
+			cl.s.leave(ReasonTransportClose, "", nil)
 		}
 		wantEqual(t, "nobody ends it", h.hasEnded(), false)
 		known := map[SocketID]bool{}
@@ -364,8 +364,8 @@ func TestFullHandlerIsAskedNothing(t *testing.T) {
 			n.Connect(c.request("/"))
 		}
 		asked := len(h.connects)
-		if asked == 0 || asked > 50 || n.handlers.waiting.Len() != 100-asked {
-			t.Fatalf("%d asked, %d wait", asked, n.handlers.waiting.Len())
+		if asked == 0 || asked > 50 || n.connects.waiting.Len() != 100-asked {
+			t.Fatalf("%d asked, %d wait", asked, n.connects.waiting.Len())
 		}
 		for range 100 {
 			for _, n := range noticesOf(t, h) {

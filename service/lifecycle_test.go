@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,7 +20,7 @@ func TestTokenOfAnEarlierLifeOfTheNamespaceIsReset(t *testing.T) {
 		st := steps(t, w, 2)
 		token := st[1].Token
 		w.Close()
-		s.Close(ReasonTransportClose, "") // namespace freed: its DISCONNECTED is never logged anywhere
+		s.leave(ReasonTransportClose, "", nil) // namespace freed: its DISCONNECTED is never logged anywhere
 		w2, err := n.Watch(t.Context(), Scope{Namespace: "/", All: true}, token)
 		if err != nil {
 			t.Fatal(err)
@@ -43,7 +42,7 @@ func TestParkedEndStaysForTheOwner(t *testing.T) {
 		n := newNode(t, Config{})
 		s, _ := connect(t, n, "/")
 		s.emits("a")
-		s.Close(ReasonTransportClose, "")
+		s.leave(ReasonTransportClose, "", nil)
 		attach(t, n, Registration{Group: "obs", Observer: true})
 		h := attach(t, n, Registration{Group: "owner"})
 		wantEqual(t, "told", told(t, h), []string{"assigned 1", `event ["a"]`, "disconnected transport close"})
@@ -60,7 +59,7 @@ func TestEndIsToldOnceAndLast(t *testing.T) {
 		told(t, own)
 		obs.Detach()
 		s.emits("e1")
-		s.Close(ReasonTransportClose, "") // own has both unseen; obs is away: parked for it
+		s.leave(ReasonTransportClose, "", nil) // own has both unseen; obs is away: parked for it
 		own.Detach()
 		h := attach(t, n, Registration{Group: "own"})
 		wantEqual(t, "told", told(t, h), []string{"assigned 1", `event ["e1"]`, "disconnected transport close"})
@@ -74,7 +73,7 @@ func TestEndIsNotToldToGroupsOfOtherNamespaces(t *testing.T) {
 		h := attach(t, n, Registration{Group: "g", Namespaces: []string{"/chat"}})
 		h.Detach()
 		s, _ := connect(t, n, "/")
-		s.Close(ReasonTransportClose, "")
+		s.leave(ReasonTransportClose, "", nil)
 		h2 := attach(t, n, Registration{Group: "g", Namespaces: []string{"/chat"}})
 		wantEqual(t, "told", told(t, h2), []string(nil))
 	})
@@ -87,7 +86,7 @@ func TestEndIsNotToldToWhoNeverKnew(t *testing.T) {
 		h := attach(t, n, Registration{Group: "g"})
 		h.Detach()
 		s, _ := connect(t, n, "/")
-		s.Close(ReasonTransportClose, "")
+		s.leave(ReasonTransportClose, "", nil)
 		h2 := attach(t, n, Registration{Group: "g"})
 		wantEqual(t, "told", told(t, h2), []string(nil))
 	})
@@ -106,12 +105,13 @@ func TestHeirGetsWhatCameWhileATooSlowHandlerWasEnding(t *testing.T) {
 		}
 		// ended; its stream takes up to a second (outlet's linger) until Detach
 		s1.emits("e1")
-		gone.Close(ReasonTransportClose, "")
+		gone.leave(ReasonTransportClose, "", nil)
 		time.Sleep(time.Second)
 		h1.Detach()
 		s1.emits("e2")
-		got := slices.DeleteFunc(told(t, h2), func(n string) bool { return n == "disconnected transport close" }) // another socket's, anywhere
-		wantEqual(t, "told", got, []string{"assigned 1", `event ["e1"]`, `event ["e2"]`})
+		wantEqual(t, "told", told(t, h2), []string{
+			"assigned 1", `event ["e1"]`, "assigned 1", "disconnected transport close", `event ["e2"]`,
+		})
 	})
 }
 
@@ -124,16 +124,16 @@ func TestCloseEndsHandlersThatDrain(t *testing.T) {
 		n.Connect(c.request("/"))
 		told(t, h)
 		h.Drain()
-		n2 := n
-		n2.BeginDrain(time.Now())
-		n2.handlers.close()
+		n.BeginDrain(time.Now())
+		n.connects.close()
+		n.handlers.close()
 		select {
 		case <-h.Done():
 		default:
 			t.Error("a draining handler was not ended by Close")
 		}
-		if n.handlers.pendings != 0 {
-			t.Errorf("%d connects still pending after Close; refused %v", n.handlers.pendings, c.refusals())
+		if n.connects.pendings != 0 {
+			t.Errorf("%d connects still pending after Close; refused %v", n.connects.pendings, c.refusals())
 		}
 	})
 }
@@ -198,7 +198,7 @@ func TestParkedEndsAreBounded(t *testing.T) {
 	for range many {
 		c := newConn()
 		n.Connect(c.request("/"))
-		c.sockets[0].Close(ReasonClientDisconnect, "")
+		c.sockets[0].leave(ReasonClientDisconnect, "", nil)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&b)
@@ -280,10 +280,10 @@ func TestFailoverClosesNoLink(t *testing.T) {
 	told(t, h1)
 	h2 := attach(t, n, Registration{Group: "g", MaxInFlight: 16})
 	for i := range 200 {
-		s.Receive(event("e", i))
+		s.receive(event("e", i))
 	}
 	h1.Detach()
-	if c.closed != ReasonNone {
-		t.Errorf("link closed by a failover: %v; told %d", c.closed, len(told(t, h2)))
+	if c.end() != ReasonNone {
+		t.Errorf("link closed by a failover: %v; told %d", c.end(), len(told(t, h2)))
 	}
 }

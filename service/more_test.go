@@ -109,7 +109,7 @@ func TestCollectAcksAsTheyCome(t *testing.T) {
 			t.Fatalf("%+v, %v", c, err)
 		}
 		for i, s := range sockets[:2] {
-			s.Receive(&Packet{Kind: KindAck, AckID: 1, Payload: fmt.Appendf(nil, "[%d]", i)})
+			s.receive(&Packet{Kind: KindAck, AckID: 1, Payload: fmt.Appendf(nil, "[%d]", i)})
 			got, err := c.Next(t.Context())
 			if err != nil || len(got) != 1 || got[0].Socket != s.ID() {
 				t.Fatalf("%+v, %v", got, err)
@@ -150,7 +150,7 @@ func testUntakenAcks(t *testing.T, budget *Budget) {
 	}
 	big := []byte(`["` + strings.Repeat("x", 1<<20) + `"]`)
 	for i, s := range sockets {
-		s.Receive(&Packet{Kind: KindAck, AckID: 1, Payload: big})
+		s.receive(&Packet{Kind: KindAck, AckID: 1, Payload: big})
 		if i == 2 {
 			if got := budget.UsedBy(UseAcks); got != 3*int64(len(big)) {
 				t.Errorf("three answers take %d bytes", got)

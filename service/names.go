@@ -19,7 +19,13 @@ func (hs *handlers) learnLocked(pattern string, mode ConnectMode) {
 	hs.names.set(pattern, max(mode, known))
 }
 
-// ruleLocked says whether a namespace is known, and who may connect.
+// rule says whether a namespace is known, and who may connect.
+func (hs *handlers) rule(name string) (mode ConnectMode, known bool) {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return hs.ruleLocked(name)
+}
+
 func (hs *handlers) ruleLocked(name string) (mode ConnectMode, known bool) {
 	hs.names.covering(name, func(m ConnectMode) bool { // the closest pattern rules
 		mode, known = m, true
@@ -31,14 +37,31 @@ func (hs *handlers) ruleLocked(name string) (mode ConnectMode, known bool) {
 	return mode, known
 }
 
-// hopeLocked is for how long a handler may still be on its way that nobody knows yet: after the node's start, and after a
-// handler has left, as the one that comes for it may register for more.
-func (hs *handlers) hopeLocked() time.Duration {
+// named says whether a name is known by itself, and not by a prefix.
+func (hs *handlers) named(name string) bool {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	_, named := hs.names.exact[name]
+	return named
+}
+
+// hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, and after a handler
+// has left, as the one that comes for it may register for more.
+func (hs *handlers) hope() time.Duration {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
 	until := hs.startUntil
 	if u := hs.leftAt.Add(hs.node.cfg.HandlerWait); u.After(until) {
 		until = u
 	}
 	return time.Until(until)
+}
+
+// deciderLeft is when a handler that decides connects was last taken out of its group; zero: none has been.
+func (hs *handlers) deciderLeft() time.Time {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return hs.decider
 }
 
 // newNamesLocked is how many names and prefixes of a registration are not known yet.

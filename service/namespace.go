@@ -19,8 +19,9 @@ type Namespace struct {
 	size  atomic.Int64 // sockets; changed with mu held
 	lane  lane
 	acks  acks
-	// What events of this namespace go where; remade by handlers when its version has moved on.
-	routes atomic.Pointer[routes]
+	view  atomic.Pointer[view] // of the handlers; remade when their version has moved on
+
+	assigning sync.Mutex // before mu; see assign.go
 
 	mu      sync.RWMutex
 	sockets map[SocketID]*Socket

@@ -20,6 +20,7 @@ type Node struct {
 	log       *zap.Logger
 	told      *zap.Logger // for what peers can cause at any rate
 	handlers  *handlers
+	connects  connects
 	flushers  *flushers
 
 	drops    drops
@@ -50,6 +51,7 @@ func New(cfg Config) (*Node, error) {
 		pageSockets: pageSockets,
 	}
 	n.handlers = newHandlers(n)
+	n.connects.node = n
 	return n, nil
 }
 
@@ -83,6 +85,7 @@ func (n *Node) Idle(ctx context.Context) {
 // closed by their transports before.
 func (n *Node) Close() {
 	n.BeginDrain(time.Now())
+	n.connects.close()
 	n.handlers.close()
 	n.flushers.close()
 	for _, ns := range n.all() {
@@ -117,7 +120,7 @@ type Info struct {
 func (n *Node) Info() Info {
 	i := Info{
 		NodeID: n.id, Version: n.cfg.Version, StartedAt: n.startedAt, Watchers: int(n.watchers.Load()),
-		Handlers: n.handlers.count(), Dropped: n.drops.snapshot(),
+		Handlers: len(n.handlers.all()), Dropped: n.drops.snapshot(),
 		Budget: n.cfg.Budget.Limit(), Held: n.cfg.Budget.Used(),
 	}
 	n.cfg.Budget.refusals(i.Dropped)

@@ -27,7 +27,7 @@ type Notice struct {
 	Reason     Reason
 	held       bool // it waits, and counts in the share of From
 	CallID     uint64
-	From       *Socket
+	From       Origin
 	Generation uint64 // of From
 	Packet     *Packet
 	Time       time.Time
@@ -38,8 +38,8 @@ type Notice struct {
 	Namespace  string
 	FromNode   NodeID
 
-	fresh []*Socket // of Sockets, those that the group is told of for the first time
-	seq   uint64    // its place in out, ascending
+	fresh []Origin // of Sockets, those that the group is told of for the first time
+	seq   uint64   // its place in out, ascending
 }
 
 // What notices weigh, rather too much than too little.

@@ -48,7 +48,7 @@ const (
 func (h *Handler) fitness(now time.Time) fitness {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended != nil || h.full {
+	if !h.open || h.full {
 		return unfit
 	}
 	h.pace.look(now, h)
@@ -59,23 +59,23 @@ func (h *Handler) fitness(now time.Time) fitness {
 	return well
 }
 
-// pickLocked is the handler of a group for a new socket: among those that make progress the one with the fewest sockets;
-// one that stalls only when all do; nil when there is none. handlers.mu is held.
-func (g *group) pickLocked(now time.Time) *Handler {
+// pick is the handler of a group for a new socket: among those that make progress the one with the fewest sockets; one that
+// stalls only when all do; nil when there is none.
+func (g *group) pick(now time.Time) *Handler {
 	var best *Handler
 	how := unfit
-	for _, h := range g.handlers {
+	for _, h := range g.members.Load().handlers {
 		f := h.fitness(now)
-		if f > how || f == how && f != unfit && h.sockets < best.sockets {
+		if f > how || f == how && f != unfit && h.sockets.Load() < best.sockets.Load() {
 			best, how = h, f
 		}
 	}
 	return best
 }
 
-// healthyLocked says whether a handler other than h makes progress in the group.
-func (g *group) healthyLocked(h *Handler, now time.Time) bool {
-	for _, o := range g.handlers {
+// healthy says whether a handler other than h makes progress in the group.
+func (g *group) healthy(h *Handler, now time.Time) bool {
+	for _, o := range g.members.Load().handlers {
 		if o != h && o.fitness(now) == well {
 			return true
 		}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -12,8 +13,11 @@ type parked struct {
 }
 
 // parking is what waits while nobody is there to take it: with each socket its own few events, in order, and behind them
-// the news of its end.
+// the news of its end. Namespace.assigning guards what is with the socket.
 type parking struct {
+	hs *handlers
+
+	mu      sync.Mutex           // a leaf
 	sockets map[*Socket]struct{} // those with something parked
 	events  int
 	bytes   int // of the events
@@ -23,98 +27,129 @@ type parking struct {
 	timer   *time.Timer
 }
 
-// parkLocked keeps an event until a handler comes for it, or its time is up. As at a handler, nothing is refused: what is
-// too much pauses the link that it came from.
-func (hs *handlers) parkLocked(n *Notice) {
-	s, size, cfg := n.From, n.size(), &hs.node.cfg
-	if hs.closed {
+func (p *parking) init(hs *handlers) {
+	p.hs, p.sockets = hs, map[*Socket]struct{}{}
+	p.timer = time.AfterFunc(time.Hour, p.expire)
+	p.timer.Stop()
+}
+
+// park keeps an event until a handler comes for it, or its time is up. As at a handler, nothing is refused: what is too much
+// pauses the link that it came from. Namespace.assigning is held.
+func (p *parking) park(s *Socket, n *Notice) {
+	if p.hs.closed.Load() {
 		n.unhold()
-		hs.node.drops.add(dropHandlerAbsent, 1)
+		p.hs.node.drops.add(dropHandlerAbsent, 1)
 		return
 	}
 	held := n.held
 	n.held = true
-	s.parked = append(s.parked, parked{*n, time.Now().Add(cfg.HandlerWait)})
-	hs.parking.events++
-	hs.parking.bytes += size
-	hs.parking.inbound.add(cfg.Budget, UseInbound, size+eventOverhead)
-	hs.rememberLocked(s)
+	s.parked = append(s.parked, parked{*n, time.Now().Add(p.hs.node.cfg.HandlerWait)})
+	shared := p.count(s, n.size())
 	if held {
-		s.heldBy(nil)
+		s.HeldBy(nil)
+	} else {
+		s.Hold(n.size(), nil, shared)
+	}
+}
+
+func (p *parking) count(s *Socket, size int) (shared Pressure) {
+	cfg := &p.hs.node.cfg
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.events++
+	p.bytes += size
+	p.inbound.add(cfg.Budget, UseInbound, size+eventOverhead)
+	p.rememberLocked(s)
+	if p.events >= cfg.MaxHandlerQueue || p.bytes >= cfg.MaxHandlerQueueBytes || p.inbound.spent {
+		return evenPart(cfg, &p.inbound, len(p.sockets))
+	}
+	return Pressure{}
+}
+
+// parkEnd keeps the news of a socket's end, behind all its events, for groups that know the socket and are not there.
+// Namespace.assigning is held.
+func (p *parking) parkEnd(s *Socket, n *Notice) {
+	if s.farewell != nil { // one end is enough
 		return
 	}
-	var shared pressure
-	if hs.parking.events >= cfg.MaxHandlerQueue || hs.parking.bytes >= cfg.MaxHandlerQueueBytes || hs.parking.inbound.spent {
-		shared = evenPart(cfg, &hs.parking.inbound, len(hs.parking.sockets))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hs.closed.Load() || p.ends >= p.hs.node.cfg.MaxHandlerQueue || p.notices.spent && p.notices.held > accountStep {
+		p.hs.node.drops.add(dropEnd, 1)
+		return
 	}
-	s.hold(size, nil, shared)
+	s.farewell = &parked{*n, time.Now().Add(p.hs.node.cfg.HandlerWait)}
+	p.ends++
+	p.notices.add(p.hs.node.cfg.Budget, UseNotices, n.weigh())
+	p.rememberLocked(s)
 }
 
-// parkEndLocked keeps the news of a socket's end, behind all its events, for groups that know the socket and are not there.
-func (hs *handlers) parkEndLocked(n *Notice) {
-	s := n.From
-	switch {
-	case s.farewell != nil: // one end is enough
-	case hs.closed, hs.parking.ends >= hs.node.cfg.MaxHandlerQueue, hs.parking.notices.spent && hs.parking.notices.held > accountStep:
-		hs.node.drops.add(dropEnd, 1)
-	default:
-		s.farewell = &parked{*n, time.Now().Add(hs.node.cfg.HandlerWait)}
-		hs.parking.ends++
-		hs.parking.notices.add(hs.node.cfg.Budget, UseNotices, n.weigh())
-		hs.rememberLocked(s)
+func (p *parking) rememberLocked(s *Socket) {
+	if len(p.sockets) == 0 {
+		p.timer.Reset(p.hs.node.cfg.HandlerWait)
 	}
+	p.sockets[s] = struct{}{}
 }
 
-func (hs *handlers) rememberLocked(s *Socket) {
-	if len(hs.parking.sockets) == 0 {
-		hs.parking.timer.Reset(hs.node.cfg.HandlerWait)
-	}
-	hs.parking.sockets[s] = struct{}{}
-}
-
-// unparkLocked takes one of a socket's events out. Who drops it counts it so; who hands it on does not give its place in
-// the socket's share back.
-func (hs *handlers) unparkLocked(s *Socket, i int) *Notice {
+// unpark takes one of a socket's events out. Whoever drops it counts it so; whoever hands it on does not give its place in the
+// socket's share back. Namespace.assigning is held.
+func (p *parking) unpark(s *Socket, i int) *Notice {
 	n := s.parked[i].notice
 	s.parked = slices.Delete(s.parked, i, i+1)
-	hs.parking.events--
-	hs.parking.bytes -= n.size()
-	hs.parking.inbound.add(hs.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
-	hs.forgetParkedLocked(s)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.events--
+	p.bytes -= n.size()
+	p.inbound.add(p.hs.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
+	p.forgetLocked(s)
 	return &n
 }
 
-func (hs *handlers) dropParkedLocked(s *Socket) {
-	hs.unparkLocked(s, 0).unhold()
-	hs.node.drops.add(dropHandlerAbsent, 1)
+func (p *parking) drop(s *Socket) {
+	p.unpark(s, 0).unhold()
+	p.hs.node.drops.add(dropHandlerAbsent, 1)
 }
 
-func (hs *handlers) unparkEndLocked(s *Socket) {
-	hs.parking.notices.add(hs.node.cfg.Budget, UseNotices, -s.farewell.notice.weigh())
+// unparkEnd takes the news of a socket's end out. Namespace.assigning is held.
+func (p *parking) unparkEnd(s *Socket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notices.add(p.hs.node.cfg.Budget, UseNotices, -s.farewell.notice.weigh())
 	s.farewell = nil
-	hs.parking.ends--
-	hs.forgetParkedLocked(s)
+	p.ends--
+	p.forgetLocked(s)
 }
 
-func (hs *handlers) forgetParkedLocked(s *Socket) {
+func (p *parking) forgetLocked(s *Socket) {
 	if len(s.parked) == 0 {
 		s.parked = nil
 		if s.farewell == nil {
-			delete(hs.parking.sockets, s)
+			delete(p.sockets, s)
 		}
 	}
 }
 
-// expireParked drops what has waited its time. It comes round at a twentieth of that time at the most often, so that a
-// crowd's many moments do not cost a walk each.
-func (hs *handlers) expireParked() {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
+// all are the sockets of which something is parked.
+func (p *parking) all() []*Socket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]*Socket, 0, len(p.sockets))
+	for s := range p.sockets {
+		list = append(list, s)
+	}
+	return list
+}
+
+// expire drops what has waited its time. It comes round at a twentieth of that time at the most often, so that a crowd's many
+// moments do not cost a walk each.
+func (p *parking) expire() {
 	now := time.Now()
-	next := now.Add(hs.node.cfg.HandlerWait)
-	for s := range hs.parking.sockets {
+	wait := p.hs.node.cfg.HandlerWait
+	next := now.Add(wait)
+	for _, s := range p.all() {
+		s.ns.assigning.Lock()
 		for len(s.parked) > 0 && !s.parked[0].until.After(now) {
-			hs.dropParkedLocked(s)
+			p.drop(s)
 		}
 		switch {
 		case len(s.parked) > 0:
@@ -122,52 +157,72 @@ func (hs *handlers) expireParked() {
 				next = s.parked[0].until
 			}
 		case s.farewell != nil && !s.farewell.until.After(now):
-			hs.unparkEndLocked(s)
+			p.unparkEnd(s)
 		case s.farewell != nil && s.farewell.until.Before(next):
 			next = s.farewell.until
 		}
+		s.ns.assigning.Unlock()
 	}
-	if len(hs.parking.sockets) > 0 {
-		hs.parking.timer.Reset(max(next.Sub(now), hs.node.cfg.HandlerWait/20))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.sockets) > 0 && !p.hs.closed.Load() {
+		p.timer.Reset(max(next.Sub(now), wait/20))
 	}
 }
 
-// serveParkedLocked gives a handler what is parked of a socket that is its own, or has left, and is its group's to take.
+// close drops all that is parked.
+func (p *parking) close() {
+	p.timer.Stop()
+	for _, s := range p.all() {
+		s.ns.assigning.Lock()
+		for len(s.parked) > 0 {
+			p.drop(s)
+		}
+		if s.farewell != nil {
+			p.unparkEnd(s)
+		}
+		s.ns.assigning.Unlock()
+	}
+}
+
+// serveParkedLocked gives a handler what is parked of a socket that is its own, or has left, and is its group's to take. s.mu
+// and Namespace.assigning are held.
 func (hs *handlers) serveParkedLocked(s *Socket, h *Handler) {
 	for i := 0; i < len(s.parked); {
-		if hs.routesLocked(s.ns).owner(s.parked[i].notice.Packet.Event) != h.group {
+		if hs.viewOf(s.ns).owner(s.parked[i].notice.Packet.Event) != h.group {
 			i++
 			continue
 		}
-		h.inherit(hs.unparkLocked(s, i))
+		if n := hs.parking.unpark(s, i); !h.inherit(n) {
+			n.unhold()
+			hs.node.drops.add(dropHandlerAbsent, 1)
+		}
 	}
 }
 
 // serveGoneLocked gives a handler what is left of a socket that has left: its events are any handler's of the owner group,
-// which is shown the socket first; and every group that knows it hears of its end.
+// which is shown the socket first; and every group that knows it hears of its end. Namespace.assigning is held.
 func (hs *handlers) serveGoneLocked(s *Socket, h *Handler) {
-	owned := func(p parked) bool { return hs.routesLocked(s.ns).owner(p.notice.Packet.Event) == h.group }
-	shown := slices.ContainsFunc(s.parked, owned)
+	known := s.knownTo(h.group)
+	shown := slices.ContainsFunc(s.parked, func(p parked) bool {
+		return hs.viewOf(s.ns).owner(p.notice.Packet.Event) == h.group
+	})
 	if shown {
-		h.assigned([]adoptee{{s, s.gone, !hs.knowsLocked(s, h.group)}}, false)
-		hs.followLocked(s, h)
-		hs.serveParkedLocked(s, h)
+		if !h.assigned([]adoptee{{s, s.gone, !known}}, false) {
+			return
+		}
+		hs.takeOver(s, h, nil)
 	}
 	if s.farewell == nil {
 		return
 	}
-	if hs.knowsLocked(s, h.group) || shown {
-		s.unassignLocked(h.group)
-		if !h.tellAfterEvents(&s.farewell.notice) {
+	if known || shown {
+		s.forget(h.group)
+		if n := s.farewell.notice; !h.part(&n) {
 			hs.node.drops.add(dropEnd, 1)
 		}
 	}
 	if len(s.assigned) == 0 && len(s.parked) == 0 { // nobody else may still come for it
-		hs.unparkEndLocked(s)
+		hs.parking.unparkEnd(s)
 	}
-}
-
-// knowsLocked says whether a group was told of a socket.
-func (hs *handlers) knowsLocked(s *Socket, g *group) bool {
-	return slices.ContainsFunc(s.assigned, func(a assignment) bool { return a.group == g })
 }

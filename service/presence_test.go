@@ -56,7 +56,7 @@ func TestWatchAll(t *testing.T) {
 	join(t, n, s, "a", "b")
 	join(t, n, s, "a")
 	n.Leave(t.Context(), Target{Namespace: "/", All: true}, []string{"r"})
-	s.Close(ReasonPingTimeout, "why")
+	s.leave(ReasonPingTimeout, "why", nil)
 	step := steps(t, w, 1)[0]
 	wantEqual(t, "changes", changes(step), []string{
 		"JOINED [a b] of [a b r]", "LEFT [r] of [a b]", "DISCONNECTED [a b] of [a b]",
@@ -80,8 +80,8 @@ func TestWatchRooms(t *testing.T) {
 	join(t, n, out, "r", "r2", "r3")
 	n.Leave(t.Context(), Target{Namespace: "/", All: true}, []string{"other"})
 	n.Leave(t.Context(), Target{Namespace: "/", Rooms: []string{string(in.ID())}}, []string{"r"})
-	in.Close(ReasonTransportClose, "")
-	out.Close(ReasonTransportClose, "")
+	in.leave(ReasonTransportClose, "", nil)
+	out.leave(ReasonTransportClose, "", nil)
 	wantEqual(t, "changes", changes(steps(t, w, 1)[0]), []string{
 		"JOINED [r r2] of [r r2]", "LEFT [r] of []", "DISCONNECTED [r r2] of [r r2]",
 	})
@@ -202,7 +202,7 @@ func TestWatchEqualsRegistry(t *testing.T) {
 			},
 			"leave the namespace": func(rt *rapid.T) {
 				i := one(rt)
-				sockets[i].Close(ReasonClientDisconnect, "")
+				sockets[i].leave(ReasonClientDisconnect, "", nil)
 				gone(i)
 			},
 			"lose the link": func(rt *rapid.T) {

@@ -251,13 +251,13 @@ func TestEdgesFollowMembership(t *testing.T) {
 					_, _, _ = n.Leave(t.Context(), Target{Namespace: namespaces[rng.IntN(2)], All: true}, rooms)
 				default:
 					i := rng.IntN(len(mine))
-					mine[i].Close(ReasonTransportClose, "")
+					mine[i].leave(ReasonTransportClose, "", nil)
 					mine = slices.Delete(mine, i, i+1)
 				}
 			}
 			if seed%2 == 0 {
 				for _, s := range mine {
-					s.Close(ReasonTransportClose, "")
+					s.leave(ReasonTransportClose, "", nil)
 				}
 			}
 		})

@@ -79,7 +79,7 @@ func TestRegistryAgainstModel(t *testing.T) {
 			add()
 		case k < 4 && len(m.sockets) > 10:
 			i := m.rng.IntN(len(m.sockets))
-			m.sockets[i].Close(ReasonTransportClose, "")
+			m.sockets[i].leave(ReasonTransportClose, "", nil)
 			delete(m.rooms, m.sockets[i])
 			m.sockets = slices.Delete(m.sockets, i, i+1)
 		case k < 5:

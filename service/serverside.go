@@ -51,18 +51,7 @@ type serverCall struct {
 // own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
 func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
 	call := &serverCall{done: make(chan struct{})}
-	hs := n.handlers
-	hs.mu.Lock()
-	var to []*Handler
-	hs.coveringLocked(e.Namespace, func(g *group) bool {
-		for _, h := range g.handlers {
-			if h != e.From && h.reg.ServerSideEvents {
-				to = append(to, h)
-			}
-		}
-		return true
-	})
-	hs.mu.Unlock()
+	to := n.handlers.servers(e.Namespace, e.From)
 	call.missing = len(to)
 	for _, h := range to {
 		notice := Notice{Kind: NoticeServerSide, Namespace: e.Namespace, Packet: e.Packet, FromNode: n.id}
@@ -93,6 +82,20 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	defer call.mu.Unlock()
 	r.Replies = slices.Clone(call.replies)
 	return r, nil
+}
+
+// servers are the handlers that asked for server-side events of a namespace.
+func (hs *handlers) servers(namespace string, but *Handler) (to []*Handler) {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	hs.coveringLocked(namespace, func(g *group) {
+		for _, h := range g.members.Load().handlers {
+			if h != but && h.reg.ServerSideEvents {
+				to = append(to, h)
+			}
+		}
+	})
+	return to
 }
 
 // askServer tells a handler of a server-side event that wants its reply.

@@ -145,6 +145,13 @@ func (c *fakeConn) paused() int {
 	defer c.mu.Unlock()
 	return c.pauses
 }
+
+// end is why it was closed.
+func (c *fakeConn) end() Reason {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
 func (c *fakeConn) Flush() { c.mu.Lock(); c.flushes++; c.mu.Unlock() }
 func (c *fakeConn) Close(r Reason) {
 	c.mu.Lock()
@@ -160,13 +167,13 @@ func (c *fakeConn) Close(r Reason) {
 	sockets := slices.Clone(c.sockets)
 	c.mu.Unlock()
 	for _, s := range sockets {
-		s.Close(r, "")
+		s.leave(r, "", nil)
 	}
 }
 
 func (c *fakeConn) Dismiss() {
 	for _, s := range c.sockets {
-		s.Close(ReasonServerDisconnect, "")
+		s.leave(ReasonServerDisconnect, "", nil)
 	}
 	c.Close(ReasonServerDisconnect)
 }
@@ -392,7 +399,7 @@ func TestRoomsOfASocket(t *testing.T) {
 	n.Leave(t.Context(), target, []string{"b", "nope"})
 	n.Leave(t.Context(), Target{Namespace: "/", Rooms: []string{"a"}}, []string{"a"})
 	wantEqual(t, "left", rooms(), []string{"c", "d"})
-	s.Close(ReasonTransportClose, "")
+	s.leave(ReasonTransportClose, "", nil)
 	ns := n.namespace("/")
 	if ns != nil {
 		t.Errorf("an empty namespace stays: %d rooms, %d sockets", len(ns.rooms), len(ns.sockets))
@@ -482,10 +489,10 @@ func TestEmitWithAck(t *testing.T) {
 			if got := answersConn.take(); !slices.Equal(got, []string{`event 1 ["e"]`}) {
 				t.Errorf("sent: %q", got)
 			}
-			outsider.Receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["intruder"]`)})
-			answers.Receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["yes"]`)})
-			answers.Receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["twice"]`)})
-			leaves.Close(ReasonTransportClose, "")
+			outsider.receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["intruder"]`)})
+			answers.receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["yes"]`)})
+			answers.receive(&Packet{Kind: KindAck, AckID: id, Payload: []byte(`["twice"]`)})
+			leaves.leave(ReasonTransportClose, "", nil)
 		}()
 		matched, outcomes, err := emitWithAck(t, n, Emit{Target: Target{Namespace: "/", Rooms: []string{"r"}}, Packet: event("e")}, 5*time.Second, 1000)
 		if err != nil {
@@ -575,7 +582,7 @@ func TestPagesListEachSocketOnce(t *testing.T) {
 				seen[s.ID]++
 			}
 			// Somebody leaves and somebody comes between two pages.
-			sockets[page*3].Close(ReasonTransportClose, "")
+			sockets[page*3].leave(ReasonTransportClose, "", nil)
 			s, _ := connect(t, n, "/", "even")
 			sockets = append(sockets, s)
 			if place = p.Next; place == (Place{}) {

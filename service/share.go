@@ -24,16 +24,16 @@ type pause struct {
 	timer               *time.Timer
 }
 
-// pressure is what a socket must hold at least to be paused though its own share is not used up: its part of a bound that
+// Pressure is what a socket must hold at least to be paused though its own share is not used up: its part of a bound that
 // is reached and that all share. The zero value never pauses, as nobody waits without holding an event.
-type pressure struct{ events, bytes int }
+type Pressure struct{ Events, Bytes int }
 
-func (p pressure) on(events, bytes int) bool {
-	return p.events > 0 && (events >= p.events || bytes >= p.bytes)
+func (p Pressure) on(events, bytes int) bool {
+	return p.Events > 0 && (events >= p.Events || bytes >= p.Bytes)
 }
 
-// hold counts an event that waits at a handler, or that is parked: then h is nil. Memory only; service locks may be held.
-func (s *Socket) hold(size int, h *Handler, shared pressure) {
+// Hold is Origin.Hold.
+func (s *Socket) Hold(size int, h *Handler, shared Pressure) {
 	cfg := &s.ns.node.cfg
 	w := &s.share
 	w.mu.Lock()
@@ -64,8 +64,8 @@ func (s *Socket) mayWait(size int) bool {
 	return int(w.events)+1 < cfg.MaxQueuedEvents && int(w.bytes)+size < cfg.MaxQueuedEventBytes
 }
 
-// heldBy says where an event that is held waits from now on; nil: it is parked.
-func (s *Socket) heldBy(h *Handler) {
+// HeldBy is Origin.HeldBy.
+func (s *Socket) HeldBy(h *Handler) {
 	w := &s.share
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,8 +74,8 @@ func (s *Socket) heldBy(h *Handler) {
 	}
 }
 
-// unhold counts an event off that has left the queue where it waited.
-func (s *Socket) unhold(size int) {
+// Release is Origin.Release.
+func (s *Socket) Release(size int) {
 	w := &s.share
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,23 +114,20 @@ func (s *Socket) ask(p *pause, d time.Duration) {
 // impatient is called when nothing of a paused socket has gone on for as long as a handler may take. A handler that makes
 // no progress at all is given up before its clients are, where another one of its group can take them. Else the link goes.
 func (hs *handlers) impatient(s *Socket, p *pause) {
-	hs.mu.Lock()
 	patience := hs.node.cfg.HandlerPatience
 	rest, h, on := s.rest(p)
-	// What is parked, and what waits for the answer of a handler that leaves, has its time from elsewhere.
-	if rest <= 0 && (h == nil || h.blocks(s)) {
+	if rest <= 0 && (h == nil || h.patient(s)) { // what is parked has its time from elsewhere, too
 		rest = patience
 	}
-	if !on || hs.closed || rest > 0 {
-		hs.mu.Unlock()
-		if on {
-			s.ask(p, rest)
-		}
+	if !on || hs.closed.Load() {
+		return
+	}
+	if rest > 0 {
+		s.ask(p, rest)
 		return
 	}
 	now := time.Now()
-	shed := h.progress(now) >= patience && h.group.healthyLocked(h, now)
-	hs.mu.Unlock()
+	shed := h.progress(now) >= patience && h.group.healthy(h, now)
 	setting := "--handler-patience=" + patience.String()
 	if shed {
 		hs.node.drops.add(dropHandlerTooSlow, 1)
@@ -139,7 +136,7 @@ func (hs *handlers) impatient(s *Socket, p *pause) {
 			Code: ErrTooSlow.Code, Reason: ErrTooSlow.Reason,
 			Message: "the handler makes no progress, and others of its group take its sockets (" + setting + ")",
 		})
-		hs.waitNoMore(h)
+		hs.letGo(h)
 		s.ask(p, patience)
 		return
 	}

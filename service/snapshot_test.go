@@ -175,7 +175,7 @@ func TestLogIsBoundInBytes(t *testing.T) {
 	}
 	<-w.Done() // it was overtaken, and told so though it does not read
 	w.Close()
-	s.Close(ReasonTransportClose, "")
+	s.leave(ReasonTransportClose, "", nil)
 	wantEqual(t, "given back with the namespace", n.Budget().Used(), int64(0))
 }
 
@@ -236,7 +236,7 @@ func TestDataIsCounted(t *testing.T) {
 	}
 	wantEqual(t, "counted", n.Budget().UsedBy(UseData), int64(800))
 	wantEqual(t, "told", n.Info().Dropped["budget_data"], int64(1))
-	s.Close(ReasonTransportClose, "")
+	s.leave(ReasonTransportClose, "", nil)
 	wantEqual(t, "given back", n.Budget().UsedBy(UseData), int64(0))
 }
 
@@ -287,7 +287,7 @@ func TestLogGoesAfterItsLastWatcher(t *testing.T) {
 			w.Close()
 		}
 		wantEqual(t, "the namespace's users", n.namespace("/").users, 1)
-		s.Close(ReasonTransportClose, "")
+		s.leave(ReasonTransportClose, "", nil)
 		wantEqual(t, "namespaces", n.Info().Namespaces, 0)
 	})
 }

@@ -33,24 +33,29 @@ type Socket struct {
 	share share // what waits for its handlers
 
 	mu       sync.Mutex
-	assigned []assignment // one for each group that knows it; guarded by mu, changed with handlers.mu held too
-	gone     *SocketInfo  // what it was when it left; guarded by handlers.mu, changed with mu held too
-	parked   []parked     // events that wait for a handler to come, oldest first; guarded by handlers.mu
-	farewell *parked      // the news of its end, when that waits too: behind all events; guarded by handlers.mu
+	assigned []assignment // one for each group that knows it; guarded by mu, changed with Namespace.assigning held too
+	gone     *SocketInfo  // what it was when it left; guarded by mu, changed with Namespace.assigning held too
+
+	// Guarded by Namespace.assigning.
+	parked   []parked // events that wait for a handler to come, oldest first
+	farewell *parked  // the news of its end, when that waits too: behind all events
 }
 
-// ID is its id.
-func (s *Socket) ID() SocketID { return s.id }
+// Receive takes an EVENT or ACK packet that a client sent on its socket. Calls of one link come one after the other. It never
+// blocks.
+func (n *Node) Receive(s *Socket, p *Packet) { s.receive(p) }
 
-// Namespace is the name of its namespace.
-func (s *Socket) Namespace() string { return s.ns.name }
+// End ends a socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers and watchers
+// are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be called with a lock of
+// the link held.
+func (n *Node) End(s *Socket, r Reason, detail string) {
+	if r == ReasonHandlerSlow && detail == "" {
+		detail = "its handler took nothing from it for " + n.cfg.HandlerPatience.String() + " (--handler-patience)"
+	}
+	s.leave(r, detail, nil)
+}
 
-// NodeID is the node that it is connected to.
-func (s *Socket) NodeID() NodeID { return s.ns.node.id }
-
-// Receive takes an EVENT or ACK packet that the client sent on this socket. Calls of one link come one after the other.
-// It never blocks.
-func (s *Socket) Receive(p *Packet) {
+func (s *Socket) receive(p *Packet) {
 	switch p.Kind {
 	case KindEvent:
 		s.ns.node.handlers.route(s, p)
@@ -61,30 +66,28 @@ func (s *Socket) Receive(p *Packet) {
 	}
 }
 
-// Close ends the socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers
-// and watchers are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be
-// called with a lock of the link held.
-func (s *Socket) Close(r Reason, detail string) {
-	if r == ReasonHandlerSlow && detail == "" {
-		detail = "its handler took nothing from it for " + s.ns.node.cfg.HandlerPatience.String() + " (--handler-patience)"
-	}
-	s.leave(r, detail, nil)
-}
-
-// leave is Close. With a farewell the link forgets the socket and sends that as its last packet, unless the client has
+// leave is Node.End. With a farewell the link forgets the socket and sends that as its last packet, unless the client has
 // left meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one step
 // with the end, since a client that has read the farewell may ask again at once, and must not be answered with the old
 // one's packets.
 func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
-	ns, hs := s.ns, s.ns.node.handlers
-	hs.mu.Lock()
+	if !s.depart(r, detail, farewell) {
+		return false
+	}
+	s.ns.acks.leave(s)
+	s.ns.node.release(s.ns)
+	return true
+}
+
+func (s *Socket) depart(r Reason, detail string, farewell *encodeOnce) bool {
+	ns := s.ns
+	ns.assigning.Lock()
+	defer ns.assigning.Unlock()
 	ns.mu.Lock()
 	if !s.present || farewell != nil && !s.conn.Forget(s) {
 		ns.mu.Unlock()
-		hs.mu.Unlock()
 		return false
 	}
-	hs.settleMovesLocked(s)
 	rooms := ns.removeLocked(s, r, detail)
 	info := s.infoLocked()
 	info.Rooms = rooms
@@ -97,11 +100,7 @@ func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 	s.gone = info
 	s.mu.Unlock()
 	ns.mu.Unlock()
-	hs.disconnectedLocked(s, r, detail)
-	hs.mu.Unlock()
-
-	ns.acks.leave(s)
-	ns.node.release(ns)
+	ns.node.handlers.disconnectedLocked(s, r, detail)
 	return true
 }
 

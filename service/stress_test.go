@@ -129,7 +129,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				s := c.sockets[0]
 				target := Target{Namespace: "/", Rooms: []string{string(s.ID())}}
 				for number := 1; number <= rng.IntN(20); number++ {
-					s.Receive(event("e", number))
+					s.receive(event("e", number))
 					sent.Add(1)
 					_, _, _ = n.Join(t.Context(), target, []string{fmt.Sprint(rng.IntN(3))})
 					_, _ = n.Emit(t.Context(), Emit{Target: Target{Namespace: "/", Rooms: []string{"0", "1"}}, Packet: event("x")})
@@ -137,7 +137,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					_, _, _ = n.Disconnect(t.Context(), target, DisconnectNamespace)
 				}
-				s.Close(ReasonTransportClose, "")
+				s.leave(ReasonTransportClose, "", nil)
 			}
 		})
 	}
@@ -149,15 +149,21 @@ func TestEverythingAtOnce(t *testing.T) {
 			t.Errorf("%s: %d events, wrong: %q", name, v.events, v.wrong[:min(5, len(v.wrong))])
 		}
 	}
-	hs := n.handlers
+	hs, cs := n.handlers, &n.connects
 	if raised := n.Info().Dropped["handler_paused"]; raised == 0 {
 		t.Error("nobody was paused")
 	}
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
 	for deadline := time.Now().Add(10 * time.Second); ; <-look.C { // what is parked has its time
+		hs.parking.mu.Lock()
+		left := []int{len(hs.parking.sockets), hs.parking.events, hs.parking.bytes, hs.parking.ends}
+		hs.parking.mu.Unlock()
+		cs.mu.Lock()
+		left = append(left, cs.pendings, cs.waiting.Len())
+		cs.mu.Unlock()
 		hs.mu.Lock()
-		left := []int{len(hs.parking.sockets), hs.parking.events, hs.parking.bytes, hs.parking.ends, hs.pendings, hs.waiting.Len(), len(hs.attached), len(hs.groups), len(n.all())}
+		left = append(left, len(hs.attached), len(hs.groups), len(n.all()))
 		hs.mu.Unlock()
 		held.Store(0)
 		conns.Range(func(c, _ any) bool {

@@ -369,9 +369,9 @@ func testRealCollectAcks(t *testing.T) {
 		l.want(t, `2 / 1 ["hello","world"]`)
 		switch {
 		case i == 0:
-			l.socket.Close(service.ReasonTransportClose, "")
+			l.node.End(l.socket, service.ReasonTransportClose, "")
 		case i < 1000:
-			l.socket.Receive(&service.Packet{Kind: service.KindAck, Namespace: "/", AckID: 1, Payload: []byte("[1]")})
+			l.node.Receive(l.socket, &service.Packet{Kind: service.KindAck, Namespace: "/", AckID: 1, Payload: []byte("[1]")})
 		}
 	}
 	began, outcomes := time.Now(), 0

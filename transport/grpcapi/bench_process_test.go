@@ -58,10 +58,10 @@ func BenchmarkAttach(b *testing.B) {
 			for i := range sockets {
 				s := connectSink(b, n)
 				s.onAck = func() { // and the next one
-					switch n := left.Add(-1); {
-					case n >= int64(flight):
-						s.socket.Receive(p)
-					case n == 0:
+					switch rest := left.Add(-1); {
+					case rest >= int64(flight):
+						n.Receive(s.socket, p)
+					case rest == 0:
 						close(done)
 					}
 				}
@@ -78,7 +78,7 @@ func BenchmarkAttach(b *testing.B) {
 			b.ResetTimer()
 			before := cpuTime(b)
 			for _, s := range sockets[:min(b.N, flight)] {
-				s.socket.Receive(p)
+				n.Receive(s.socket, p)
 			}
 			<-done
 			b.StopTimer()

@@ -45,6 +45,7 @@ func (textCodec) Join(frames []service.Frame) service.Frame {
 // link is a fake Conn.
 type link struct {
 	name   string
+	node   *service.Node
 	socket *service.Socket
 	sent   chan string
 
@@ -94,7 +95,7 @@ func realNode(t testing.TB) *service.Node {
 
 // join connects a link to a namespace.
 func join(n *service.Node, name, namespace, auth string) *link {
-	l := &link{name: name, sent: make(chan string, 1000)}
+	l := &link{name: name, node: n, sent: make(chan string, 1000)}
 	var object []byte
 	if auth != "" {
 		object = []byte(auth)
@@ -112,7 +113,7 @@ func join(n *service.Node, name, namespace, auth string) *link {
 }
 
 func (l *link) receive(event, args string, ackID int64) {
-	l.socket.Receive(&service.Packet{
+	l.node.Receive(l.socket, &service.Packet{
 		Kind: service.KindEvent, Namespace: l.socket.Namespace(), AckID: ackID, Event: event,
 		Payload: []byte(fmt.Sprintf(`[%q%s]`, event, args)),
 	})
@@ -169,7 +170,7 @@ func testRealNode(t *testing.T) {
 		answered <- resp
 	}()
 	one.want(t, `2 /chat 1 ["hello","world"]`)
-	one.socket.Receive(&service.Packet{Kind: service.KindAck, Namespace: "/chat", AckID: 1, Payload: []byte(`["yes"]`)})
+	one.node.Receive(one.socket, &service.Packet{Kind: service.KindAck, Namespace: "/chat", AckID: 1, Payload: []byte(`["yes"]`)})
 	resp := <-answered // two does not answer: after the timeout, in the bubble's time
 	if s := resp.GetSummary(); s.GetMatched() != 2 || s.GetAcked() != 1 || s.GetUnattributed() != 0 || len(s.GetFailures()) != 1 ||
 		s.GetFailures()[0].GetFailure() != foyerv1.AckFailure_ACK_FAILURE_TIMEOUT || resp.GetOutcomes()[0].GetArgs().GetJson() != `["yes"]` {
@@ -268,7 +269,7 @@ func testRealHandler(t *testing.T) {
 
 	// An invalid reply frees the slot and acknowledges nothing; then the handler drains and its stream ends with OK.
 	b.say(reply(third.GetCallId(), `{"not":"an array"}`))
-	l.socket.Close(service.ReasonTransportClose, "")
+	l.node.End(l.socket, service.ReasonTransportClose, "")
 	if d := b.hear().GetDisconnected(); d.GetReason() != foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_CLOSE || !slices.Equal(d.GetSocket().GetRooms(), []string{"lobby"}) {
 		t.Errorf("got %v", d)
 	}
@@ -340,7 +341,7 @@ func testRealWatch(t *testing.T) {
 	if got := e.GetEvents().GetEvents(); len(got) != 1 || got[0].GetType() != foyerv1.PresenceEvent_TYPE_CONNECTED {
 		t.Errorf("got %v", got)
 	}
-	two.socket.Close(service.ReasonPingTimeout, "")
+	two.node.End(two.socket, service.ReasonPingTimeout, "")
 	e = next()
 	if got := e.GetEvents().GetEvents(); len(got) != 1 || got[0].GetReason() != foyerv1.DisconnectReason_DISCONNECT_REASON_PING_TIMEOUT {
 		t.Errorf("got %v", got)

@@ -40,7 +40,7 @@ func newAgain(t *testing.T, parser string) *again {
 		t.Fatal(err)
 	}
 	a.session = &fakeSession{t: t, note: func(string, ...any) {}, v2: parser == "v2"}
-	a.link = newServer(Config{}, nodeHall{node}).accept(a.session)
+	a.link = newServer(Config{}, node).accept(a.session)
 	a.say(service.KindConnect, "/other", "")
 	a.told("connect /other")
 	a.decide(0, service.Decision{})
@@ -364,7 +364,7 @@ func TestNothingOfTheOldSocketFollowsTheAnswer(t *testing.T) {
 	}
 	defer handler.Detach()
 	session := &fakeSession{t: t, note: func(string, ...any) {}}
-	link := newServer(Config{}, nodeHall{node}).accept(session)
+	link := newServer(Config{}, node).accept(session)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var helpers sync.WaitGroup

@@ -79,7 +79,7 @@ func unescape(s string) string {
 // message as a string. The reference makes an exception of a namespace that is not there.
 func errorV2(r service.Refusal) []byte {
 	switch {
-	case r.Message == invalidNamespace && len(r.Data) == 0:
+	case r.NoNamespace:
 		return errorObject(r)
 	case truthy(r.Data):
 		return r.Data

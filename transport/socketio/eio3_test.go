@@ -30,8 +30,8 @@ func TestErrorV2(t *testing.T) {
 		{service.Refusal{Message: "nope", Data: []byte(`-0.0e5`)}, `"nope"`},
 		{service.Refusal{Message: "nope", Data: []byte(`1e999`)}, `1e999`},
 		{service.Refusal{Message: "nope", Data: []byte(`"0"`)}, `"0"`},
-		{service.Refusal{Message: invalidNamespace}, `{"message":"Invalid namespace"}`},
-		{service.Refusal{Message: invalidNamespace, Data: []byte(`1`)}, `1`},
+		{service.InvalidNamespace, `{"message":"Invalid namespace"}`},
+		{service.Refusal{Message: "Invalid namespace"}, `"Invalid namespace"`},
 	} {
 		if got := string(errorV2(tt.r)); got != tt.want {
 			t.Errorf("%+v: got %s, want %s", tt.r, got, tt.want)

@@ -194,7 +194,7 @@ func (h *fakeHall) Receive(s *service.Socket, p *service.Packet) {
 	h.note("%s", line)
 }
 
-func (h *fakeHall) Close(s *service.Socket, r service.Reason, detail string) {
+func (h *fakeHall) End(s *service.Socket, r service.Reason, detail string) {
 	h.mu.Lock()
 	h.closes[s]++
 	again := h.closes[s] > 1
@@ -339,7 +339,7 @@ func act(t testing.TB, h *fakeHall, l *Link, line string) {
 		h.take(name).Refuse(r)
 	case "forget":
 		l.Forget(h.sockets[name])
-		h.Close(h.sockets[name], service.ReasonServerDisconnect, "")
+		h.End(h.sockets[name], service.ReasonServerDisconnect, "")
 	case "dismiss":
 		l.Dismiss()
 	case "close":

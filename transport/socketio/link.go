@@ -274,7 +274,7 @@ func (l *Link) vacate(out *places, r service.Reason, detail string) {
 			l.cancel(p.attempt)
 		}
 		if p.socket != nil {
-			l.server.hall.Close(p.socket, r, detail)
+			l.server.hall.End(p.socket, r, detail)
 		}
 	})
 }

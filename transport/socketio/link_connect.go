@@ -35,7 +35,7 @@ func (l *Link) connect(in *incoming) fault {
 	}
 	if !connectable(name) {
 		l.reject(faultNamespaceName, name, service.Refusal{
-			Message: invalidNamespace, Reason: faultNamespaceName.reason(), Detail: fmt.Sprintf("the name of the namespace is malformed, or longer than %d bytes", maxNamespaceBytes),
+			Message: service.InvalidNamespace.Message, NoNamespace: true, Reason: faultNamespaceName.reason(), Detail: fmt.Sprintf("the name of the namespace is malformed, or longer than %d bytes", maxNamespaceBytes),
 		})
 		return 0
 	}
@@ -226,9 +226,6 @@ func errorObject(r service.Refusal) []byte {
 	}
 	return append(text, '}')
 }
-
-// invalidNamespace is also the service's message for a namespace that is not there.
-const invalidNamespace = "Invalid namespace"
 
 // leave takes the client out of a namespace on its own wish; the link stays (Socket.IO protocol v5, "Disconnecting").
 func (l *Link) leave(in *incoming) fault {

@@ -450,7 +450,7 @@ func fuzzLink(t *testing.T, script []byte, v2 bool) {
 		}
 		if sock := h.sockets["/f"]; sock != nil && h.closes[sock] == 0 {
 			l.Forget(sock)
-			h.Close(sock, service.ReasonServerDisconnect, "")
+			h.End(sock, service.ReasonServerDisconnect, "")
 		}
 		if l.waiting != nil && (l.waiting.bytes > 2*most || s.isClosed()) {
 			t.Fatalf("%d bytes wait for attachments", l.waiting.bytes)
@@ -498,9 +498,9 @@ func TestAllocations(t *testing.T) {
 
 type quietHall struct{ packets int }
 
-func (h *quietHall) Connect(service.Connect) func()                { return func() {} }
-func (h *quietHall) Receive(*service.Socket, *service.Packet)      { h.packets++ }
-func (h *quietHall) Close(*service.Socket, service.Reason, string) {}
+func (h *quietHall) Connect(service.Connect) func()              { return func() {} }
+func (h *quietHall) Receive(*service.Socket, *service.Packet)    { h.packets++ }
+func (h *quietHall) End(*service.Socket, service.Reason, string) {}
 
 func BenchmarkLinkEvent(b *testing.B) {
 	_, l, _ := joinedLink(b, Config{})

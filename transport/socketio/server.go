@@ -22,17 +22,10 @@ type Server struct {
 type hall interface {
 	Connect(c service.Connect) (cancel func())
 	Receive(s *service.Socket, p *service.Packet)
-	Close(s *service.Socket, r service.Reason, detail string)
+	End(s *service.Socket, r service.Reason, detail string)
 }
 
-// nodeHall is the hall of a real node.
-type nodeHall struct{ *service.Node }
-
-// Receive gives a packet to its socket.
-func (nodeHall) Receive(s *service.Socket, p *service.Packet) { s.Receive(p) }
-
-// Close ends a socket.
-func (nodeHall) Close(s *service.Socket, r service.Reason, detail string) { s.Close(r, detail) }
+var _ hall = (*service.Node)(nil)
 
 // session is what a link asks of its *engineio.Session.
 type session interface {
@@ -61,7 +54,7 @@ func New(cfg Config, node *service.Node) (*Server, error) {
 	if cfg.Budget == nil {
 		cfg.Budget = node.Budget()
 	}
-	return newServer(cfg, nodeHall{node}), nil
+	return newServer(cfg, node), nil
 }
 
 func newServer(cfg Config, h hall) *Server {

@@ -1,0 +1,129 @@
+package service
+
+// leftover is what a handler that takes nothing any more has before it and is to go over to others: by socket, in order.
+type leftover struct {
+	notices map[Origin][]Notice // events that its backend has not seen, and news of ends
+	untold  map[Origin]bool     // sockets that its backend was never told of
+}
+
+// shutLocked closes the handler for new sockets, and for events: what still comes is left over, until the sockets are with
+// others.
+func (h *Handler) shutLocked() {
+	if h.open {
+		h.open = false
+		h.left = &leftover{notices: map[Origin][]Notice{}, untold: map[Origin]bool{}}
+	}
+}
+
+// leaveLocked leaves a notice over for others. False: all that was left over is with them already. As at a handler that
+// is open, what is too much pauses the link that it came from.
+func (h *Handler) leaveLocked(n *Notice) bool {
+	if h.left == nil {
+		return false
+	}
+	held := n.held
+	hold := n.Kind == NoticeEvent && !h.reg.Observer
+	n.held = n.held || hold
+	h.left.notices[n.From] = append(h.left.notices[n.From], *n)
+	switch {
+	case held:
+		n.From.HeldBy(h)
+	case hold:
+		n.From.Hold(n.size(), h, Pressure{})
+	}
+	return true
+}
+
+// shut closes the handler and leaves over what Next has not taken. What its backend has seen, and not answered, is owed.
+func (h *Handler) shut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shutLocked()
+	late := h.left.notices
+	h.left.notices = map[Origin][]Notice{}
+	h.leaveOutOverLocked()
+	for o, b := range h.backlogs {
+		for _, n := range b.notices.take() {
+			if n.Kind == NoticeEvent {
+				h.inbound.add(h.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
+			}
+			h.left.notices[o] = append(h.left.notices[o], n)
+		}
+	}
+	h.backlogs, h.ring, h.waiting, h.waitSize = nil, fifo[*backlog]{}, 0, 0
+	for o, notices := range late { // of a handler that had ended
+		h.left.notices[o] = append(h.left.notices[o], notices...)
+	}
+	h.owing = map[Origin]int{}
+	for _, f := range h.inFlight {
+		h.owing[f.origin]++
+	}
+}
+
+// leaveOutOverLocked leaves over what stands in out and is about sockets.
+func (h *Handler) leaveOutOverLocked() {
+	var keep []Notice
+	for _, n := range h.out.take() {
+		switch n.Kind {
+		case noticeGone:
+			continue
+		case NoticeEvent:
+			delete(h.inFlight, n.CallID)
+			h.leaveOutLocked(n.size())
+			h.left.notices[n.From] = append(h.left.notices[n.From], n)
+			continue
+		case NoticeDisconnected:
+			h.left.notices[n.From] = append(h.left.notices[n.From], n)
+		case NoticeConnected, NoticeAssigned: // news of sockets that are not its own any more
+			for _, o := range n.fresh {
+				h.left.untold[o] = true
+			}
+		default:
+			keep = append(keep, n)
+			continue
+		}
+		h.uncountLocked(&n)
+	}
+	for i := range keep {
+		h.out.push(keep[i])
+	}
+	h.gaps = 0
+}
+
+// surrender gives out what is left over of a socket, for the one who has it from now on.
+func (h *Handler) surrender(o Origin) []Notice {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left == nil {
+		return nil
+	}
+	notices := h.left.notices[o]
+	delete(h.left.notices, o)
+	delete(h.left.untold, o)
+	return notices
+}
+
+// untold says whether the handler's backend was never told of a socket.
+func (h *Handler) untold(o Origin) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left != nil && h.left.untold[o]
+}
+
+// leftOver are the sockets of which something is left over. When there is none, nothing can be any more.
+func (h *Handler) leftOver() []Origin {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left == nil {
+		return nil
+	}
+	if len(h.left.notices) == 0 {
+		h.left = nil
+		return nil
+	}
+	list := make([]Origin, 0, len(h.left.notices))
+	for o := range h.left.notices {
+		list = append(list, o)
+	}
+	return list
+}
