@@ -30,7 +30,7 @@ func TestTokenOfAnEarlierLifeOfTheNamespaceIsReset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !first.Reset {
+		if first.Reset != ResetTokenExpired {
 			t.Errorf("silent gap: resumed %+v without a reset though its past is gone", first)
 		}
 	})

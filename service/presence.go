@@ -2,9 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,15 +37,26 @@ type PresenceEvent struct {
 	Time   time.Time
 }
 
+// ResetReason is why all that a watcher was told is of no use, so that a snapshot follows.
+type ResetReason uint8
+
+// The reasons, with the numbers of the API.
+const (
+	ResetNone         ResetReason = iota
+	ResetTokenExpired             // the changes after the token are gone, or it is of another run of the node
+	ResetNodeLost                 // a node is gone with its share of the past
+	ResetGap                      // changes were missed, or came faster than the snapshot was taken
+)
+
 // WatchStep is one step of a watch: exactly one of its first five parts is set.
 type WatchStep struct {
 	Snapshot []SocketInfo // the next sockets in scope
 	Synced   bool
 	Events   []PresenceEvent
 	Bookmark bool
-	Reset    bool   // all that was told is of no use: a snapshot follows
-	Gap      bool   // with Reset: not because of the token, but changes came faster than the snapshot was taken
-	Token    string // on Synced, Events and Bookmark
+	Reset    ResetReason
+	Coverage Coverage // on Synced
+	Token    string   // on Synced, Events and Bookmark
 }
 
 // Watcher follows a scope.
@@ -62,9 +70,9 @@ type Watcher struct {
 	done  chan struct{}
 
 	// Owned by the caller of Next.
-	reset    bool      // to be given out first
-	walk     *snapshot // until it is told, and all changes that it had in it are behind
-	restarts int       // of it, since the log overtook it
+	reset    ResetReason // to be given out first
+	walk     *snapshot   // until it is told, and all changes that it had in it are behind
+	restarts int         // of it, since the log overtook it
 	synced   bool
 	idle     *time.Timer
 
@@ -93,11 +101,10 @@ func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error)
 	for _, r := range s.Rooms {
 		w.rooms[r] = struct{}{}
 	}
-	var pos uint64
-	sameBoot := false
+	var from position
 	if token != "" {
 		var err error
-		if pos, sameBoot, err = w.parseToken(token); err != nil {
+		if from, err = parsePosition(token, w.hash); err != nil {
 			return nil, err
 		}
 	}
@@ -113,17 +120,19 @@ func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error)
 			Message: fmt.Sprintf("the node has %d namespaces, and takes no more", n.cfg.MaxNamespaces),
 		}
 	}
-	if !w.enter(sameBoot, pos) {
-		w.reset = token != ""
+	if !w.enter(from) {
+		if token != "" {
+			w.reset = ResetTokenExpired
+		}
 		w.startWalk()
 	}
 	w.idle = time.NewTimer(n.cfg.BookmarkEvery)
 	return w, nil
 }
 
-// enter begins the log if there is none, and says whether the changes from pos on are still there. They stay until the
+// enter begins the log if there is none, and says whether the changes from a position on are still there. They stay until the
 // watcher has seen them, or is told that it was overtaken.
-func (w *Watcher) enter(sameBoot bool, pos uint64) (resumed bool) {
+func (w *Watcher) enter(from position) (resumed bool) {
 	n, ns := w.node, w.ns
 	n.mu.RLock()
 	above := n.logsEnd
@@ -139,8 +148,9 @@ func (w *Watcher) enter(sameBoot bool, pos uint64) (resumed bool) {
 	defer l.mu.Unlock()
 	l.enterLocked(w)
 	w.pos = l.next
-	if resumed = sameBoot && pos >= l.first && pos <= l.next; resumed {
-		w.pos = pos
+	next, own := from.only(n.self)
+	if resumed = own && next >= l.first && next <= l.next; resumed {
+		w.pos = next
 	}
 	w.walking = !resumed
 	return resumed
@@ -163,15 +173,15 @@ func (w *Watcher) Close() {
 // snapshot was not told yet.
 func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
 	w.letGo(false)
-	if w.reset {
-		w.reset = false
-		return WatchStep{Reset: true}, nil
+	if reset := w.reset; reset != ResetNone {
+		w.reset = ResetNone
+		return WatchStep{Reset: reset}, nil
 	}
 	if w.walk != nil && !w.synced {
 		list, err := w.page(ctx)
 		switch {
 		case errors.Is(err, errOvertaken):
-			return WatchStep{Reset: true, Gap: true}, nil
+			return WatchStep{Reset: ResetGap}, nil
 		case err != nil:
 			return WatchStep{}, err
 		case len(list) > 0:
@@ -180,7 +190,7 @@ func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
 	}
 	if !w.synced {
 		w.synced = true
-		return WatchStep{Synced: true, Token: w.token(w.position())}, nil
+		return WatchStep{Synced: true, Token: w.token(w.heardAll())}, nil
 	}
 	for {
 		events, pos, changed, err := w.read()
@@ -208,10 +218,20 @@ func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
 	}
 }
 
-func (w *Watcher) position() uint64 {
+// heardAll is the number of the first change that the watcher was not told.
+func (w *Watcher) heardAll() uint64 {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
 	return w.pos
+}
+
+// token is that of the changes before a number. It is of no use until the changes that the snapshot had in it are behind:
+// whoever resumed among them would hear what it was told already.
+func (w *Watcher) token(next uint64) string {
+	if w.walk != nil {
+		return position(nil).token(w.hash)
+	}
+	return position{{w.node.self, next}}.token(w.hash)
 }
 
 // read takes the next changes in scope. changed is nil when there may be more, else closed by the next change.
@@ -343,40 +363,4 @@ func (w *Watcher) narrow(s *SocketInfo) {
 	if !w.scope.All {
 		s.Rooms = w.roomsInScope(s, s.Rooms, PresenceUpdated)
 	}
-}
-
-// A resume token names the run of the node, the scope and the next change: 8 bytes each.
-const tokenVersion = 1
-
-// token is one of no use, 0, until the changes that the snapshot had in it are behind: whoever resumed among them would hear
-// what it was told already.
-func (w *Watcher) token(pos uint64) string {
-	if w.walk != nil {
-		pos = 0
-	}
-	b := binary.BigEndian.AppendUint64([]byte{tokenVersion}, w.node.self.Run)
-	b = append(b, w.hash[:]...)
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(b, pos))
-}
-
-func (w *Watcher) parseToken(token string) (pos uint64, sameBoot bool, err error) {
-	b, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(b) != 1+8+8+8 || b[0] != tokenVersion || [8]byte(b[1+8:]) != w.hash {
-		return 0, false, ErrToken
-	}
-	return binary.BigEndian.Uint64(b[1+8+8:]), binary.BigEndian.Uint64(b[1:]) == w.node.self.Run, nil
-}
-
-// hash is the same for scopes that mean the same.
-func (s Scope) hash() [8]byte {
-	rooms := slices.Compact(slices.Sorted(slices.Values(s.Rooms)))
-	h := sha256.New()
-	for _, part := range append([]string{s.Namespace}, rooms...) {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
-		h.Write([]byte(part))
-	}
-	if s.All {
-		h.Write([]byte{1})
-	}
-	return [8]byte(h.Sum(nil))
 }

@@ -123,11 +123,11 @@ func TestWatchResumesWithoutGapOrDouble(t *testing.T) {
 		join(t, n, s, fmt.Sprint("other", i))
 	}
 	reset := steps(t, watch(t, n, scope, token), 3)
-	wantEqual(t, "the past is gone", []any{reset[0].Reset, len(reset[1].Snapshot), reset[2].Synced}, []any{true, 1, true})
+	wantEqual(t, "the past is gone", []any{reset[0].Reset, len(reset[1].Snapshot), reset[2].Synced}, []any{ResetTokenExpired, 1, true})
 
 	other := newNode(t, Config{})
 	first := steps(t, watch(t, other, scope, token), 2)
-	wantEqual(t, "another run of the node", []any{first[0].Reset, first[1].Synced}, []any{true, true})
+	wantEqual(t, "another run of the node", []any{first[0].Reset, first[1].Synced}, []any{ResetTokenExpired, true})
 	for _, bad := range []string{"x", token[:10], token + "AAAA", "!"} {
 		if _, err := n.Watch(t.Context(), scope, bad); !errors.Is(err, ErrToken) {
 			t.Errorf("token %q: %v", bad, err)
@@ -307,10 +307,10 @@ func (w *modelWatcher) step(rt *rapid.T) bool {
 		return true
 	case err != nil:
 		rt.Fatal(err)
-	case step.Gap && !w.mayLose:
+	case step.Reset == ResetGap && !w.mayLose:
 		rt.Fatal("a snapshot was overtaken by a log that is larger than all that happened")
 	}
-	if step.Reset || w.view == nil {
+	if step.Reset != ResetNone || w.view == nil {
 		w.view, w.generation, w.complete = map[SocketID][]string{}, map[SocketID]uint64{}, false
 	}
 	for _, s := range step.Snapshot {

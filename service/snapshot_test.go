@@ -110,7 +110,7 @@ func TestOvertakenSnapshotBeginsAnew(t *testing.T) {
 		wantEqual(t, "a page", len(steps(t, w, 1)[0].Snapshot), 1)
 		overtake(8)
 		reset := steps(t, w, 1)[0]
-		wantEqual(t, "overtaken", []bool{reset.Reset, reset.Gap}, []bool{true, true})
+		wantEqual(t, "overtaken", reset.Reset, ResetGap)
 	}
 	rest := steps(t, w, 3)
 	wantEqual(t, "all of it", []any{len(rest[0].Snapshot), len(rest[1].Snapshot), rest[2].Synced}, []any{1, 1, true})
@@ -148,7 +148,7 @@ func TestTokenAmongWhatTheSnapshotTold(t *testing.T) {
 	got := steps(t, w, 3)
 	wantEqual(t, "late", got[0].Snapshot[0].Rooms, []string{"told"})
 	wantEqual(t, "then", []any{got[1].Synced, changes(got[2])}, []any{true, []string{"JOINED [news] of [news]"}})
-	wantEqual(t, "between", steps(t, watch(t, n, scope, got[1].Token), 1)[0].Reset, true)
+	wantEqual(t, "between", steps(t, watch(t, n, scope, got[1].Token), 1)[0].Reset, ResetTokenExpired)
 	wantEqual(t, "behind", steps(t, watch(t, n, scope, got[2].Token), 1)[0].Synced, true)
 }
 
@@ -283,7 +283,7 @@ func TestLogGoesAfterItsLastWatcher(t *testing.T) {
 		join(t, n, s, "not recorded")
 		for range 2 {
 			w, step = begin(token)
-			wantEqual(t, "too late", step.Reset, true)
+			wantEqual(t, "too late", step.Reset, ResetTokenExpired)
 			w.Close()
 		}
 		wantEqual(t, "the namespace's users", n.namespace("/").users, 1)

@@ -119,6 +119,12 @@ var presenceTypes = [...]foyerv1.PresenceEvent_Type{
 	service.PresenceDisconnected: foyerv1.PresenceEvent_TYPE_DISCONNECTED,
 }
 
+var resetReasons = [...]foyerv1.ResetReason{
+	service.ResetTokenExpired: foyerv1.ResetReason_RESET_REASON_TOKEN_EXPIRED,
+	service.ResetNodeLost:     foyerv1.ResetReason_RESET_REASON_NODE_LOST,
+	service.ResetGap:          foyerv1.ResetReason_RESET_REASON_GAP,
+}
+
 func presenceMessage(e *service.PresenceEvent, view foyerv1.SocketView) *foyerv1.PresenceEvent {
 	m := &foyerv1.PresenceEvent{
 		Type: presenceTypes[e.Kind], Socket: socketMessage(e.Socket, view), Rooms: e.Rooms, Time: timestamp(e.Time),

@@ -74,13 +74,10 @@ func (w *watch) send(ctx context.Context, from watcher) error {
 
 func (w *watch) step(step *service.WatchStep) (err error) {
 	switch {
-	case step.Reset:
+	case step.Reset != service.ResetNone:
 		w.token = ""
-		reason := foyerv1.ResetReason_RESET_REASON_TOKEN_EXPIRED
-		if step.Gap {
-			reason = foyerv1.ResetReason_RESET_REASON_GAP
-		}
-		return w.stream.Send(&foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{Reason: reason}}})
+		reset := &foyerv1.Reset{Reason: resetReasons[step.Reset]}
+		return w.stream.Send(&foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Reset_{Reset_: reset}})
 	case len(step.Snapshot) > 0:
 		chunks(step.Snapshot, service.View(w.view).Bytes, func(part []service.SocketInfo) bool {
 			chunk := &foyerv1.Snapshot{Sockets: make([]*foyerv1.Socket, len(part))}
@@ -94,7 +91,7 @@ func (w *watch) step(step *service.WatchStep) (err error) {
 	case step.Synced:
 		w.token = step.Token
 		return w.stream.Send(&foyerv1.WatchResponse{
-			Message: &foyerv1.WatchResponse_Synced{Synced: &foyerv1.Synced{Coverage: coverageMessage(service.Coverage{})}}, ResumeToken: step.Token,
+			Message: &foyerv1.WatchResponse_Synced{Synced: &foyerv1.Synced{Coverage: coverageMessage(step.Coverage)}}, ResumeToken: step.Token,
 		})
 	case len(step.Events) > 0:
 		return w.events(step)

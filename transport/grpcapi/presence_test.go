@@ -37,9 +37,9 @@ func watching(t testing.TB, w *fakeWatcher, r *foyerv1.WatchRequest) (*fakeNode,
 func TestWatch(t *testing.T) {
 	info := someSocket()
 	w := newFakeWatcher(
-		service.WatchStep{Reset: true},
+		service.WatchStep{Reset: service.ResetTokenExpired}, service.WatchStep{Reset: service.ResetNodeLost}, service.WatchStep{Reset: service.ResetGap},
 		service.WatchStep{Snapshot: []service.SocketInfo{info}},
-		service.WatchStep{Synced: true, Token: "t1"},
+		service.WatchStep{Synced: true, Token: "t1", Coverage: service.Coverage{Unreachable: []string{"b"}}},
 		service.WatchStep{Token: "t2", Events: []service.PresenceEvent{
 			{Kind: service.PresenceConnected, Socket: &info, Rooms: []string{"a", "b"}, Time: someTime},
 			{Kind: service.PresenceJoined, Socket: &info, Rooms: []string{"a"}, Time: someTime},
@@ -57,10 +57,13 @@ func TestWatch(t *testing.T) {
 	bookmark := func(token string) *foyerv1.WatchResponse {
 		return &foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Bookmark{Bookmark: &foyerv1.Bookmark{}}, ResumeToken: token}
 	}
+	reset := func(r foyerv1.ResetReason) *foyerv1.WatchResponse {
+		return &foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{Reason: r}}}
+	}
 	want := []*foyerv1.WatchResponse{
-		{Message: &foyerv1.WatchResponse_Reset_{Reset_: &foyerv1.Reset{Reason: foyerv1.ResetReason_RESET_REASON_TOKEN_EXPIRED}}},
+		reset(foyerv1.ResetReason_RESET_REASON_TOKEN_EXPIRED), reset(foyerv1.ResetReason_RESET_REASON_NODE_LOST), reset(foyerv1.ResetReason_RESET_REASON_GAP),
 		{Message: &foyerv1.WatchResponse_Snapshot{Snapshot: &foyerv1.Snapshot{Sockets: []*foyerv1.Socket{ref}}}},
-		{Message: &foyerv1.WatchResponse_Synced{Synced: &foyerv1.Synced{Coverage: &foyerv1.Coverage{}}}, ResumeToken: "t1"},
+		{Message: &foyerv1.WatchResponse_Synced{Synced: &foyerv1.Synced{Coverage: partly()}}, ResumeToken: "t1"},
 		{Message: &foyerv1.WatchResponse_Events{Events: &foyerv1.EventBatch{Events: []*foyerv1.PresenceEvent{
 			{Type: foyerv1.PresenceEvent_TYPE_CONNECTED, Socket: ref, Rooms: []string{"a", "b"}, Time: at},
 			{Type: foyerv1.PresenceEvent_TYPE_JOINED, Socket: ref, Rooms: []string{"a"}, Time: at},
