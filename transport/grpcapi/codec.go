@@ -54,7 +54,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if err == nil || !ok {
 		return err
 	}
-	path, fault := undecodable(m.ProtoReflect().Descriptor(), data.Materialize(), 0)
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buf.Free()
+	path, fault := undecodable(m.ProtoReflect().Descriptor(), buf.ReadOnlyData(), 0)
 	proto.Reset(m)
 	m.ProtoReflect().SetUnknown(protowire.AppendString(slices.Clone(undecodableMark), path+"\x00"+fault))
 	return nil

@@ -128,16 +128,8 @@ func (a *attachment) warn(message string, err error) {
 		a.warned, level = true, zap.WarnLevel
 	}
 	if ce := a.s.log.Check(level, message); ce != nil {
-		ce.Write(zap.String("handler", a.h.ID()), zap.String("field", fieldOf(err)), zap.NamedError("err", err))
+		ce.Write(zap.String("handler", a.h.ID()), zap.NamedError("err", err))
 	}
-}
-
-func fieldOf(err error) string {
-	var e *service.Error
-	if errors.As(err, &e) {
-		return e.Field
-	}
-	return ""
 }
 
 // command runs a call of the API in its place on the stream. Its errors are its result; only the end of the stream is an

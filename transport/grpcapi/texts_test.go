@@ -43,11 +43,7 @@ func newTexts(t *testing.T) *texts {
 
 // as is a context of calls with some values of the metadata authorization.
 func (x *texts) as(authorization ...string) context.Context {
-	ctx := x.t.Context()
-	for _, a := range authorization {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", a)
-	}
-	return ctx
+	return metadata.NewOutgoingContext(x.t.Context(), metadata.MD{"authorization": authorization})
 }
 
 // call makes a call of any kind with its first message, and is the error that comes back.
@@ -201,7 +197,8 @@ func TestErrorTexts(t *testing.T) {
 		{x.ask(update, &foyerv1.UpdateSocketRequest{SocketId: "s"}), codes.InvalidArgument, "change: one of data, merge_data and user_id is required"},
 		{x.ask(update, &foyerv1.UpdateSocketRequest{SocketId: "s", UserId: proto.String("u")}), codes.NotFound, "socket_id: no such socket in this namespace, or not any more"},
 		{x.ask(update, &foyerv1.UpdateSocketRequest{SocketId: "s", Change: &foyerv1.UpdateSocketRequest_Data{
-			Data: &structpb.Struct{Fields: map[string]*structpb.Value{"a": nan}}}}), codes.InvalidArgument, "data.a: is a number that JSON does not have: NaN or an infinity"},
+			Data: &structpb.Struct{Fields: map[string]*structpb.Value{"a": nan}},
+		}}), codes.InvalidArgument, "data.a: is a number that JSON does not have: NaN or an infinity"},
 		{x.ask(disconnect, &foyerv1.DisconnectSocketsRequest{Target: all, Mode: 9}), codes.InvalidArgument, "mode: 9 is no value that this version knows"},
 		{x.ask(watch, &foyerv1.WatchRequest{}), codes.InvalidArgument, "rooms: neither rooms nor all is given: name rooms, or set all for every socket of the namespace"},
 		{x.ask(watch, &foyerv1.WatchRequest{All: true, ResumeToken: "x"}), codes.InvalidArgument, "resume_token: is not a token of this request: it was given for another one, or is damaged"},
@@ -264,8 +261,10 @@ func TestErrorTextsOfNoField(t *testing.T) {
 		{err: toStatus(&noTime{50 * time.Millisecond}).Err(), code: codes.DeadlineExceeded, text: "the call's deadline is 50ms away, and the wait for answers ends 100ms before it: nothing was sent"},
 		{err: x.ask("/foyer.v1.EmitService/Nothing", info), code: codes.Unimplemented, text: "foyer.v1.EmitService/Nothing is not in this version: GetInfo tells which it is, and reflection, as by grpcurl list, what it has"},
 		{err: x.ask("/foyer.v2.EmitService/Emit", info), code: codes.Unimplemented, text: "foyer.v2.EmitService/Emit is not in this version: GetInfo tells which it is, and reflection, as by grpcurl list, what it has"},
-		{err: x.ask(emit, &foyerv1.EmitRequest{Payload: large}), code: codes.ResourceExhausted, bare: true,
-			text: fmt.Sprintf("grpc: received message larger than max (%d vs. %d)", proto.Size(&foyerv1.EmitRequest{Payload: large}), 4*1000+1<<20+transportSlack)},
+		{
+			err: x.ask(emit, &foyerv1.EmitRequest{Payload: large}), code: codes.ResourceExhausted, bare: true,
+			text: fmt.Sprintf("grpc: received message larger than max (%d vs. %d)", proto.Size(&foyerv1.EmitRequest{Payload: large}), 4*1000+1<<20+transportSlack),
+		},
 	} {
 		st := status.Convert(c.err)
 		if st.Code() != c.code || st.Message() != c.text {

@@ -12,7 +12,7 @@ import (
 
 // errRevoked is what callers hear whose token is known no more while their stream runs.
 var errRevoked = fail(service.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "",
-	"this node no longer knows the bearer token of the call")
+	"the metadata authorization has a token that is no longer in the node's --api-token-file")
 
 // SetTokens makes others the tokens that callers need. Calls that run go on, also those of a token that is not among them,
 // but its streams end with UNAUTHENTICATED and its next call is refused. It is for servers that began with tokens, and an
