@@ -22,10 +22,11 @@ import (
 var examples = []struct {
 	language string
 	command  []string
-	env      []string
 }{
-	{"go", []string{"go/bin/example"}, nil},
-	{"rust", []string{"rust/bin/foyer-example"}, nil},
+	{"go", []string{"../examples/go/bin/example"}},
+	{"node", []string{"node", "../examples/node/main.js"}},
+	{"python", []string{"../examples/python/.venv/bin/python", "../examples/python/main.py"}},
+	{"rust", []string{"../examples/rust/bin/foyer-example"}},
 }
 
 const exampleToken = "a token of the example"
@@ -47,19 +48,15 @@ type example struct {
 	read int // of what it printed
 }
 
-func startExample(t testing.TB, command, env []string, api, token string) *example {
+func startExample(t testing.TB, command []string, api, token string) *example {
 	t.Helper()
-	dir, err := filepath.Abs("../examples")
-	if err == nil {
-		_, err = os.Stat(filepath.Join(dir, command[0]))
+	for _, word := range command {
+		if _, err := os.Stat(word); err != nil && strings.HasPrefix(word, "../") {
+			t.Fatalf("%v (make examples)", err)
+		}
 	}
-	program := filepath.Join(dir, command[0])
-	if !strings.Contains(command[0], "/") {
-		program = command[0]
-	} else if err != nil {
-		t.Fatalf("%v (sh examples/build.sh)", err)
-	}
-	e := &example{process: start(t, program, append(env, "FOYER_API="+api, "FOYER_TOKEN="+token), command[1:]...), t: t}
+	env := []string{"FOYER_API=" + api, "FOYER_TOKEN=" + token}
+	e := &example{process: start(t, command[0], env, command[1:]...), t: t}
 	t.Cleanup(func() {
 		e.kill()
 		if t.Failed() {
@@ -94,7 +91,7 @@ func TestExamples(t *testing.T) {
 		t.Run(x.language, func(t *testing.T) {
 			first := exampleFoyer(t)
 			p := startPuppets(t)
-			e := startExample(t, x.command, x.env, first.api, exampleToken)
+			e := startExample(t, x.command, first.api, exampleToken)
 			e.prints("attached to node ")
 			who := func(t *testing.T, token string) *client {
 				return p.open(t, first.url(), "/example", quick.with(opts{"auth": map[string]any{"token": token}}))
@@ -207,13 +204,13 @@ func TestExamplesWithoutFoyer(t *testing.T) {
 	f := exampleFoyer(t)
 	for _, x := range examples {
 		t.Run(x.language+"/wrong token", func(t *testing.T) {
-			e := startExample(t, x.command, x.env, f.api, "guess")
+			e := startExample(t, x.command, f.api, "guess")
 			if code := e.exit(t, patience); code != 1 || !strings.Contains(e.tail(3), "UNAUTHENTICATED") {
 				t.Errorf("it ended with code %d, want 1 and the reason:\n%s", code, e.tail(3))
 			}
 		})
 		t.Run(x.language+"/nobody listens", func(t *testing.T) {
-			e := startExample(t, x.command, x.env, "127.0.0.1:1", exampleToken)
+			e := startExample(t, x.command, "127.0.0.1:1", exampleToken)
 			e.prints("detached")
 			e.prints("detached")
 			e.ends()

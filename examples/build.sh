@@ -9,10 +9,36 @@ set -eu
 cd "$(dirname "$0")"
 cache=${1:-$PWD/rust/target}
 
-# The programs go to bin/ of each folder, where the tests find them.
+# The compiled programs go to bin/ of each folder, where the tests find them. A part that has no tool to know what is up to date
+# ends with a stamp: a copy of what was asked for, and by what.
 go() (
 	cd go
 	command go build -o bin/example .
+)
+
+node() (
+	cd node
+	stamp=node_modules/.stamp
+	wanted="$(command node --version) $(cat package-lock.json)"
+	[ -f $stamp ] && [ "$(cat $stamp)" = "$wanted" ] && return
+	npm ci --no-audit --no-fund --ignore-scripts # one has a script, which only warns
+	printf '%s\n' "$wanted" >$stamp
+)
+
+python() (
+	cd python
+	stamp=.venv/.stamp
+	# A venv does not survive a move: it has its own path in it.
+	wanted="$(python3 --version) $PWD $(cat requirements.txt)"
+	if [ ! -f $stamp ] || [ "$(cat $stamp)" != "$wanted" ]; then
+		rm -rf .venv
+		python3 -m venv .venv
+		.venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --no-compile -r requirements.txt
+		.venv/bin/pip check
+		printf '%s\n' "$wanted" >$stamp
+	fi
+	rm -rf foyer
+	.venv/bin/python -m grpc_tools.protoc -I ../../proto --python_out=. --grpc_python_out=. ../../proto/foyer/v1/*.proto
 )
 
 rust() (
@@ -22,10 +48,10 @@ rust() (
 	exec 9>"$cache/lock"
 	flock 9
 	CARGO_TARGET_DIR="$cache" CARGO_PROFILE_DEV_DEBUG=0 cargo build --quiet --locked
-	cp -u "$cache/debug/foyer-example" bin/
+	cmp -s "$cache/debug/foyer-example" bin/foyer-example || install "$cache/debug/foyer-example" bin/
 )
 
-parts='go rust'
+parts='go node python rust'
 for part in $parts; do
 	($part) &
 	eval "$part=\$!"
