@@ -1,7 +1,7 @@
 // Command go is a backend of Foyer, to copy from: who may connect, what happens to the events of browsers, and how to reach
 // browsers.
 //
-//	foyer serve &
+//	foyer serve --namespaces /example --connect /example=handler &
 //	go run ./examples/go
 //
 // FOYER_API is the address of Foyer's API, FOYER_TOKEN the bearer token, when Foyer asks for one. The browser's side is in

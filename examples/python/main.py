@@ -1,6 +1,6 @@
 """A backend of Foyer, to copy from: who may connect, what happens to the events of browsers, and how to reach browsers.
 
-    foyer serve &
+    foyer serve --namespaces /example --connect /example=handler &
     python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/python -m grpc_tools.protoc -I ../../proto --python_out=. --grpc_python_out=. ../../proto/foyer/v1/*.proto
     .venv/bin/python main.py
