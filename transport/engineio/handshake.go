@@ -94,10 +94,8 @@ var handshakeTexts = [...]struct {
 // request returns as soon as the connection is taken over. Requests outside of Config.Path get 404.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.crash()
-	if r.Body != nil && r.Body != http.NoBody {
-		// Nobody waits for a body but who reads it, and that is servePost: net/http would, before it lets an answer go.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // without support the server's own limits hold
-	}
+	// Nobody waits for a body but who reads it, such as servePost: net/http would, before it lets an answer go.
+	waitForBody(w, r, time.Unix(1, 0))
 	raw := r.RequestURI
 	if !strings.HasPrefix(raw, "/") { // absolute form, or a request made by hand
 		raw = r.URL.EscapedPath()
@@ -191,6 +189,9 @@ func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
 // serveSession routes a request that names a session.
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, transport, eio string, upgrade bool) {
 	ss := s.find(sid)
+	if ss == nil && s.elsewhere(w, r, sid) {
+		return
+	}
 	closed := ss != nil && ss.isClosed()
 	if ss == nil || closed && (upgrade || transport != "polling" || r.Method != http.MethodGet) {
 		s.refuse(w, r, errSessionUnknown, upgrade, sessionUnknown)
@@ -213,6 +214,26 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 		s.counts.add(countBadMethod)
 		s.tellRefused(r, countBadMethod, fmt.Sprintf("a request of a session is a GET or a POST, and not a %q", cut(r.Method)), "")
 		w.WriteHeader(http.StatusInternalServerError)
+	}
+}
+
+// elsewhere lets who knows whose a session is answer the request; false: nobody does.
+func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request, sid string) bool {
+	if s.cfg.Unknown == nil {
+		return false
+	}
+	waitForBody(w, r, time.Now().Add(bodyTimeout))
+	if s.cfg.Unknown(sid, w, r) {
+		return true
+	}
+	waitForBody(w, r, time.Unix(1, 0))
+	return false
+}
+
+// waitForBody bounds the wait for a request's body, if it has one. Without support the server's own limits hold.
+func waitForBody(w http.ResponseWriter, r *http.Request, until time.Time) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(until)
 	}
 }
 
@@ -421,12 +442,16 @@ func newHandshake(r *http.Request, keep headerPolicy, address string) *Handshake
 	return &Handshake{address: address, time: time.Now(), url: unique.Make(url), headers: keep.kept(r)}
 }
 
-const sidLen = 32
+const handleLen = 16
 
-// newIDs returns a sid of 24 random bytes and behind it a handle of 12, in base64url: one call of crypto/rand, one piece of
-// memory, and one string a session.
-func newIDs() string {
+// newIDs returns a sid and behind it a handle of 12 random bytes, in base64url: one piece of memory, and one string a session.
+// With the default sid it is one call of crypto/rand, too.
+func (s *Server) newIDs() string {
 	var b [36]byte
-	_, _ = rand.Read(b[:]) // never fails: it crashes the process instead
+	if s.cfg.NewSID != nil {
+		_, _ = rand.Read(b[24:]) // never fails: it crashes the process instead
+		return s.cfg.NewSID() + base64.RawURLEncoding.EncodeToString(b[24:])
+	}
+	_, _ = rand.Read(b[:])
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }

@@ -97,7 +97,7 @@ func TestDepartedAreForgotten(t *testing.T) {
 		}
 		h.wantGone(q)
 		for i := range departedLimit + 10 {
-			d.add(&Session{srv: h.srv, ids: fmt.Sprintf("%*d", sidLen, i)})
+			d.add(&Session{srv: h.srv, ids: fmt.Sprintf("%d%*s", i, handleLen, "")})
 		}
 		if n := remembered(); n != departedLimit {
 			t.Errorf("%d remembered", n)

@@ -114,7 +114,7 @@ type Session struct {
 func (s *Server) newSession(h *Handshake, peer *Peer, d dialect) *Session {
 	ss := &Session{srv: s, handshake: h, peer: peer, dialect: d}
 	ss.queue = ss.one[:0]
-	ss.ids = newIDs()
+	ss.ids = s.newIDs()
 	ss.refs.Store(1)
 	return ss
 }
@@ -167,10 +167,10 @@ func (s *Session) open() bool {
 func (s *Session) Handshake() *Handshake { return s.handshake }
 
 // Handle returns the public name of the session: random, and no way to the sid.
-func (s *Session) Handle() string { return s.ids[sidLen:] }
+func (s *Session) Handle() string { return s.ids[len(s.ids)-handleLen:] }
 
 // sid is the session's secret: who knows it is the client.
-func (s *Session) sid() string { return s.ids[:sidLen] }
+func (s *Session) sid() string { return s.ids[:len(s.ids)-handleLen] }
 
 // Protocol returns the version of the protocol that the client speaks, 4 or 3.
 func (s *Session) Protocol() int {
