@@ -183,7 +183,7 @@ func (hs *handlers) takeOver(s *Socket, h, before *Handler) {
 	defer s.mu.Unlock()
 	h.follow(s)
 	if before != nil {
-		left := before.surrender(s)
+		left := before.Surrender(s)
 		for i := range left {
 			if n := &left[i]; n.Kind == NoticeEvent && !h.inherit(n) || n.Kind == NoticeDisconnected && !h.part(n) {
 				hs.leaveToNobodyLocked(s, h.group, n, true)

@@ -153,7 +153,7 @@ func BenchmarkAttachAndDetach(b *testing.B) {
 		}
 	}()
 	for b.Loop() {
-		h, err := n.Attach(Registration{Namespaces: []string{"/"}})
+		h, _, err := n.Attach(b.Context(), Registration{Namespaces: []string{"/"}})
 		if err != nil {
 			b.Fatal(err)
 		}

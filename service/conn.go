@@ -108,7 +108,7 @@ const (
 
 var reasonWords = [...]string{
 	"", "client namespace disconnect", "server namespace disconnect", "transport close", "transport error", "ping timeout",
-	"parse error", "forced close", "server shutting down", "slow", "handler slow", "node lost",
+	"parse error", "forced close", "server shutting down", "slow", "handler_slow", "node lost",
 }
 
 func (r Reason) String() string {

@@ -336,9 +336,31 @@ func (h *Handler) Decide(callID uint64, d Decision) {
 	})
 }
 
+// acceptLocked lets a link in that was decided on. With other nodes they are told of its rooms first: until then it is still
+// pending, and may be cancelled.
 func (cs *connects) acceptLocked(p *pending, d Decision, by *Handler, after *followUps) {
-	cs.finishLocked(p)
-	after.add(func() { cs.node.admit(p, d, by) })
+	remote := cs.node.cfg.Remote
+	if remote == nil {
+		cs.finishLocked(p)
+		after.add(func() { cs.node.admit(p, d, by) })
+		return
+	}
+	cs.answeredLocked(p)
+	after.add(func() { remote.Expect(p.socket.ns.name, d.Rooms, func() { cs.welcome(p, d, by) }) })
+}
+
+// welcome lets a link in once the other nodes were told of it, unless it has gone meanwhile.
+func (cs *connects) welcome(p *pending, d Decision, by *Handler) {
+	cs.change(func(after *followUps) {
+		switch {
+		case p.done:
+		case cs.closed:
+			cs.refuseLocked(p, unavailable(0), after)
+		default:
+			cs.finishLocked(p)
+			after.add(func() { cs.node.admit(p, d, by) })
+		}
+	})
 }
 
 // admit lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this before
@@ -394,6 +416,11 @@ func (cs *connects) finishLocked(p *pending) {
 	if p.socket == nil && p.place != nil {
 		cs.unknown--
 	}
+	cs.answeredLocked(p)
+}
+
+// answeredLocked ends what a pending connect waits for.
+func (cs *connects) answeredLocked(p *pending) {
 	cs.stopWaitingLocked(p)
 	if p.timer != nil {
 		p.timer.Stop()

@@ -115,10 +115,7 @@ func (hs *handlers) handOver(h *Handler) {
 	})
 	for gone := h.leftOver(); len(gone) > 0; gone = h.leftOver() { // they have left meanwhile
 		for _, o := range gone {
-			s := o.(*Socket) // what has its origin elsewhere is nothing that this node may give to others
-			s.ns.assigning.Lock()
-			hs.moveLocked(h, []adoptee{{socket: s, info: s.gone}})
-			s.ns.assigning.Unlock()
+			o.Left(h)
 		}
 	}
 	hs.mu.Lock()
@@ -202,7 +199,7 @@ func (hs *handlers) orphan(a adoptee, h *Handler) {
 	s, g := a.socket, h.group
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	left := h.surrender(s)
+	left := h.Surrender(s)
 	for i := range left {
 		hs.leaveToNobodyLocked(s, g, &left[i], !a.fresh)
 	}

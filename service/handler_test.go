@@ -71,7 +71,7 @@ func TestSecondClaimIsRefused(t *testing.T) {
 	} {
 		whole := t // what one row attaches, the next ones meet
 		t.Run(tc.name, func(t *testing.T) {
-			h, err := n.Attach(tc.r)
+			h, _, err := n.Attach(t.Context(), tc.r)
 			if (err == nil) != tc.ok {
 				t.Fatalf("error %v", err)
 			}
@@ -374,7 +374,7 @@ func TestNodeDrainTellsHandlersAndWatchers(t *testing.T) {
 		c := newConn()
 		n.Connect(c.request("/"))
 		wantEqual(t, "no more connects", c.refusals(), []Refusal{{CloseLink: true}})
-		if _, err := n.Attach(Registration{}); !errors.Is(err, ErrDraining) {
+		if _, _, err := n.Attach(t.Context(), Registration{}); !errors.Is(err, ErrDraining) {
 			t.Errorf("no more handlers: %v", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -80,8 +81,9 @@ func (hs *handlers) idle() bool {
 
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
 // that names it; so is a registration that differs from those of its own group. A live handler with the same id is replaced:
-// it finishes what it has, and its sockets come over to the new one. The caller ends it with Detach.
-func (n *Node) Attach(r Registration) (*Handler, error) {
+// it finishes what it has, and its sockets come over to the new one. The caller ends it with Detach. The coverage names the nodes
+// that have not agreed to the claim.
+func (n *Node) Attach(_ context.Context, r Registration) (*Handler, Coverage, error) {
 	r.Namespaces = slices.Clone(r.Namespaces)
 	for i, p := range r.Namespaces {
 		r.Namespaces[i] = Canonical(p)
@@ -101,9 +103,9 @@ func (n *Node) Attach(r Registration) (*Handler, error) {
 		connects: map[uint64]*pending{}, pace: pace{takenAt: now, answeredAt: now}, open: true,
 	}
 	if err := n.handlers.attach(h); err != nil {
-		return nil, err
+		return nil, Coverage{}, err
 	}
-	return h, nil
+	return h, Coverage{}, nil
 }
 
 func (hs *handlers) attach(h *Handler) error {

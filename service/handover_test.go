@@ -106,7 +106,7 @@ func TestGroupRegistersAlike(t *testing.T) {
 				r := base
 				r.ID = id
 				change(&r)
-				h, err := n.Attach(r)
+				h, _, err := n.Attach(t.Context(), r)
 				var e *Error
 				switch {
 				case field == "" && err == nil:
@@ -124,7 +124,7 @@ func TestGroupRegistersAlike(t *testing.T) {
 			r := base
 			change(&r)
 			if field == "observer" {
-				if _, err := n.Attach(r); err == nil {
+				if _, _, err := n.Attach(t.Context(), r); err == nil {
 					t.Error("an observer replaces an owner")
 				}
 				return
@@ -169,7 +169,7 @@ func TestClaimsAreComparedBySets(t *testing.T) {
 	for i := range 5 {
 		attach(t, n, Registration{Group: fmt.Sprint(i), Namespaces: patterns, Events: names(fmt.Sprint("e", i, "-"), 20_000)})
 	}
-	_, err := n.Attach(Registration{Group: "late", Namespaces: []string{"/a7*"}, Events: []string{"e3-19999"}})
+	_, _, err := n.Attach(t.Context(), Registration{Group: "late", Namespaces: []string{"/a7*"}, Events: []string{"e3-19999"}})
 	if !errors.Is(err, &Error{Reason: "ALREADY_CLAIMED"}) {
 		t.Errorf("error %v", err)
 	}
@@ -260,7 +260,7 @@ func TestChunksKeepOrder(t *testing.T) {
 			}
 		}
 		for range 20 {
-			h, err := n.Attach(Registration{Namespaces: []string{"/"}, MaxInFlight: 8})
+			h, _, err := n.Attach(t.Context(), Registration{Namespaces: []string{"/"}, MaxInFlight: 8})
 			if err != nil {
 				t.Fatal(err)
 			}

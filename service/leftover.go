@@ -90,8 +90,9 @@ func (h *Handler) leaveOutOverLocked() {
 	h.gaps = 0
 }
 
-// surrender gives out what is left over of a socket, for the one who has it from now on.
-func (h *Handler) surrender(o Origin) []Notice {
+// Surrender gives out what is left over of a socket at a handler that takes nothing any more, in order and once: events that its
+// backend has not seen, and the news of its end.
+func (h *Handler) Surrender(o Origin) []Notice {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.left == nil {

@@ -143,14 +143,14 @@ func TestHandlersOfKnownNamesAttachWhenNamesAreFull(t *testing.T) {
 	n := newNode(t, Config{})
 	own := attach(t, n, Registration{Group: "own", Namespaces: []string{"/app"}})
 	for i := range maxNames {
-		h, err := n.Attach(Registration{Group: "x", Observer: true, Namespaces: []string{fmt.Sprintf("/t%d", i)}})
+		h, _, err := n.Attach(t.Context(), Registration{Group: "x", Observer: true, Namespaces: []string{fmt.Sprintf("/t%d", i)}})
 		if err != nil {
 			break
 		}
 		h.Detach()
 	}
 	own.Detach()
-	if _, err := n.Attach(Registration{Group: "own", Namespaces: []string{"/app"}}); err != nil {
+	if _, _, err := n.Attach(t.Context(), Registration{Group: "own", Namespaces: []string{"/app"}}); err != nil {
 		t.Errorf("a handler whose name is known long since is refused: %v", err)
 	}
 }
@@ -223,7 +223,7 @@ func TestObserversComeAndGoUnderEvents(t *testing.T) {
 	})
 	wg.Go(func() {
 		for range 200 {
-			h, err := n.Attach(Registration{Group: "g", Namespaces: []string{"/"}})
+			h, _, err := n.Attach(t.Context(), Registration{Group: "g", Namespaces: []string{"/"}})
 			if err == nil {
 				h.Detach()
 			}

@@ -20,6 +20,9 @@ type Origin interface {
 	// Settled says that a handler which leaves has answered the last event of the socket that its backend has seen: what
 	// waited for that may go on. Called without locks.
 	Settled(h *Handler)
+	// Left says that something of the socket is left over at a handler that has gone: Handler.Surrender gives it out, for the
+	// handler that comes after it. Called without locks.
+	Left(h *Handler)
 }
 
 // ID is its id.
@@ -57,4 +60,28 @@ func (s *Socket) Settled(h *Handler) {
 	s.ns.assigning.Lock()
 	defer s.ns.assigning.Unlock()
 	h.group.releaseLocked(s)
+}
+
+// Left is Origin.Left: the socket has left, too, or its handler would have been another's turn.
+func (s *Socket) Left(h *Handler) {
+	s.ns.assigning.Lock()
+	defer s.ns.assigning.Unlock()
+	h.node.handlers.moveLocked(h, []adoptee{{socket: s, info: s.gone}})
+}
+
+// Offer tells the handler of a socket elsewhere, whose origin is n.From: that it has connected, an event of it, or that it is
+// gone. False: the handler takes nothing any more, or nothing from other nodes, and who has the socket finds another one.
+func (h *Handler) Offer(n Notice) bool {
+	if h.reg.Local && n.From.NodeID() != h.node.id {
+		return false
+	}
+	switch n.Kind {
+	case NoticeConnected:
+		return h.greet(n.From, n.Sockets[0])
+	case NoticeEvent:
+		return h.event(&n) == taken
+	case NoticeDisconnected:
+		return h.part(&n)
+	}
+	return false
 }

@@ -20,6 +20,22 @@ type fakeRemote struct {
 	edges []string
 	on    map[string]bool
 	wrong []string // edges that came twice, or a room's outside of its namespace's
+
+	ready []func() // what was expected, when it waits
+	waits bool     // others do not answer at once
+}
+
+func (f *fakeRemote) Expect(namespace string, rooms []string, ready func()) {
+	f.mu.Lock()
+	f.edges = append(f.edges, fmt.Sprint("expect ", namespace, " ", rooms))
+	waits := f.waits
+	if waits {
+		f.ready = append(f.ready, ready)
+	}
+	f.mu.Unlock()
+	if !waits {
+		ready()
+	}
 }
 
 func (f *fakeRemote) Publish(b Batch) Ticket {
@@ -277,4 +293,37 @@ func TestEdgesFollowMembership(t *testing.T) {
 	if len(remote.edges) < 100 {
 		t.Errorf("only %d edges: the test shows nothing", len(remote.edges))
 	}
+}
+
+// TestOthersHearOfRoomsBeforeTheClientIsIn: and a connect that comes to nothing meanwhile leaves nothing.
+func TestOthersHearOfRoomsBeforeTheClientIsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		remote := &fakeRemote{waits: true}
+		n := newNode(t, Config{Remote: remote, Namespaces: []NamespaceConfig{{"/", ConnectHandler}}})
+		h := attach(t, n, Registration{DecideConnects: true})
+		in, gone, left := newConn(), newConn(), newConn()
+		n.Connect(in.request("/"))
+		cancel := n.Connect(gone.request("/"))
+		n.Connect(left.request("/"))
+		for _, notice := range next(t, h) {
+			h.Decide(notice.CallID, Decision{Rooms: []string{"vip"}})
+		}
+		wantEqual(t, "not in yet", []int{len(in.sockets), len(remote.ready), n.connects.pendings, len(h.connects), n.connects.asking.total}, []int{0, 3, 3, 0, 0})
+		pass(time.Minute) // neither a handler's time nor that for one counts any more
+		cancel()
+		left.Close(ReasonTransportClose)
+		for _, ready := range remote.ready {
+			ready()
+		}
+		wantEqual(t, "in", in.take(), []string{"connect /"})
+		wantEqual(t, "the others", []int{len(gone.sockets), len(left.sockets), n.connects.pendings, n.Info().Sockets}, []int{0, 0, 0, 1})
+		wantEqual(t, "edges", remote.edges, []string{"expect / [vip]", "expect / [vip]", "expect / [vip]", "/# true", "/#vip true"})
+		wantEqual(t, "told", told(t, h), []string{"connected"})
+		late := newConn()
+		n.Connect(late.request("/"))
+		h.Decide(next(t, h)[0].CallID, Decision{})
+		n.connects.close()
+		remote.ready[3]()
+		wantEqual(t, "a node that closes lets nobody in", []int{len(late.sockets), len(late.refusals())}, []int{0, 1})
+	})
 }

@@ -287,7 +287,7 @@ func attach(t testing.TB, n *Node, r Registration) *Handler {
 	if len(r.Namespaces) == 0 {
 		r.Namespaces = []string{"/"}
 	}
-	h, err := n.Attach(r)
+	h, _, err := n.Attach(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		backends.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 1))
 			for busy.Err() == nil {
-				h, err := n.Attach(Registration{Namespaces: []string{"/"}, Group: name, Observer: name == "observer", MaxInFlight: 8})
+				h, _, err := n.Attach(t.Context(), Registration{Namespaces: []string{"/"}, Group: name, Observer: name == "observer", MaxInFlight: 8})
 				if err != nil {
 					t.Error(err)
 					return

@@ -177,12 +177,13 @@ func (n *fakeNode) Watch(_ context.Context, s service.Scope, token string) (watc
 	return nil, service.ErrDraining
 }
 
-func (n *fakeNode) Attach(r service.Registration) (handler, error) {
+func (n *fakeNode) Attach(_ context.Context, r service.Registration) (handler, service.Coverage, error) {
 	n.note("attach %v", r.Namespaces)
 	if n.onAttach != nil {
-		return n.onAttach(r)
+		h, err := n.onAttach(r)
+		return h, service.Coverage{}, err
 	}
-	return nil, service.ErrDraining
+	return nil, service.Coverage{}, service.ErrDraining
 }
 
 // fakeAcks gives its outcomes, then err, or waits for the end of the wait.

@@ -49,13 +49,14 @@ func (hs *handlerService) Attach(stream grpc.BidiStreamingServer[foyerv1.AttachR
 		return s.beyondShare(s.handlers, "handlers", caller)
 	}
 	defer s.handlers.give(caller)
-	h, err := s.node.Attach(reg)
+	h, coverage, err := s.node.Attach(ctx, reg)
 	if err != nil {
 		return err
 	}
 	a.h, a.view = h, view
 	log := s.log.With(zap.String("group", reg.Group), zap.String("handler", h.ID()))
-	log.Info("handler attached", zap.Strings("nsp", reg.Namespaces), zap.Bool("observer", reg.Observer))
+	log.Info("handler attached", zap.Strings("nsp", reg.Namespaces), zap.Bool("observer", reg.Observer),
+		zap.Strings("unreachable", coverage.Unreachable))
 	defer func() {
 		cancel()
 		a.finish()

@@ -56,9 +56,9 @@ type node interface {
 	// Watch begins to follow a scope; ctx is for the beginning only, and the caller has to close the watcher. INVALID_TOKEN: the
 	// token is of another scope or none of ours. LIMIT_REACHED: too many watchers, or namespaces. DRAINING.
 	Watch(ctx context.Context, s service.Scope, token string) (watcher, error)
-	// Attach makes a handler, which the caller has to detach. The registration's lists are copied. ALREADY_CLAIMED,
-	// LIMIT_REACHED, DRAINING.
-	Attach(r service.Registration) (handler, error)
+	// Attach makes a handler, which the caller has to detach. It blocks until the other nodes have agreed to the claim; those
+	// that have not are in the coverage. The registration's lists are copied. ALREADY_CLAIMED, LIMIT_REACHED, DRAINING.
+	Attach(ctx context.Context, r service.Registration) (handler, service.Coverage, error)
 }
 
 // acks is what waits for acknowledgements: see service.Acks. For one goroutine.
@@ -84,19 +84,29 @@ type watcher interface {
 	Close()
 }
 
-// handler is what a handler stream calls: see service.Handler.
+// handler is what a handler stream calls: see service.Handler. All but Next may be called by any goroutine, and only Drain
+// and Detach take time: they go over all sockets of the registration. Unknown call ids are ignored and counted.
 type handler interface {
 	ID() string
 	MaxInFlight() int
+	// Done is closed when the node ends the handler though nobody calls Next.
 	Done() <-chan struct{}
+	// Next appends to buf[:0] what the handler is to be told, in order. It blocks until there is something, ctx ends or the
+	// handler does: io.EOF after Drain, once all is answered; REPLACED, TOO_SLOW, DRAINING. For one goroutine. Notices are
+	// shared and not to be changed.
 	Next(ctx context.Context, buf []service.Notice) ([]service.Notice, error)
+	// Decide answers a connect. The decision's lists and JSON are kept: the caller does not change them any more.
 	Decide(callID uint64, d service.Decision)
+	// Reply frees the slot of an event and acknowledges it, if the client wants that and payload is not nil. payload and
+	// attachments are read before it returns.
 	Reply(callID uint64, payload []byte, attachments [][]byte)
+	// Handled frees the slots of all events up to one that want no acknowledgement.
 	Handled(upTo uint64)
+	// Drain gives the sockets to others; what is in flight may still be answered. Detach ends the handler for good: what is in
+	// flight is lost and counted. It may be called again, and after Drain.
 	Drain()
 	Detach()
-	// Post appends v to what Next returns, as a notice of kind NoticePosted; false: the handler
-	// has ended, and Next says why.
+	// Post appends v to what Next returns, as a notice of kind NoticePosted; false: the handler has ended, and Next says why.
 	Post(v any) bool
 }
 
@@ -125,10 +135,10 @@ func (n serviceNode) Watch(ctx context.Context, s service.Scope, token string) (
 	return w, nil
 }
 
-func (n serviceNode) Attach(r service.Registration) (handler, error) {
-	h, err := n.Node.Attach(r)
+func (n serviceNode) Attach(ctx context.Context, r service.Registration) (handler, service.Coverage, error) {
+	h, coverage, err := n.Node.Attach(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, coverage, err
 	}
-	return h, nil
+	return h, coverage, nil
 }

@@ -35,7 +35,7 @@ func newAgain(t *testing.T, parser string) *again {
 		t.Fatal(err)
 	}
 	a := &again{t: t, node: node, msgpack: parser == "msgpack"}
-	a.handler, err = node.Attach(service.Registration{Namespaces: []string{"/n", "/other"}, DecideConnects: true})
+	a.handler, _, err = node.Attach(t.Context(), service.Registration{Namespaces: []string{"/n", "/other"}, DecideConnects: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +358,7 @@ func TestNothingOfTheOldSocketFollowsTheAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	handler, err := node.Attach(service.Registration{Namespaces: []string{"/n"}})
+	handler, _, err := node.Attach(t.Context(), service.Registration{Namespaces: []string{"/n"}})
 	if err != nil {
 		t.Fatal(err)
 	}

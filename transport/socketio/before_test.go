@@ -170,7 +170,7 @@ func TestHeldBeforeConnect(t *testing.T) {
 				}
 				defer node.Close()
 				if handler { // that does not even look
-					h, err := node.Attach(service.Registration{Namespaces: []string{"/*"}, DecideConnects: true})
+					h, _, err := node.Attach(t.Context(), service.Registration{Namespaces: []string{"/*"}, DecideConnects: true})
 					if err != nil {
 						t.Fatal(err)
 					}
