@@ -27,7 +27,7 @@ type benchFlags struct {
 	Insecure  bool          `help:"Take any certificate, the server's and the API's."`
 	Clients   int           `default:"1000" placeholder:"N" help:"How many. Default ${default}."`
 	Parallel  int           `default:"64" placeholder:"N" help:"Most connects at once. Default ${default}."`
-	Patience  time.Duration `default:"15s" placeholder:"TIME" help:"How long the server may take for any one step; what has not come by then is lost. Default ${default}."`
+	Patience  time.Duration `default:"15s" placeholder:"TIME" help:"How long the server may take for any one step, and to be there at all; what has not come by then is lost. Default ${default}."`
 	ServerPID int           `name:"server-pid" placeholder:"PID" help:"The server's process on this machine: adds its CPU and memory."`
 	Output    string        `short:"o" default:"table" enum:"table,json" placeholder:"FORMAT" help:"table or json. Default ${default}."`
 }
@@ -175,7 +175,7 @@ func (c *benchChurn) Run(ctx context.Context) error { return c.drive(ctx, &c.ben
 func (f *benchFlags) options(scenario, transport string) *bench.Options {
 	o := &bench.Options{
 		Scenario: scenario, URL: f.URL, Insecure: f.Insecure, Transport: transport, Clients: f.Clients, Parallel: f.Parallel,
-		Patience: f.Patience, ServerPID: f.ServerPID,
+		Patience: f.Patience, ServerPID: f.ServerPID, Notes: os.Stderr,
 	}
 	if isTerminal(os.Stderr) {
 		o.Progress = os.Stderr

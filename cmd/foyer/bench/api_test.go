@@ -189,7 +189,7 @@ func TestAPI(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			return &foyerv1.JoinRoomsResponse{Matched: proto.Int32(1)}, nil
 		}}, nil, want{deliveries: 30}},
-		{"nobody is there", "broadcast", &fakeFoyer{}, func(o *Options) { o.API = "elsewhere:1" }, want{err: "the API at elsewhere:1: connection error"}},
+		{"nobody is there", "broadcast", &fakeFoyer{}, func(o *Options) { o.API = "elsewhere:1" }, want{err: "--api: nobody listens at elsewhere:1 within 15s"}},
 		{"another protocol", "broadcast", &fakeFoyer{}, func(o *Options) { o.API = fakeAddr }, want{err: "is it Foyer's API, and does it speak TLS: --api-tls?"}},
 		{"another node's", "broadcast", &fakeFoyer{join: nobody}, nil, want{err: "the API at server:50051 knows 0 of 3 clients: is it that of the same node?"}},
 		{"another node's", "churn", &fakeFoyer{join: nobody}, nil, want{err: "the API at server:50051 knows 0 of 1 clients: is it that of the same node?"}},
@@ -199,6 +199,12 @@ func TestAPI(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}}, nil, want{err: "the API at server:50051: no answer within 15s"}},
+		{"no token", "echo", &fakeFoyer{attach: func(context.Context) error {
+			return grpcstatus.Error(codes.Unauthenticated, "who is it")
+		}}, nil, want{err: "the API at server:50051 needs a token: give --api-token-file"}},
+		{"a wrong token", "echo", &fakeFoyer{attach: func(context.Context) error {
+			return grpcstatus.Error(codes.Unauthenticated, "who is it")
+		}}, func(o *Options) { o.Token = "x" }, want{err: "the API at server:50051 does not know the token"}},
 		{"no handlers", "echo", &fakeFoyer{attach: func(context.Context) error {
 			return grpcstatus.Error(codes.PermissionDenied, "not you")
 		}}, nil, want{err: "the API at server:50051: not you"}},

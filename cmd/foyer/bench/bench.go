@@ -65,6 +65,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	ctx, b.fail = context.WithCancelCause(ctx)
 	defer b.fail(errOver)
+	if err := b.await(ctx); err != nil {
+		return nil, because(ctx, err)
+	}
 	s := scenarioOf(o.Scenario)
 	if s.driven {
 		if o.API != "" {
@@ -173,6 +176,12 @@ func (b *bench) soon(what string) *time.Timer {
 func (b *bench) say(format string, args ...any) {
 	if b.o.Progress != nil {
 		fmt.Fprintf(b.o.Progress, format+"\n", args...)
+	}
+}
+
+func (b *bench) note(format string, args ...any) {
+	if b.o.Notes != nil {
+		fmt.Fprintf(b.o.Notes, format+"\n", args...)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -87,6 +88,12 @@ func (d *foyerDriver) soon() *time.Timer { return d.b.soon("the API at " + d.b.o
 
 // explain says whose error it is.
 func (d *foyerDriver) explain(err error) error {
+	if status.Code(err) == codes.Unauthenticated {
+		if d.b.o.Token == "" {
+			return fmt.Errorf("the API at %s needs a token: give --api-token-file", d.b.o.API)
+		}
+		return fmt.Errorf("the API at %s does not know the token, which is the first one in --api-token-file", d.b.o.API)
+	}
 	return fmt.Errorf("the API at %s: %s", d.b.o.API, status.Convert(err).Message())
 }
 

@@ -38,6 +38,7 @@ type Options struct {
 
 	ServerPID int       // for the server's CPU and memory; 0: not told
 	Progress  io.Writer // gets a line a second; nil: none
+	Notes     io.Writer // gets what explains a silence, such as a wait for the server; nil: nothing
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // tests have networks of their own; nil: the machine's
 }
@@ -139,8 +140,7 @@ func (o *Options) tls(host string) *tls.Config {
 
 // dial opens a connection.
 func (to *server) dial(ctx context.Context) (net.Conn, error) {
-	port := cmp.Or(to.url.Port(), map[string]string{"http": "80", "https": "443"}[to.url.Scheme])
-	conn, err := to.dialer(ctx, "tcp", net.JoinHostPort(to.url.Hostname(), port))
+	conn, err := to.dialer(ctx, "tcp", to.addr())
 	if errors.Is(err, syscall.EMFILE) {
 		err = fmt.Errorf("%w: raise ulimit -n; a client takes one, one that polls two", err)
 	}
@@ -150,9 +150,15 @@ func (to *server) dial(ctx context.Context) (net.Conn, error) {
 	secure := tls.Client(conn, to.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("TLS: %w", err)
+		return nil, explainTLS(to.addr(), false, err)
 	}
 	return secure, nil
+}
+
+// addr is where it listens.
+func (to *server) addr() string {
+	port := cmp.Or(to.url.Port(), map[string]string{"http": "80", "https": "443"}[to.url.Scheme])
+	return net.JoinHostPort(to.url.Hostname(), port)
 }
 
 // errLate is the end of a step that took the server too long.

@@ -145,11 +145,21 @@ func (c *httpConn) do(method, query, body string) ([]byte, error) {
 	if _, err := conn.Write(b); err != nil {
 		return nil, c.ended(err)
 	}
+	answered, _ := c.r.Peek(1) // that it fails, what follows says
+	if wantsTLS(answered) {
+		return nil, c.to.errSpeaksTLS()
+	}
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		return nil, c.ended(err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusBadRequest {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, readSize))
+		if wantsTLS(why) {
+			return nil, c.to.errSpeaksTLS()
+		}
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s is answered %s", method, resp.Status)
 	}

@@ -90,7 +90,12 @@ func (l *websocketLink) handshake(to *server, query string) error {
 				return err
 			}
 			_ = resp.Body.Close()
+			if wantsTLS(l.buf[:l.end]) {
+				return to.errSpeaksTLS()
+			}
 			return fmt.Errorf("the server answers %s", resp.Status)
+		case err != nil && wantsTLS(l.buf[:l.end]):
+			return to.errSpeaksTLS()
 		case errors.Is(err, io.EOF):
 			return errClosed
 		case err != nil:
