@@ -208,7 +208,8 @@ type EmitWithAckRequest struct {
 	Payload *Payload `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	// How.
 	Options *EmitOptions `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
-	// How long to wait. Default 5 s, at most 60 s, and never longer than 100 ms before the call's own deadline.
+	// How long to wait. Default 5 s, at most 60 s, and never longer than 100 ms before the call's own deadline, which is
+	// another thing: timeout= of a call in Python, withDeadlineAfter in Java, deadline in Node, a context's in Go.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// As in EmitRequest.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -917,7 +917,8 @@ func (*Command_Update) isCommand_Command() {}
 
 func (*Command_ServerSideEmit) isCommand_Command() {}
 
-// Drain asks for no new work. After the last reply the stream ends with OK.
+// Drain asks for no new work. After the last reply the stream ends with OK. It is about this handler alone:
+// NodeService.Drain empties a node.
 type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -369,7 +369,8 @@ const (
 	ErrorReason_ERROR_REASON_INVALID_TARGET ErrorReason = 2
 	// INVALID_ARGUMENT: the event's name is reserved by Socket.IO.
 	ErrorReason_ERROR_REASON_RESERVED_EVENT ErrorReason = 3
-	// INVALID_ARGUMENT: json is not a JSON array, not UTF-8, too deep, or refers to an attachment that is not there.
+	// INVALID_ARGUMENT: json is not a JSON array, not UTF-8, too deep, or refers to an attachment that is not there; values
+	// has a number that JSON does not have; or nothing refers to an attachment.
 	ErrorReason_ERROR_REASON_INVALID_PAYLOAD ErrorReason = 4
 	// INVALID_ARGUMENT: larger than the node's max payload, or too many attachments.
 	ErrorReason_ERROR_REASON_PAYLOAD_TOO_LARGE ErrorReason = 5
@@ -383,7 +384,7 @@ const (
 	ErrorReason_ERROR_REASON_ALREADY_CLAIMED ErrorReason = 9
 	// FAILED_PRECONDITION: the stream did not register first, or registered twice.
 	ErrorReason_ERROR_REASON_NOT_REGISTERED ErrorReason = 10
-	// RESOURCE_EXHAUSTED: the stream does not read what it is sent.
+	// RESOURCE_EXHAUSTED: the stream does not read what it is sent, or its handler makes no progress.
 	ErrorReason_ERROR_REASON_TOO_SLOW ErrorReason = 11
 	// RESOURCE_EXHAUSTED: a limit of the node is reached.
 	ErrorReason_ERROR_REASON_LIMIT_REACHED ErrorReason = 12
@@ -391,8 +392,9 @@ const (
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 13
 	// UNIMPLEMENTED: not in this version.
 	ErrorReason_ERROR_REASON_NOT_IMPLEMENTED ErrorReason = 14
-	// UNAUTHENTICATED: no bearer token, or one that is not known; found before the request is read. Calls of grpc.health.v1 need
-	// none. A connection is closed that shows a known token in none of its calls for 20 s and does not call health meanwhile.
+	// UNAUTHENTICATED: the metadata authorization has no bearer token, or one that is not known;
+	// found before the request is read. Calls of grpc.health.v1 need none. A connection is closed that shows a known token in
+	// none of its calls for 20 s and does not call health meanwhile. A stream ends so whose token is no longer known.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 15
 	// INTERNAL: a fault of the node; its log has the cause.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 16
@@ -844,7 +846,8 @@ func (x *EmitOptions) GetCompress() bool {
 	return false
 }
 
-// Coverage says which nodes an answer does not speak for. Counts and lists are exact only when all three are empty.
+// Coverage says which nodes an answer does not speak for. Counts and lists are exact only when all three are
+// empty, as they are on a node that is alone.
 type Coverage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names of nodes that should have answered and did not.
