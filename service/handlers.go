@@ -70,13 +70,16 @@ func (hs *handlers) all() []*Handler {
 	return slices.Collect(maps.Keys(hs.attached))
 }
 
-// idle says whether no handler has anything left to be told or to answer.
-func (hs *handlers) idle() bool {
-	return !slices.ContainsFunc(hs.all(), func(h *Handler) bool {
+// busy is how many handlers have something left to be told or to answer.
+func (hs *handlers) busy() (n int) {
+	for _, h := range hs.all() {
 		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.ended == nil && !h.quietLocked()
-	})
+		if h.ended == nil && !h.quietLocked() {
+			n++
+		}
+		h.mu.Unlock()
+	}
+	return n
 }
 
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED

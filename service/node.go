@@ -65,18 +65,18 @@ func (n *Node) BeginDrain(until time.Time) {
 }
 
 // Idle returns when no handler has anything left to be told or to reply to, or ctx ends. For a node that drains: its links
-// are closed, and handlers take note of that and finish what is in flight.
-func (n *Node) Idle(ctx context.Context) {
+// are closed, and handlers take note of that and finish what is in flight. Busy is how many have something left.
+func (n *Node) Idle(ctx context.Context) (busy int) {
 	for poll := time.NewTicker(20 * time.Millisecond); ; {
-		if n.handlers.idle() {
+		if busy = n.handlers.busy(); busy == 0 {
 			poll.Stop()
-			return
+			return 0
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
 			poll.Stop()
-			return
+			return busy
 		}
 	}
 }

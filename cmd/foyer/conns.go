@@ -30,7 +30,7 @@ type conns struct {
 	exempt []netip.Prefix // proxies, which are let in for many
 	told   *zap.Logger    // says the same thing once in tellEvery
 
-	failed, refused, displaced atomic.Int64
+	failed, refused, displaced, unsafe atomic.Int64
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -66,6 +66,7 @@ func (cs *conns) counts(into map[string]int64) {
 	into[cs.what+"_accept_failed"] = cs.failed.Load()
 	into[cs.what+"_connection_refused"] = cs.refused.Load()
 	into[cs.what+"_connection_displaced"] = cs.displaced.Load()
+	into[cs.what+"_tls_failed"] = cs.unsafe.Load()
 }
 
 type boundedListener struct {

@@ -14,10 +14,12 @@ const perClose = 10 * time.Millisecond
 // waits.lastPoll and waits.end have passed, whatever others do, and as a rule long before: a link that has joined nothing is
 // waited for by no step, nor is a connection that has not asked for anything. A second signal ends the process.
 func (f *foyer) drain() {
+	began, sessions := time.Now(), f.engine.Len()
 	window := min(f.s.DrainWindow, time.Duration(f.engine.Len())*perClose)
 	linksGone, stop := context.WithTimeout(context.Background(), f.s.DrainNotice+window+f.waits.lastPoll)
 	f.empty(linksGone, f.s.DrainNotice, window) // 1 to 3
 	stop()
+	left := f.engine.Len()
 	f.engine.Close()
 
 	ctx, cancel := context.WithTimeout(context.Background(), f.waits.end) // handlers' last words, and running calls
@@ -25,22 +27,41 @@ func (f *foyer) drain() {
 
 	// 4. Handlers and watchers hear of it; handlers finish what they have, and their streams end.
 	deadline, _ := ctx.Deadline()
+	handlers := f.node.Info().Handlers
 	f.node.BeginDrain(deadline)
-	f.node.Idle(ctx)
+	busy := f.node.Idle(ctx)
 	f.stopDemo()
 	f.node.Close()
 
 	// 5. Calls that run may finish.
-	if err := f.api.Shutdown(ctx); err != nil {
-		f.log.Warn("calls were cut off", zap.Error(err))
-	}
+	_ = f.api.Shutdown(ctx) // it says how many calls it has cut
 
 	// 6. The rest.
 	f.unload()
 	_ = f.edgeServer.Close()
 	_ = f.adminServer.Close()
 	f.serving.Wait()
-	f.log.Info("stopped")
+	_ = f.told.Sync() // what it has not said yet
+	f.tellDrained("signal", began, drained{sessions, left, handlers, busy, f.api.Cut()})
+}
+
+// drained is what a drain did.
+type drained struct {
+	sessions, sessionsCut int // that were there; of them those that were closed without a flush at its end
+	handlers, handlersCut int // likewise, of those that had not answered all
+	callsCut              int
+}
+
+// tellDrained sums a drain up. Nobody needs to act unless something was cut.
+func (f *foyer) tellDrained(by string, began time.Time, d drained) {
+	level, detail := zap.InfoLevel, "all sessions were closed in good order, and all handlers have answered"
+	if d.sessionsCut+d.handlersCut+d.callsCut > 0 {
+		level, detail = zap.WarnLevel, "some had not ended in time, and were cut"
+	}
+	f.log.Log(level, "drained", zap.String("by", by), zap.Int("sessions", d.sessions-d.sessionsCut), zap.Int("sessions_cut", d.sessionsCut),
+		zap.Int("handlers", d.handlers-d.handlersCut), zap.Int("handlers_cut", d.handlersCut), zap.Int("calls_cut", d.callsCut),
+		zap.Uint64("handshakes_refused", f.engine.Stats()["handshake_refused"]),
+		zap.Float64("seconds", time.Since(began).Round(time.Millisecond).Seconds()), zap.String("detail", detail))
 }
 
 // empty closes all links of the node at a measured pace. It returns when none is left, or ctx ends.
@@ -65,7 +86,7 @@ func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
 func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
 	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+f.waits.lastPoll)
 	defer cancel()
-	total := f.engine.Len()
+	began, total := time.Now(), f.engine.Len()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -81,6 +102,7 @@ func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress 
 		case <-done:
 			left := f.engine.Len()
 			progress(left, max(0, total-left))
+			f.tellDrained("call", began, drained{sessions: total, sessionsCut: left})
 			if left > 0 {
 				return context.Cause(ctx)
 			}

@@ -120,7 +120,10 @@ func run(ctx context.Context, s *settings, demo bool) error {
 	}
 	f.serve()
 	f.reload(asked)
-	f.greet(os.Stdout)
+	f.tellListening()
+	if isTerminal(os.Stdout) { // programs read the log
+		f.greet(os.Stdout)
+	}
 
 	select {
 	case <-ctx.Done():
@@ -207,7 +210,7 @@ func (f *foyer) build() (err error) {
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens.list(), TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
 		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall,
-		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Logger: f.log,
+		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Logger: f.log, Told: f.told,
 	}, f.node)
 	if err != nil {
 		return err
@@ -237,7 +240,7 @@ func (f *foyer) httpServer(h http.Handler, cs *conns) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(timed), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: f.waits.header,
 		WriteTimeout: f.waits.write, IdleTimeout: f.waits.idle, ConnState: cs.changed,
-		ErrorLog: zap.NewStdLog(f.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		ErrorLog: f.serverLog(cs),
 	}
 }
 
@@ -408,19 +411,8 @@ func dialable(addr net.Addr) string {
 	return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
 }
 
-// greet says where everything is: for programs in the log, for people in words that can be pasted.
+// greet says where everything is in words for people, that can be pasted.
 func (f *foyer) greet(w io.Writer) {
-	admin := ""
-	if f.adminListener != nil {
-		admin = f.adminListener.Addr().String()
-	}
-	f.log.Info("listening", zap.String("node", string(f.node.ID())), zap.String("version", buildVersion()),
-		zap.String("edge", f.edgeListener.Addr().String()), zap.String("api", f.apiListener.Addr().String()), zap.String("admin", admin),
-		zap.Int64("memory_budget", f.node.Budget().Limit()), zap.String("memory_budget_from", f.budgetFrom))
-	if f.files.edge > 0 && f.files.edge < f.s.MaxSessions {
-		f.log.Info("there are fewer descriptors than sessions; raise the limit of open files (ulimit -n)",
-			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", f.s.MaxSessions))
-	}
 	page := "http://"
 	if f.edgeTLS != nil {
 		page = "https://"

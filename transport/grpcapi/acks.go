@@ -93,7 +93,11 @@ func (e *emitService) CollectAcks(r *foyerv1.CollectAcksRequest, stream grpc.Ser
 	p := newPace()
 	defer p.stop()
 	c := &collection{stream: stream, pace: p, acks: acks, waiting: waiting, wait: wait, counts: tally{matched: matched}}
-	return s.outlet(c.send, p.stuck, service.ErrTooSlow)
+	err = s.outlet(c.send, p.stuck, service.ErrTooSlow)
+	if errors.Is(err, service.ErrTooSlow) {
+		s.gate.refuse(refusedSlow, hostOfCall(stream.Context()), told("CollectAcks", err))
+	}
+	return err
 }
 
 // collection is one CollectAcks on its way out. Owned by its sender. What has come and is not sent yet waits in acks, which

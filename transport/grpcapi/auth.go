@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/tap"
@@ -139,7 +140,11 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		c.probed.Store(true)
 		c.seen.Store(time.Now().UnixNano())
 	case a.refused != nil:
-		s.gate.refuse(refusedCalls, c.host)
+		detail := "the call has no bearer token"
+		if _, shown := bearer(ctx); shown {
+			detail = "the bearer token of the call is not known"
+		}
+		s.gate.refuse(refusedCalls, c.host, detail, zap.String("method", cut(info.FullMethodName)))
 		if _, limited := ctx.Deadline(); !limited {
 			return ctx, a.status
 		}

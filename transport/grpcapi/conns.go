@@ -26,27 +26,7 @@ const (
 	maxProbes       = 64               // the same when it has shown a token
 	unknownHeld     = 64 << 20         // of messages that are not complete and mostly of calls that are refused
 	probedHeld      = 64 << 10         // the same of a connection that may call health
-	sayEvery        = 10 * time.Second // how often the log tells of the same refusal
 )
-
-// Why a connection or a call was refused: words of the log and, with api_ before them, of GetInfo.
-type refusal uint8
-
-const (
-	refusedCalls       refusal = iota // without a token that is known
-	refusedConnections                // more than fit, or more than one address may have
-	refusedUnknown                    // connections that showed no token in time, or had to make room for others
-	refusedStalled                    // connections whose request did not come to its end
-	refusedBytes                      // connections that held too much of requests that do not come to their end
-	refusedShare                      // streams beyond their caller's share
-	refusedLeft                       // waits of callers that have left more of them behind than they may
-	refusalCount
-)
-
-var refusalWords = [refusalCount]string{
-	"call_unauthenticated", "connection_refused", "connection_unknown", "connection_stalled", "connection_bytes",
-	"stream_share", "call_left",
-}
 
 // gate has the connections of a Server: how many there are, whose they are and what they hold before a call of theirs
 // begins.
@@ -57,11 +37,10 @@ type gate struct {
 	connBytes int64 // the same for one connection
 	open      bool  // everybody may call
 	budget    *service.Budget
-	log       *zap.Logger
+	told      *zap.Logger
 
-	held    atomic.Int64
-	counts  [refusalCount]atomic.Int64
-	lastSay [refusalCount]atomic.Int64 // Unix nanoseconds
+	held   atomic.Int64
+	counts [refusalCount]atomic.Int64
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -73,9 +52,9 @@ type gate struct {
 }
 
 // newGate makes a gate. fair is what a client may have under way that keeps to its turns and windows.
-func newGate(maxConns int, heldBytes, fair int64, open bool, budget *service.Budget, log *zap.Logger) *gate {
+func newGate(maxConns int, heldBytes, fair int64, open bool, budget *service.Budget, told *zap.Logger) *gate {
 	return &gate{
-		max: maxConns, heldBytes: heldBytes, connBytes: min(heldBytes, max(heldBytes/4, fair)), open: open, budget: budget, log: log,
+		max: maxConns, heldBytes: heldBytes, connBytes: min(heldBytes, max(heldBytes/4, fair)), open: open, budget: budget, told: told,
 		conns: make(map[*conn]struct{}), hosts: make(map[string]int), unknown: list.New(),
 	}
 }
@@ -125,11 +104,11 @@ func (g *gate) admit(raw net.Conn) *conn {
 	}
 	g.mu.Unlock()
 	if !ok {
-		g.refuse(refusedConnections, c.host)
+		g.refuse(refusedConnections, c.host, "")
 		return nil
 	}
 	if oldest != nil {
-		g.refuse(refusedUnknown, oldest.host)
+		g.refuse(refusedUnknown, oldest.host, "")
 		_ = oldest.Close()
 	}
 	return c
@@ -190,7 +169,7 @@ func (g *gate) forget(c *conn) {
 // sweep closes the connections that have let their time pass.
 func (g *gate) sweep() {
 	for c, why := range g.late(time.Now()) {
-		g.refuse(why, c.host)
+		g.refuse(why, c.host, "")
 		_ = c.Close()
 	}
 	g.mu.Lock()
@@ -228,11 +207,11 @@ func (g *gate) check(c *conn) {
 	switch {
 	case held > g.connBytes,
 		!c.known.Load() && !g.open && (held > unknownHeld || c.probed.Load() && held > probedHeld):
-		g.refuse(refusedBytes, c.host)
+		g.refuse(refusedBytes, c.host, "")
 		_ = c.Close()
 	case g.held.Load() > g.heldBytes:
 		if largest := g.largest(); largest != nil {
-			g.refuse(refusedBytes, largest.host)
+			g.refuse(refusedBytes, largest.host, "")
 			_ = largest.Close()
 		}
 	}
@@ -247,16 +226,6 @@ func (g *gate) largest() (largest *conn) {
 		}
 	}
 	return largest
-}
-
-// refuse counts a refusal, and tells the log of the first of its kind in a while.
-func (g *gate) refuse(why refusal, who string) {
-	n := g.counts[why].Add(1)
-	now, last := time.Now().UnixNano(), g.lastSay[why].Load()
-	if now-last < int64(sayEvery) || !g.lastSay[why].CompareAndSwap(last, now) {
-		return
-	}
-	g.log.Warn("refused at the API", zap.String("reason", refusalWords[why]), zap.String("caller", who), zap.Int64("total", n))
 }
 
 // closeSilent closes the connections that have called nothing: before it stops, gRPC waits for their greeting, and then 5 s for
@@ -343,9 +312,13 @@ func (c *conn) Close() error {
 // read takes what gRPC is about to see.
 func (c *conn) read(p []byte) {
 	c.mu.Lock()
+	first := c.progress.first()
 	called := c.progress.read(p)
 	c.countLocked()
 	c.mu.Unlock()
+	if first {
+		c.greeted(p)
+	}
 	if called && !c.called.Load() {
 		c.called.Store(true)
 	}
@@ -433,8 +406,13 @@ type watchedCreds struct {
 
 func (w watchedCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	plain, info, err := w.TransportCredentials.ServerHandshake(raw)
-	if c, ok := raw.(*conn); ok && err == nil {
+	c, ok := raw.(*conn)
+	switch {
+	case !ok:
+	case err == nil:
 		plain = &inbound{Conn: plain, conn: c}
+	case !left(err):
+		c.gate.refuse(refusedTLS, c.host, err.Error())
 	}
 	return plain, info, err
 }

@@ -149,7 +149,7 @@ func testUnknownConnectionEnds(t *testing.T) {
 	if got := s.gate.counts[refusedUnknown].Load(); got != 3 {
 		t.Errorf("%d are counted, want 3", got)
 	}
-	if len(logs.FilterField(zap.String("reason", "connection_unknown")).All()) == 0 {
+	if len(logs.FilterField(zap.String("reason", "api_connection_unknown")).All()) == 0 {
 		t.Error("the log says nothing")
 	}
 }

@@ -130,7 +130,7 @@ func outliving[T proto.Message](
 	case s.left.take(key.caller):
 		context.AfterFunc(work, func() { s.left.give(key.caller) })
 	default:
-		s.gate.refuse(refusedLeft, key.caller)
+		s.gate.refuse(refusedLeft, hostOfCall(ctx), "")
 		end()
 	}
 	var none T

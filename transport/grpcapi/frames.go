@@ -86,6 +86,9 @@ func newProgress() progress {
 	return progress{in: frames{skip: clientGreeting}, streams: map[uint32]*incoming{}}
 }
 
+// first says whether nothing has come yet.
+func (g *progress) first() bool { return g.in.skip == clientGreeting }
+
 // read takes what the client has sent; it says whether a call began.
 func (g *progress) read(p []byte) (called bool) {
 	for len(p) > 0 {

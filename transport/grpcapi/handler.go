@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -42,26 +43,28 @@ func (hs *handlerService) Attach(stream grpc.BidiStreamingServer[foyerv1.AttachR
 
 	reg, view, err := a.registration()
 	if err != nil {
-		return err
+		return s.refuseStream(ctx, "handler", err)
 	}
 	caller := callerOf(ctx)
 	if !s.handlers.take(caller) {
-		return s.beyondShare(s.handlers, "handlers", caller)
+		return s.beyondShare(ctx, s.handlers, "handlers")
 	}
 	defer s.handlers.give(caller)
 	h, coverage, err := s.node.Attach(ctx, reg)
 	if err != nil {
-		return err
+		return s.refuseStream(ctx, "handler of group "+strconv.Quote(reg.Group), err)
 	}
 	a.h, a.view = h, view
-	log := s.log.With(zap.String("group", reg.Group), zap.String("handler", h.ID()))
-	log.Info("handler attached", zap.Strings("nsp", reg.Namespaces), zap.Bool("observer", reg.Observer),
-		zap.Strings("unreachable", coverage.Unreachable))
+	who := []zap.Field{zap.String("group", reg.Group), zap.String("handler", h.ID()), zap.Strings("namespaces", reg.Namespaces)}
+	s.log.Info("handler attached", append([]zap.Field{
+		zap.String("address", hostOfCall(ctx)), zap.Bool("decides_connects", reg.DecideConnects), zap.Bool("observer", reg.Observer),
+		zap.Strings("unreachable", coverage.Unreachable),
+	}, who...)...)
 	defer func() {
 		cancel()
 		a.finish()
 		h.Detach()
-		log.Info("handler detached", zap.NamedError("err", err))
+		s.tellDetached(ctx, err, who...)
 	}()
 
 	// Sent before the sender begins: whatever the handler is told comes after it.

@@ -103,7 +103,7 @@ func (a *attachment) eventReply(r *foyerv1.EventReply) {
 	array, attachments, err := ackArguments(r.GetArgs(), a.s.limits.MaxPayloadBytes)
 	if err != nil {
 		a.s.invalidReplies.Add(1)
-		a.warn("invalid reply to an event: no acknowledgement", err)
+		a.warn("reply refused", "reply_invalid", err)
 		a.h.Reply(r.GetCallId(), nil, nil)
 		return
 	}
@@ -115,20 +115,21 @@ func (a *attachment) connectReply(r *foyerv1.ConnectReply) {
 	d, err := decision(r, &a.s.limits)
 	if err != nil {
 		a.s.invalidDecisions.Add(1)
-		a.warn("invalid decision about a connect: turned away", err)
+		a.warn("decision refused", "decision_invalid", err)
 		d = service.Decision{Reject: &service.Refusal{Message: "internal error"}}
 	}
 	a.h.Decide(r.GetCallId(), d)
 }
 
 // warn tells of a mistake of the backend: the first of a stream as a warning, since the next thousand are the same one.
-func (a *attachment) warn(message string, err error) {
+func (a *attachment) warn(message, reason string, err error) {
 	level := zap.DebugLevel
 	if !a.warned {
 		a.warned, level = true, zap.WarnLevel
 	}
 	if ce := a.s.log.Check(level, message); ce != nil {
-		ce.Write(zap.String("handler", a.h.ID()), zap.NamedError("err", err))
+		ce.Write(zap.String("reason", reason), zap.String("address", hostOfCall(a.ctx)), zap.String("handler", a.h.ID()),
+			zap.String("detail", cut(told("reply", err))))
 	}
 }
 

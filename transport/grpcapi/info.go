@@ -60,7 +60,7 @@ func (s *Server) dropped(counts map[string]int64) map[string]int64 {
 	}
 	for why := range s.gate.counts {
 		if v := s.gate.counts[why].Load(); v > 0 {
-			all["api_"+refusalWords[why]] = v
+			all[refusals[why].reason] = v
 		}
 	}
 	if s.cfg.EdgeCounts != nil {

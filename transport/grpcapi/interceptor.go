@@ -19,7 +19,12 @@ import (
 
 // stream is the one interceptor, since every call is a stream here: who calls, what comes back.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	defer func() { err = s.finish(info.FullMethod, err) }()
+	defer func() {
+		err = s.finish(info.FullMethod, err)
+		if s.cutting.Load() {
+			s.cut.Add(1)
+		}
+	}()
 	ctx := ss.Context()
 	switch a := admissionOf(ctx); {
 	case a == nil:

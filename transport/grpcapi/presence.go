@@ -19,20 +19,20 @@ type presenceService struct {
 func (p *presenceService) Watch(r *foyerv1.WatchRequest, stream grpc.ServerStreamingServer[foyerv1.WatchResponse]) error {
 	to, err := scope(r)
 	if err != nil {
-		return err
+		return p.s.refuseStream(stream.Context(), "watch", err)
 	}
 	view, err := viewOf("view", r.GetView())
 	if err != nil {
-		return err
+		return p.s.refuseStream(stream.Context(), "watch", err)
 	}
 	caller := callerOf(stream.Context())
 	if !p.s.watchers.take(caller) {
-		return p.s.beyondShare(p.s.watchers, "watches", caller)
+		return p.s.beyondShare(stream.Context(), p.s.watchers, "watches")
 	}
 	defer p.s.watchers.give(caller)
 	w, err := p.s.node.Watch(stream.Context(), to, r.GetResumeToken())
 	if err != nil {
-		return withField(err, "resume_token")
+		return p.s.refuseStream(stream.Context(), "watch", withField(err, "resume_token"))
 	}
 	defer w.Close()
 	ctx, cancel := context.WithCancel(stream.Context())
@@ -40,7 +40,7 @@ func (p *presenceService) Watch(r *foyerv1.WatchRequest, stream grpc.ServerStrea
 	watch := &watch{stream: stream, view: view, token: r.GetResumeToken()}
 	err = p.s.outlet(func() error { return watch.send(ctx, w) }, w.Done(), service.ErrTooSlow)
 	if e, ok := errors.AsType[*service.Error](err); ok && e.Code == service.Exhausted {
-		p.s.log.Info("watch ended", zap.String("nsp", to.Namespace), zap.Bool("all", to.All), zap.Error(err))
+		p.s.gate.refuse(refusedSlow, hostOfCall(ctx), told("watch", err), zap.String("namespace", cut(to.Namespace)))
 	}
 	return err
 }

@@ -72,6 +72,7 @@ type Config struct {
 	RequestBytes int64
 
 	Logger *zap.Logger // default: none
+	Told   *zap.Logger // gets what peers can cause at any rate, and writes few of a kind; default: Logger, which writes all
 }
 
 // Validate says all that is wrong with a Config at once.
@@ -114,6 +115,8 @@ type Server struct {
 
 	notServing atomic.Bool // NotServing was called
 	emptying   atomic.Bool // a Drain runs
+	cutting    atomic.Bool // Shutdown waits no longer
+	cut        atomic.Int64
 
 	// What was dropped here, for GetInfo.
 	invalidReplies, invalidDecisions, invalidAuth atomic.Int64
@@ -132,6 +135,9 @@ func newServer(cfg Config, n node) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
+	if cfg.Told == nil {
+		cfg.Told = cfg.Logger
+	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 4096
 	}
@@ -147,7 +153,7 @@ func newServer(cfg Config, n node) (*Server, error) {
 		}
 	}
 	fair := int64(receiving*(s.maxRequest()+transportSlack) + maxConcurrentStreams*streamWindow)
-	s.gate = newGate(cfg.MaxConnections, cfg.RequestBytes, fair, len(cfg.Tokens) == 0, s.limits.Budget, s.log)
+	s.gate = newGate(cfg.MaxConnections, cfg.RequestBytes, fair, len(cfg.Tokens) == 0, s.limits.Budget, cfg.Told.Named("grpcapi"))
 	s.left, s.handlers, s.watchers = newShares(maxLeft), newShares(s.limits.MaxHandlers), newShares(s.limits.MaxWatchers)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -237,11 +243,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		err = ctx.Err()
+		s.cutting.Store(true)
 	}
 	s.Stop()
 	<-done
 	return err
 }
+
+// Cut is how many calls Shutdown has ended that had not come to their end.
+func (s *Server) Cut() int { return int(s.cut.Load()) }
 
 // Stop ends everything at once and waits for it.
 func (s *Server) Stop() {

@@ -1,6 +1,8 @@
 package grpcapi
 
 import (
+	"context"
+	"fmt"
 	"sync"
 
 	foyerv1 "foyer/gen/foyer/v1"
@@ -44,8 +46,8 @@ func (s *shares) give(caller string) {
 }
 
 // beyondShare counts that a caller's share of streams is used up, and says so.
-func (s *Server) beyondShare(of *shares, what, caller string) error {
-	s.gate.refuse(refusedShare, caller)
+func (s *Server) beyondShare(ctx context.Context, of *shares, what string) error {
+	s.gate.refuse(refusedShare, hostOfCall(ctx), fmt.Sprintf("this caller's share of %s is %d, half of what this node has", what, of.each()))
 	return fail(service.Exhausted, foyerv1.ErrorReason_ERROR_REASON_LIMIT_REACHED, "",
 		"this caller's share of %s is %d, half of what the node takes, and is used up", what, of.each())
 }
