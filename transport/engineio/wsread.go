@@ -202,13 +202,14 @@ func (r *reader) next() (messageType int, data []byte, err error) {
 // longHeader is how many bytes of a frame are enough to know its length.
 const longHeader = 10
 
-// announce notes how long the message in hand is to be, since gorilla does not say of what it refuses (RFC 6455 section 5.2).
+// announce notes how long the message in hand is to be if it is one frame, since gorilla does not say of what it refuses (RFC 6455 section 5.2).
 func (r *reader) announce() {
 	head, _ := r.buf.Peek(longHeader)
-	switch head[1] &^ 0x80 {
-	case 127:
+	switch length := head[1] &^ 0x80; {
+	case head[0]&finBit == 0: // other frames follow
+	case length == 127:
 		r.announced = int64(binary.BigEndian.Uint64(head[2:]) &^ (1 << 63)) //nolint:gosec // the highest bit is off
-	case 126:
+	case length == 126:
 		r.announced = int64(binary.BigEndian.Uint16(head[2:]))
 	}
 }

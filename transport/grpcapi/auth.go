@@ -140,11 +140,7 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		c.probed.Store(true)
 		c.seen.Store(time.Now().UnixNano())
 	case a.refused != nil:
-		detail := "the call has no bearer token"
-		if _, shown := bearer(ctx); shown {
-			detail = "the bearer token of the call is not known"
-		}
-		s.gate.refuse(refusedCalls, c.host, detail, zap.String("method", cut(info.FullMethodName)))
+		s.gate.refuse(refusedCalls, c.host, a.refused.Error(), zap.String("method", cut(info.FullMethodName)))
 		if _, limited := ctx.Deadline(); !limited {
 			return ctx, a.status
 		}
