@@ -141,9 +141,6 @@ func (hs *handlers) depart(h *Handler) {
 	if h.reg.DecideConnects {
 		hs.decider = hs.leftAt
 	}
-	if h.reg.DecideConnects {
-		hs.decider = hs.leftAt
-	}
 	hs.version.Add(1)
 	if len(m.handlers) == 0 && g.forget == nil && !hs.closed.Load() {
 		g.forget = time.AfterFunc(hs.node.cfg.HandlerWait, func() { hs.forget(g) })
