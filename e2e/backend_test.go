@@ -114,7 +114,12 @@ func newBackend(conn *grpc.ClientConn) *backend {
 // attach registers a backend and waits until it is attached. prepare sets what it does before the first event can come.
 func attach(t testing.TB, addr string, register *foyerv1.Register, prepare func(*backend)) *backend {
 	t.Helper()
-	b := api(t, addr)
+	return attachTo(t, api(t, addr), register, prepare)
+}
+
+// attachTo is attach for a backend that has its connection.
+func attachTo(t testing.TB, b *backend, register *foyerv1.Register, prepare func(*backend)) *backend {
+	t.Helper()
 	if prepare != nil {
 		prepare(b)
 	}

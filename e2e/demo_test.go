@@ -58,20 +58,21 @@ func shell(t testing.TB, line string) (out, said string, err error) {
 	return stdout.String(), stderr.String(), err
 }
 
-// What foyer says when it starts can be pasted into a terminal.
+// What foyer says to people when it starts can be pasted into a terminal. It says so to a terminal only.
 func TestGreeting(t *testing.T) {
 	for _, command := range []string{"serve", "demo"} {
 		t.Run(command, func(t *testing.T) {
-			f := startFoyer(t, command)
-			line, _, err := f.out.await(0, patience, func(line string) bool { return strings.Contains(line, "grpcurl ") })
+			screen, terminal := openScreen(t)
+			f := startFoyerOn(t, terminal, command)
+			line, _, err := screen.await(0, patience, func(line string) bool { return strings.Contains(line, "grpcurl ") })
 			if err != nil {
-				t.Fatalf("it shows no command: %v, %q", err, f.out.all())
+				t.Fatalf("it shows no command: %v, %q", err, screen.all())
 			}
 			out, said, err := shell(t, line[strings.Index(line, "grpcurl "):])
 			if err != nil || !strings.Contains(out, `"matched": 0`) {
 				t.Errorf("got %v, %s%s", err, out, said)
 			}
-			page := strings.Join(f.out.all(), "\n")
+			page := strings.Join(screen.all(), "\n")
 			if url := regexp.MustCompile(`http://\S+`).FindString(page); !strings.HasPrefix(url, f.url()) {
 				t.Errorf("got %q, want %s", url, f.url())
 			}

@@ -113,18 +113,26 @@ type process struct {
 
 func start(t testing.TB, name string, env []string, args ...string) *process {
 	t.Helper()
+	return startCommand(t, childOf(name, env, args...))
+}
+
+func childOf(name string, env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test binary is killed by its timeout
-	return startCommand(t, cmd)
+	return cmd
 }
 
 func startCommand(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, out: newFeed[string](), log: newFeed[string](), done: make(chan struct{})}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	var stdout io.Reader = strings.NewReader("") // it goes elsewhere
+	if cmd.Stdout == nil {
+		pipe, err := p.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout = pipe
 	}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -201,6 +209,12 @@ func (f *foyer) url() string { return "http://" + f.edge }
 // is stopped, and has to end well.
 func startFoyer(t testing.TB, args ...string) *foyer {
 	t.Helper()
+	return startFoyerOn(t, nil, args...)
+}
+
+// startFoyerOn is startFoyer with a terminal as its standard output, if that is not nil.
+func startFoyerOn(t testing.TB, terminal *os.File, args ...string) *foyer {
+	t.Helper()
 	command := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
@@ -209,7 +223,11 @@ func startFoyer(t testing.TB, args ...string) *foyer {
 		command, "--edge=127.0.0.1:0", "--api=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--log-level=debug",
 		"--drain-window=1s", // a test has no crowd to spread
 	}, args...)
-	f := &foyer{process: start(t, binary(t), nil, args...)}
+	cmd := childOf(binary(t), nil, args...)
+	if terminal != nil {
+		cmd.Stdout = terminal
+	}
+	f := &foyer{process: startCommand(t, cmd)}
 	t.Cleanup(func() {
 		if !f.stopped {
 			f.stop(t)
@@ -225,6 +243,9 @@ func startFoyer(t testing.TB, args ...string) *foyer {
 	})
 	_, _, err := f.log.await(0, patience, func(line string) bool {
 		var entry struct{ Msg, Edge, API, Admin string }
+		if _, fields, console := strings.Cut(line, "\tlistening\t"); console {
+			line, entry.Msg = fields, "listening"
+		}
 		if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "listening" {
 			return false
 		}

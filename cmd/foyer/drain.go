@@ -28,9 +28,9 @@ func (f *foyer) drain() {
 	// 4. Handlers and watchers hear of it; handlers finish what they have, and their streams end.
 	deadline, _ := ctx.Deadline()
 	handlers := f.node.Info().Handlers
+	f.stopDemo()
 	f.node.BeginDrain(deadline)
 	busy := f.node.Idle(ctx)
-	f.stopDemo()
 	f.node.Close()
 
 	// 5. Calls that run may finish.

@@ -113,11 +113,7 @@ func (s *Server) refuseStream(ctx context.Context, what string, err error) error
 func told(what string, err error) string {
 	var e *service.Error
 	if errors.As(err, &e) {
-		field := e.Field
-		if field != "" {
-			field += ": "
-		}
-		return fmt.Sprintf("%s: %s%s (%s)", what, field, e.Message, e.Reason)
+		return fmt.Sprintf("%s: %v (%s)", what, e, e.Reason)
 	}
 	return fmt.Sprintf("%s: %v", what, err)
 }
