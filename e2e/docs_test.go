@@ -192,8 +192,8 @@ var imports = map[string]string{
 	"status": "google.golang.org/grpc/status", "structpb": "google.golang.org/protobuf/types/known/structpb", "time": "time",
 }
 
-// dialing is what a piece that has no connection of its own finds before it.
-const dialing = `conn, err := grpc.NewClient("127.0.0.1:50051", grpc.WithTransportCredentials(insecure.NewCredentials()))
+// connection is what a piece that has no connection of its own finds before it.
+const connection = `conn, err := grpc.NewClient("127.0.0.1:50051", grpc.WithTransportCredentials(insecure.NewCredentials()))
 if err != nil {
 	log.Fatal(err)
 }
@@ -207,7 +207,7 @@ func program(t testing.TB, piece string) string {
 	}
 	body := "ctx := context.Background()\n_ = ctx\n"
 	if regexp.MustCompile(`\bconn\b`).MatchString(piece) && !strings.Contains(piece, "conn, err := ") {
-		body += dialing
+		body += connection
 	}
 	body += piece
 	text := "package main\n\nimport (\n"

@@ -93,7 +93,7 @@ func TestFloors(t *testing.T) {
 func TestGroundPlan(t *testing.T) {
 	plan := []string{
 		".ci", ".gitignore", ".golangci.yml", "LICENSE", "Makefile", "README.md", "buf.gen.yaml", "buf.yaml",
-		"cmd", "e2e", "examples", "gen", "go.mod", "go.sum", "proto", "service", "transport",
+		"cmd", "docs", "e2e", "examples", "gen", "go.mod", "go.sum", "proto", "service", "transport",
 	}
 	out, err := exec.CommandContext(t.Context(), "git", "-C", "..", "ls-files", "-co", "--exclude-standard").Output()
 	if err != nil {

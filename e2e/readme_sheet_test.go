@@ -72,7 +72,7 @@ func testSheetCells(t *testing.T, d *document, term *terminal) {
 		t.Fatal("the README does not say what p is in Go")
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s%s\nid := %q\n%s", dialing, declared[1], id, `
+	fmt.Fprintf(&text, "%s%s\nid := %q\n%s", connection, declared[1], id, `
 emits, rooms, sockets := foyerv1.NewEmitServiceClient(conn), foyerv1.NewRoomServiceClient(conn), foyerv1.NewSocketServiceClient(conn)
 one, all, room := &foyerv1.Target{Rooms: []string{id}}, &foyerv1.Target{All: true}, &foyerv1.Target{Rooms: []string{"room9"}}
 try := func(cell string, call func() (any, error)) {
