@@ -160,15 +160,19 @@ func TestExamples(t *testing.T) {
 				}
 			}
 
-			// More events than it takes at once, many of them of a size.
+			// More events than it takes at once, of many sizes: each is acknowledged, and the room hears them in their order.
 			const burst = 300
 			acks := make([]int, burst)
 			for i := range acks {
-				acks[i] = ann.later(nil, "say", strings.Repeat("x", i*100))
+				acks[i] = ann.later(nil, "say", fmt.Sprint(i, strings.Repeat(" ", i*7919%10_000)))
 			}
+			heard, wanted := make([]string, burst), make([]string, burst)
 			for i, ack := range acks {
-				step(fmt.Sprintf("one of many, %d", i), []any{map[string]any{"told": 1}}, ann.ackOf(ack).Args)
+				step("one of many", []any{map[string]any{"told": 1}}, ann.ackOf(ack).Args)
+				heard[i] = strings.TrimSpace(fmt.Sprint(bob.event("said")[1]))
+				wanted[i] = fmt.Sprint(i)
 			}
+			step("what the room hears of many", wanted, plain(t, heard))
 
 			// Foyer dies, and is there again.
 			first.crash()

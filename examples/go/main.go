@@ -85,7 +85,13 @@ type backend struct {
 	mu     sync.Mutex // gRPC wants one Send at a time
 	stream foyerv1.HandlerService_AttachClient
 
-	users map[string]string // by socket id: who is here; owned by serve
+	people map[string]*person // by socket id: who is here; owned by serve
+}
+
+// person is one socket.
+type person struct {
+	user string
+	last <-chan struct{} // closed once the last of its events so far is answered
 }
 
 // attach registers and serves until the stream ends. Without an error it has ended as it should: ctx is done and all is
@@ -105,7 +111,7 @@ func attach(ctx context.Context, conn *grpc.ClientConn) error {
 		emits:   foyerv1.NewEmitServiceClient(conn),
 		sockets: foyerv1.NewSocketServiceClient(conn),
 		stream:  stream,
-		users:   map[string]string{}, // empty each time: Foyer hands over the sockets that it still has
+		people:  map[string]*person{}, // empty each time: Foyer hands over the sockets that it still has
 	}
 	b.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{
 		Namespaces:     []string{namespace},
@@ -136,22 +142,39 @@ func (b *backend) serve() error {
 		case *foyerv1.AttachResponse_Connect:
 			b.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_ConnectReply{ConnectReply: decide(m.Connect)}})
 		case *foyerv1.AttachResponse_Connected:
-			socket := m.Connected.GetSocket()
-			fmt.Println(socket.GetUserId(), "connected")
-			b.users[socket.GetId()] = socket.GetUserId()
+			fmt.Println(m.Connected.GetSocket().GetUserId(), "connected")
+			b.meet(m.Connected.GetSocket())
 		case *foyerv1.AttachResponse_Assigned:
 			for _, socket := range m.Assigned.GetSockets() {
-				b.users[socket.GetId()] = socket.GetUserId()
+				b.meet(socket)
 			}
 		case *foyerv1.AttachResponse_Disconnected:
 			socket := m.Disconnected.GetSocket()
 			fmt.Printf("%s disconnected: %s\n", socket.GetUserId(), m.Disconnected.GetDetail())
-			delete(b.users, socket.GetId())
+			delete(b.people, socket.GetId())
 		case *foyerv1.AttachResponse_Event:
-			// In a goroutine of its own, since an answer may have to wait for others. MaxInFlight bounds their number.
-			go b.reply(m.Event, b.users[m.Event.GetSocket().GetId()])
+			b.answerInTurn(m.Event)
 		}
 	}
+}
+
+func (b *backend) meet(socket *foyerv1.Socket) {
+	nothing := make(chan struct{})
+	close(nothing)
+	b.people[socket.GetId()] = &person{user: socket.GetUserId(), last: nothing}
+}
+
+// answerInTurn answers the events of one socket one after another, in their order, and those of different sockets at the same
+// time. MaxInFlight bounds how many goroutines that makes.
+func (b *backend) answerInTurn(e *foyerv1.Event) {
+	p := b.people[e.GetSocket().GetId()] // Foyer tells of each socket before its first event
+	before, done := p.last, make(chan struct{})
+	p.last = done
+	go func() {
+		defer close(done)
+		<-before
+		b.reply(e, p.user)
+	}()
 }
 
 // send blocks while Foyer does not read. What went wrong with the stream, Recv tells.

@@ -86,9 +86,9 @@ async function attach(foyer, stop) {
 				maxInFlight: 64, // so many events are answered at once, and no more
 			},
 		});
-		const users = new Map(); // by socket id: who is here. Empty each time: Foyer hands over the sockets that it still has
+		const people = new Map(); // by socket id: who is here. Empty each time: Foyer hands over the sockets that it still has
 		for await (const heard of stream) {
-			take(foyer, stream, users, heard);
+			take(foyer, stream, people, heard);
 			// While Foyer does not read, we do not read either: what waits to be written stays small.
 			if (stream.writableNeedDrain) await once(stream, "drain", { signal: ended.signal }).catch(() => {});
 		}
@@ -97,7 +97,7 @@ async function attach(foyer, stop) {
 	}
 }
 
-function take(foyer, stream, users, heard) {
+function take(foyer, stream, people, heard) {
 	switch (heard.message) {
 		case "registered":
 			console.log("attached to node", heard.registered.nodeId);
@@ -108,22 +108,25 @@ function take(foyer, stream, users, heard) {
 		case "connected": {
 			const { id, userId } = heard.connected.socket;
 			console.log(userId, "connected");
-			users.set(id, userId);
+			people.set(id, { userId, last: Promise.resolve() });
 			break;
 		}
 		case "assigned":
-			for (const { id, userId } of heard.assigned.sockets) users.set(id, userId);
+			for (const { id, userId } of heard.assigned.sockets) people.set(id, { userId, last: Promise.resolve() });
 			break;
 		case "disconnected": {
 			const { id, userId } = heard.disconnected.socket;
 			console.log(`${userId} disconnected: ${heard.disconnected.detail}`);
-			users.delete(id);
+			people.delete(id);
 			break;
 		}
-		case "event":
-			// It is not waited for, since an answer may have to wait for others. maxInFlight bounds how many there are.
-			reply(foyer, stream, users.get(heard.event.socket.id) ?? "", heard.event);
+		case "event": {
+			// The events of one socket are answered one after another, in their order, and those of different sockets at the same
+			// time. maxInFlight bounds how many there are.
+			const person = people.get(heard.event.socket.id); // Foyer tells of each socket before its first event
+			person.last = person.last.then(() => reply(foyer, stream, person.userId, heard.event));
 			break;
+		}
 	}
 }
 

@@ -63,6 +63,14 @@ class Foyer:
 # ---- Attach a handler.
 
 
+class Person:
+    """One socket. Its events are answered one after another, in their order: a lock is given in the order of asking."""
+
+    def __init__(self, socket):
+        self.user = socket.user_id
+        self.turn = asyncio.Lock()
+
+
 class Attachment:
     """One stream: it registers, and serves until the stream ends."""
 
@@ -70,7 +78,7 @@ class Attachment:
         self.foyer = foyer
         self.stream = foyer.handlers.Attach(metadata=foyer.metadata)
         self.sending = asyncio.Lock()  # gRPC wants one write at a time
-        self.users = {}  # by socket id: who is here. Empty each time: Foyer hands over the sockets that it still has
+        self.people = {}  # by socket id: who is here. Empty each time: Foyer hands over the sockets that it still has
         self.tasks = set()  # the loop itself would forget them
 
     async def send(self, **message):
@@ -115,29 +123,33 @@ class Attachment:
             case "connect":
                 await self.send(connect_reply=decide(heard.connect))
             case "connected":
-                socket = heard.connected.socket
-                print(socket.user_id, "connected")
-                self.users[socket.id] = socket.user_id
+                print(heard.connected.socket.user_id, "connected")
+                self.people[heard.connected.socket.id] = Person(heard.connected.socket)
             case "assigned":
-                self.users.update((socket.id, socket.user_id) for socket in heard.assigned.sockets)
+                self.people.update((socket.id, Person(socket)) for socket in heard.assigned.sockets)
             case "disconnected":
                 print(f"{heard.disconnected.socket.user_id} disconnected: {heard.disconnected.detail}")
-                self.users.pop(heard.disconnected.socket.id, None)
+                del self.people[heard.disconnected.socket.id]
             case "event":
-                # In a task of its own, since an answer may have to wait for others. max_in_flight bounds their number.
-                self.start(self.reply(heard.event, self.users.get(heard.event.socket.id, "")))
+                # The events of different sockets are answered at the same time. max_in_flight bounds how many tasks there are.
+                person = self.people[heard.event.socket.id]  # Foyer tells of each socket before its first event
+                self.start(self.reply(heard.event, person))
 
-    async def reply(self, event, user):
+    async def reply(self, event, person):
         """Every event gets a reply, also one that wants no acknowledgement: it makes room for the next."""
+        async with person.turn:
+            values = await self.answer(event, person.user)
+            await self.send(event_reply=handler_pb2.EventReply(call_id=event.call_id, args=Args(**pack(*values))))
+
+    async def answer(self, event, user):
         try:
-            values = await answer(self.foyer, event.socket.id, user, event.payload.event, unpack(event.payload))
+            return await answer(self.foyer, event.socket.id, user, event.payload.event, unpack(event.payload))
         except grpc.RpcError as err:
             print(f"{event.payload.event}: {explain(err)}")
-            values = [{"error": err.details()}]
+            return [{"error": err.details()}]
         except Exception as err:
             print(f"{event.payload.event}: {err!r}")
-            values = [{"error": "a fault of the backend"}]
-        await self.send(event_reply=handler_pb2.EventReply(call_id=event.call_id, args=Args(**pack(*values))))
+            return [{"error": "a fault of the backend"}]
 
 
 # ---- Decide who may connect.

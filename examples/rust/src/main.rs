@@ -24,7 +24,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::{InterceptedService, Interceptor};
@@ -88,6 +88,18 @@ fn timed<T>(message: T) -> Request<T> {
 
 // ---- Attach a handler.
 
+/// One socket.
+struct Person {
+    user: String,
+    last: oneshot::Receiver<()>, // ends once the last of its events so far is answered
+}
+
+impl Person {
+    fn new(user: String) -> Self {
+        Self { user, last: oneshot::channel().1 }
+    }
+}
+
 /// One attachment: it registers, and serves until the stream ends. With Ok it has ended as it should: we have left, or Foyer is
 /// going down.
 async fn attach(foyer: &Foyer, mut stop: watch::Receiver<bool>) -> Result<(), Status> {
@@ -106,7 +118,7 @@ async fn attach(foyer: &Foyer, mut stop: watch::Receiver<bool>) -> Result<(), St
     .await;
     let mut stream = foyer.handlers.clone().attach(ReceiverStream::new(said)).await?.into_inner();
     // Who is here. It starts empty each time: Foyer hands over the sockets that it still has.
-    let mut users = HashMap::new();
+    let mut people = HashMap::new();
     let mut leaving = false;
     loop {
         let heard = tokio::select! {
@@ -125,25 +137,29 @@ async fn attach(foyer: &Foyer, mut stop: watch::Receiver<bool>) -> Result<(), St
             Some(Heard::Connect(connect)) => send(&say, Say::ConnectReply(decide(connect))).await,
             Some(Heard::Connected(Connected { socket: Some(socket), .. })) => {
                 println!("{} connected", socket.user_id);
-                users.insert(socket.id, socket.user_id);
+                people.insert(socket.id, Person::new(socket.user_id));
             }
             Some(Heard::Assigned(assigned)) => {
-                users.extend(assigned.sockets.into_iter().map(|socket| (socket.id, socket.user_id)));
+                people.extend(assigned.sockets.into_iter().map(|socket| (socket.id, Person::new(socket.user_id))));
             }
             Some(Heard::Disconnected(Disconnected { socket: Some(socket), detail, .. })) => {
                 println!("{} disconnected: {detail}", socket.user_id);
-                users.remove(&socket.id);
+                people.remove(&socket.id);
             }
             Some(Heard::Event(event)) => {
-                let sender = event.socket.as_ref().map(|socket| socket.id.clone()).unwrap_or_default();
-                let user = users.get(&sender).cloned().unwrap_or_default();
-                let (foyer, say) = (foyer.clone(), say.clone());
-                // In a task of its own, since an answer may have to wait for others.
+                let sender = event.socket.unwrap_or_default().id;
+                let Some(person) = people.get_mut(&sender) else { continue }; // Foyer has told of it before
+                // The events of one socket are answered one after another, in their order, and those of different sockets at
+                // the same time. max_in_flight bounds how many tasks that makes.
+                let (done, last) = oneshot::channel::<()>();
+                let before = std::mem::replace(&mut person.last, last);
+                let (foyer, say, user) = (foyer.clone(), say.clone(), person.user.clone());
                 tokio::spawn(async move {
-                    let call_id = event.call_id;
+                    let _ = before.await;
                     let args = answer(&foyer, &sender, &user, event.payload.unwrap_or_default()).await;
                     // Every event gets a reply, also one that wants no acknowledgement: it makes room for the next.
-                    send(&say, Say::EventReply(EventReply { call_id, args: Some(args) })).await;
+                    send(&say, Say::EventReply(EventReply { call_id: event.call_id, args: Some(args) })).await;
+                    drop(done);
                 });
             }
             _ => {} // of a newer version, or what we did not ask for
