@@ -24,6 +24,10 @@ var examples = []struct {
 	command  []string
 }{
 	{"go", []string{"../examples/go/bin/example"}},
+	{"java", []string{
+		// The second compiler of a virtual machine is of no use to one that lives for some seconds.
+		"java", "-XX:TieredStopAtLevel=1", "-cp", "../examples/java/target/classes:../examples/java/target/lib/*", "dev.foyer.example.Main",
+	}},
 	{"node", []string{"node", "../examples/node/main.js"}},
 	{"python", []string{"../examples/python/.venv/bin/python", "../examples/python/main.py"}},
 	{"rust", []string{"../examples/rust/bin/foyer-example"}},
@@ -50,8 +54,8 @@ type example struct {
 
 func startExample(t testing.TB, command []string, api, token string) *example {
 	t.Helper()
-	for _, word := range command {
-		if _, err := os.Stat(word); err != nil && strings.HasPrefix(word, "../") {
+	for _, path := range strings.Split(strings.Join(command, ":"), ":") {
+		if _, err := os.Stat(strings.TrimSuffix(path, "/*")); err != nil && strings.HasPrefix(path, "../") {
 			t.Fatalf("%v (make examples)", err)
 		}
 	}

@@ -41,6 +41,19 @@ python() (
 	.venv/bin/python -m grpc_tools.protoc -I ../../proto --python_out=. --grpc_python_out=. ../../proto/foyer/v1/*.proto
 )
 
+java() (
+	cd java
+	stamp=target/.stamp
+	wanted="$(javac -version 2>&1) $(cat pom.xml $(find src ../../proto -type f | sort))"
+	[ -f $stamp ] && [ "$(cat $stamp)" = "$wanted" ] && return
+	rm -rf target
+	goals='compile dependency:copy-dependencies'
+	# Without the network, if all has been fetched once.
+	# shellcheck disable=SC2086 # two words
+	mvn -B -q -Dstyle.color=never -o $goals >/dev/null 2>&1 || mvn -B -q -Dstyle.color=never $goals
+	printf '%s\n' "$wanted" >$stamp
+)
+
 rust() (
 	cd rust
 	mkdir -p "$cache" bin
@@ -51,7 +64,7 @@ rust() (
 	cmp -s "$cache/debug/foyer-example" bin/foyer-example || install "$cache/debug/foyer-example" bin/
 )
 
-parts='go node python rust'
+parts='go java node python rust'
 for part in $parts; do
 	($part) &
 	eval "$part=\$!"
