@@ -61,7 +61,7 @@ function hold(room, body) {
 		giveBack(room, body);
 		box.focus();
 	});
-	const state = make("p", { class: "meta" }, make("span", { "data-state": "" }, "Waiting for the connection"), " ", back);
+	const state = make("p", { class: "meta" }, make("span", { "data-state": "" }, "Not sent yet"), " ", back);
 	item.append(make("div", { class: "said" }, state, bubble(body)));
 	held.push(entry);
 	if (!link.ready) show(entry);
@@ -111,8 +111,10 @@ export function release(room) {
 const count = (n) => n.toLocaleString("en");
 
 function fit() {
-	box.style.height = "auto";
-	box.style.height = `${box.scrollHeight + 2}px`; // its borders
+	if (!CSS.supports("field-sizing", "content")) {
+		box.style.height = "auto";
+		box.style.height = `${box.scrollHeight + 2}px`; // its borders
+	}
 	renderComposer();
 }
 
@@ -127,12 +129,12 @@ export function renderComposer() {
 	else box.removeAttribute("aria-invalid");
 
 	$("limit").hidden = length <= maxMessage; // read aloud once, and not with each key
-	$("counter").hidden = length < nearLimit;
+	$("measure").hidden = length < nearLimit;
 	$("counter").textContent = `${count(length)} of ${count(maxMessage)} characters`;
 	$("composer").toggleAttribute("data-long", length > maxMessage);
 	$("away").hidden = !away || !view.open;
 	const back = link.state === "disconnected" ? "when you connect again" : "when the connection is back";
-	const words = `You are not connected. A message that you send now is kept here and goes out ${back}.`;
+	const words = `You are not connected. A message that you send now waits here and goes out ${back}.`;
 	if ($("away").textContent !== words) $("away").textContent = words;
 }
 

@@ -4,6 +4,7 @@ import { $, make, say, sentence, text } from "./dom.js";
 
 const answerWithin = 5000; // ms
 const complainFor = 8000; // ms
+const offline = "Your device is offline. This page comes back when the network does.";
 
 export const link = {
 	socket: null,
@@ -51,8 +52,8 @@ export function connect(events, changed) {
 	});
 	socket.on("connect_error", (err) => {
 		if (socket.active) {
-			status("reconnecting", "Trying again");
-			trouble("Foyer does not answer. This page keeps trying.");
+			status("reconnecting", "Reconnecting");
+			trouble(navigator.onLine ? "Foyer does not answer. This page keeps trying." : offline);
 		} else {
 			status("disconnected", "Refused");
 			trouble(`Foyer refused the connection: ${err.message}`, { reconnect: true });
@@ -61,7 +62,7 @@ export function connect(events, changed) {
 	socket.on("disconnect", (reason) => {
 		if (socket.active) {
 			status("reconnecting", "Reconnecting");
-			trouble("The connection was lost. This page keeps trying to come back.");
+			trouble(navigator.onLine ? "The connection was lost. This page keeps trying to come back." : offline);
 		} else {
 			status("disconnected", "Disconnected");
 			trouble(reason === "io server disconnect" ? "Foyer ended the connection." : "The connection has ended.", { reconnect: true });
@@ -93,6 +94,12 @@ export function complain(what) {
 	clearTimeout(timer);
 	banner({ what: sentence(text(what)), reconnect: standing?.reconnect ?? false });
 	timer = setTimeout(() => banner(standing), complainFor);
+}
+
+// calm takes away what complain shows, before its time.
+export function calm() {
+	clearTimeout(timer);
+	banner(standing);
 }
 
 function content() {

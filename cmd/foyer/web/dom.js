@@ -66,6 +66,7 @@ export function fault(field, words = "") {
 	const place = $(`${field.id}-error`);
 	say(place, words);
 	place.hidden = words === "";
+	place.scrollIntoView({ block: "nearest" });
 	if (words) field.setAttribute("aria-invalid", "true");
 	else field.removeAttribute("aria-invalid");
 }

@@ -107,8 +107,9 @@ export function renderPeople() {
 
 	const stale = room?.asOf && people.length > 0;
 	$("people").toggleAttribute("data-stale", !!stale);
-	$("who-when").textContent = stale ? `Here at ${clock(room.asOf)}` : "Here now";
+	$("who-when").textContent = stale ? "Last seen here" : "Here now";
 	$("who-stale").hidden = !stale;
+	if (stale) $("who-stale").textContent = `As of ${clock(room.asOf)}. You are not connected, so this list may be out of date.`;
 }
 
 // ---- who is typing

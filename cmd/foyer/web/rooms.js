@@ -1,7 +1,7 @@
 // The rooms: which there are, which one is open, and which one a message belongs to.
 
 import { $, fault, fits, keep, make, name as named, say, text } from "./dom.js";
-import { ask, complain } from "./connection.js";
+import { ask, calm, complain } from "./connection.js";
 import { openDraft, release, renderComposer } from "./composer.js";
 import { closeDrawer, narrow } from "./drawer.js";
 import { addMessage, notice, toEnd } from "./messages.js";
@@ -96,6 +96,7 @@ async function goTo(name) {
 		name = text(reply.room) || name;
 		setPeople(enterAs(name), reply);
 	}
+	calm();
 	show(name);
 	closeDrawer();
 	if (!narrow.matches) $("message-input").focus(); // a phone would bring up its keyboard
