@@ -26,13 +26,9 @@ function arrange() {
 	for (const id of ["main", "skip"]) $(id).inert = open;
 	$("shade").hidden = !open;
 	$("menu").setAttribute("aria-expanded", String(open));
-	if (open) {
-		panel.setAttribute("role", "dialog");
-		panel.setAttribute("aria-modal", "true");
-	} else {
-		panel.removeAttribute("role");
-		panel.removeAttribute("aria-modal");
-	}
+	panel.setAttribute("role", open ? "dialog" : "complementary");
+	if (open) panel.setAttribute("aria-modal", "true");
+	else panel.removeAttribute("aria-modal");
 }
 
 export function startDrawer() {
