@@ -192,7 +192,8 @@ func TestPageKnowsItsNode(t *testing.T) {
 		{"a path", Node{Path: "/live/chat", API: "[::1]:7"}, []string{`src="./live/chat/socket.io.js"`, `data-api="[::1]:7"`}},
 		{"a path of odd characters", Node{Path: `/a "b"?<c>:d/`}, []string{`src="./a%20%22b%22%3F%3Cc%3E:d/socket.io.js"`}},
 		{
-			"TLS and tokens", Node{Path: "/socket.io/", Grpcurl: "-insecure -H 'authorization: Bearer TOKEN'"},
+			"TLS and tokens",
+			Node{Path: "/socket.io/", Grpcurl: "-insecure -H 'authorization: Bearer TOKEN'"},
 			[]string{`data-flags="-insecure -H &#39;authorization: Bearer TOKEN&#39;"`},
 		},
 	}
