@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ const (
 // site is a proxy before a node, both of which run by the blocks of docs/proxy.md.
 type site struct {
 	term *terminal
-	port string   // of the proxy
+	port string // of the proxy; "" is none
+	node *job
 	told *backend // of the node
 }
 
@@ -50,7 +52,7 @@ func TestProxy(t *testing.T) {
 	dir := t.TempDir()
 	term := openTerminal(t, dir)
 	term.run("mkdir bin && ln -s " + binary(t) + " bin/foyer")
-	term.serve(d.next("sh", "--trusted-proxy"))
+	node := term.serve(d.next("sh", "--trusted-proxy"))
 	told := attach(t, term.here("127.0.0.1:50051"), &foyerv1.Register{
 		Namespaces: []string{"/"}, Group: "proxy", SocketView: foyerv1.SocketView_SOCKET_VIEW_FULL, DecideConnects: true,
 	}, nil)
@@ -60,13 +62,13 @@ func TestProxy(t *testing.T) {
 	caddy += d.next("caddy", "h2c://")
 
 	t.Run("nginx", func(t *testing.T) {
-		s := &site{term, freePort(t), told}
+		s := &site{term, freePort(t), node, told}
 		quietEnough(t, term, nginx)
 		s.nginx(t, nginx)
 		s.test(t)
 	})
 	t.Run("Caddy", func(t *testing.T) {
-		s := &site{term, freePort(t), told}
+		s := &site{term, freePort(t), node, told}
 		if strings.Contains(caddy, "timeout") { // without a word of it there is none
 			t.Errorf("the Caddyfile sets a timeout, and this test does not know which:\n%s", caddy)
 		}
@@ -161,9 +163,8 @@ func (s *site) testBrowser(t *testing.T) {
 		script.onerror = reject;
 		document.head.append(script);
 	}).then(() => {
-		globalThis.first = "";
 		globalThis.socket = io();
-		socket.on("connect", () => first = socket.io.engine.transport.name);
+		socket.io.on("open", () => globalThis.first = socket.io.engine.transport.name);
 		socket.emit("hello", "page", (answer) => globalThis.answer = answer);
 	})`})
 	chrome.until("page", `globalThis.first === "polling" && globalThis.answer === "page" && socket.io.engine.transport.name === "websocket"`)
@@ -237,11 +238,12 @@ func (s *site) testAPI(t *testing.T) {
 	go func() {
 		ended <- b.run(ctx, &foyerv1.Register{Namespaces: []string{"/"}, Group: name, Events: []string{name}}, func() { attached <- nil })
 	}()
-	defer func() { cancel(); <-ended }()
+	leave := sync.OnceFunc(func() { cancel(); <-ended })
+	defer leave()
 	select {
 	case <-attached:
 	case err := <-ended:
-		ended <- nil
+		close(ended)
 		t.Fatal(err)
 	case <-time.After(2 * patience):
 		t.Fatal("the stream is not registered")
@@ -274,6 +276,12 @@ func (s *site) testAPI(t *testing.T) {
 		if events := m.GetEvents().GetEvents(); len(events) > 0 && events[0].GetSocket().GetId() == id {
 			break
 		}
+	}
+	leave()
+	if _, _, err := s.node.log.await(0, patience, func(line string) bool {
+		return strings.Contains(line, `"handler detached"`) && strings.Contains(line, name)
+	}); err != nil {
+		t.Errorf("the node does not hear that the backend behind the proxy has gone: %v", err)
 	}
 }
 

@@ -3,10 +3,17 @@
 package e2e
 
 import (
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	foyerv1 "foyer/gen/foyer/v1"
 )
 
 // TestReadme does what the README says from its top to its end, in a fresh copy of the repository, as somebody does who has
@@ -115,4 +122,34 @@ func servePage(t testing.TB, term *terminal, page, command string) (url string) 
 	url = term.url("http://localhost:8000/")
 	awaitPort(t, term.ports["8000"])
 	return url
+}
+
+// TestToday holds what the README says there is today: two nodes know nothing of each other, and the API has the words already.
+// Who joins nodes to a cluster changes the README with this test.
+func TestToday(t *testing.T) {
+	if text := openText(t, "README.md"); !strings.Contains(text, "**There is no cluster yet.**") {
+		t.Fatal("the README says something else about clusters; say it here too")
+	}
+	here, there := startFoyer(t), startFoyer(t)
+	c, id := startPuppets(t).connect(t, here.url(), "/", opts{})
+	near, far := api(t, here.api), api(t, there.api)
+	near.mustEmit(t, &foyerv1.Target{All: true}, 1, "hello")
+	near.mustEmit(t, &foyerv1.Target{All: true, Local: true}, 1, "hello")
+	c.event("hello")
+	far.mustEmit(t, &foyerv1.Target{All: true}, 0, "hello")
+	if _, err := far.sockets.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: id}); status.Code(err) != codes.NotFound {
+		t.Errorf("the other node's answer about its socket is %v", err)
+	}
+	for _, b := range []*backend{near, far} {
+		nodes, err := b.node.ListNodes(t.Context(), &foyerv1.ListNodesRequest{})
+		if err != nil || len(nodes.GetNodes()) != 1 || proto.Size(nodes.GetCoverage()) > 0 {
+			t.Errorf("got the nodes %v, %v", nodes, err)
+		}
+	}
+	p := &poller{t: t, url: here.url(), client: http.DefaultClient}
+	p.connect("", "")
+	p.url = there.url()
+	if got := p.request(http.MethodPost, "41"); !strings.HasPrefix(got, "400") {
+		t.Errorf("the other node answers a session of this one with %q", got)
+	}
 }

@@ -64,7 +64,7 @@ func (term *terminal) start(text string) *job {
 func (term *terminal) run(text string) string {
 	term.t.Helper()
 	j := term.start(text)
-	code := j.exit(term.t, 4*patience)
+	code := j.exit(term.t, 8*patience)
 	out := strings.Join(j.out.all(), "\n")
 	if code != 0 {
 		term.t.Fatalf("code %d of\n%s\n%s\n%s", code, text, out, j.tail(30))
@@ -72,11 +72,11 @@ func (term *terminal) run(text string) string {
 	return out
 }
 
-// serve pastes commands that start a node, and waits until it listens.
+// serve pastes commands that start a node, and waits until it listens. In a fresh copy it is fetched for and built before.
 func (term *terminal) serve(text string) *job {
 	term.t.Helper()
 	j := term.start(text)
-	if _, _, err := j.log.await(0, 6*patience, isListening); err != nil {
+	if _, _, err := j.log.await(0, 20*patience, isListening); err != nil {
 		term.t.Fatalf("%v: no node listens after\n%s\n%s", err, text, j.tail(30))
 	}
 	return j
@@ -93,9 +93,9 @@ func (term *terminal) url(text string) string { return term.here(text) }
 // job is a command with all that it started.
 type job struct{ *process }
 
-// stop is Ctrl-C.
+// stop ends all of it. Not by Ctrl-C's SIGINT, which a script's background commands ignore.
 func (j *job) stop() {
-	_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGINT)
+	_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGTERM)
 	select {
 	case <-j.done:
 	case <-time.After(patience):
@@ -182,7 +182,7 @@ func (b *browser) do(command map[string]string) {
 	if _, err := b.stdin.Write(append(line, '\n')); err != nil {
 		b.t.Fatalf("the browser is gone: %v\n%s", err, b.tail(20))
 	}
-	answer, at, err := b.out.await(b.read, 6*patience, func(line string) bool { return strings.HasPrefix(line, "done") || strings.HasPrefix(line, "failed") })
+	answer, at, err := b.out.await(b.read, 8*patience, func(line string) bool { return strings.HasPrefix(line, "done") || strings.HasPrefix(line, "failed") })
 	if b.read = at + 1; err != nil || answer != "done" {
 		b.t.Fatalf("%s: %s, %v\n%s", line, answer, err, b.tail(20))
 	}

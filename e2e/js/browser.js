@@ -16,6 +16,7 @@ async function use({ url, shots }, what) {
 	const troubles = []; // what a page complained of
 	const pages = new Map();
 	const browser = await chromium.launch({
+		timeout: 100_000,
 		executablePath: process.env.CHROMIUM || "/usr/bin/chromium" /* Debian's */,
 		args: [
 			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
