@@ -36,6 +36,16 @@
 //
 // lane.mu is held alone. Nothing blocks, writes or logs while one of them is held.
 //
+// Reasons: for each way in which a client or a backend is refused or closed there is one counter of Info.Dropped, or of what the
+// transports add to it for GetInfo, and one line in the log at info or above. The line has a message from a small set, and the
+// same fields everywhere: reason is the counter's name, address who was turned away, session, socket and namespace what of it,
+// detail what was wrong, and setting the flag that rules it, with its value. Backends hear the same words as the detail of a
+// disconnect. What is only dropped, waited for or ignored is counted and has no line; what a client or a backend ends by itself
+// has neither. The lines go to Config.Told, since peers can cause them at any rate: of a message and a reason it writes one in
+// 10 s, and how many it has left out (cmd/foyer/seldom.go). Nothing is logged for each message. Each package holds the rule by a
+// test over all its reasons (reasons_test.go). A refused connect is told by the transport, which knows its client; what the
+// log says of it comes in Refusal.
+//
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.
 //

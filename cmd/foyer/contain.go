@@ -31,7 +31,7 @@ func (f *foyer) contain(p page) page {
 				panic(v)
 			default:
 				f.panics.Add(1)
-				f.log.Error("panic of a page", zap.String("path", r.URL.Path), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+				f.told.Error("panic of a page", zap.String("reason", "page_panic"), zap.String("path", r.URL.Path), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 				http.Error(w, "internal error", http.StatusInternalServerError)
 				served = true
 			}

@@ -15,7 +15,7 @@ import (
 // TestContain: a panic of a page is told in the log and counted, and nothing else is affected.
 func TestContain(t *testing.T) {
 	core, logs := observer.New(zapcore.ErrorLevel)
-	f := &foyer{log: zap.New(core)}
+	f := &foyer{log: zap.New(core), told: zap.New(core)}
 	p := f.contain(pageOf(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/fault":

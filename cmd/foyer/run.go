@@ -354,14 +354,14 @@ func (f *foyer) startDemo() {
 		conn, err := grpc.NewClient("passthrough:///"+dialable(f.apiListener.Addr()), f.demoOptions()...)
 		for again := err == nil; again; {
 			token := f.firstToken()
-			err = chat.Run(ctx, conn, f.log.Named("chat"))
+			err = chat.Run(ctx, conn, f.told.Named("chat"))
 			again = err != nil && f.firstToken() != token // its token was removed, and there is another one
 		}
 		if conn != nil {
 			_ = conn.Close()
 		}
 		if err != nil {
-			f.log.Error("the chat has no backend", zap.Error(err))
+			f.log.Error("the chat has no backend", zap.NamedError("err", err))
 		}
 	})
 }

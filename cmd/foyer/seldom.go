@@ -13,13 +13,14 @@ import (
 const (
 	// tellEvery is how often the log says the same of what peers cause.
 	tellEvery = 10 * time.Second
-	// mostKinds bounds the kinds of lines that are told apart. Messages and reasons are closed sets, which have about a hundred.
-	mostKinds = 1024
+	// mostKinds bounds the kinds of lines that are told apart; those beyond are one. Messages and reasons are closed sets, which
+	// have about a hundred; groups are named by backends.
+	mostKinds = 512
 )
 
 // seldom is a log for what peers can cause at any rate: of each kind of line it writes the first at once, and then one in
 // tellEvery, which is the newest and says in left_out how many were not written before it. A kind is a logger's name, a
-// message and a reason. A node has one such log for all its parts.
+// message, and a reason or, of what has none, a group of handlers. A node has one such log for all its parts.
 //
 // Zap's own sampler forgets what it leaves out, knows no fields, and takes 450 KB.
 func seldom(log *zap.Logger) *zap.Logger {
@@ -28,7 +29,7 @@ func seldom(log *zap.Logger) *zap.Logger {
 	}))
 }
 
-type kind struct{ logger, message, reason string }
+type kind struct{ logger, message, reason, group string }
 
 // kinds are the kinds of lines that were written lately. Safe for concurrent use.
 type kinds struct {
@@ -69,10 +70,15 @@ func (c *seldomCore) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.C
 
 // Write writes a line, or keeps it until it is its kind's turn.
 func (c *seldomCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	k := kind{e.LoggerName, e.Message, ""}
+	k := kind{logger: e.LoggerName, message: e.Message}
 	for i := range fields {
-		if fields[i].Key == "reason" {
-			k.reason = fields[i].String
+		switch fields[i].Key {
+		case "reason":
+			k.reason, k.group = fields[i].String, ""
+		case "group":
+			if k.reason == "" {
+				k.group = fields[i].String
+			}
 		}
 	}
 	if c.kinds.first(&k) {

@@ -26,7 +26,7 @@ func newWatcher(log *zap.Logger) *watcher {
 	w := &watcher{changes: make(chan struct{}, 1), log: log}
 	var err error
 	if w.fs, err = fsnotify.NewWatcher(); err != nil {
-		log.Warn("changes of files are seen within a minute only", zap.Error(err))
+		log.Warn("changes of files are seen within a minute only", zap.NamedError("err", err))
 		return w
 	}
 	w.done.Go(func() {
@@ -71,7 +71,7 @@ func (w *watcher) follow(files []string) {
 			continue
 		}
 		if err := w.fs.Add(d); err != nil {
-			w.log.Debug("changes in a directory are seen within a minute only", zap.String("dir", d), zap.Error(err))
+			w.log.Debug("changes in a directory are seen within a minute only", zap.String("dir", d), zap.NamedError("err", err))
 		}
 	}
 }

@@ -66,6 +66,12 @@
 //
 // Server.Close ends all sessions and waits for all of these but the last.
 //
+// # Reasons
+//
+// Whatever turns a client away has one counter (counters.go), and one line in the log of which the reason is the counter's name
+// with engineio_ before it (ending.go): see package service. All ends of sessions are told where they meet, in session_close.go;
+// refused requests where they are answered.
+//
 // # Panics
 //
 // Nothing recovers around what holds state or a lock: a crash is better than a silent hang. Net/http would recover what panics

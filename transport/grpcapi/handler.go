@@ -56,7 +56,7 @@ func (hs *handlerService) Attach(stream grpc.BidiStreamingServer[foyerv1.AttachR
 	}
 	a.h, a.view = h, view
 	who := []zap.Field{zap.String("group", reg.Group), zap.String("handler", h.ID()), zap.Strings("namespaces", reg.Namespaces)}
-	s.log.Info("handler attached", append([]zap.Field{
+	s.gate.told.Info("handler attached", append([]zap.Field{
 		zap.String("address", hostOfCall(ctx)), zap.Bool("decides_connects", reg.DecideConnects), zap.Bool("observer", reg.Observer),
 		zap.Strings("unreachable", coverage.Unreachable),
 	}, who...)...)

@@ -127,7 +127,7 @@ func (a *attachment) warn(message, reason string, err error) {
 	if !a.warned {
 		a.warned, level = true, zap.WarnLevel
 	}
-	if ce := a.s.log.Check(level, message); ce != nil {
+	if ce := a.s.gate.told.Check(level, message); ce != nil {
 		ce.Write(zap.String("reason", reason), zap.String("address", hostOfCall(a.ctx)), zap.String("handler", a.h.ID()),
 			zap.String("detail", cut(told("reply", err))))
 	}

@@ -155,7 +155,7 @@ func (s *Server) logInternal(method string, err error) {
 		s.panics.Add(1)
 		fields = append(fields, zap.ByteString("stack", p.stack))
 	}
-	s.log.Error("internal error", fields...)
+	s.gate.told.Error("internal error", fields...) // a caller may find out how, and repeat it
 }
 
 // rootCause is what the log is interested in: the cause of an Error of ours, if it has one.

@@ -140,5 +140,5 @@ func (s *Server) tellDetached(ctx context.Context, err error, who ...zap.Field) 
 	case errors.Is(err, service.ErrDraining):
 		how = "the node is going down"
 	}
-	s.log.Info("handler detached", append([]zap.Field{zap.String("address", address), zap.String("detail", how)}, who...)...)
+	s.gate.told.Info("handler detached", append([]zap.Field{zap.String("address", address), zap.String("detail", how)}, who...)...)
 }

@@ -81,11 +81,14 @@ type GetInfoResponse struct {
 	Namespaces *int32 `protobuf:"varint,8,opt,name=namespaces,proto3,oneof" json:"namespaces,omitempty"`
 	// How many handlers are attached to it.
 	Handlers *int32 `protobuf:"varint,9,opt,name=handlers,proto3,oneof" json:"handlers,omitempty"`
-	// What it dropped or refused since it started, by reason. Names that begin with engineio_ or socketio_ are of the edge
-	// where browsers connect, those with api_ of connections and calls of backends: api_call_unauthenticated,
+	// What it dropped or refused since it started, by reason. A line of the log about a client or a backend that was refused
+	// or closed has one of these names as its `reason`. Names that begin with engineio_ or socketio_ are of the links of
+	// browsers, edge_ and admin_ of connections there, those with api_ of connections and calls of backends: api_call_unauthenticated,
 	// api_connection_refused (more than fit, or than one address may have), api_connection_unknown (no token in time, or made
 	// room for others), api_connection_stalled (a request did not come to its end), api_connection_bytes (held too much of
-	// such), api_stream_share, api_call_left (waits with a request_id whose callers are gone, beyond what is kept), api_panic.
+	// such), api_stream_share, api_call_left (waits with a request_id whose callers are gone, beyond what is kept),
+	// api_tls_failed, api_greeting (no HTTP/2), api_stream_refused (handlers and watches that ask for what can not be),
+	// api_stream_slow (that do not read, or handlers that make no progress), api_handler_replaced, api_panic.
 	Dropped       map[string]int64 `protobuf:"bytes,10,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
