@@ -14,7 +14,7 @@ const (
 	absenceEvery = 10 * time.Second
 )
 
-// noticeWaitLocked begins to look after the connects that wait for a handler to come.
+// noticeWaitLocked begins to look after the connects that wait for a handler to come, in a namespace that is known.
 func (cs *connects) noticeWaitLocked() {
 	if cs.absence == nil && !cs.closed {
 		cs.absence = time.AfterFunc(absenceAfter, cs.tellAbsence)
@@ -25,12 +25,6 @@ func (cs *connects) noticeWaitLocked() {
 // many namespaces it is the one where most wait, as clients can ask for any number of names that a pattern covers.
 func (cs *connects) tellAbsence() {
 	cs.mu.Lock()
-	if cs.closed || cs.node.draining.Load() || cs.waiting.Len() == 0 {
-		cs.absence = nil
-		cs.mu.Unlock()
-		return
-	}
-	cs.absence.Reset(absenceEvery)
 	waiting := map[string]int{}
 	name, address := "", ""
 	for e := cs.waiting.Front(); e != nil; e = e.Next() {
@@ -43,8 +37,14 @@ func (cs *connects) tellAbsence() {
 			name, address = ns, p.c.Conn.Handshake().Address()
 		}
 	}
+	over := cs.closed || cs.node.draining.Load() || name == ""
+	if over {
+		cs.absence = nil
+	} else {
+		cs.absence.Reset(absenceEvery)
+	}
 	cs.mu.Unlock()
-	if name == "" {
+	if over {
 		return
 	}
 	since := cs.node.handlers.deciderLeft()

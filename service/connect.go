@@ -145,9 +145,11 @@ func (cs *connects) seekLocked(p *pending, after *followUps) {
 			return
 		}
 	}
+	if known {
+		cs.noticeWaitLocked()
+	}
 	if p.place == nil {
 		p.place = cs.waiting.PushBack(p)
-		cs.noticeWaitLocked()
 		wait := cs.node.cfg.HandlerWait
 		if p.socket == nil {
 			cs.unknown++

@@ -135,6 +135,7 @@ func TestAbsenceOfDecidersIsTold(t *testing.T) {
 		h := attach(t, n, Registration{DecideConnects: true})
 		pass(time.Hour)
 		h.Detach()
+		n.Connect(newConn().request("/nobody-knows")) // waits, too, and has a line of its own
 		n.Connect(newConn().request("/"))
 		pass(900 * time.Millisecond)
 		h = attach(t, n, Registration{DecideConnects: true})
@@ -146,6 +147,8 @@ func TestAbsenceOfDecidersIsTold(t *testing.T) {
 
 		h.Detach()
 		left := time.Now()
+		n.Connect(newConn().request("/nobody-knows"))
+		pass(1100 * time.Millisecond)
 		for range 3 {
 			n.Connect(newConn().request("/"))
 		}

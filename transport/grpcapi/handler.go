@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,11 +56,12 @@ func (hs *handlerService) Attach(stream grpc.BidiStreamingServer[foyerv1.AttachR
 		return s.refuseStream(ctx, "handler of group "+strconv.Quote(reg.Group), err)
 	}
 	a.h, a.view = h, view
-	who := []zap.Field{zap.String("group", reg.Group), zap.String("handler", h.ID()), zap.Strings("namespaces", reg.Namespaces)}
-	s.gate.told.Info("handler attached", append([]zap.Field{
-		zap.String("address", hostOfCall(ctx)), zap.Bool("decides_connects", reg.DecideConnects), zap.Bool("observer", reg.Observer),
-		zap.Strings("unreachable", coverage.Unreachable),
-	}, who...)...)
+	who := []zap.Field{zap.String("group", cmp.Or(reg.Group, "default")), zap.String("handler", h.ID()), zap.Strings("namespaces", reg.Namespaces)}
+	how := []zap.Field{zap.String("address", hostOfCall(ctx)), zap.Bool("decides_connects", reg.DecideConnects), zap.Bool("observer", reg.Observer)}
+	if len(coverage.Unreachable) > 0 {
+		how = append(how, zap.Strings("unreachable", coverage.Unreachable))
+	}
+	s.gate.told.Info("handler attached", append(how, who...)...)
 	defer func() {
 		cancel()
 		a.finish()

@@ -83,7 +83,8 @@ type GetInfoResponse struct {
 	Handlers *int32 `protobuf:"varint,9,opt,name=handlers,proto3,oneof" json:"handlers,omitempty"`
 	// What it dropped or refused since it started, by reason. A line of the log about a client or a backend that was refused
 	// or closed has one of these names as its `reason`. Names that begin with engineio_ or socketio_ are of the links of
-	// browsers, edge_ and admin_ of connections there, those with api_ of connections and calls of backends: api_call_unauthenticated,
+	// browsers, edge_ and admin_ of connections there, those with api_ of connections and calls of backends:
+	// api_call_unauthenticated,
 	// api_connection_refused (more than fit, or than one address may have), api_connection_unknown (no token in time, or made
 	// room for others), api_connection_stalled (a request did not come to its end), api_connection_bytes (held too much of
 	// such), api_stream_share, api_call_left (waits with a request_id whose callers are gone, beyond what is kept),
