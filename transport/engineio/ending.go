@@ -84,7 +84,7 @@ func (s *Session) tellEnd(e *ending) {
 
 // tellRefused logs a request that was refused. One that names no session is a handshake. While the server refuses all of them
 // nobody needs to hear of each.
-func (s *Server) tellRefused(r *http.Request, why counter, detail, setting string, more ...zap.Field) {
+func (s *Server) tellRefused(r *http.Request, why counter, detail, setting string) {
 	if s.refusing.Load() {
 		return
 	}
@@ -93,7 +93,7 @@ func (s *Server) tellRefused(r *http.Request, why counter, detail, setting strin
 		message = "request refused"
 	}
 	address, _ := s.proxies.client(r)
-	s.tell(zap.InfoLevel, message, why, address, detail, setting, more...)
+	s.tell(zap.InfoLevel, message, why, address, detail, setting)
 }
 
 // tooLarge is the end of a session whose client sent a message over the limit: of so many bytes, or 0 if that is not known.
