@@ -176,5 +176,5 @@ func (b *backend) farewell(gone *foyerv1.Disconnected) {
 	id := gone.GetSocket().GetId()
 	delete(b.people, id)
 	b.log.Info("disconnected", zap.String("socket", id), zap.String("session", gone.GetSocket().GetSessionId()),
-		zap.String("reason", gone.GetDetail()), zap.Strings("rooms", gone.GetSocket().GetRooms()))
+		zap.String("detail", gone.GetDetail()), zap.Strings("rooms", gone.GetSocket().GetRooms()))
 }
