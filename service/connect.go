@@ -94,7 +94,7 @@ func (n *Node) Connect(c Connect) (cancel func()) {
 }
 
 func (cs *connects) begin(p *pending) {
-	why, r := drop(dropConnectWait), Refusal{CloseLink: true}
+	why, r := dropConnectWait, Refusal{CloseLink: true}
 	cs.change(func(after *followUps) {
 		if !cs.closed && !cs.node.draining.Load() {
 			if _, known := cs.node.handlers.rule(p.c.Namespace); known || cs.node.handlers.hope() > 0 {

@@ -22,6 +22,7 @@ func (o *farOrigin) NodeID() NodeID    { return "far0" }
 func (o *farOrigin) Ack(p *Packet) {
 	o.calls = append(o.calls, fmt.Sprint("ack ", p.AckID, " ", string(p.Payload)))
 }
+
 func (o *farOrigin) Hold(bytes int, _ *Handler, _ Pressure) {
 	o.held += bytes
 }

@@ -56,7 +56,8 @@ func pack(values []any) (text string, attachments [][]byte, err error) {
 func fromWire(p interface {
 	GetJson() string // Foyer always answers with JSON, and has checked it
 	GetAttachments() [][]byte
-}) ([]any, error) {
+},
+) ([]any, error) {
 	var values []any
 	if err := json.Unmarshal([]byte(p.GetJson()), &values); err != nil {
 		return nil, fmt.Errorf("arguments: %w", err)

@@ -1,6 +1,7 @@
 package engineio
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -95,7 +96,7 @@ func TestUnknownMayBeNobodys(t *testing.T) {
 		}
 	}
 	_, res, err := h.dialer.Dial("ws"+strings.TrimPrefix(h.url, "http")+"/socket.io/?"+ws, nil)
-	if err != websocket.ErrBadHandshake || res.StatusCode != 400 {
+	if !errors.Is(err, websocket.ErrBadHandshake) || res.StatusCode != http.StatusBadRequest {
 		t.Errorf("upgrade: %v", err)
 	}
 	if n := asked.Load(); n != 6 {

@@ -34,12 +34,17 @@ func newAuthenticator(tokens []string, before *authenticator) *authenticator {
 		digest := sha256.Sum256([]byte(t))
 		caller := before.callerOf(digest)
 		if caller == nil {
-			caller = &admission{caller: hex.EncodeToString(digest[:8])}
-			caller.valid, caller.revoke = context.WithCancelCause(context.Background())
+			caller = admit(digest)
 		}
 		a.digests = append(a.digests, digest)
 		a.callers = append(a.callers, caller)
 	}
+	return a
+}
+
+func admit(digest [sha256.Size]byte) *admission {
+	a := &admission{caller: hex.EncodeToString(digest[:8])}
+	a.valid, a.revoke = context.WithCancelCause(context.Background())
 	return a
 }
 
