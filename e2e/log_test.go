@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -339,7 +340,7 @@ func TestNormalRunIsQuiet(t *testing.T) {
 			}
 			tabs.crash()
 			second.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Drain{Drain: &foyerv1.Drain{}}})
-			if _, _, err := second.told.await(0, patience, func(*foyerv1.AttachResponse) bool { return false }); err != io.EOF {
+			if _, _, err := second.told.await(0, patience, func(*foyerv1.AttachResponse) bool { return false }); !errors.Is(err, io.EOF) {
 				t.Errorf("the second backend's stream: %v", err)
 			}
 			_ = first

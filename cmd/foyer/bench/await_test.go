@@ -38,7 +38,8 @@ func TestAwait(t *testing.T) {
 		{"the edge comes", 3 * time.Second, -1, want{deliveries: 30}, "waiting up to 15s for the server at server:80\n"},
 		{"the API comes", -1, 14 * time.Second, want{deliveries: 30}, "waiting up to 15s for the API at server:50051\n"},
 		{
-			"both come", 3 * time.Second, 9 * time.Second, want{deliveries: 30},
+			"both come", 3 * time.Second, 9 * time.Second,
+			want{deliveries: 30},
 			"waiting up to 15s for the server at server:80\nwaiting up to 15s for the API at server:50051\n",
 		},
 		{"no edge", 0, -1, want{err: "--url: nobody listens at server:80 within 15s"}, "waiting up to 15s for the server at server:80\n"},
@@ -83,12 +84,12 @@ func TestWhatWaitingDoesNotHeal(t *testing.T) {
 			"TLS to a plain API": {
 				func(_ *fake, o *Options) { o.API, o.APITLS = fakeAddr, true }, false, "--api: server:80 does not speak TLS: leave --api-tls away",
 			},
-			"no such host": {func(f *fake, o *Options) {
-				o.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			"no such host": {func(_ *fake, o *Options) {
+				o.dial = func(_ context.Context, network, addr string) (net.Conn, error) {
 					return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: addr, IsNotFound: true}}
 				}
 			}, false, "--url: there is no host of the name in server:80"},
-			"interrupted": {func(f *fake, o *Options) { f.later(fakeAddr, 0) }, false, "interrupted"},
+			"interrupted": {func(f *fake, _ *Options) { f.later(fakeAddr, 0) }, false, "interrupted"},
 		} {
 			t.Run(name+"/"+transport, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
