@@ -33,7 +33,7 @@ var examples = []struct {
 	{"rust", []string{"../examples/rust/bin/foyer-example"}},
 }
 
-const exampleToken = "a token of the example"
+const exampleToken = "the-token-of-the-example"
 
 // exampleFoyer is a node that asks for the token, and lets nobody in whom no backend has decided on.
 func exampleFoyer(t testing.TB, args ...string) *foyer {

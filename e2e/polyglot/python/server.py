@@ -7,6 +7,7 @@ proto/ (they are looked for on PYTHONPATH). backend.py shows it in use.
 import asyncio
 import dataclasses
 import datetime
+import itertools
 import json
 
 import grpc
@@ -166,6 +167,7 @@ class Server:
         self.sockets = socket_pb2_grpc.SocketServiceStub(channel)
         self.known = {}  # (namespace, id) to Socket
         self.handshakes = {}  # of clients that are let in and not connected yet: auth is told only when it is decided
+        self.ids = itertools.count(1)  # of commands
         self.results = {}  # of commands, each a future
         self.tasks = set()  # the loop itself would forget them
         self.sending = asyncio.Lock()  # grpc wants one write at a time
@@ -190,12 +192,12 @@ class Server:
 
     async def server_side_emit(self, event, *args):
         """On the handler's own stream, so that it goes to the others only."""
-        command = handler_pb2.Command(id=len(self.results) + 1)
+        command = handler_pb2.Command(id=next(self.ids))
         command.server_side_emit.payload.CopyFrom(types_pb2.Payload(event=event, **pack(args)))
         command.server_side_emit.wants_replies = True
-        self.results[command.id] = asyncio.get_running_loop().create_future()
-        await self.send(command=command)
-        return await self.results[command.id]
+        answer = self.results[command.id] = asyncio.get_running_loop().create_future()
+        await self.send(command=command)  # the result may be there before this returns
+        return await answer
 
     # What Foyer says, by the name of its message.
 
