@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -15,11 +14,7 @@ import (
 func parseBench(t *testing.T, args ...string) (*benchCommand, error) {
 	t.Helper()
 	var c commands
-	parser, err := kong.New(&c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = parser.Parse(append([]string{"bench"}, args...))
+	_, err := newParser(&c).Parse(append([]string{"bench"}, args...))
 	return &c.Bench, err
 }
 

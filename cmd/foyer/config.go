@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"foyer/service"
+	"foyer/transport/engineio"
 )
 
 // settings are the flags of a node. Kong fills them from FOYER_… and the command line; later wins.
@@ -88,7 +89,7 @@ var byteUnits = []struct {
 func (b *byteSize) UnmarshalText(text []byte) error {
 	v, ok := parseBytes(string(text))
 	if !ok || v < 1 || v > 1<<30 {
-		return fmt.Errorf("%q is no size between 1 and 1GiB, such as 1000000, 64KiB or 1MB", text)
+		return fmt.Errorf("%q is not a size between 1 and 1GiB, such as 1000000, 64KiB or 1MB", text)
 	}
 	*b = byteSize(v)
 	return nil
@@ -113,12 +114,12 @@ func (s *settings) Validate() error {
 		"handler-wait": s.HandlerWait, "handler-patience": s.HandlerPatience, "ping-interval": s.PingInterval, "ping-timeout": s.PingTimeout,
 		"upgrade-timeout": s.UpgradeTimeout, "slow-after": s.SlowAfter, "connect-timeout": s.ConnectTimeout, "attachment-timeout": s.AttachmentTimeout,
 	} {
-		if d <= 0 {
-			errs = append(errs, fmt.Errorf("--%s: %v is not above zero", name, d))
+		if d < time.Millisecond {
+			errs = append(errs, fmt.Errorf("--%s: %v is too short: 1ms at least", name, d))
 		}
 	}
 	if s.DrainNotice < 0 || s.DrainWindow < 0 {
-		errs = append(errs, errors.New("--drain-notice and --drain-window are not below zero"))
+		errs = append(errs, errors.New("--drain-notice and --drain-window can not be below zero"))
 	}
 	if s.APIConnections <= 0 {
 		errs = append(errs, fmt.Errorf("--api-connections: %d is not above zero", s.APIConnections))
@@ -161,6 +162,18 @@ func (s *settings) Validate() error {
 	}
 	if !loopback(s.API) && s.APITokenFile == "" {
 		errs = append(errs, fmt.Errorf("--api: %s is not a loopback address; that needs --api-token-file, so that not everybody may call", s.API))
+	}
+	if err := (&service.Config{NodeID: s.NodeID}).Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("--node-id: %w", err))
+	}
+	for flag, c := range map[string]engineio.Config{
+		"cors-origin": {Origins: s.CORSOrigin}, "handshake-headers": {HandshakeHeaders: s.HandshakeHeaders},
+	} {
+		if err := c.Validate(); err != nil {
+			for line := range strings.Lines(err.Error()) { // one for each entry
+				errs = append(errs, fmt.Errorf("--%s: %s", flag, strings.TrimPrefix(strings.TrimSpace(line), "engineio: ")))
+			}
+		}
 	}
 	errs = append(errs, s.EdgeTLS.check("edge"), s.APITLS.check("api"))
 	if _, err := s.namespaceConfig(); err != nil {

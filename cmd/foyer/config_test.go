@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
 	"foyer/service"
@@ -14,11 +13,7 @@ import (
 func parse(t *testing.T, args ...string) (*settings, error) {
 	t.Helper()
 	var c commands
-	parser, err := kong.New(&c, kong.DefaultEnvars("FOYER"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = parser.Parse(append([]string{"serve"}, args...))
+	_, err := newParser(&c).Parse(append([]string{"serve"}, args...))
 	return &c.Serve.settings, err
 }
 

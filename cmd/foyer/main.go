@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -35,27 +36,32 @@ func main() { os.Exit(start(os.Args[1:])) }
 func start(args []string) int {
 	var c commands
 	exited := -1
-	parser := kong.Must(&c,
-		kong.Name("foyer"),
-		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. Every flag is also FOYER_… in the environment."),
-		kong.DefaultEnvars("FOYER"),
-		kong.Exit(func(code int) { exited = code }),
-	)
+	parser := newParser(&c, kong.Exit(func(code int) { exited = code }))
+	if len(args) == 0 || len(args) == 1 && args[0] == "bench" { // nothing is asked for: say what there is
+		args = append(args, "--help")
+	}
 	command, err := parser.Parse(args)
 	switch {
 	case exited >= 0: // --help
 		return exited
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "foyer: %v (foyer --help lists what there is)\n", err)
+		fmt.Fprintln(os.Stderr, explain(parser, err))
 		return exitUsage
 	}
+	unknown := straysOf(parser.Model, os.Environ())
+	if strings.HasPrefix(command.Command(), "bench") { // a node has a log for them
+		for _, text := range unknown {
+			fmt.Fprintf(os.Stderr, "foyer: %s\n", text)
+		}
+	}
+	command.Bind(unknown)
 	// The first signal begins the drain; by then its catching has ended, so that a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	defer stop()
 	command.BindTo(ctx, (*context.Context)(nil))
 	if err := command.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "foyer: %v\n", err)
+		fmt.Fprintln(os.Stderr, explainFailure(command, err))
 		return exitFailure
 	}
 	return 0
@@ -63,11 +69,16 @@ func start(args []string) int {
 
 type serveCommand struct{ settings }
 
-func (c *serveCommand) Run(ctx context.Context) error { return run(ctx, &c.settings, false) }
+// Run runs a node, as that of the demo.
+func (c *serveCommand) Run(ctx context.Context, s strays) error {
+	return run(ctx, &c.settings, false, s)
+}
 
 type demoCommand struct{ settings }
 
-func (c *demoCommand) Run(ctx context.Context) error { return run(ctx, &c.settings, true) }
+func (c *demoCommand) Run(ctx context.Context, s strays) error {
+	return run(ctx, &c.settings, true, s)
+}
 
 type versionCommand struct{}
 

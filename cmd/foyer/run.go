@@ -100,12 +100,15 @@ func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 }
 
 // run runs a node until ctx ends, and drains it.
-func run(ctx context.Context, s *settings, demo bool) error {
+func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 	log, err := newLogger(s)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // a terminal can not be synced, and says so
+	for _, text := range unknown {
+		log.Warn(text)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	asked, stop := hangups(cancel)
@@ -286,19 +289,10 @@ func (f *foyer) listen(ctx context.Context) (err error) {
 			continue
 		}
 		if *l.to, err = new(net.ListenConfig).Listen(ctx, "tcp", l.addr); err != nil {
-			return fmt.Errorf("--%s %s: %w", l.what, l.addr, rootOf(err))
+			return listenError(l.what, l.addr, err)
 		}
 	}
 	return nil
-}
-
-// rootOf is what the operating system said, without the address again.
-func rootOf(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
 }
 
 func (f *foyer) serve() {

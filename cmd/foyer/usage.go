@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// newParser reads command lines and the environment. What it says of wrong ones is to be put into words by explain.
+func newParser(c *commands, options ...kong.Option) *kong.Kong {
+	all := kong.NewRegistry().RegisterDefaults()
+	kind := func(k reflect.Kind, v any, is string) kong.Option {
+		return kong.KindMapper(k, worded{all.ForType(reflect.TypeOf(v)), is})
+	}
+	return kong.Must(c, append([]kong.Option{
+		kong.Name("foyer"),
+		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. Every flag is also FOYER_… in the environment."),
+		kong.DefaultEnvars("FOYER"),
+		kind(reflect.Int, 0, "a whole number"),
+		kind(reflect.Float64, 0.0, "a number"),
+		kind(reflect.Bool, false, "true or false"),
+		kind(reflect.String, "", "text"),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), worded{all.ForType(reflect.TypeFor[time.Duration]()), "a time, such as 10s or 5m"}),
+		kong.TypeMapper(reflect.TypeFor[netip.Prefix](), worded{all.ForType(reflect.TypeFor[netip.Prefix]()), "a network, such as 10.0.0.0/8 or fd00::/8"}),
+		kong.NamedMapper("path", worded{all.ForNamedType("path", reflect.TypeFor[string]()), "the name of a file"}),
+	}, options...)...)
+}
+
+// worded is a mapper of kong's that says in our words what is wrong with a value.
+type worded struct {
+	kong.Mapper
+	is string // what a value is
+}
+
+// Decode is called by kong.
+func (w worded) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
+	token := ctx.Scan.Peek()
+	if target.Kind() != reflect.Bool && !token.IsValue() {
+		if text := token.String(); strings.HasPrefix(text, "-") && !strings.HasPrefix(text, "--") {
+			return fmt.Errorf("the value is missing; one that begins with a dash is written with =, as in --name=%s", text)
+		}
+		return errors.New("the value is missing")
+	}
+	if err := w.Mapper.Decode(ctx, target); err != nil {
+		return fmt.Errorf("%q is not %s", token.String(), w.is)
+	}
+	return nil
+}
+
+// Phrases of kong that are not ours. The test of command lines holds them.
+var (
+	fromEnv       = regexp.MustCompile(` \(from envar [A-Z0-9_]+=".*"\)$`)
+	unknownFlag   = regexp.MustCompile(`^unknown flag (\S+?)(, did you mean .*)?$`)
+	unexpected    = regexp.MustCompile(`^unexpected argument (.*?)(, did you mean .*)?$`)
+	unwanted      = regexp.MustCompile(`^unexpected flag argument (.*)$`)
+	noneOf        = regexp.MustCompile(`^(--\S+) must be one of (.*) but got (".*")$`)
+	missingValues = regexp.MustCompile(`(missing value, expecting|expected \S+ value but got) .*$`)
+	leadingFlag   = regexp.MustCompile(`^--([a-z0-9-]+)`)
+)
+
+// explain says what is wrong with a command line: each fault by its flag or variable, and at the end where help is.
+func explain(parser *kong.Kong, err error) string {
+	var at *kong.Node
+	var given map[string]bool
+	if e, ok := errors.AsType[*kong.ParseError](err); ok && e.Context != nil {
+		at, given = e.Context.Selected(), givenIn(e.Context)
+	}
+	if at == nil {
+		at = parser.Model.Node
+	}
+	text := err.Error()
+	if at.Parent != nil {
+		text = strings.TrimPrefix(text, at.Path()+": ")
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = "foyer: " + blame(at, given, phrase(at, line))
+	}
+	return strings.Join(lines, "\n") + fmt.Sprintf(" (see %s --help)", at.FullPath())
+}
+
+// explainFailure says why a command that was understood has failed.
+func explainFailure(command *kong.Context, err error) string {
+	return "foyer: " + blame(command.Selected(), givenIn(command), err.Error())
+}
+
+// givenIn are the flags on a command line.
+func givenIn(c *kong.Context) map[string]bool {
+	given := map[string]bool{}
+	for _, p := range c.Path {
+		if p.Flag != nil {
+			given[p.Flag.Name] = true
+		}
+	}
+	return given
+}
+
+// phrase puts a line of kong's into our words.
+func phrase(at *kong.Node, line string) string {
+	line = fromEnv.ReplaceAllString(line, "")
+	line = missingValues.ReplaceAllString(line, "the value is missing")
+	if m := unknownFlag.FindStringSubmatch(line); m != nil {
+		for _, c := range at.Children {
+			if "--"+c.Name == m[1] {
+				return fmt.Sprintf("there is no flag %s; do you mean %s?", m[1], c.FullPath())
+			}
+		}
+		return "there is no flag " + m[1] + did(nearest(strings.TrimLeft(m[1], "-"), flagsOf(at)), "--")
+	}
+	if m := unexpected.FindStringSubmatch(line); m != nil {
+		if len(at.Children) == 0 {
+			return fmt.Sprintf("%q is not understood: %s takes flags only", m[1], at.FullPath())
+		}
+		var names []string
+		for _, c := range at.Children {
+			names = append(names, c.Name)
+		}
+		if near := nearest(m[1], names); near != "" {
+			return fmt.Sprintf("there is no command %q%s", m[1], did(near, ""))
+		}
+		return fmt.Sprintf("there is no command %q: there are %s", m[1], strings.Join(names, ", "))
+	}
+	if m := unwanted.FindStringSubmatch(line); m != nil {
+		return m[1] + " follows a flag that takes no value"
+	}
+	if m := noneOf.FindStringSubmatch(line); m != nil {
+		return fmt.Sprintf("%s: %s is none of %s", m[1], m[3], strings.ReplaceAll(strings.ReplaceAll(m[2], `"`, ""), ",", ", "))
+	}
+	return line
+}
+
+// blame names the variable in place of the flag where it is the variable that was set.
+func blame(at *kong.Node, given map[string]bool, line string) string {
+	m := leadingFlag.FindStringSubmatch(line)
+	if m == nil || given[m[1]] {
+		return line
+	}
+	for _, f := range allFlags(at) {
+		if f.Name != m[1] {
+			continue
+		}
+		for _, name := range f.Envs {
+			if _, ok := os.LookupEnv(name); ok {
+				return name + strings.TrimPrefix(line, m[0])
+			}
+		}
+	}
+	return line
+}
+
+func did(near, prefix string) string {
+	if near == "" {
+		return ""
+	}
+	return "; do you mean " + prefix + near + "?"
+}
+
+func allFlags(at *kong.Node) (flags []*kong.Flag) {
+	for _, group := range at.AllFlags(false) {
+		flags = append(flags, group...)
+	}
+	return flags
+}
+
+func flagsOf(at *kong.Node) (names []string) {
+	for _, f := range allFlags(at) {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// nearest is the known name that a mistyped one most likely means; "": none is near.
+func nearest(name string, known []string) string {
+	best, least := "", len(name)/3+2
+	for _, k := range known {
+		d := distance(name, k)
+		if words := strings.ReplaceAll("_"+k+"_", "-", "_"); strings.Contains(words, "_"+strings.ReplaceAll(name, "-", "_")+"_") {
+			d = min(d, 2) // a word of it was left out
+		}
+		if d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters are to be put in, left out or exchanged to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := before
+			if a[i] != b[j] {
+				change++
+			}
+			before = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
