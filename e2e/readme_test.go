@@ -69,11 +69,9 @@ func TestReadme(t *testing.T) {
 	node.stop()
 
 	// How fast it is
-	node = term.serve("bin/foyer serve")
-	bench := term.start("sleep 100 &\n" + strings.TrimPrefix(shortened(d.next("sh", "bench broadcast")), "bin/foyer serve &\n"))
+	bench := term.start(shortened(d.next("sh", "bench broadcast")))
 	bench.prints(t, "lost")
 	bench.stop()
-	node.stop()
 	js := d.next("js", "bench:join")
 	writeFile(t, filepath.Join(clone, "e2e", "app.js"), term.here("const { Server } = require('socket.io');\nconst io = new Server();\n"+js+"\nio.listen("+term.ports["3000"]+");\n"))
 	app := term.start("NODE_PATH=" + absolute(t, "node_modules") + " node e2e/app.js")

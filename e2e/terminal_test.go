@@ -150,7 +150,7 @@ func freePort(t testing.TB) string {
 
 // ---- a browser
 
-// browser is headless Chromium, see js/browser.js.
+// browser is headless Chromium, see js/chromium.js.
 type browser struct {
 	*process
 	t    testing.TB
@@ -159,7 +159,7 @@ type browser struct {
 
 func openBrowser(t testing.TB, args ...string) *browser {
 	t.Helper()
-	b := &browser{process: start(t, "node", nil, append([]string{"js/browser.js"}, args...)...), t: t}
+	b := &browser{process: start(t, "node", nil, append([]string{"js/chromium.js"}, args...)...), t: t}
 	t.Cleanup(func() {
 		b.stdin.Close()
 		if code := b.exit(t, 2*patience); code != 0 {
