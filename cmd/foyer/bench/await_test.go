@@ -85,7 +85,7 @@ func TestWhatWaitingDoesNotHeal(t *testing.T) {
 				func(_ *fake, o *Options) { o.API, o.APITLS = fakeAddr, true }, false, "--api: server:80 does not speak TLS: leave --api-tls away",
 			},
 			"no such host": {func(_ *fake, o *Options) {
-				o.dial = func(_ context.Context, network, addr string) (net.Conn, error) {
+				o.dial = func(_ context.Context, _, addr string) (net.Conn, error) {
 					return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: addr, IsNotFound: true}}
 				}
 			}, false, "--url: there is no host of the name in server:80"},
