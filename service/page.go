@@ -58,9 +58,9 @@ type Page struct {
 	Coverage Coverage
 }
 
-// Sockets lists a part of the sockets of a target, in the order of their connects. A socket that is present throughout is
-// listed exactly once. A place in an earlier run of this node is the beginning of its list now: none of those listed then is
-// here any more. A place of another node: ErrToken.
+// Sockets lists a part of the sockets of a target, in the order of their connects. A socket that is present throughout
+// is listed exactly once. A place in an earlier run of this node is the beginning of its list now: none of those listed
+// then is here any more. A place of another node: ErrToken.
 func (n *Node) Sockets(_ context.Context, t Target, r PageRequest) (Page, error) {
 	if r.Place != (Place{}) && r.Place.Node != n.id {
 		return Page{}, ErrToken
@@ -145,8 +145,8 @@ func (ns *Namespace) firstLocked(t *Target, cursor uint64, limit int) (list []*S
 	return list[:min(len(list), limit)], total
 }
 
-// RoomsRequest says which rooms are asked for: those of a namespace whose names begin with Prefix and come behind After, which
-// is as good a place on any node.
+// RoomsRequest says which rooms are asked for: those of a namespace whose names begin with Prefix and come behind
+// After, which is as good a place on any node.
 type RoomsRequest struct {
 	Namespace, Prefix, After string
 	Limit                    int
@@ -176,7 +176,8 @@ func (n *Node) Rooms(_ context.Context, r RoomsRequest) (RoomsPage, error) {
 	walked := 0
 	ns.mu.RLock()
 	for name, room := range ns.rooms {
-		// A map may be changed between two steps of a walk: what is in it throughout comes once, and each step has the lock.
+		// A map may be changed between two steps of a walk: what is in it throughout comes once, and each step has the
+		// lock.
 		if walked++; walked%turnWork == 0 {
 			ns.mu.RUnlock()
 			ns.mu.RLock()

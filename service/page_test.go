@@ -51,8 +51,8 @@ func TestPageHasItsBudget(t *testing.T) {
 	}
 }
 
-// TestPlaceIsOfOneRun: a place of an earlier run of the node does not leave out those that came with the new one, and another
-// node's is refused.
+// TestPlaceIsOfOneRun: a place of an earlier run of the node does not leave out those that came with the new one, and
+// another node's is refused.
 func TestPlaceIsOfOneRun(t *testing.T) {
 	all := Target{Namespace: "/", All: true}
 	list := func(n *Node, p Place) (Page, error) {

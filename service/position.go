@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// position is how far a watcher has heard of each node whose changes it is told; none: nothing that it could go on from.
+// position is how far a watcher has heard of each node whose changes it is told; none: nothing that it could go on
+// from.
 type position []heard
 
 // heard is how far it has heard of one.

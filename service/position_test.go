@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestPositionsAreWhatTheirTokensSay: of any nodes, and no token is longer than a bound. What is cut, made longer, of another
-// scope or has a node twice is none.
+// TestPositionsAreWhatTheirTokensSay: of any nodes, and no token is longer than a bound. What is cut, made longer, of
+// another scope or has a node twice is none.
 func TestPositionsAreWhatTheirTokensSay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		scope := Scope{Namespace: rapid.String().Draw(t, "namespace")}.hash()
@@ -46,7 +46,8 @@ func TestPositionsAreWhatTheirTokensSay(t *testing.T) {
 	})
 }
 
-// TestWatchGoesOnFromItsOwnRunOnly: a token that speaks of another run, of other nodes too, or of none is worth a snapshot.
+// TestWatchGoesOnFromItsOwnRunOnly: a token that speaks of another run, of other nodes too, or of none is worth a
+// snapshot.
 func TestWatchGoesOnFromItsOwnRunOnly(t *testing.T) {
 	n := newNode(t, Config{NodeID: "self"})
 	connect(t, n, "/")

@@ -130,8 +130,8 @@ func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error)
 	return w, nil
 }
 
-// enter begins the log if there is none, and says whether the changes from a position on are still there. They stay until the
-// watcher has seen them, or is told that it was overtaken.
+// enter begins the log if there is none, and says whether the changes from a position on are still there. They stay
+// until the watcher has seen them, or is told that it was overtaken.
 func (w *Watcher) enter(from position) (resumed bool) {
 	n, ns := w.node, w.ns
 	n.mu.RLock()
@@ -225,8 +225,8 @@ func (w *Watcher) heardAll() uint64 {
 	return w.pos
 }
 
-// token is that of the changes before a number. It is of no use until the changes that the snapshot had in it are behind:
-// whoever resumed among them would hear what it was told already.
+// token is that of the changes before a number. It is of no use until the changes that the snapshot had in it are
+// behind: whoever resumed among them would hear what it was told already.
 func (w *Watcher) token(next uint64) string {
 	if w.walk != nil {
 		return position(nil).token(w.hash)

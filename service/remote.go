@@ -5,13 +5,14 @@ import "context"
 // Remote are the other nodes, as this one tells them what it does and who is here. Unless it says otherwise, a method is called
 // with locks of this package held: memory only, and it calls nothing of this package.
 type Remote interface {
-	// Publish hands out a batch that is about to be delivered here. Batches of a namespace come one after the other, in the
-	// order in which they are delivered, and never one that is for this node alone. The ticket stands for what others do
-	// with it; nil: no other node wants it. Then it may wait here for the link of its only recipient, and it comes again
-	// when it passes anew. The lists are the caller's; packets are not to be changed, and may be kept.
+	// Publish hands out a batch that is about to be delivered here. Batches of a namespace come one after the other, in
+	// the order in which they are delivered, and never one that is for this node alone. The ticket stands for what
+	// others do with it; nil: no other node wants it. Then it may wait here for the link of its only recipient, and it
+	// comes again when it passes anew. The lists are the caller's; packets are not to be changed, and may be kept.
 	Publish(b Batch) Ticket
-	// Edge says that a room has got its first socket here, or has lost its last one; "" is the namespace itself. Those of a
-	// namespace come in the order of its membership; a room's lie between its namespace's. A socket's own id is no room.
+	// Edge says that a room has got its first socket here, or has lost its last one; "" is the namespace itself. Those
+	// of a namespace come in the order of its membership; a room's lie between its namespace's. A socket's own id is no
+	// room.
 	Edge(namespace, room string, on bool)
 	// Expect says that a socket is about to come into a namespace, in these rooms, of which its client is to hear only once
 	// the others have heard of them. It calls ready once, when they have or have had their time; that may be before it
@@ -32,8 +33,9 @@ type Batch struct {
 type Ticket interface {
 	// Unreached are the nodes that could not be handed the batch. It does not block.
 	Unreached() Coverage
-	// Wait returns what the others have done with an event, by its place in the batch: how many recipients it had there,
-	// and who has not answered. It blocks until all have, until ctx ends, or until the ticket's own patience does.
+	// Wait returns what the others have done with an event, by its place in the batch: how many recipients it had
+	// there, and who has not answered. It blocks until all have, until ctx ends, or until the ticket's own patience
+	// does.
 	Wait(ctx context.Context, place int) Receipt
 }
 
@@ -81,15 +83,16 @@ func (h *handed) await(ctx context.Context) {
 	}
 }
 
-// edgeLocked tells the other nodes that a room, or with "" the namespace, has its first socket or none any more, with mu held.
+// edgeLocked tells the other nodes that a room, or with "" the namespace, has its first socket or none any more, with
+// mu held.
 func (ns *Namespace) edgeLocked(room string, on bool) {
 	if remote := ns.node.cfg.Remote; remote != nil {
 		remote.Edge(ns.name, room, on)
 	}
 }
 
-// laneOf finds the namespace whose lane an emit passes; nil: nobody would hear it. Other nodes may have sockets of a name that
-// this one has none of: then the namespace is made, and the caller has to release it.
+// laneOf finds the namespace whose lane an emit passes; nil: nobody would hear it. Other nodes may have sockets of a
+// name that this one has none of: then the namespace is made, and the caller has to release it.
 func (n *Node) laneOf(name string) (ns *Namespace, made bool) {
 	if ns = n.namespace(name); ns != nil || n.cfg.Remote == nil {
 		return ns, false

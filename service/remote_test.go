@@ -94,8 +94,8 @@ func (t *fakeTicket) Wait(ctx context.Context, _ int) Receipt {
 	}
 }
 
-// TestRemoteHearsWhatIsDeliveredInItsOrder: emits to all and to a few that come from many callers at once, some of them beside a
-// large fan-out, have one order for a link and for the other nodes.
+// TestRemoteHearsWhatIsDeliveredInItsOrder: emits to all and to a few that come from many callers at once, some of them
+// beside a large fan-out, have one order for a link and for the other nodes.
 func TestRemoteHearsWhatIsDeliveredInItsOrder(t *testing.T) {
 	remote := &fakeRemote{}
 	n := newNode(t, Config{Remote: remote})
@@ -124,7 +124,8 @@ func TestRemoteHearsWhatIsDeliveredInItsOrder(t *testing.T) {
 	wantEqual(t, "what the others were handed and what a link got", remote.took(), c.take())
 }
 
-// TestRemoteIsHandedAllButLocalEmits: also those of a namespace that has no socket here, and those that want acknowledgements.
+// TestRemoteIsHandedAllButLocalEmits: also those of a namespace that has no socket here, and those that want
+// acknowledgements.
 func TestRemoteIsHandedAllButLocalEmits(t *testing.T) {
 	remote := &fakeRemote{wants: func(Batch) Ticket {
 		answer := Receipt{Matched: 3, Enqueued: 1, DroppedVolatile: 1, DroppedSlow: 1, Coverage: Coverage{UnreachableUnnamed: 2}}
@@ -170,8 +171,8 @@ func TestRemoteIsHandedAllButLocalEmits(t *testing.T) {
 	wantEqual(t, "of what is refused here", remote.took(), []string(nil))
 }
 
-// TestRemoteIsWaitedForOutsideOfTheLane: who waits for other nodes is not in the way of other emits, and an end of the call ends
-// the wait.
+// TestRemoteIsWaitedForOutsideOfTheLane: who waits for other nodes is not in the way of other emits, and an end of the
+// call ends the wait.
 func TestRemoteIsWaitedForOutsideOfTheLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ticket := &fakeTicket{released: make(chan struct{}), answer: Receipt{Matched: 5, Enqueued: 5}}
@@ -201,8 +202,8 @@ func TestRemoteIsWaitedForOutsideOfTheLane(t *testing.T) {
 	})
 }
 
-// TestOnlyWhatIsForOneLinkWaitsForIt: an emit that other nodes hear as well does not wait for a full link here, and they hear
-// it once. One that nobody else wants waits, and they are asked anew.
+// TestOnlyWhatIsForOneLinkWaitsForIt: an emit that other nodes hear as well does not wait for a full link here, and
+// they hear it once. One that nobody else wants waits, and they are asked anew.
 func TestOnlyWhatIsForOneLinkWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, wanted := range []bool{true, false} {
@@ -240,8 +241,8 @@ func TestOnlyWhatIsForOneLinkWaitsForIt(t *testing.T) {
 	})
 }
 
-// TestEdgesFollowMembership: joins, leaves, connects and ends at random, from many at once. The edges of each room and namespace
-// take turns, a room's lie within its namespace's, and what is on in the end is what has sockets.
+// TestEdgesFollowMembership: joins, leaves, connects and ends at random, from many at once. The edges of each room and
+// namespace take turns, a room's lie within its namespace's, and what is on in the end is what has sockets.
 func TestEdgesFollowMembership(t *testing.T) {
 	remote := &fakeRemote{}
 	n := newNode(t, Config{Remote: remote})

@@ -461,8 +461,8 @@ func unhex(c byte) int {
 	}
 }
 
-// Unpacked estimates how large a JSON object becomes as a google.protobuf.Struct, without decoding it: what separates values
-// in JSON stands for the tags, lengths and eight-byte numbers of protobuf.
+// Unpacked estimates how large a JSON object becomes as a google.protobuf.Struct, without decoding it: what separates
+// values in JSON stands for the tags, lengths and eight-byte numbers of protobuf.
 func Unpacked(object []byte) int {
 	n := len(object)
 	for _, c := range object {

@@ -85,13 +85,13 @@ type Config struct {
 	// anything secret. "*": all but cookie, authorization, proxy-authorization and set-cookie.
 	HandshakeHeaders []string
 
-	// NewSID makes the secret id of a session: in the characters of base64url, unique, and not to be guessed. It is called from
-	// any goroutine, and does not block. Default: 24 random bytes.
+	// NewSID makes the secret id of a session: in the characters of base64url, unique, and not to be guessed. It is
+	// called from any goroutine, and does not block. Default: 24 random bytes.
 	NewSID func() string
-	// Unknown is asked whose a sid is that this server does not know, before its request is refused with "Session ID unknown",
-	// whatever its method and transport. True: it has answered the request, or taken its connection over. False: it has done
-	// neither, and read nothing of the body, for which it may take 30 s. It may block as long as the request lasts, and may
-	// change the headers that are set already, those of CORS. Default: it is nobody's.
+	// Unknown is asked whose a sid is that this server does not know, before its request is refused with "Session ID
+	// unknown", whatever its method and transport. True: it has answered the request, or taken its connection over.
+	// False: it has done neither, and read nothing of the body, for which it may take 30 s. It may block as long as the
+	// request lasts, and may change the headers that are set already, those of CORS. Default: it is nobody's.
 	Unknown func(sid string, w http.ResponseWriter, r *http.Request) bool
 
 	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It does

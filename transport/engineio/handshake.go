@@ -444,8 +444,8 @@ func newHandshake(r *http.Request, keep headerPolicy, address string) *Handshake
 
 const handleLen = 16
 
-// newIDs returns a sid and behind it a handle of 12 random bytes, in base64url: one piece of memory, and one string a session.
-// With the default sid it is one call of crypto/rand, too.
+// newIDs returns a sid and behind it a handle of 12 random bytes, in base64url: one piece of memory, and one string a
+// session. With the default sid it is one call of crypto/rand, too.
 func (s *Server) newIDs() string {
 	var b [36]byte
 	if s.cfg.NewSID != nil {

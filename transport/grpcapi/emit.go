@@ -56,8 +56,8 @@ func emitRequest(r *foyerv1.EmitRequest, maxBytes int, onStream bool) (service.E
 	return e, err
 }
 
-// accepted says whether a receipt is this node's alone. Which one is the default is the call's: others wait behind an emit on
-// a stream.
+// accepted says whether a receipt is this node's alone. Which one is the default is the call's: others wait behind an
+// emit on a stream.
 func accepted(r foyerv1.Receipt, onStream bool) bool {
 	return r == foyerv1.Receipt_RECEIPT_ACCEPTED || onStream && r == foyerv1.Receipt_RECEIPT_UNSPECIFIED
 }

@@ -11,9 +11,10 @@ import (
 	"foyer/service"
 )
 
-// A page token is a place in a list and a checksum over it and the query that it belongs to. The checksum catches tokens of
-// other queries and damaged ones; it keeps no secret and needs no key, so that a token is good on any node. Of sockets the
-// place is the node whose sockets are listed, its run, and the next of them there; of rooms it is the name of the last one seen.
+// A page token is a place in a list and a checksum over it and the query that it belongs to. The checksum catches
+// tokens of other queries and damaged ones; it keeps no secret and needs no key, so that a token is good on any node.
+// Of sockets the place is the node whose sockets are listed, its run, and the next of them there; of rooms it is the
+// name of the last one seen.
 
 const (
 	roomsTokenVersion   = 2

@@ -19,11 +19,11 @@ import (
 	"foyer/service"
 )
 
-// These tests hold the messages that are read and written by hand against their descriptors: a field that is added to one of
-// them, or to one inside of it, fails until it is said here how it is treated, and until the code does so.
+// These tests hold the messages that are read and written by hand against their descriptors: a field that is added to
+// one of them, or to one inside of it, fails until it is said here how it is treated, and until the code does so.
 
-// treatment are the fields of a message: those that the code by hand knows, and those that make it leave the message to the
-// generated code. A message that is written by hand has none of these.
+// treatment are the fields of a message: those that the code by hand knows, and those that make it leave the message to
+// the generated code. A message that is written by hand has none of these.
 type treatment struct{ byHand, generated string }
 
 // inRequests are the messages that are read.
@@ -226,8 +226,8 @@ func mend(m *foyerv1.EmitStreamItem) {
 
 const wireTestBytes = 1000
 
-// TestItemsAreReadByHandAsByTheGeneratedCode: an item of known fields is read by hand if it is valid, and is the same emit then;
-// one with any other field is not.
+// TestItemsAreReadByHandAsByTheGeneratedCode: an item of known fields is read by hand if it is valid, and is the same
+// emit then; one with any other field is not.
 func TestItemsAreReadByHandAsByTheGeneratedCode(t *testing.T) {
 	usual := 0
 	rapid.Check(t, func(rt *rapid.T) {
