@@ -66,6 +66,13 @@ func TestOrigins(t *testing.T) {
 			heard := len(c.node.told.told.all())
 			chrome.open(c.name, pages.URL+"/?node="+c.node.url()+"&options="+c.options)
 			chrome.shows(c.name, c.shows)
+			if c.node.foyer == closed.foyer { // as docs/proxy.md and the README say
+				if _, _, err := closed.log.await(0, patience, func(line string) bool {
+					return strings.Contains(line, "engineio_origin_refused") && strings.Contains(line, pages.URL)
+				}); err != nil {
+					t.Errorf("the log does not name the origin: %v", err)
+				}
+			}
 			if c.shows != "connected as " || c.node.foyer != listed.foyer {
 				return
 			}
