@@ -178,7 +178,10 @@ func TestExamples(t *testing.T) {
 			}
 			step("what the room hears of many", wanted, plain(t, heard))
 
-			// Foyer dies, and is there again.
+			// Foyer dies amid an answer, and is there again.
+			bob.answers("question", nil)
+			ann.later(nil, "ask", "anybody?")
+			bob.event("question")
 			first.crash()
 			e.prints("detached")
 			second := exampleFoyer(t, "--edge="+first.edge, "--api="+first.api)
@@ -189,7 +192,7 @@ func TestExamples(t *testing.T) {
 			bob.op("disconnect")
 			e.prints("bob disconnected")
 
-			// It is asked to end, and finishes what it has begun.
+			// It is asked to end, and finishes what it has begun; the next one takes over who is there.
 			bob = who(t, "bob's secret")
 			bob.connected()
 			bob.answers("question", nil)
@@ -197,12 +200,18 @@ func TestExamples(t *testing.T) {
 			bob.event("question")
 			e.ends()
 			step("what was begun", []any{map[string]any{"answers": []any{}, "silent": 1}}, ann.ackOf(slow).Args)
-			if ann.saw("thrown") {
+			e = startExample(t, x.command, second.api, exampleToken)
+			step("by the next one", []any{"hello, ann"}, ann.ask("greet"))
+			if ann.count("connect_error") > 0 || ann.saw("thrown") {
 				t.Error("a client has seen an error")
 			}
+
+			// Foyer is asked to end, and does not have to wait for it.
 			ann.op("disconnect")
 			bob.op("disconnect")
 			second.stop(t)
+			e.prints("detached")
+			e.ends()
 		})
 	}
 }

@@ -221,7 +221,11 @@ func (b *backend) reply(e *foyerv1.Event, user string) {
 	}
 	if err != nil {
 		fmt.Printf("%s: %s\n", e.GetPayload().GetEvent(), explain(err))
-		args, _ = toArgs(map[string]any{"error": status.Convert(err).Message()})
+		text := "a fault of the backend"
+		if refused, ok := status.FromError(err); ok {
+			text = refused.Message()
+		}
+		args, _ = toArgs(map[string]any{"error": text})
 	}
 	b.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_EventReply{EventReply: &foyerv1.EventReply{
 		CallId: e.GetCallId(), Args: args,

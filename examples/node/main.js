@@ -156,14 +156,14 @@ function decide({ callId, socket }) {
 
 // Every event gets a reply, also one that wants no acknowledgement: it makes room for the next.
 async function reply(foyer, stream, user, { callId, socket, payload }) {
-	let values;
+	let args;
 	try {
-		values = await answer(foyer, socket.id, user, payload.event, unpack(payload));
+		args = pack(...(await answer(foyer, socket.id, user, payload.event, unpack(payload))));
 	} catch (err) {
 		console.log(`${payload.event}: ${explain(err)}`);
-		values = [{ error: err.details ?? err.message }];
+		args = pack({ error: err.details ?? "a fault of the backend" });
 	}
-	stream.write({ eventReply: { callId, args: pack(...values) } });
+	stream.write({ eventReply: { callId, args } });
 }
 
 // answer does what an event asks for, and returns the arguments of its acknowledgement.
@@ -223,7 +223,7 @@ async function oops(foyer) {
 
 // What an error says: its code, the reason (a word of foyer.v1.ErrorReason, to be tested for), the fields, and the text.
 function explain(err) {
-	if (err.code === undefined) return err.stack; // not of a call
+	if (grpc.status[err.code] === undefined) return err.stack; // not of a call
 	let reason = "no reason";
 	const fields = [];
 	for (const packed of err.metadata?.get("grpc-status-details-bin") ?? []) {

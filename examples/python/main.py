@@ -138,18 +138,16 @@ class Attachment:
     async def reply(self, event, person):
         """Every event gets a reply, also one that wants no acknowledgement: it makes room for the next."""
         async with person.turn:
-            values = await self.answer(event, person.user)
-            await self.send(event_reply=handler_pb2.EventReply(call_id=event.call_id, args=Args(**pack(*values))))
-
-    async def answer(self, event, user):
-        try:
-            return await answer(self.foyer, event.socket.id, user, event.payload.event, unpack(event.payload))
-        except grpc.RpcError as err:
-            print(f"{event.payload.event}: {explain(err)}")
-            return [{"error": err.details()}]
-        except Exception as err:
-            print(f"{event.payload.event}: {err!r}")
-            return [{"error": "a fault of the backend"}]
+            name = event.payload.event
+            try:
+                args = pack(*await answer(self.foyer, event.socket.id, person.user, name, unpack(event.payload)))
+            except grpc.RpcError as err:
+                print(f"{name}: {explain(err)}")
+                args = pack({"error": err.details()})
+            except Exception as err:
+                print(f"{name}: {err!r}")
+                args = pack({"error": "a fault of the backend"})
+            await self.send(event_reply=handler_pb2.EventReply(call_id=event.call_id, args=Args(**args)))
 
 
 # ---- Decide who may connect.

@@ -6,6 +6,7 @@ import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import dev.foyer.v1.Accept;
 import dev.foyer.v1.AckOutcome;
+import dev.foyer.v1.Args;
 import dev.foyer.v1.AttachRequest;
 import dev.foyer.v1.AttachResponse;
 import dev.foyer.v1.Connect;
@@ -179,15 +180,15 @@ public final class Main {
 
 		/** Every event gets a reply, also one that wants no acknowledgement: it makes room for the next. */
 		private void reply(Event event, String user) {
-			List<?> values;
+			Args args;
 			try {
-				values = answer(event.getSocket().getId(), user, event.getPayload().getEvent(), Payloads.values(event.getPayload()));
+				args = Payloads.args(answer(event.getSocket().getId(), user, event.getPayload().getEvent(), Payloads.values(event.getPayload())));
 			} catch (RuntimeException e) {
 				System.out.println(event.getPayload().getEvent() + ": " + explain(e));
-				values = List.of(Map.of("error", Status.fromThrowable(e).getDescription()));
+				var text = e instanceof StatusRuntimeException refused ? refused.getStatus().getDescription() : "a fault of the backend";
+				args = Payloads.args(List.of(Map.of("error", String.valueOf(text))));
 			}
-			send(AttachRequest.newBuilder().setEventReply(EventReply.newBuilder()
-				.setCallId(event.getCallId()).setArgs(Payloads.args(values))));
+			send(AttachRequest.newBuilder().setEventReply(EventReply.newBuilder().setCallId(event.getCallId()).setArgs(args)));
 		}
 
 		@Override
@@ -298,6 +299,7 @@ public final class Main {
 
 	/** What an error says: its code, the reason (a word of ErrorReason, to be tested for), the fields, and the text. */
 	static String explain(Throwable error) {
+		if (!(error instanceof StatusRuntimeException)) return error.toString(); // not of a call
 		var reason = "no reason";
 		var fields = new ArrayList<String>();
 		var details = StatusProto.fromThrowable(error);
