@@ -7,6 +7,7 @@
 //	docs_test.go     the blocks of README.md and docs/, their Go as programs; terminal_test.go pastes them
 //	proxy_test.go    nginx and Caddy as docs/proxy.md sets them
 //	polyglot*        backends and clients in Node, Python and Java
+//	examples_test.go the examples, which stand in ../examples
 //	comments_test.go what the API's comments show, in Python and Node
 //	autobahn.sh      the cases of a WebSocket suite, for a test of transport/engineio
 //	compare/         Foyer and Socket.IO on Node side by side, and profiles of Foyer under load: a program, not a test

@@ -18,11 +18,12 @@ import (
 // The examples, see ../examples: the same backend in each language. Every step of what it says it does is tried here, by the
 // stock client; examples/build.sh has built them.
 
-// examples are the languages, and what is run.
-var examples = []struct {
+type exampleProgram struct {
 	language string
 	command  []string
-}{
+}
+
+var examples = []exampleProgram{
 	{"go", []string{"../examples/go/bin/example"}},
 	{"java", []string{
 		// The second compiler of a virtual machine is of no use to one that lives for some seconds.
@@ -232,5 +233,23 @@ func TestExamplesWithoutFoyer(t *testing.T) {
 			e.prints("detached")
 			e.ends()
 		})
+	}
+}
+
+// TestExampleForPython: the stock client of Python with the example in Python.
+func TestExampleForPython(t *testing.T) {
+	f := exampleFoyer(t)
+	python := installed(t, "python/.venv/bin/python")
+	i := slices.IndexFunc(examples, func(x exampleProgram) bool { return x.language == "python" })
+	startExample(t, examples[i].command, f.api, exampleToken).prints("attached to node ")
+	visitor := start(t, python, nil, "polyglot/python/visitor.py", f.url())
+	if code := visitor.exit(t, patience); code != 0 {
+		t.Fatalf("the visitor ended with code %d:\n%s", code, visitor.tail(20))
+	}
+	seen := strings.Join(visitor.out.all(), "\n")
+	for _, want := range []string{`"not authorized"`, `"hint": "log in first"`, `"refused"`, `"hello, ann"`, `{"size": 6, "start": {"$bin": "00010203"}}`} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("it sees %s, without %s", seen, want)
+		}
 	}
 }
