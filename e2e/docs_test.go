@@ -162,7 +162,7 @@ func documents(t testing.TB) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"README.md"}
+	names := []string{"README.md", "examples/README.md"}
 	for _, file := range found {
 		names = append(names, filepath.Join("docs", filepath.Base(file)))
 	}
