@@ -398,9 +398,9 @@ func TestWhoNeverJoinsIsGone(t *testing.T) {
 }
 
 // TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed; who waits for us may wait, and use the connection
-// again.
+// again. The deadlines are long enough for a client on a busy machine, and the poll waits longer.
 func TestLongPollIsNoWaitForBytes(t *testing.T) {
-	f := startNode(t, func(f *foyer) { f.waits.body, f.waits.header = 30*time.Millisecond, 30*time.Millisecond }, "--ping-interval", "200ms")
+	f := startNode(t, func(f *foyer) { f.waits.body, f.waits.header = time.Second, time.Second }, "--ping-interval", "2500ms")
 	client := &http.Client{Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	url := "http://" + f.edgeListener.Addr().String() + "/socket.io/?EIO=4&transport=polling"
