@@ -323,3 +323,24 @@ func (s *Socket) forgetAck(id int64) {
 		s.acks = nil
 	}
 }
+
+// Ack is Origin.Ack. The client is owed it, whatever else waits for it; it may be back as another socket, whose ids begin
+// anew, and that one is not to get it.
+func (s *Socket) Ack(p *Packet) {
+	f, err := s.conn.Codec().Encode(p)
+	if err != nil {
+		return
+	}
+	out := Closed
+	s.mu.Lock()
+	if s.gone == nil {
+		out = s.conn.Send(f, Owed)
+	}
+	s.mu.Unlock()
+	switch out {
+	case QueuedFlush:
+		s.conn.Flush()
+	case Closed:
+		s.ns.node.drops.add(dropClosing, 1)
+	}
+}

@@ -236,3 +236,52 @@ func (g *group) releaseLocked(o Origin) {
 		h.unblock(o)
 	}
 }
+
+// serveParkedLocked gives a handler what is parked of a socket that is its own, or has left, and is its group's to take. s.mu
+// and Namespace.assigning are held.
+func (hs *handlers) serveParkedLocked(s *Socket, h *Handler) {
+	for i := 0; i < len(s.parked); {
+		if hs.viewOf(s.ns).owner(s.parked[i].notice.Packet.Event) != h.group {
+			i++
+			continue
+		}
+		if n := hs.parking.unpark(s, i); !h.inherit(n) {
+			n.unhold()
+			hs.node.drops.add(dropHandlerAbsent, 1)
+		}
+	}
+}
+
+// serveGoneLocked gives a handler what is left of a socket that has left: its events are any handler's of the owner group,
+// which is shown the socket first; and every group that knows it hears of its end. Namespace.assigning is held.
+func (hs *handlers) serveGoneLocked(s *Socket, h *Handler) {
+	known := s.knownTo(h.group)
+	shown := slices.ContainsFunc(s.parked, func(p parked) bool {
+		return hs.viewOf(s.ns).owner(p.notice.Packet.Event) == h.group
+	})
+	if shown {
+		if !h.assigned([]adoptee{{s, s.gone, !known}}, false) {
+			return
+		}
+		hs.takeOver(s, h, nil)
+	}
+	if s.farewell == nil {
+		return
+	}
+	if known || shown {
+		s.forget(h.group)
+		if n := s.farewell.notice; !h.part(&n) {
+			hs.node.drops.add(dropEnd, 1)
+		}
+	}
+	if len(s.assigned) == 0 && len(s.parked) == 0 { // nobody else may still come for it
+		hs.parking.unparkEnd(s)
+	}
+}
+
+// Settled is Origin.Settled.
+func (s *Socket) Settled(h *Handler) {
+	s.ns.assigning.Lock()
+	defer s.ns.assigning.Unlock()
+	h.group.releaseLocked(s)
+}

@@ -296,6 +296,23 @@ func (o *encodeOnce) err(i int) error {
 	return o.errs[i]
 }
 
+// send puts packets into the queue of the socket's link and notes in touched whether the caller owes it a flush, or it
+// is full.
+func (s *Socket) send(once *encodeOnce, flags Flags, touched *touched) Outcome {
+	f := once.frame(s.conn.Codec())
+	if f == nil {
+		return Closed
+	}
+	out := s.conn.Send(f, flags)
+	switch out {
+	case QueuedFlush:
+		touched.add(s.conn)
+	case Full:
+		touched.full = append(touched.full, s)
+	}
+	return out
+}
+
 // touched are the links that a batch put something into and that nobody else flushes, and what else a batch needs room
 // for.
 type touched struct {

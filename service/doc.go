@@ -10,8 +10,8 @@
 // The walk of a browser's event: Node.Receive finds the group that owns the event (view.go) and the handler that this socket
 // has in it (route.go), and appends the event to what that handler is to be told, or to the socket's backlog there
 // (handler_events.go); what is too much pauses the link (share.go). The handler's stream takes it by Handler.Next. A Handler
-// knows the sockets that its events come from as Origins, and nothing of who has which socket: that is assign.go, and what is
-// done when a handler goes is failover.go.
+// knows the sockets that its events come from as Origins, and nothing of who has which socket: that is assign.go. What
+// is done when a handler comes is attach.go, and when it goes failover.go.
 //
 // The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
 // lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).

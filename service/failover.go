@@ -5,105 +5,6 @@ import (
 	"time"
 )
 
-// Drain ends new work for the handler: its sockets go over to others, each one's events once the last of them has its reply
-// here; when the last event has its reply, Next returns io.EOF.
-func (h *Handler) Drain() {
-	hs := h.node.handlers
-	hs.handOver(h)
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	if h.deadline == nil && !h.detached && !hs.closed.Load() {
-		h.deadline = time.AfterFunc(handlerDrainTime, func() { hs.letGo(h) })
-	}
-	h.finish()
-}
-
-// finish ends the handler when nothing is in flight.
-func (h *Handler) finish() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.finishing = true
-	h.signal()
-}
-
-// Detach takes the handler away for good: its sockets go over to others of its group, what is in flight with it is lost and
-// counted.
-func (h *Handler) Detach() {
-	hs := h.node.handlers
-	hs.handOver(h)
-	hs.node.connects.detach(h)
-	hs.mu.Lock()
-	again := h.detached
-	h.detached = true
-	delete(hs.attached, h)
-	if h.deadline != nil {
-		h.deadline.Stop()
-	}
-	hs.mu.Unlock()
-	if again {
-		return
-	}
-	if lost := h.abandon(); !h.reg.Observer {
-		hs.node.drops.add(dropHandlerLost, lost)
-	}
-	hs.letGo(h)
-}
-
-// abandon ends a handler that is detached and says how much of what it was told is lost.
-func (h *Handler) abandon() (lost int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.endLocked(ErrReplaced)
-	lost = len(h.inFlight)
-	for _, n := range h.out.take() {
-		if n.Kind == NoticeServerSide {
-			lost++
-		}
-	}
-	h.inFlight, h.withoutAck, h.news, h.outBytes, h.gaps = nil, nil, nil, 0, 0
-	h.inbound.close(h.node.cfg.Budget, UseInbound)
-	h.notices.close(h.node.cfg.Budget, UseNotices)
-	for id, call := range h.serverCalls {
-		delete(h.serverCalls, id)
-		call.settle(nil)
-	}
-	return lost
-}
-
-// retire lets a handler whose sockets are with others finish what is in flight, for a while.
-func (hs *handlers) retire(h *Handler, n Notice) {
-	h.tell(n)
-	h.finish()
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	if h.deadline != nil {
-		h.deadline.Stop()
-	}
-	if h.detached || hs.closed.Load() {
-		return
-	}
-	h.deadline = time.AfterFunc(time.Until(n.Until), func() {
-		h.end(ErrReplaced)
-		hs.letGo(h)
-	})
-}
-
-// letGo lets go on what waits for answers of a handler that leaves.
-func (hs *handlers) letGo(h *Handler) {
-	g := h.group
-	hs.mu.Lock()
-	m := g.members.Load()
-	g.members.Store(&members{handlers: m.handlers, leaving: without(m.leaving, h)})
-	hs.mu.Unlock()
-	h.mu.Lock()
-	owing := h.owing
-	h.owing = nil
-	h.mu.Unlock()
-	for o := range owing { // at most what it might have in flight
-		o.Settled(h)
-	}
-}
-
 // handOver takes a handler out of its group and gives its sockets, and what its backend has not seen of them, to others, in
 // order. It goes in chunks; what comes of a socket whose turn has not come is left over with the rest.
 func (hs *handlers) handOver(h *Handler) {
@@ -256,4 +157,11 @@ func (s *Socket) forget(g *group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unassignLocked(g)
+}
+
+// Left is Origin.Left: the socket has left, too, or its handler would have been another's turn.
+func (s *Socket) Left(h *Handler) {
+	s.ns.assigning.Lock()
+	defer s.ns.assigning.Unlock()
+	h.node.handlers.moveLocked(h, []adoptee{{socket: s, info: s.gone}})
 }

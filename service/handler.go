@@ -259,6 +259,23 @@ func (h *Handler) owes(o Origin) bool {
 	return h.owing[o] > 0
 }
 
+// Offer tells the handler of a socket elsewhere, whose origin is n.From: that it has connected, an event of it, or that it is
+// gone. False: the handler takes nothing any more, or nothing from other nodes, and who has the socket finds another one.
+func (h *Handler) Offer(n Notice) bool {
+	if h.reg.Local && n.From.NodeID() != h.node.id {
+		return false
+	}
+	switch n.Kind {
+	case NoticeConnected:
+		return h.greet(n.From, n.Sockets[0])
+	case NoticeEvent:
+		return h.event(&n) == taken
+	case NoticeDisconnected:
+		return h.part(&n)
+	}
+	return false
+}
+
 // endLocked ends the handler; what stands in out may still be read by Next, but nothing is added.
 func (h *Handler) endLocked(err error) {
 	if h.ended != nil {

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -80,55 +79,6 @@ func (hs *handlers) busy() (n int) {
 		h.mu.Unlock()
 	}
 	return n
-}
-
-// Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
-// that names it; so is a registration that differs from those of its own group. A live handler with the same id is replaced:
-// it finishes what it has, and its sockets come over to the new one. The caller ends it with Detach. The coverage names the nodes
-// that have not agreed to the claim.
-func (n *Node) Attach(_ context.Context, r Registration) (*Handler, Coverage, error) {
-	r.Namespaces = slices.Clone(r.Namespaces)
-	for i, p := range r.Namespaces {
-		r.Namespaces[i] = Canonical(p)
-	}
-	if r.Group == "" {
-		r.Group = "default"
-	}
-	if r.ID == "" {
-		r.ID = "handler-" + randomText(12)
-	}
-	if r.MaxInFlight <= 0 {
-		r.MaxInFlight = defaultInFlight
-	}
-	now := time.Now()
-	h := &Handler{
-		node: n, reg: r, claims: makeClaims(&r), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		connects: map[uint64]*pending{}, pace: pace{takenAt: now, answeredAt: now}, open: true,
-	}
-	if err := n.handlers.attach(h); err != nil {
-		return nil, Coverage{}, err
-	}
-	return h, Coverage{}, nil
-}
-
-func (hs *handlers) attach(h *Handler) error {
-	replaced, err := hs.register(h)
-	if err != nil {
-		return err
-	}
-	if replaced != nil {
-		hs.handOver(replaced)
-		hs.retire(replaced, Notice{Kind: NoticeDraining, Replaced: true, Until: time.Now().Add(handlerDrainTime)})
-	}
-	hs.adopt(h)
-	hs.node.connects.serve()
-	return nil
-}
-
-// revive gives a handler that had too much before it, and has taken it, what it was spared.
-func (hs *handlers) revive(h *Handler) {
-	hs.adopt(h)
-	hs.node.connects.serve()
 }
 
 // register checks what a handler asks for and puts it into its group. What is to be compared with other groups is compared

@@ -2,6 +2,21 @@ package service
 
 import "time"
 
+// Receive takes an EVENT or ACK packet that a client sent on its socket. Calls of one link come one after the other. It never
+// blocks.
+func (n *Node) Receive(s *Socket, p *Packet) { s.receive(p) }
+
+func (s *Socket) receive(p *Packet) {
+	switch p.Kind {
+	case KindEvent:
+		s.ns.node.handlers.route(s, p)
+	case KindAck:
+		if !s.ns.acks.resolve(s, p) {
+			s.ns.node.drops.add(dropAckUnknown, 1)
+		}
+	}
+}
+
 // route takes a client's event to the handler that owns it, and copies to observers.
 func (hs *handlers) route(s *Socket, p *Packet) {
 	n := Notice{Kind: NoticeEvent, From: s, Generation: s.generation.Load(), Packet: p, Time: time.Now()}
