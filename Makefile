@@ -111,7 +111,7 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium proxies examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -166,7 +166,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium gcc proxies examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
