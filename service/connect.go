@@ -94,20 +94,25 @@ func (n *Node) Connect(c Connect) (cancel func()) {
 }
 
 func (cs *connects) begin(p *pending) {
-	why, r := dropConnectWait, Refusal{CloseLink: true}
 	cs.change(func(after *followUps) {
-		if !cs.closed && !cs.node.draining.Load() {
-			if _, known := cs.node.handlers.rule(p.c.Namespace); known || cs.node.handlers.hope() > 0 {
-				cs.pendings++
-				cs.seekLocked(p, after)
-				return
-			}
-			why, r = dropNamespace, InvalidNamespace
+		_, known := cs.node.handlers.rule(p.c.Namespace)
+		switch {
+		case cs.closed || cs.node.draining.Load():
+			cs.turnAway(p, dropConnectWait, Refusal{CloseLink: true}, after)
+		case !known && cs.node.handlers.hope() <= 0:
+			cs.turnAway(p, dropNamespace, InvalidNamespace, after)
+		default:
+			cs.pendings++
+			cs.seekLocked(p, after)
 		}
-		p.done = true
-		cs.node.drops.add(why, 1)
-		after.add(func() { p.c.Refuse(r) })
 	})
+}
+
+// turnAway refuses a connect that has not begun to wait.
+func (cs *connects) turnAway(p *pending, why drop, r Refusal, after *followUps) {
+	p.done = true
+	cs.node.drops.add(why, 1)
+	after.add(func() { p.c.Refuse(r) })
 }
 
 // change does something with the lock held, and then what is to be done without it.
@@ -131,7 +136,7 @@ func (cs *connects) seekLocked(p *pending, after *followUps) {
 		return
 	}
 	if known && mode == ConnectOpen {
-		cs.acceptLocked(p, Decision{}, nil, after)
+		cs.acceptLocked(p, &anyone, nil, after)
 		return
 	}
 	if !cs.seatLocked(p, known, after) {
@@ -318,6 +323,9 @@ type Decision struct {
 	Reject *Refusal
 }
 
+// anyone is the decision about a connect to an open namespace. Not to be changed.
+var anyone Decision
+
 // Decide answers a NoticeConnect. What comes late or is unknown is ignored and counted.
 func (h *Handler) Decide(callID uint64, d Decision) {
 	cs := &h.node.connects
@@ -333,14 +341,14 @@ func (h *Handler) Decide(callID uint64, d Decision) {
 			cs.withdrawLocked(p)
 			cs.seekLocked(p, after)
 		default:
-			cs.acceptLocked(p, d, h, after)
+			cs.acceptLocked(p, &d, h, after)
 		}
 	})
 }
 
 // acceptLocked lets a link in that was decided on. With other nodes they are told of its rooms first: until then it is still
 // pending, and may be cancelled.
-func (cs *connects) acceptLocked(p *pending, d Decision, by *Handler, after *followUps) {
+func (cs *connects) acceptLocked(p *pending, d *Decision, by *Handler, after *followUps) {
 	remote := cs.node.cfg.Remote
 	if remote == nil {
 		cs.finishLocked(p)
@@ -352,7 +360,7 @@ func (cs *connects) acceptLocked(p *pending, d Decision, by *Handler, after *fol
 }
 
 // welcome lets a link in once the other nodes were told of it, unless it has gone meanwhile.
-func (cs *connects) welcome(p *pending, d Decision, by *Handler) {
+func (cs *connects) welcome(p *pending, d *Decision, by *Handler) {
 	cs.change(func(after *followUps) {
 		switch {
 		case p.done:
@@ -367,7 +375,7 @@ func (cs *connects) welcome(p *pending, d Decision, by *Handler) {
 
 // admit lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this before
 // the first emit or event can meet it.
-func (n *Node) admit(p *pending, d Decision, by *Handler) {
+func (n *Node) admit(p *pending, d *Decision, by *Handler) {
 	s := p.socket
 	s.userID, s.data, s.connectedAt = d.UserID, d.Data, time.Now()
 	frame, err := s.conn.Codec().Encode(&Packet{
