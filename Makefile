@@ -107,7 +107,7 @@ test: test-tools ## Run all tests, after installing what they need
 
 .PHONY: test-unit
 test-unit:
-	go test -race -timeout 5m ./...
+	go test -race -timeout 10m ./...
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
