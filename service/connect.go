@@ -62,7 +62,6 @@ type connects struct {
 	mu       sync.Mutex
 	closed   bool
 	pendings int         // all of them
-	unknown  int         // those that wait for their namespace to become known
 	waiting  list.List   // of *pending: those that wait for a handler to come
 	asking   seats       // all of them by address
 	guessing seats       // those that wait for their namespace to become known, by address
@@ -157,7 +156,6 @@ func (cs *connects) seekLocked(p *pending, after *followUps) {
 		p.place = cs.waiting.PushBack(p)
 		wait := cs.node.cfg.HandlerWait
 		if p.socket == nil {
-			cs.unknown++
 			wait = min(wait, max(hs.hope(), time.Millisecond))
 		}
 		cs.setTimerLocked(p, wait, func(after *followUps) { cs.waitedInVainLocked(p, after) })
@@ -202,9 +200,6 @@ func (cs *connects) placeLocked(p *pending) bool {
 	ns := cs.node.acquire(p.c.Namespace, named, maker)
 	if ns == nil {
 		return false
-	}
-	if p.place != nil { // it waited for the name to become known
-		cs.unknown--
 	}
 	p.socket = &Socket{id: newSocketID(cs.node.id), ns: ns, conn: p.c.Conn}
 	return true
@@ -423,9 +418,6 @@ func (cs *connects) refuseLocked(p *pending, r Refusal, after *followUps) {
 func (cs *connects) finishLocked(p *pending) {
 	p.done = true
 	cs.pendings--
-	if p.socket == nil && p.place != nil {
-		cs.unknown--
-	}
 	cs.answeredLocked(p)
 }
 

@@ -269,7 +269,7 @@ func (h *Handler) Offer(n Notice) bool {
 	case NoticeConnected:
 		return h.greet(n.From, n.Sockets[0])
 	case NoticeEvent:
-		return h.event(&n) == taken
+		return h.event(&n)
 	case NoticeDisconnected:
 		return h.part(&n)
 	}

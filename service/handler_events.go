@@ -7,14 +7,6 @@ type backlog struct {
 	blocked bool // until the handler before has answered what it has seen: it is in no ring
 }
 
-// verdict says what became of an event at a handler's queue.
-type verdict uint8
-
-const (
-	taken  verdict = iota
-	closed         // the handler does not take events any more
-)
-
 // eventOverhead is what an event takes beside its payload: its packet, its notice and its places in queues.
 const eventOverhead = 384
 
@@ -27,19 +19,16 @@ func (n *Notice) size() int {
 
 // event queues an event. It is always taken while the handler is open, and nobody is closed for it: what is too much pauses
 // the link that it came from. All that waits for a handler stays below twice its total and the one packet that was in hand
-// of each link: at the total a link is paused as soon as it holds its even part of it.
-func (h *Handler) event(n *Notice) verdict {
+// of each link: at the total a link is paused as soon as it holds its even part of it. False: the handler takes none any more.
+func (h *Handler) event(n *Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.open {
-		h.pace.look(n.Time, h)
-		h.queueLocked(n)
-		return taken
+	if !h.open {
+		return !h.reg.Observer && h.leaveLocked(n)
 	}
-	if h.reg.Observer || !h.leaveLocked(n) {
-		return closed
-	}
-	return taken
+	h.pace.look(n.Time, h)
+	h.queueLocked(n)
+	return true
 }
 
 // inherit queues an event of another handler, or one that waited. False: the handler takes nothing any more.

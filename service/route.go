@@ -22,22 +22,22 @@ func (hs *handlers) route(s *Socket, p *Packet) {
 	n := Notice{Kind: NoticeEvent, From: s, Generation: s.generation.Load(), Packet: p, Time: time.Now()}
 	v := hs.viewOf(s.ns)
 	owner := v.owner(p.Event)
-	became := closed
+	taken := false
 	s.mu.Lock() // while an event is queued, its socket's end is not: Disconnected stays the last word
 	for _, a := range s.assigned {
 		switch {
 		case a.handler == nil:
 		case a.group == owner:
-			became = a.handler.event(&n)
+			taken = a.handler.event(&n)
 		case a.group.observer && a.handler.claims.takes(p.Event):
-			if a.handler.event(&Notice{Kind: NoticeEvent, From: s, Generation: n.Generation, Packet: p, Time: n.Time}) == closed {
+			if !a.handler.event(&Notice{Kind: NoticeEvent, From: s, Generation: n.Generation, Packet: p, Time: n.Time}) {
 				hs.node.drops.add(dropObserver, 1)
 			}
 		}
 	}
 	s.mu.Unlock()
 	switch {
-	case became != closed:
+	case taken:
 	case owner == nil && n.Time.After(hs.startUntil) && (len(v.groups) > 0 || !s.mayWait(n.size())):
 		// Others of the namespace are there, and none wants it: no lock that others need is taken for it. Where nobody is there
 		// at all, and not known to be on the way, a few wait all the same, but no link is paused for them.
@@ -55,7 +55,7 @@ func (hs *handlers) rerouteLocked(s *Socket, n *Notice) {
 		hs.node.drops.add(dropAfterEnd, 1) // the server ended it while this was on its way
 		return
 	}
-	if h := s.handlerOf(hs.viewOf(s.ns).owner(n.Packet.Event)); h == nil || h.event(n) == closed {
+	if h := s.handlerOf(hs.viewOf(s.ns).owner(n.Packet.Event)); h == nil || !h.event(n) {
 		hs.parking.park(s, n)
 	}
 }
