@@ -179,6 +179,7 @@ func (hs *handlers) adopt(h *Handler) {
 // takeOver makes h, which was told of it, the handler of a socket in its group: with what the one before has left over of it,
 // and what is parked. No event comes in between.
 func (hs *handlers) takeOver(s *Socket, h, before *Handler) {
+	v := hs.viewOf(s.ns)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.follow(s)
@@ -190,7 +191,7 @@ func (hs *handlers) takeOver(s *Socket, h, before *Handler) {
 			}
 		}
 	}
-	hs.serveParkedLocked(s, h)
+	hs.serveParkedLocked(s, h, v)
 	if s.gone == nil {
 		h.sockets.Add(1)
 		s.assignLocked(h.group, h)
@@ -239,9 +240,9 @@ func (g *group) releaseLocked(o Origin) {
 
 // serveParkedLocked gives a handler what is parked of a socket that is its own, or has left, and is its group's to take. s.mu
 // and Namespace.assigning are held.
-func (hs *handlers) serveParkedLocked(s *Socket, h *Handler) {
+func (hs *handlers) serveParkedLocked(s *Socket, h *Handler, v *view) {
 	for i := 0; i < len(s.parked); {
-		if hs.viewOf(s.ns).owner(s.parked[i].notice.Packet.Event) != h.group {
+		if v.owner(s.parked[i].notice.Packet.Event) != h.group {
 			i++
 			continue
 		}

@@ -426,6 +426,7 @@ func (cs *connects) answeredLocked(p *pending) {
 	cs.stopWaitingLocked(p)
 	if p.timer != nil {
 		p.timer.Stop()
+		p.timer = nil // it may have run out just now, and wait for the lock
 	}
 	cs.asking.remove(&p.seat)
 	cs.guessing.remove(&p.guess)

@@ -28,8 +28,12 @@ func (hs *handlers) handOver(h *Handler) {
 func (hs *handlers) depart(h *Handler) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
+	h.group.moving++
+	hs.departLocked(h)
+}
+
+func (hs *handlers) departLocked(h *Handler) {
 	g := h.group
-	g.moving++
 	if h.leaving {
 		return
 	}
@@ -163,5 +167,7 @@ func (s *Socket) forget(g *group) {
 func (s *Socket) Left(h *Handler) {
 	s.ns.assigning.Lock()
 	defer s.ns.assigning.Unlock()
-	h.node.handlers.moveLocked(h, []adoptee{{socket: s, info: s.gone}})
+	if h.leaves(s) { // else another call of handOver was faster, and its heir has heard all
+		h.node.handlers.moveLocked(h, []adoptee{{socket: s, info: s.gone}})
+	}
 }

@@ -68,10 +68,10 @@ type Handler struct {
 	news     map[Origin]uint64 // Connected in out by socket, as long as nothing else of the socket stands in out
 
 	// What waits.
-	inbound  account // events in out and in backlogs
+	inbound  account // events in out, in backlogs and left over
 	backlogs map[Origin]*backlog
 	ring     fifo[*backlog] // those that a slot would serve, in turn
-	waiting  int            // events in backlogs
+	waiting  int            // events in backlogs and left over
 	waitSize int            // the same in bytes
 
 	// What it owes.

@@ -80,7 +80,11 @@ func (h *Handler) pressureLocked() Pressure {
 	if h.waiting < cfg.MaxHandlerQueue && h.waitSize < cfg.MaxHandlerQueueBytes && !h.inbound.spent {
 		return Pressure{}
 	}
-	return evenPart(cfg, &h.inbound, len(h.backlogs))
+	sockets := len(h.backlogs)
+	if h.left != nil {
+		sockets += len(h.left.notices)
+	}
+	return evenPart(cfg, &h.inbound, sockets)
 }
 
 // evenPart is what each of many sockets may hold of a bound that is reached: of the handler's total, or of what its events had
@@ -171,9 +175,9 @@ func (h *Handler) leaveOutLocked(size int) {
 }
 
 // refillLocked moves what waited into the slots that are free: of each socket one event, in turn, so that a flood of one
-// socket delays those of others by one event a round.
+// socket delays those of others by one event a round. What waits at a handler that is not open goes over to others as it is.
 func (h *Handler) refillLocked() {
-	for h.ring.len() > 0 {
+	for h.open && h.ring.len() > 0 {
 		b := *h.ring.first()
 		n := b.notices.first()
 		if n.Kind == NoticeEvent {
@@ -240,5 +244,5 @@ func (h *Handler) patient(o Origin) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	b := h.backlogs[o]
-	return !h.open || b != nil && b.blocked
+	return h.left != nil || b != nil && b.blocked
 }

@@ -157,6 +157,9 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 	g.members.Store(&members{handlers: append(slices.Clip(m.handlers), h), leaving: m.leaving})
 	hs.attached[h] = struct{}{}
 	hs.version.Add(1)
+	if replaced != nil { // in one step, so that each is replaced once, however many of one id come at the same time
+		hs.departLocked(replaced)
+	}
 	hs.learnRegistrationLocked(h, after)
 	return replaced, nil
 }

@@ -21,15 +21,21 @@ func (h *Handler) leaveLocked(n *Notice) bool {
 	if h.left == nil {
 		return false
 	}
+	delete(h.news, n.From) // it came, and something became of it: the news of its end does not cancel that any more
 	held := n.held
 	hold := n.Kind == NoticeEvent && !h.reg.Observer
 	n.held = n.held || hold
 	h.left.notices[n.From] = append(h.left.notices[n.From], *n)
+	if n.Kind == NoticeEvent {
+		h.inbound.add(h.node.cfg.Budget, UseInbound, n.size()+eventOverhead)
+		h.waiting++
+		h.waitSize += n.size()
+	}
 	switch {
 	case held:
 		n.From.HeldBy(h)
 	case hold:
-		n.From.Hold(n.size(), h, Pressure{})
+		n.From.Hold(n.size(), h, h.pressureLocked())
 	}
 	return true
 }
@@ -43,14 +49,11 @@ func (h *Handler) shut() {
 	h.left.notices = map[Origin][]Notice{}
 	h.leaveOutOverLocked()
 	for o, b := range h.backlogs {
-		for _, n := range b.notices.take() {
-			if n.Kind == NoticeEvent {
-				h.inbound.add(h.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
-			}
-			h.left.notices[o] = append(h.left.notices[o], n)
+		if b.notices.len() > 0 { // else it is one that was blocked
+			h.left.notices[o] = append(h.left.notices[o], b.notices.take()...)
 		}
 	}
-	h.backlogs, h.ring, h.waiting, h.waitSize = nil, fifo[*backlog]{}, 0, 0
+	h.backlogs, h.ring = nil, fifo[*backlog]{}
 	for o, notices := range late { // of a handler that had ended
 		h.left.notices[o] = append(h.left.notices[o], notices...)
 	}
@@ -69,7 +72,9 @@ func (h *Handler) leaveOutOverLocked() {
 			continue
 		case NoticeEvent:
 			delete(h.inFlight, n.CallID)
-			h.leaveOutLocked(n.size())
+			h.outBytes -= n.size()
+			h.waiting++
+			h.waitSize += n.size()
 			h.left.notices[n.From] = append(h.left.notices[n.From], n)
 			continue
 		case NoticeDisconnected:
@@ -101,6 +106,13 @@ func (h *Handler) Surrender(o Origin) []Notice {
 	notices := h.left.notices[o]
 	delete(h.left.notices, o)
 	delete(h.left.untold, o)
+	for i := range notices {
+		if n := &notices[i]; n.Kind == NoticeEvent {
+			h.inbound.add(h.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
+			h.waiting--
+			h.waitSize -= n.size()
+		}
+	}
 	return notices
 }
 
@@ -109,6 +121,13 @@ func (h *Handler) untold(o Origin) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.left != nil && h.left.untold[o]
+}
+
+// leaves says whether something is left over of a socket.
+func (h *Handler) leaves(o Origin) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left != nil && len(h.left.notices[o]) > 0
 }
 
 // leftOver are the sockets of which something is left over. When there is none, nothing can be any more.

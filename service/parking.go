@@ -36,7 +36,8 @@ func (p *parking) init(hs *handlers) {
 // park keeps an event until a handler comes for it, or its time is up. As at a handler, nothing is refused: what is too much
 // pauses the link that it came from. Namespace.assigning is held.
 func (p *parking) park(s *Socket, n *Notice) {
-	if p.hs.closed.Load() {
+	shared, ok := p.count(s, n.size())
+	if !ok {
 		n.unhold()
 		p.hs.node.drops.add(dropHandlerAbsent, 1)
 		return
@@ -44,7 +45,6 @@ func (p *parking) park(s *Socket, n *Notice) {
 	held := n.held
 	n.held = true
 	s.parked = append(s.parked, parked{*n, time.Now().Add(p.hs.node.cfg.HandlerWait)})
-	shared := p.count(s, n.size())
 	if held {
 		s.HeldBy(nil)
 	} else {
@@ -52,18 +52,23 @@ func (p *parking) park(s *Socket, n *Notice) {
 	}
 }
 
-func (p *parking) count(s *Socket, size int) (shared Pressure) {
+// count makes a place for an event; false: the node closes. That is looked at under the lock, since close finds under it what
+// is parked.
+func (p *parking) count(s *Socket, size int) (shared Pressure, ok bool) {
 	cfg := &p.hs.node.cfg
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.hs.closed.Load() {
+		return Pressure{}, false
+	}
 	p.events++
 	p.bytes += size
 	p.inbound.add(cfg.Budget, UseInbound, size+eventOverhead)
 	p.rememberLocked(s)
 	if p.events >= cfg.MaxHandlerQueue || p.bytes >= cfg.MaxHandlerQueueBytes || p.inbound.spent {
-		return evenPart(cfg, &p.inbound, len(p.sockets))
+		return evenPart(cfg, &p.inbound, len(p.sockets)), true
 	}
-	return Pressure{}
+	return Pressure{}, true
 }
 
 // parkEnd keeps the news of a socket's end, behind all its events, for groups that know the socket and are not there.
