@@ -15,6 +15,9 @@ VERSION          := $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 BENCH     ?= .
+# Which schedules `make sim` runs.
+SEED      ?= 1
+SEEDS     ?= 5000
 # How long `make soak` lasts.
 SOAKTIME  ?= 60s
 # Extra flags of `make e2e`, such as E2EFLAGS='-run Page'.
@@ -24,7 +27,7 @@ E2EFLAGS  ?=
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 DEBIAN := $(TOOLS)/debian
 # The API with its comments, from which reflection answers; the generated code has none.
-WITH_COMMENTS := --path proto/foyer --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
+WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and not a
 # commit, so that a shallow clone has it too. It is never built anew:
 #	buf build --exclude-source-info --path proto/foyer -o proto/first.binpb
@@ -130,6 +133,11 @@ soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and 
 .PHONY: autobahn
 autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes
 	sh e2e/autobahn.sh $(TOOLS)/kosoku
+
+# More schedules than the unit tests run; a schedule is its number, so SEED=17 SEEDS=1 runs one of them again.
+.PHONY: sim
+sim: ## Run SEEDS schedules of the nodes' simulator, from SEED on
+	SEED=$(SEED) SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run '^TestSimulator$$' ./service/adapter
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME

@@ -1,0 +1,149 @@
+package adapter
+
+import (
+	"bytes"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"foyer/service"
+	"foyer/service/payload"
+)
+
+// Emit is events for one target as they pass from node to node. A receiver may keep it.
+type Emit struct {
+	Target  service.Target // never Local
+	Flags   service.Flags
+	Call    uint64 // the number under which counts are wanted; 0: none are
+	Packets []*service.Packet
+}
+
+// AppendEmit appends an item that is an emit. One encoding serves all nodes that want it.
+func AppendEmit(dst []byte, e *Emit) []byte {
+	t, n := &e.Target, e.headSize()
+	for _, p := range e.Packets {
+		n += sizeBytes(packetSize(p))
+	}
+	dst = appendHead(dst, 5, n)
+	dst = appendString(dst, 1, t.Namespace)
+	for _, room := range t.Rooms {
+		dst = append(appendHead(dst, 2, len(room)), room...)
+	}
+	for _, room := range t.ExceptRooms {
+		dst = append(appendHead(dst, 3, len(room)), room...)
+	}
+	dst = appendBool(dst, 4, t.All)
+	dst = appendBool(dst, 5, e.Flags&service.Volatile != 0)
+	dst = appendBool(dst, 6, e.Flags&service.NoCompress != 0)
+	dst = appendUint(dst, 7, e.Call)
+	for _, p := range e.Packets {
+		dst = appendMessage(appendHead(dst, 8, packetSize(p)), 1, p.Payload)
+		for _, a := range p.Attachments {
+			dst = appendMessage(dst, 2, a)
+		}
+	}
+	return dst
+}
+
+// headSize is the size of all fields but the packets.
+func (e *Emit) headSize() int {
+	t, n := &e.Target, 0
+	if t.Namespace != "" {
+		n += sizeBytes(len(t.Namespace))
+	}
+	for _, room := range t.Rooms {
+		n += sizeBytes(len(room))
+	}
+	for _, room := range t.ExceptRooms {
+		n += sizeBytes(len(room))
+	}
+	for _, set := range [...]bool{t.All, e.Flags&service.Volatile != 0, e.Flags&service.NoCompress != 0} {
+		if set {
+			n += 2
+		}
+	}
+	if e.Call != 0 {
+		n += 1 + protowire.SizeVarint(e.Call)
+	}
+	return n
+}
+
+func packetSize(p *service.Packet) int {
+	n := sizeBytes(len(p.Payload))
+	for _, a := range p.Attachments {
+		n += sizeBytes(len(a))
+	}
+	return n
+}
+
+// readEmit reads what AppendEmit has written behind the item's head. Nothing of it is of b.
+func readEmit(b []byte) (e *Emit, ok bool) {
+	e = &Emit{}
+	t := &e.Target
+	var w wireField
+	for before := uint64(0); len(b) > 0; before = w.key {
+		if b, ok = w.next(b); !ok || w.key < before || w.key&7 == varintField && w.varint == 0 {
+			return nil, false
+		}
+		switch n := w.key >> 3; {
+		case n != 2 && n != 3 && n != 8 && w.key == before: // no list
+			return nil, false
+		case n <= 3 && (len(w.bytes) == 0 || len(w.bytes) > service.MaxNameBytes):
+			return nil, false
+		case n >= 4 && n <= 6 && w.varint != 1:
+			return nil, false
+		}
+		switch w.key {
+		case 1<<3 | bytesField:
+			t.Namespace = string(w.bytes)
+		case 2<<3 | bytesField:
+			t.Rooms = append(t.Rooms, string(w.bytes))
+		case 3<<3 | bytesField:
+			t.ExceptRooms = append(t.ExceptRooms, string(w.bytes))
+		case 4<<3 | varintField:
+			t.All = true
+		case 5<<3 | varintField:
+			e.Flags |= service.Volatile
+		case 6<<3 | varintField:
+			e.Flags |= service.NoCompress
+		case 7<<3 | varintField:
+			e.Call = w.varint
+		case 8<<3 | bytesField:
+			p := readPacket(w.bytes, t.Namespace)
+			if p == nil {
+				return nil, false
+			}
+			e.Packets = append(e.Packets, p)
+		default:
+			return nil, false
+		}
+	}
+	return e, t.Namespace != "" && t.Namespace[0] == '/' && t.All == (len(t.Rooms) == 0) && len(e.Packets) > 0
+}
+
+// readPacket returns nil for what browsers could not be sent.
+func readPacket(b []byte, namespace string) *service.Packet {
+	p := &service.Packet{Kind: service.KindEvent, Namespace: namespace, AckID: service.NoAck}
+	var w wireField
+	for first := true; len(b) > 0; first = false {
+		var ok bool
+		if b, ok = w.next(b); !ok {
+			return nil
+		}
+		switch {
+		case w.key == 1<<3|bytesField && first:
+			p.Payload = bytes.Clone(w.bytes)
+		case w.key == 2<<3|bytesField && !first:
+			p.Attachments = append(p.Attachments, bytes.Clone(w.bytes))
+		default:
+			return nil
+		}
+	}
+	if payload.Check(p.Payload, len(p.Attachments), payload.Options{}) != nil {
+		return nil
+	}
+	name, _, ok := payload.EventName(p.Payload)
+	if p.Event = name; !ok {
+		return nil
+	}
+	return p
+}

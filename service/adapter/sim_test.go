@@ -1,0 +1,632 @@
+package adapter
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"foyer/service"
+)
+
+// The simulator: a few nodes, a bus that loses, repeats, delays and reorders, and a clock, all of one seed. What they do is
+// checked against what they must have promised, at every step; and after all is healed, against the truth.
+
+const (
+	simFaults = 30 * time.Second  // how long there are faults
+	simHeals  = 110 * time.Second // how long all has to settle: delayed frames come, and the lost are forgotten
+	simWindow = 8 << 10
+	simFrame  = 512
+	simRooms  = 40
+)
+
+type sim struct {
+	*rand.Rand
+	now    time.Duration
+	events simEvents
+	count  int
+	nodes  []*simNode
+	cut    [5][5]bool
+	order  [5][5]time.Duration // when the last frame arrives that was not reordered
+	loss   float64
+	repeat float64
+	jitter time.Duration
+	key    []byte
+	sends  map[simWay][]simEmit
+	emits  uint64
+	log    []string
+	fault  string
+	frames int
+}
+
+// simWay is from one run to another one.
+type simWay struct{ from, to service.Incarnation }
+
+// simEmit is an emit that a trunk took.
+type simEmit struct {
+	number, epoch uint64
+}
+
+type simJoin struct {
+	room  string
+	marks []Mark
+}
+
+type simNode struct {
+	*sim
+	place   int
+	id      service.Incarnation
+	p       *Peers
+	alive   bool
+	frozen  bool
+	ready   bool
+	inbox   [][]byte
+	ticks   time.Duration // when a tick is planned
+	rooms   map[string]bool
+	joins   []simJoin
+	heardBy map[string][]service.Incarnation // of a room: the runs that know of it
+	last    map[service.Incarnation]int      // place of the last emit that was heard, among those sent
+	trunk   map[service.Incarnation][2]uint64
+	runs    map[service.NodeID]uint64
+	got     map[uint64]int
+	config  func(*Config) // changes it; nil: nobody does
+	refused string        // by whom; for tests of that alone
+	seen    []State       // of others, in the order of their changes
+}
+
+type simEvent struct {
+	at   time.Duration
+	n    int
+	what func()
+}
+
+type simEvents []simEvent
+
+func (e simEvents) Len() int { return len(e) }
+func (e simEvents) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].n < e[j].n
+}
+func (e simEvents) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *simEvents) Push(x any)   { *e = append(*e, x.(simEvent)) }
+func (e *simEvents) Pop() any {
+	x := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return x
+}
+
+func (s *sim) say(format string, args ...any) {
+	s.log = append(s.log, fmt.Sprintf("%8.3f ", s.now.Seconds())+fmt.Sprintf(format, args...))
+	if len(s.log) > 400 {
+		s.log = s.log[200:]
+	}
+}
+
+func (s *sim) fail(format string, args ...any) {
+	if s.fault == "" {
+		s.fault = fmt.Sprintf("%8.3f ", s.now.Seconds()) + fmt.Sprintf(format, args...)
+	}
+}
+
+func (s *sim) after(d time.Duration, what func()) {
+	s.count++
+	heap.Push(&s.events, simEvent{s.now + d, s.count, what})
+}
+
+func (s *sim) run(until time.Duration) {
+	for s.fault == "" && len(s.events) > 0 && s.events[0].at <= until {
+		e := heap.Pop(&s.events).(simEvent)
+		s.now = e.at
+		e.what()
+		if s.count > 5_000_000 {
+			s.fail("they talk without end")
+		}
+	}
+	s.now = until
+}
+
+func (s *sim) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(s.Int64N(int64(high-low)))
+}
+
+// begin starts a run of a node.
+func (s *sim) begin(n *simNode, run uint64) {
+	n.id = service.Incarnation{Node: n.id.Node, Run: run}
+	n.alive, n.frozen, n.ready, n.inbox = true, false, false, nil
+	n.rooms, n.joins, n.heardBy = map[string]bool{}, nil, map[string][]service.Incarnation{}
+	n.last, n.trunk, n.runs, n.got = map[service.Incarnation]int{}, map[service.Incarnation][2]uint64{}, map[service.NodeID]uint64{}, map[uint64]int{}
+	cfg := Config{Self: n.id, Key: s.key, Window: simWindow, MaxFrame: simFrame, Address: "at " + string(n.id.Node)}
+	if n.config != nil {
+		n.config(&cfg)
+	}
+	p, err := New(cfg, n)
+	if err != nil {
+		s.fail("%v", err)
+		return
+	}
+	n.p, n.ticks = p, never
+	p.trace = n.traced
+	s.say("%s begins as %d", n.id.Node, run)
+	p.Start(s.now)
+	n.done()
+}
+
+// done is called after each call of the node's Peers.
+func (n *simNode) done() {
+	for _, o := range n.p.Take() {
+		for _, to := range n.nodes {
+			if to != n && (o.To == "" || o.To == to.id.Node) {
+				n.move(to, o.Frame)
+			}
+		}
+	}
+	if id, _ := n.p.Self(); id != n.id { // for the others it is another one
+		n.id, n.last = id, map[service.Incarnation]int{}
+	}
+	for _, m := range n.p.members {
+		sum := 0
+		for i := range m.out.kept {
+			sum += m.out.kept[i].weight
+		}
+		for i := range m.out.waiting {
+			sum += len(m.out.waiting[i].data) + itemWeight
+		}
+		if sum > simWindow || sum != m.out.bytes {
+			n.fail("%s keeps %d bytes for %s, and counts %d", n.id.Node, sum, m.Node, m.out.bytes)
+		}
+	}
+	n.joins = slices.DeleteFunc(n.joins, func(j simJoin) bool {
+		before := slices.Clone(j.marks)
+		rest := n.p.Unheard(j.marks)
+		for _, k := range before {
+			if m := n.p.member(k.to.Node); n.rooms[j.room] && !slices.Contains(rest, k) && m != nil && m.Run == k.to.Run && m.State.Reachable() {
+				n.heardBy[j.room] = append(n.heardBy[j.room], k.to)
+			}
+		}
+		return len(rest) == 0
+	})
+	due := n.p.Due()
+	if due < n.ticks {
+		n.ticks = due
+		n.after(max(0, due-n.now), func() { n.tick(due) })
+	}
+}
+
+func (n *simNode) tick(planned time.Duration) {
+	if !n.alive || n.frozen || n.ticks != planned {
+		return
+	}
+	n.ticks = never
+	if due := n.p.Due(); due <= n.now {
+		n.p.Tick(n.now)
+		if n.p.Due() <= n.now {
+			n.fail("%s is due again at once", n.id.Node)
+		}
+	}
+	n.done()
+}
+
+// move brings a frame to a node, or not.
+func (n *simNode) move(to *simNode, frame []byte) {
+	n.frames++
+	if n.cut[n.place][to.place] || n.Float64() < n.loss {
+		return
+	}
+	d := n.between(50*time.Microsecond, time.Millisecond)
+	if n.jitter > 0 && n.IntN(3) == 0 {
+		d += n.between(0, n.jitter)
+	} else { // in order with the others of its kind
+		at := max(n.now+d, n.order[n.place][to.place]+1)
+		n.order[n.place][to.place] = at
+		d = at - n.now
+	}
+	n.after(d, func() { to.receive(frame) })
+	if n.Float64() < n.repeat {
+		n.after(d+n.between(0, 20*time.Second), func() { to.receive(frame) })
+	}
+}
+
+func (n *simNode) receive(frame []byte) {
+	switch {
+	case !n.alive:
+	case n.frozen:
+		n.inbox = append(n.inbox, frame)
+	default:
+		n.p.Receive(n.now, frame)
+		n.done()
+	}
+}
+
+func (n *simNode) thaw() {
+	if !n.alive || !n.frozen {
+		return
+	}
+	n.say("%s thaws", n.id.Node)
+	n.frozen = false
+	first := n.IntN(2) == 0
+	if first {
+		n.p.Tick(n.now)
+		n.done()
+	}
+	for _, frame := range n.inbox {
+		n.p.Receive(n.now, frame)
+		n.done()
+	}
+	n.inbox = nil
+	n.p.Tick(n.now)
+	n.ticks = never
+	n.done()
+}
+
+// traced sees each frame with items that is taken.
+func (n *simNode) traced(m *member, f *frame) {
+	was := n.trunk[m.Incarnation]
+	if f.from.Run < n.runs[m.Node] {
+		n.fail("T3: %s takes a frame of run %d of %s after one of %d", n.id.Node, f.from.Run, m.Node, n.runs[m.Node])
+	}
+	if f.to != n.id {
+		n.fail("T3: %s takes a frame for run %d", n.id.Node, f.to.Run)
+	}
+	next := f.epoch == was[0] && f.seq == was[1]+1 || f.epoch > was[0] && f.seq == 1
+	if !next {
+		n.fail("T1: %s takes frame %d/%d of %s after %d/%d", n.id.Node, f.epoch, f.seq, m.Node, was[0], was[1])
+	}
+	n.trunk[m.Incarnation], n.runs[m.Node] = [2]uint64{f.epoch, f.seq}, f.from.Run
+}
+
+func (n *simNode) Began(m Member) {
+	if n.p.member(m.Node).rooms != nil {
+		n.fail("%s keeps what %s told in an earlier epoch", n.id.Node, m.Node)
+	}
+}
+
+func (n *simNode) Heard(from Member, e *Emit) {
+	way := simWay{from.Incarnation, n.id}
+	list := n.sends[way]
+	place, ok := slices.BinarySearchFunc(list, e.Call, func(s simEmit, number uint64) int { return int(int64(s.number) - int64(number)) })
+	if !ok {
+		n.fail("T1: %s hears %d of %s, which was not sent to it", n.id.Node, e.Call, from.Node)
+		return
+	}
+	last, heard := n.last[from.Incarnation]
+	if !heard {
+		last = -1
+	}
+	n.last[from.Incarnation] = place
+	if place <= last {
+		n.fail("T1: %s hears %d of %s again or late", n.id.Node, e.Call, from.Node)
+		return
+	}
+	for i := last + 1; i < place; i++ {
+		if list[i].epoch >= list[place].epoch {
+			n.fail("T1: %s hears %d of %s, and not %d before it", n.id.Node, e.Call, from.Node, list[i].number)
+		}
+	}
+	if in := n.p.member(from.Node).in.epoch; in != list[place].epoch {
+		n.fail("T1: %s hears %d of %s in epoch %d, not in %d", n.id.Node, e.Call, from.Node, in, list[place].epoch)
+	}
+	n.got[e.Call]++
+}
+
+func (n *simNode) Ended(to Member, why End, lost int) {
+	n.say("%s ends its epoch to %s: %d, %d lost", n.id.Node, to.Node, why, lost)
+}
+
+func (n *simNode) Changed(m Member) {
+	n.seen = append(n.seen, m.State)
+	n.say("%s: %s/%d is %v, term %d", n.id.Node, m.Node, m.Run, m.State, m.Term)
+}
+
+func (n *simNode) Ready() { n.ready = true }
+
+func (n *simNode) Refused(address string) {
+	if n.refused != "" {
+		if n.refused == "nobody" || n.refused == "" {
+			n.refused = address
+		}
+		return
+	}
+	// Late frames of the run before may have held the name. Somebody starts it again.
+	n.say("%s is refused", n.id.Node)
+	n.after(time.Second, func() {
+		if n.now > simFaults+simHeals/2 {
+			n.fail("%s is refused", n.id.Node)
+		}
+		n.restart(n)
+	})
+}
+
+func simRoom(i int) string { return "room" + strconv.Itoa(i) }
+
+// emit publishes an event for a room, and checks that everybody who has confirmed to have it is given it or named.
+func (n *simNode) emit(room string, size int) (number uint64) {
+	n.emits++
+	e := &Emit{Target: service.Target{Namespace: "/", Rooms: []string{room}}, Call: n.emits, Packets: []*service.Packet{{Payload: []byte(`["e","` + strings.Repeat("x", size) + `"]`)}}}
+	n.p.tellRooms(n.now)
+	added := make([]uint64, len(n.p.members))
+	for i, m := range n.p.members {
+		added[i] = m.out.added
+	}
+	unreached := n.p.Publish(n.now, &e.Target, false, AppendEmit(nil, e))
+	reached := slices.Clone(unreached)
+	for i, m := range n.p.members {
+		if m.out.added != added[i] {
+			way := simWay{n.id, m.Incarnation}
+			n.sends[way] = append(n.sends[way], simEmit{n.emits, m.out.epoch})
+			reached = append(reached, m.Node)
+		}
+	}
+	for _, o := range n.nodes {
+		if o != n && o.alive && slices.Contains(o.heardBy[room], n.id) && !slices.Contains(reached, o.id.Node) {
+			n.fail("I2: %s emits to %s, and neither gives it to %s nor names it", n.id.Node, room, o.id.Node)
+		}
+	}
+	return n.emits
+}
+
+func (n *simNode) edge(room string) {
+	on := !n.rooms[room]
+	if n.rooms[room] = on; !on {
+		delete(n.rooms, room)
+		delete(n.heardBy, room)
+		n.joins = slices.DeleteFunc(n.joins, func(j simJoin) bool { return j.room == room })
+	}
+	n.p.Edge(n.now, "/", room, on)
+	if on {
+		n.joins = append(n.joins, simJoin{room, n.p.Marks(n.now)})
+	}
+}
+
+// act does one thing of what can happen.
+func (s *sim) act() {
+	n := s.nodes[s.IntN(len(s.nodes))]
+	o := s.nodes[s.IntN(len(s.nodes))]
+	switch s.IntN(14) {
+	case 0, 1, 2, 3: // emits
+		if !n.alive || n.frozen {
+			return
+		}
+		for range 1 + s.IntN(1+s.IntN(30)) {
+			size := s.IntN(80)
+			if s.IntN(10) == 0 {
+				size = s.IntN(3000)
+			}
+			n.emit(simRoom(s.IntN(simRooms)), size)
+			if s.IntN(3) == 0 {
+				n.p.Flush(s.now)
+			}
+		}
+		n.p.Flush(s.now)
+		n.done()
+	case 4, 5, 6: // joins and leaves
+		if !n.alive || n.frozen {
+			return
+		}
+		for range 1 + s.IntN(1+s.IntN(120)) {
+			n.edge(simRoom(s.IntN(simRooms)))
+			if s.IntN(3) == 0 {
+				n.p.Flush(s.now)
+			}
+		}
+		n.p.Flush(s.now)
+		n.done()
+	case 7:
+		if !n.alive {
+			return
+		}
+		s.say("%s is killed", n.id.Node)
+		n.alive = false
+		s.after(s.between(0, 8*time.Second), func() {
+			if !n.alive {
+				s.restart(n)
+			}
+		})
+	case 8:
+		if !n.alive || n.frozen {
+			return
+		}
+		d := s.between(100*time.Millisecond, 12*time.Second)
+		s.say("%s freezes for %v", n.id.Node, d)
+		n.frozen = true
+		s.after(d, n.thaw)
+	case 9, 10:
+		if n == o {
+			return
+		}
+		d, both := s.between(10*time.Millisecond, 12*time.Second), s.IntN(2) == 0
+		s.say("%s to %s is cut for %v, both ways: %t", n.id.Node, o.id.Node, d, both)
+		s.cut[n.place][o.place] = true
+		s.cut[o.place][n.place] = s.cut[o.place][n.place] || both
+		s.after(d, func() { s.cut[n.place][o.place], s.cut[o.place][n.place] = false, false })
+	case 11:
+		s.loss = s.Float64() * 0.4
+		s.after(s.between(0, 5*time.Second), func() { s.loss = 0 })
+	case 12:
+		s.repeat = s.Float64() * 0.5
+		s.after(s.between(0, 5*time.Second), func() { s.repeat = 0 })
+	case 13:
+		s.jitter = s.between(time.Millisecond, 400*time.Millisecond)
+		if s.IntN(4) == 0 {
+			s.jitter = 15 * time.Second
+		}
+		s.after(s.between(0, 5*time.Second), func() { s.jitter = 0 })
+	}
+}
+
+func (s *sim) restart(n *simNode) {
+	run := n.id.Run>>20 + 10
+	if s.IntN(8) == 0 { // its clock went back
+		run -= 13
+	}
+	s.begin(n, run<<20+s.Uint64N(1<<20))
+}
+
+// healed checks what has to be so when all was well for long enough.
+func (s *sim) healed() {
+	for _, n := range s.nodes {
+		if !n.ready {
+			s.fail("%s is not ready", n.id.Node)
+		}
+		if len(n.joins) > 0 {
+			s.fail("%s still waits for joins to be heard", n.id.Node)
+		}
+		if len(n.p.own.list) != len(n.rooms) || len(n.p.own.going) > 0 || len(n.p.own.fresh) > 0 {
+			s.fail("%s has %d rooms and tells %d", n.id.Node, len(n.rooms), len(n.p.own.list))
+		}
+		if got := n.p.Members(); len(got) != len(s.nodes)-1 {
+			s.fail("%s knows %v", n.id.Node, got)
+		}
+		for _, o := range s.nodes {
+			if o == n {
+				continue
+			}
+			m := n.p.member(o.id.Node)
+			switch {
+			case m == nil || m.State != Up || m.Incarnation != o.id || m.Term != o.p.term:
+				s.fail("%s is not up at %s: %+v", o.id.Node, n.id.Node, m)
+				return
+			case !m.in.told || len(m.in.parts) > 0 || m.in.owed:
+				s.fail("%s has not heard all of %s", n.id.Node, m.Node)
+			case m.out.bytes != 0 || len(m.out.kept) > 0 || len(m.out.waiting) > 0 || m.out.full || m.out.repairing:
+				s.fail("%s has something left for %s", n.id.Node, m.Node)
+			case len(m.rooms) != len(o.rooms):
+				s.fail("%s knows %d rooms of %s, which has %d", n.id.Node, len(m.rooms), m.Node, len(o.rooms))
+			}
+			for room := range o.rooms {
+				if _, ok := m.rooms[n.p.keys.room("/", room)]; !ok {
+					s.fail("%s does not know %s of %s", n.id.Node, room, m.Node)
+				}
+			}
+		}
+	}
+}
+
+// last emits to each room from each node, and looks who hears it.
+func (s *sim) last() {
+	type sent struct {
+		from   *simNode
+		room   string
+		number uint64
+	}
+	var list []sent
+	for i := range simRooms {
+		for _, n := range s.nodes {
+			list = append(list, sent{n, simRoom(i), n.emit(simRoom(i), 10)})
+			n.p.Flush(s.now)
+			n.done()
+		}
+		s.run(s.now + 100*time.Millisecond)
+	}
+	s.run(s.now + time.Second)
+	for _, e := range list {
+		for _, n := range s.nodes {
+			want := 0
+			if n != e.from && n.rooms[e.room] {
+				want = 1
+			}
+			if n.got[e.number] != want {
+				s.fail("%s hears an emit to %s %d times, not %d", n.id.Node, e.room, n.got[e.number], want)
+			}
+		}
+	}
+}
+
+func newSim(seed uint64) *sim {
+	return &sim{Rand: rand.New(rand.NewPCG(seed, 12)), sends: map[simWay][]simEmit{}}
+}
+
+// node makes a node that has not begun.
+func (s *sim) node(name service.NodeID) *simNode {
+	n := &simNode{sim: s, place: len(s.nodes), id: service.Incarnation{Node: name}}
+	s.nodes = append(s.nodes, n)
+	return n
+}
+
+// simulate runs the schedule of a seed, and returns what was wrong and what happened.
+func simulate(seed uint64) (fault string, log []string) {
+	s := newSim(seed)
+	if seed%4 == 0 {
+		s.key = []byte("secret")
+	}
+	for i := range 3 + s.IntN(3) {
+		s.node(service.NodeID(strings.Repeat(string(rune('A'+i)), 4)))
+	}
+	for _, n := range s.nodes {
+		s.after(s.between(0, 3*time.Second), func() { s.begin(n, 100<<20) })
+	}
+	for at, every := 4*time.Second, s.between(20*time.Millisecond, 600*time.Millisecond); at < simFaults; at += s.between(0, every) {
+		s.after(at, s.act)
+	}
+	s.run(simFaults)
+	s.say("all is healed")
+	s.cut, s.loss, s.repeat, s.jitter = [5][5]bool{}, 0, 0, 0
+	for _, n := range s.nodes {
+		n.thaw()
+		if !n.alive {
+			s.restart(n)
+		}
+	}
+	s.run(simFaults + simHeals)
+	if s.fault == "" {
+		s.healed()
+	}
+	if s.fault == "" {
+		s.last()
+	}
+	return s.fault, s.log
+}
+
+// keptSeeds are seeds whose schedules found faults once.
+var keptSeeds = []uint64{}
+
+// TestSimulator runs schedules: SEEDS of them from SEED on, or as many as go into a moment.
+func TestSimulator(t *testing.T) {
+	number := func(name string, usual uint64) uint64 {
+		if v, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
+			return v
+		}
+		return usual
+	}
+	first, count := number("SEED", 1), number("SEEDS", 200)
+	began, bounded := time.Now(), os.Getenv("SEEDS") == ""
+	seeds := slices.Clone(keptSeeds)
+	for i := range count {
+		seeds = append(seeds, first+i)
+	}
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	failed := 0
+	next := make(chan uint64)
+	for range 2 {
+		group.Go(func() {
+			for seed := range next {
+				fault, log := simulate(seed)
+				if fault == "" {
+					continue
+				}
+				mu.Lock()
+				if failed++; failed == 1 {
+					t.Errorf("seed %d: %s\n%s", seed, fault, strings.Join(log, "\n"))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for i, seed := range seeds {
+		if bounded && i >= len(keptSeeds)+20 && time.Since(began) > 8*time.Second {
+			seeds = seeds[:i] // a slow machine, or the race detector
+			break
+		}
+		next <- seed
+	}
+	close(next)
+	group.Wait()
+	if failed > 0 {
+		t.Errorf("%d of %d seeds fail", failed, len(seeds))
+	}
+}
