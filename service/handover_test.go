@@ -206,10 +206,12 @@ func TestEventsOfNobodyTakeNoSharedLock(t *testing.T) {
 		pass(11 * time.Second)
 		s.emits("wanted") // routes are made
 		n.handlers.mu.Lock()
+		s.ns.assigning.Lock()
 		for range 1000 {
 			s.emits("unwanted")
 		}
 		s.emits("wanted")
+		s.ns.assigning.Unlock()
 		n.handlers.mu.Unlock()
 		wantEqual(t, "told", told(t, h), []string{`event ["wanted"]`, `event ["wanted"]`})
 		wantEqual(t, "counted", n.Info().Dropped["handler_absent"], int64(1000))
