@@ -72,7 +72,7 @@ type Config struct {
 // Validate says all that is wrong with a Config at once.
 func (c *Config) Validate() error {
 	var errs []error
-	if c.NodeID != "" && !validNodeID(c.NodeID) {
+	if c.NodeID != "" && !NodeID(c.NodeID).Valid() {
 		errs = append(errs, fmt.Errorf("node id %q: want %d characters of A-Z a-z 0-9 - _", c.NodeID, nodeIDLen))
 	}
 	for _, ns := range c.Namespaces {

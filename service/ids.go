@@ -50,8 +50,8 @@ func randomText(n int) string {
 	return base64.RawURLEncoding.EncodeToString(raw)[:n]
 }
 
-// validNodeID says whether a name can stand at the beginning of ids: they are rooms, parts of topics and of URLs.
-func validNodeID(id string) bool {
+// Valid says whether a name can stand at the beginning of ids: they are rooms, parts of topics and of URLs.
+func (id NodeID) Valid() bool {
 	for _, c := range []byte(id) {
 		switch {
 		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':

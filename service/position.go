@@ -48,7 +48,7 @@ func parsePosition(token string, scope [8]byte) (position, error) {
 	for b = b[head:]; len(b) > 0; b = b[heardBytes:] {
 		of := Incarnation{NodeID(b[:nodeIDLen]), binary.BigEndian.Uint64(b[nodeIDLen:])}
 		twice := slices.ContainsFunc(p, func(h heard) bool { return h.Node == of.Node })
-		if twice || !validNodeID(string(of.Node)) {
+		if twice || !of.Node.Valid() {
 			return nil, ErrToken
 		}
 		p = append(p, heard{of, binary.BigEndian.Uint64(b[nodeIDLen+8:])})
