@@ -127,7 +127,7 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 		alone := len(m.handlers) == 0 || len(m.handlers) == 1 && replaced != nil
 		if field := h.claims.unlike(g.claims.Load()); field != "" {
 			switch {
-			case !alone, g.observer != h.reg.Observer && replaced != nil:
+			case !alone, g.observer != h.reg.Observer && (replaced != nil || g.moving > 0):
 				return nil, claimed(field, "the handlers of group %q have registered otherwise: all of a group must register alike", g.name)
 			case g.observer != h.reg.Observer: // nobody is in it; the new one is another group of the same name
 				hs.dropLocked(g)

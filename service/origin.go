@@ -20,7 +20,7 @@ type Origin interface {
 	// Settled says that a handler which leaves has answered the last event of the socket that its backend has seen: what
 	// waited for that may go on. Called without locks.
 	Settled(h *Handler)
-	// Left says that something of the socket is left over at a handler that has gone: Handler.Surrender gives it out, for the
-	// handler that comes after it. Called without locks.
+	// Left says that something of the socket is left over at a handler that has gone, and takes it out by Handler.Surrender
+	// before it returns, for the handler that comes after it. Called without locks, and again as long as something is left.
 	Left(h *Handler)
 }
