@@ -1,4 +1,3 @@
-// Package adapter makes one cluster of many nodes: what they tell each other, and the bus that moves it.
 package adapter
 
 import (

@@ -16,7 +16,7 @@ type Weather struct {
 	Lose   float64       // the chance of a frame to be lost
 	Repeat float64       // to come twice
 	Delay  time.Duration // each frame takes up to that long; the order holds
-	Stray  float64       // the chance of a frame to go astray: it comes up to Late later, and what is sent after it may come before it
+	Stray  float64       // the chance of a frame to come up to Late later, so that what is sent after it may come before it
 	Late   time.Duration
 }
 

@@ -1,0 +1,375 @@
+package natsbus
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"foyer/service"
+)
+
+// ear is a bus and what has come over it.
+type ear struct {
+	*Bus
+	arrived chan struct{} // has a value after something has come
+	mu      sync.Mutex
+	got     map[string]bool // guarded by mu
+}
+
+func listen(t *testing.T, b *Bus) *ear {
+	t.Helper()
+	e := &ear{Bus: b, arrived: make(chan struct{}, 1), got: make(map[string]bool)}
+	if err := b.Receive(func(frame []byte) {
+		defer poke(e.arrived)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.got[string(frame)] = true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func (e *ear) has(frame string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.got[frame]
+}
+
+// whole waits until each hears each other one anew, and says how long that took.
+func whole(t *testing.T, ears ...*ear) time.Duration {
+	t.Helper()
+	round, began := random(), time.Now()
+	await(t, "a whole mesh", func() bool {
+		all := true
+		for i, from := range ears {
+			frame := fmt.Sprintf("%s %d", round, i)
+			for _, to := range ears {
+				if from != to && !to.has(frame) {
+					all = false
+					_ = from.Send(to.self, []byte(frame))
+				}
+			}
+		}
+		return all
+	})
+	return time.Since(began)
+}
+
+// gate forwards connections to an address while it is open.
+type gate struct {
+	listener net.Listener
+	ended    sync.WaitGroup
+
+	mu    sync.Mutex
+	to    string     // guarded by mu
+	shut  bool       // guarded by mu
+	conns []net.Conn // guarded by mu
+}
+
+func newGate(t *testing.T) *gate {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{listener: listener}
+	g.ended.Go(g.accept)
+	t.Cleanup(func() {
+		listener.Close()
+		g.set(true)
+		g.ended.Wait()
+	})
+	return g
+}
+
+func (g *gate) accept() {
+	for {
+		in, err := g.listener.Accept()
+		if err != nil {
+			return
+		}
+		g.mu.Lock()
+		to, shut := g.to, g.shut
+		g.mu.Unlock()
+		out, err := net.Dial("tcp", to)
+		if shut || err != nil {
+			in.Close()
+			if err == nil {
+				out.Close()
+			}
+			continue
+		}
+		g.mu.Lock()
+		g.conns = append(g.conns, in, out)
+		g.mu.Unlock()
+		for from, to := range map[net.Conn]net.Conn{in: out, out: in} {
+			g.ended.Go(func() {
+				_, _ = io.Copy(to, from)
+				to.Close()
+			})
+		}
+	}
+}
+
+func (g *gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut = shut; shut {
+		for _, conn := range g.conns {
+			conn.Close()
+		}
+		g.conns = nil
+	}
+}
+
+// Two nodes that know only the third are cut off from each other; when the way is there again they find each other.
+func TestMeshHeals(t *testing.T) {
+	first := listen(t, embed(t, meshConfig("AAAA")))
+	ears := []*ear{first}
+	gates := []*gate{newGate(t), newGate(t)}
+	for i, name := range []service.NodeID{"BBBB", "CCCC"} {
+		c := meshConfig(name, first.RouteAddr().String())
+		c.Advertise = gates[i].listener.Addr().String() // where others that hear of it come
+		b := embed(t, c)
+		gates[i].mu.Lock()
+		gates[i].to = b.RouteAddr().String()
+		gates[i].mu.Unlock()
+		ears = append(ears, listen(t, b))
+	}
+	whole(t, ears...)
+	for round := range 2 {
+		for _, g := range gates {
+			g.set(true)
+		}
+		frame := fmt.Sprintf("through a cut %d", round)
+		await(t, "the cut", func() bool { return ears[1].server.server.NumRoutes() == 1 && ears[2].server.server.NumRoutes() == 1 })
+		if err := ears[1].Send("CCCC", []byte(frame)); err != nil {
+			t.Error(err)
+		}
+		whole(t, first, ears[1])
+		whole(t, first, ears[2])
+		<-time.After(3 * time.Second) // some tries fail
+		if ears[2].has(frame) {
+			t.Error("a frame came through a cut: the gates are not on the way")
+		}
+		for _, g := range gates {
+			g.set(false)
+		}
+		t.Logf("whole again after %v", whole(t, ears...).Round(time.Millisecond))
+	}
+}
+
+// One name stands for all nodes, as a headless service does, and for one more later, which knows nobody.
+func TestOneName(t *testing.T) {
+	first := embed(t, Embedded{Node: "ZZZZ", Listen: "127.0.0.9:0"}) // to have a port; it is no part of it
+	_, port, err := splitAddress(first.RouteAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	ips := []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"}
+	lookup := func(_ context.Context, host string) ([]string, error) {
+		if host != "foyer.test" {
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(ips), nil
+	}
+	var ears []*ear
+	for i, ip := range ips {
+		ears = append(ears, listen(t, embed(t, Embedded{
+			Node: service.NodeID(fmt.Sprintf("AAA%d", i)), Listen: fmt.Sprintf("%s:%d", ip, port),
+			Routes: []string{fmt.Sprintf("foyer.test:%d", port), "nowhere.test:1"}, lookup: lookup,
+		})))
+	}
+	whole(t, ears...)
+	for _, e := range ears {
+		await(t, "a full mesh", func() bool { return e.server.server.NumRoutes() == 2 })
+	}
+	ears = append(ears, listen(t, embed(t, Embedded{Node: "BBBB", Listen: fmt.Sprintf("127.0.0.5:%d", port)})))
+	mu.Lock()
+	ips = append(ips, "127.0.0.5")
+	mu.Unlock()
+	t.Logf("a fourth node is found after %v", whole(t, ears...).Round(time.Millisecond))
+
+	mu.Lock()
+	ips = ips[:1] // the name loses some that are there: they stay
+	mu.Unlock()
+	<-time.After(2*findEvery + time.Second)
+	for _, e := range ears {
+		if got := e.server.server.NumRoutes(); got != 3 {
+			t.Errorf("%s has %d routes, want 3", e.self, got)
+		}
+	}
+	whole(t, ears...)
+}
+
+// A node without the key, or with another one, hears nothing and is not heard; the others stay whole.
+func TestKeys(t *testing.T) {
+	with := func(name service.NodeID, key string, routes ...string) Embedded {
+		c := meshConfig(name, routes...)
+		c.SecretKey = []byte(key)
+		return c
+	}
+	a := listen(t, embed(t, with("AAAA", "secret")))
+	at := a.RouteAddr().String()
+	b := listen(t, embed(t, with("BBBB", "secret", at)))
+	whole(t, a, b)
+	for _, key := range []string{"", "another"} {
+		log, logs := testLog()
+		c := with("CCCC", key, at)
+		c.Logger = log
+		stranger := listen(t, embed(t, c))
+		await(t, "a refusal", func() bool { return logs.FilterLevelExact(1).Len() > 0 })
+		_ = a.SendAll([]byte("secret"))
+		_ = stranger.SendAll([]byte("strange"))
+		whole(t, a, b)
+		if stranger.has("secret") || a.has("strange") || b.has("strange") {
+			t.Errorf("key %q: it takes part", key)
+		}
+		for _, entry := range logs.All() {
+			t.Logf("key %q: %v: %s", key, entry.Level, entry.Message)
+		}
+		stranger.Close()
+	}
+}
+
+// Nodes know each other by certificates that come from one CA, whatever name they are for.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	ours, theirs := newCA(t, dir, "ours"), newCA(t, dir, "theirs")
+	with := func(name service.NodeID, files *TLS, routes ...string) Embedded {
+		c := meshConfig(name, routes...)
+		c.TLS = files
+		return c
+	}
+	a := listen(t, embed(t, with("AAAA", ours.issue(t, "a"))))
+	at := a.RouteAddr().String()
+	b := listen(t, embed(t, with("BBBB", ours.issue(t, "b"), at)))
+	whole(t, a, b)
+
+	forged := theirs.issue(t, "c")
+	forged.CA = ours.file
+	for name, files := range map[string]*TLS{"of another CA": theirs.issue(t, "d"), "that trusts ours": forged, "none": nil} {
+		stranger := listen(t, embed(t, with("CCCC", files, at)))
+		for range 20 {
+			_ = stranger.SendAll([]byte("strange"))
+			_ = a.SendAll([]byte("secret"))
+			whole(t, a, b)
+		}
+		if stranger.has("secret") || a.has("strange") || b.has("strange") || stranger.server.server.NumRoutes() > 0 {
+			t.Errorf("a certificate %s takes part", name)
+		}
+		stranger.Close()
+	}
+}
+
+type authority struct {
+	dir, file string
+	cert      *x509.Certificate
+	key       *ecdsa.PrivateKey
+}
+
+func newCA(t *testing.T, dir, name string) *authority {
+	t.Helper()
+	ca := &authority{dir: dir, file: filepath.Join(dir, name+".pem")}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	ca.cert, ca.key = ca.sign(t, template, ca.file)
+	return ca
+}
+
+func (ca *authority) issue(t *testing.T, name string) *TLS {
+	t.Helper()
+	files := &TLS{Cert: filepath.Join(ca.dir, name+".crt"), Key: filepath.Join(ca.dir, name+".key"), CA: ca.file}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature}
+	_, key := ca.sign(t, template, files.Cert)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, files.Key, "PRIVATE KEY", der)
+	return files
+}
+
+// sign makes a certificate, by itself when the authority has none yet.
+func (ca *authority) sign(t *testing.T, template *x509.Certificate, file string) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := ca.cert, ca.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, file, "CERTIFICATE", der)
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func writePEM(t *testing.T, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is wrong with the settings is told in one line, before anything runs.
+func TestSettings(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for want, change := range map[string]func(c *Embedded){
+		"in use":              func(c *Embedded) { c.Listen = taken.Addr().String() },
+		"no name of a node":   func(c *Embedded) { c.Node = "A.B*" },
+		"cluster name":        func(c *Embedded) { c.Cluster = "foyer.>" },
+		"cluster name \"a b":  func(c *Embedded) { c.Cluster = "a b" },
+		"cluster name \"a..b": func(c *Embedded) { c.Cluster = "a..b" },
+		"address to listen":   func(c *Embedded) { c.Listen = "nowhere" },
+		"secret key":          func(c *Embedded) { c.Listen = "0.0.0.0:0" },
+		"want host:port":      func(c *Embedded) { c.Routes = []string{"host"} },
+		"tell other nodes":    func(c *Embedded) { c.Advertise = "host:0" },
+		"three files":         func(c *Embedded) { c.TLS = &TLS{Cert: "x"} },
+		"certificate of this": func(c *Embedded) { c.TLS = &TLS{Cert: "/x", Key: "/x", CA: "/x"} },
+	} {
+		c := meshConfig("AAAA")
+		change(&c)
+		b, err := Embed(c)
+		if err == nil {
+			b.Close()
+			t.Errorf("it is taken, want an error about %q", want)
+		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("got %q, want one line about %q", err, want)
+		}
+	}
+}
