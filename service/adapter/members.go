@@ -323,6 +323,21 @@ func (p *Peers) settle(m *member, now time.Duration) {
 	}
 }
 
+// wake gives the others time on their leases when this node has slept, so that its heartbeat is late: they may have spoken (T5).
+func (p *Peers) wake(now time.Duration) {
+	late := now - p.beatAt
+	if late <= p.beatEvery() {
+		return
+	}
+	p.beatAt = now
+	for _, m := range p.members {
+		m.heard = min(now, m.heard+late)
+		if m.State == Hearsay {
+			m.since = min(now, m.since+late)
+		}
+	}
+}
+
 // tickMembers looks for what time alone changes.
 func (p *Peers) tickMembers(now time.Duration) {
 	for i := 0; i < len(p.members); i++ {

@@ -122,7 +122,8 @@ func TestASleeperGivesTheOthersTime(t *testing.T) {
 	for range 8 { // frames that waited come before or after the late tick
 		s := begun(t, "AAAA", "BBBB")
 		a, b := s.nodes[0], s.nodes[1]
-		a.frozen, a.seen = true, nil
+		a.freeze()
+		a.seen = nil
 		s.run(s.now + 12*time.Second)
 		b.wantState(t, "AAAA", Lost)
 		a.thaw()
@@ -201,7 +202,8 @@ func TestANameWaitsForTheLease(t *testing.T) {
 func TestASleeperWhoseNameWasTaken(t *testing.T) {
 	s := begun(t, "AAAA", "BBBB")
 	a := s.nodes[0]
-	a.frozen, a.refused = true, "nobody"
+	a.freeze()
+	a.refused = "nobody"
 	s.run(s.now + 7*time.Second)
 	twin := s.node("AAAA")
 	s.begin(twin, 200)

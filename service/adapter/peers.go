@@ -215,6 +215,7 @@ func (p *Peers) Receive(now time.Duration, b []byte) {
 	if p.over {
 		return
 	}
+	p.wake(now) // what waited may come before the late Tick, and may move the next heartbeat
 	f, drop := p.keys.readFrame(b)
 	switch {
 	case drop != 0:
@@ -306,14 +307,7 @@ func (p *Peers) Tick(now time.Duration) {
 	if p.over {
 		return
 	}
-	if late := now - p.beatAt; late > p.beatEvery() { // this node slept: the others have not (T5)
-		for _, m := range p.members {
-			m.heard = min(now, m.heard+late)
-			if m.State == Hearsay {
-				m.since = min(now, m.since+late)
-			}
-		}
-	}
+	p.wake(now)
 	p.ticked = now
 	p.tickMembers(now)
 	p.tickReady(now)

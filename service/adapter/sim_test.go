@@ -4,12 +4,9 @@ import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"testing"
 	"time"
 
 	"foyer/service"
@@ -75,9 +72,13 @@ type simNode struct {
 	trunk   map[service.Incarnation][2]uint64
 	runs    map[service.NodeID]uint64
 	got     map[uint64]int
-	config  func(*Config) // changes it; nil: nobody does
-	refused string        // by whom; for tests of that alone
-	seen    []State       // of others, in the order of their changes
+	config  func(*Config)                         // changes it; nil: nobody does
+	refused string                                // by whom; for tests of that alone
+	seen    []State                               // of others, in the order of their changes
+	slept   time.Duration                         // in this run
+	since   time.Duration                         // frozen
+	heardAt map[service.Incarnation]time.Duration // of frames, by the time that the node was awake
+	refuses map[service.Incarnation]bool          // a full window, of which half is not free yet
 }
 
 type simEvent struct {
@@ -140,6 +141,7 @@ func (s *sim) begin(n *simNode, run uint64) {
 	n.alive, n.frozen, n.ready, n.inbox = true, false, false, nil
 	n.rooms, n.joins, n.heardBy = map[string]bool{}, nil, map[string][]service.Incarnation{}
 	n.last, n.trunk, n.runs, n.got = map[service.Incarnation]int{}, map[service.Incarnation][2]uint64{}, map[service.NodeID]uint64{}, map[uint64]int{}
+	n.slept, n.heardAt, n.refuses = 0, map[service.Incarnation]time.Duration{}, map[service.Incarnation]bool{}
 	cfg := Config{Self: n.id, Key: s.key, Window: simWindow, MaxFrame: simFrame, Address: "at " + string(n.id.Node)}
 	if n.config != nil {
 		n.config(&cfg)
@@ -158,15 +160,15 @@ func (s *sim) begin(n *simNode, run uint64) {
 
 // done is called after each call of the node's Peers.
 func (n *simNode) done() {
+	if id, _ := n.p.Self(); id != n.id { // for the others it is another one
+		n.id, n.last = id, map[service.Incarnation]int{}
+	}
 	for _, o := range n.p.Take() {
 		for _, to := range n.nodes {
 			if to != n && (o.To == "" || o.To == to.id.Node) {
 				n.move(to, o.Frame)
 			}
 		}
-	}
-	if id, _ := n.p.Self(); id != n.id { // for the others it is another one
-		n.id, n.last = id, map[service.Incarnation]int{}
 	}
 	for _, m := range n.p.members {
 		sum := 0
@@ -175,6 +177,9 @@ func (n *simNode) done() {
 		}
 		for i := range m.out.waiting {
 			sum += len(m.out.waiting[i].data) + itemWeight
+		}
+		if m.out.bytes <= simWindow/2 || m.out.stage != outOpen {
+			delete(n.refuses, m.Incarnation)
 		}
 		if sum > simWindow || sum != m.out.bytes {
 			n.fail("%s keeps %d bytes for %s, and counts %d", n.id.Node, sum, m.Node, m.out.bytes)
@@ -217,6 +222,7 @@ func (n *simNode) move(to *simNode, frame []byte) {
 	if n.cut[n.place][to.place] || n.Float64() < n.loss {
 		return
 	}
+	from := n.id
 	d := n.between(50*time.Microsecond, time.Millisecond)
 	if n.jitter > 0 && n.IntN(3) == 0 {
 		d += n.between(0, n.jitter)
@@ -224,6 +230,11 @@ func (n *simNode) move(to *simNode, frame []byte) {
 		at := max(n.now+d, n.order[n.place][to.place]+1)
 		n.order[n.place][to.place] = at
 		d = at - n.now
+		n.after(d, func() {
+			if !to.frozen { // what waits, and what comes late, may be no sign of life
+				to.heardAt[from] = to.awake()
+			}
+		})
 	}
 	n.after(d, func() { to.receive(frame) })
 	if n.Float64() < n.repeat {
@@ -242,12 +253,26 @@ func (n *simNode) receive(frame []byte) {
 	}
 }
 
+// simDoze is how much of a sleep a node may not notice: until its heartbeat was due, and a heartbeat more.
+const simDoze = 2 * time.Second
+
+// awake is how long the run was awake, as it may see it at the most.
+func (n *simNode) awake() time.Duration {
+	if n.frozen {
+		return min(n.now, n.since+simDoze) - n.slept
+	}
+	return n.now - n.slept
+}
+
+func (n *simNode) freeze() { n.frozen, n.since = true, n.now }
+
 func (n *simNode) thaw() {
 	if !n.alive || !n.frozen {
 		return
 	}
 	n.say("%s thaws", n.id.Node)
 	n.frozen = false
+	n.slept += max(0, n.now-n.since-simDoze)
 	first := n.IntN(2) == 0
 	if first {
 		n.p.Tick(n.now)
@@ -319,6 +344,9 @@ func (n *simNode) Ended(to Member, why End, lost int) {
 
 func (n *simNode) Changed(m Member) {
 	n.seen = append(n.seen, m.State)
+	if at, ok := n.heardAt[m.Incarnation]; ok && m.State == Lost && n.awake()-at < 4900*time.Millisecond { // a lease, nearly
+		n.fail("T5: %s loses %s, which it has heard %v ago", n.id.Node, m.Node, n.awake()-at)
+	}
 	n.say("%s: %s/%d is %v, term %d", n.id.Node, m.Node, m.Run, m.State, m.Term)
 }
 
@@ -359,6 +387,11 @@ func (n *simNode) emit(room string, size int) (number uint64) {
 			way := simWay{n.id, m.Incarnation}
 			n.sends[way] = append(n.sends[way], simEmit{n.emits, m.out.epoch})
 			reached = append(reached, m.Node)
+			if n.refuses[m.Incarnation] {
+				n.fail("T4: %s gives an emit to %s before half of the window is free", n.id.Node, m.Node)
+			}
+		} else if m.out.full && m.out.stage == outOpen && slices.Contains(unreached, m.Node) { // the telling of state fills it anew
+			n.refuses[m.Incarnation] = true
 		}
 	}
 	for _, o := range n.nodes {
@@ -380,90 +413,6 @@ func (n *simNode) edge(room string) {
 	if on {
 		n.joins = append(n.joins, simJoin{room, n.p.Marks(n.now)})
 	}
-}
-
-// act does one thing of what can happen.
-func (s *sim) act() {
-	n := s.nodes[s.IntN(len(s.nodes))]
-	o := s.nodes[s.IntN(len(s.nodes))]
-	switch s.IntN(14) {
-	case 0, 1, 2, 3: // emits
-		if !n.alive || n.frozen {
-			return
-		}
-		for range 1 + s.IntN(1+s.IntN(30)) {
-			size := s.IntN(80)
-			if s.IntN(10) == 0 {
-				size = s.IntN(3000)
-			}
-			n.emit(simRoom(s.IntN(simRooms)), size)
-			if s.IntN(3) == 0 {
-				n.p.Flush(s.now)
-			}
-		}
-		n.p.Flush(s.now)
-		n.done()
-	case 4, 5, 6: // joins and leaves
-		if !n.alive || n.frozen {
-			return
-		}
-		for range 1 + s.IntN(1+s.IntN(120)) {
-			n.edge(simRoom(s.IntN(simRooms)))
-			if s.IntN(3) == 0 {
-				n.p.Flush(s.now)
-			}
-		}
-		n.p.Flush(s.now)
-		n.done()
-	case 7:
-		if !n.alive {
-			return
-		}
-		s.say("%s is killed", n.id.Node)
-		n.alive = false
-		s.after(s.between(0, 8*time.Second), func() {
-			if !n.alive {
-				s.restart(n)
-			}
-		})
-	case 8:
-		if !n.alive || n.frozen {
-			return
-		}
-		d := s.between(100*time.Millisecond, 12*time.Second)
-		s.say("%s freezes for %v", n.id.Node, d)
-		n.frozen = true
-		s.after(d, n.thaw)
-	case 9, 10:
-		if n == o {
-			return
-		}
-		d, both := s.between(10*time.Millisecond, 12*time.Second), s.IntN(2) == 0
-		s.say("%s to %s is cut for %v, both ways: %t", n.id.Node, o.id.Node, d, both)
-		s.cut[n.place][o.place] = true
-		s.cut[o.place][n.place] = s.cut[o.place][n.place] || both
-		s.after(d, func() { s.cut[n.place][o.place], s.cut[o.place][n.place] = false, false })
-	case 11:
-		s.loss = s.Float64() * 0.4
-		s.after(s.between(0, 5*time.Second), func() { s.loss = 0 })
-	case 12:
-		s.repeat = s.Float64() * 0.5
-		s.after(s.between(0, 5*time.Second), func() { s.repeat = 0 })
-	case 13:
-		s.jitter = s.between(time.Millisecond, 400*time.Millisecond)
-		if s.IntN(4) == 0 {
-			s.jitter = 15 * time.Second
-		}
-		s.after(s.between(0, 5*time.Second), func() { s.jitter = 0 })
-	}
-}
-
-func (s *sim) restart(n *simNode) {
-	run := n.id.Run>>20 + 10
-	if s.IntN(8) == 0 { // its clock went back
-		run -= 13
-	}
-	s.begin(n, run<<20+s.Uint64N(1<<20))
 }
 
 // healed checks what has to be so when all was well for long enough.
@@ -542,91 +491,7 @@ func newSim(seed uint64) *sim {
 
 // node makes a node that has not begun.
 func (s *sim) node(name service.NodeID) *simNode {
-	n := &simNode{sim: s, place: len(s.nodes), id: service.Incarnation{Node: name}}
+	n := &simNode{sim: s, place: len(s.nodes), id: service.Incarnation{Node: name}, heardAt: map[service.Incarnation]time.Duration{}}
 	s.nodes = append(s.nodes, n)
 	return n
-}
-
-// simulate runs the schedule of a seed, and returns what was wrong and what happened.
-func simulate(seed uint64) (fault string, log []string) {
-	s := newSim(seed)
-	if seed%4 == 0 {
-		s.key = []byte("secret")
-	}
-	for i := range 3 + s.IntN(3) {
-		s.node(service.NodeID(strings.Repeat(string(rune('A'+i)), 4)))
-	}
-	for _, n := range s.nodes {
-		s.after(s.between(0, 3*time.Second), func() { s.begin(n, 100<<20) })
-	}
-	for at, every := 4*time.Second, s.between(20*time.Millisecond, 600*time.Millisecond); at < simFaults; at += s.between(0, every) {
-		s.after(at, s.act)
-	}
-	s.run(simFaults)
-	s.say("all is healed")
-	s.cut, s.loss, s.repeat, s.jitter = [5][5]bool{}, 0, 0, 0
-	for _, n := range s.nodes {
-		n.thaw()
-		if !n.alive {
-			s.restart(n)
-		}
-	}
-	s.run(simFaults + simHeals)
-	if s.fault == "" {
-		s.healed()
-	}
-	if s.fault == "" {
-		s.last()
-	}
-	return s.fault, s.log
-}
-
-// keptSeeds are seeds whose schedules found faults once.
-var keptSeeds = []uint64{}
-
-// TestSimulator runs schedules: SEEDS of them from SEED on, or as many as go into a moment.
-func TestSimulator(t *testing.T) {
-	number := func(name string, usual uint64) uint64 {
-		if v, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
-			return v
-		}
-		return usual
-	}
-	first, count := number("SEED", 1), number("SEEDS", 200)
-	began, bounded := time.Now(), os.Getenv("SEEDS") == ""
-	seeds := slices.Clone(keptSeeds)
-	for i := range count {
-		seeds = append(seeds, first+i)
-	}
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	failed := 0
-	next := make(chan uint64)
-	for range 2 {
-		group.Go(func() {
-			for seed := range next {
-				fault, log := simulate(seed)
-				if fault == "" {
-					continue
-				}
-				mu.Lock()
-				if failed++; failed == 1 {
-					t.Errorf("seed %d: %s\n%s", seed, fault, strings.Join(log, "\n"))
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for i, seed := range seeds {
-		if bounded && i >= len(keptSeeds)+20 && time.Since(began) > 8*time.Second {
-			seeds = seeds[:i] // a slow machine, or the race detector
-			break
-		}
-		next <- seed
-	}
-	close(next)
-	group.Wait()
-	if failed > 0 {
-		t.Errorf("%d of %d seeds fail", failed, len(seeds))
-	}
 }
