@@ -434,7 +434,7 @@ func TestFloodsHoldNobodyUp(t *testing.T) {
 				})
 			}
 			flooding.Wait()
-			_ = quick.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = quick.conn.SetReadDeadline(time.Now().Add(time.Minute)) // for ever, if floods hold it up; the machine may be busy
 			for range 3 {
 				quick.write("4quick")
 				quick.want("4quick")
