@@ -37,8 +37,12 @@ func (s *sim) act() {
 		if !n.alive || n.frozen {
 			return
 		}
-		for range 1 + s.IntN(1+s.IntN(120)) {
-			n.edge(simRoom(s.IntN(simRooms)))
+		for range 1 + s.IntN(1+s.IntN(400)) {
+			room := s.IntN(simRooms)
+			if s.IntN(2) == 0 { // so many that their telling fills half of the window and waits
+				room = s.IntN(25 * simRooms)
+			}
+			n.edge(simRoom(room))
 			if s.IntN(3) == 0 {
 				n.p.Flush(s.now)
 			}
