@@ -71,15 +71,16 @@ func whole(t *testing.T, ears ...*ear) time.Duration {
 	return time.Since(began)
 }
 
-// gate forwards connections to an address while it is open.
+// gate forwards connections to an address while it is open; then nobody listens there, so that a try to connect fails.
 type gate struct {
-	listener net.Listener
-	ended    sync.WaitGroup
+	addr  string
+	ended sync.WaitGroup
 
-	mu    sync.Mutex
-	to    string     // guarded by mu
-	shut  bool       // guarded by mu
-	conns []net.Conn // guarded by mu
+	mu       sync.Mutex
+	listener net.Listener // guarded by mu
+	to       string       // guarded by mu
+	shut     bool         // guarded by mu
+	conns    []net.Conn   // guarded by mu
 }
 
 func newGate(t *testing.T) *gate {
@@ -88,19 +89,18 @@ func newGate(t *testing.T) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{listener: listener}
-	g.ended.Go(g.accept)
+	g := &gate{listener: listener, addr: listener.Addr().String()}
+	g.ended.Go(func() { g.accept(listener) })
 	t.Cleanup(func() {
-		listener.Close()
-		g.set(true)
+		g.set(t, true)
 		g.ended.Wait()
 	})
 	return g
 }
 
-func (g *gate) accept() {
+func (g *gate) accept(listener net.Listener) {
 	for {
-		in, err := g.listener.Accept()
+		in, err := listener.Accept()
 		if err != nil {
 			return
 		}
@@ -127,10 +127,19 @@ func (g *gate) accept() {
 	}
 }
 
-func (g *gate) set(shut bool) {
+func (g *gate) set(t *testing.T, shut bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut = shut; shut {
+	if g.shut = shut; !shut {
+		listener, err := net.Listen("tcp", g.addr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		g.listener = listener
+		g.ended.Go(func() { g.accept(listener) })
+	} else {
+		g.listener.Close()
 		for _, conn := range g.conns {
 			conn.Close()
 		}
@@ -145,7 +154,7 @@ func TestMeshHeals(t *testing.T) {
 	gates := []*gate{newGate(t), newGate(t)}
 	for i, name := range []service.NodeID{"BBBB", "CCCC"} {
 		c := meshConfig(name, first.RouteAddr().String())
-		c.Advertise = gates[i].listener.Addr().String() // where others that hear of it come
+		c.Advertise = gates[i].addr // where others that hear of it come
 		b := embed(t, c)
 		gates[i].mu.Lock()
 		gates[i].to = b.RouteAddr().String()
@@ -155,7 +164,7 @@ func TestMeshHeals(t *testing.T) {
 	whole(t, ears...)
 	for round := range 2 {
 		for _, g := range gates {
-			g.set(true)
+			g.set(t, true)
 		}
 		frame := fmt.Sprintf("through a cut %d", round)
 		await(t, "the cut", func() bool { return ears[1].server.server.NumRoutes() == 1 && ears[2].server.server.NumRoutes() == 1 })
@@ -169,7 +178,7 @@ func TestMeshHeals(t *testing.T) {
 			t.Error("a frame came through a cut: the gates are not on the way")
 		}
 		for _, g := range gates {
-			g.set(false)
+			g.set(t, false)
 		}
 		t.Logf("whole again after %v", whole(t, ears...).Round(time.Millisecond))
 	}
