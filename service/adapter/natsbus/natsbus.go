@@ -132,11 +132,11 @@ func (b *Bus) check() error {
 	}
 	// The library has made the receiver's subscriptions anew; these are made to be tried. A message without bytes is no frame.
 	for _, subject := range []string{b.all(), b.one(b.self)} {
+		before := b.nc.LastError() // a refusal comes before the answer to the flush, and perhaps before the next line
 		sub, err := b.nc.SubscribeSync(subject)
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
-		before := b.nc.LastError() // a refusal comes before the answer to the flush
 		err = errors.Join(b.nc.Publish(subject, nil), b.nc.FlushTimeout(flushTimeout), sub.Unsubscribe())
 		if err != nil {
 			return fmt.Errorf("try %s: %w", subject, err)
