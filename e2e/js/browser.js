@@ -102,8 +102,10 @@ const sees = (page, who, text) =>
 // goTo opens a room, which may have to be joined first.
 async function goTo(page, room) {
 	await menu(page, true);
-	if (await page.locator(`#room-list [data-room="${room}"]`).count()) await page.click(`#room-list [data-room="${room}"] button`);
-	else {
+	const row = page.locator(`#room-list [data-room="${room}"] button`);
+	// A room that everybody has left may go from the list while we reach for it.
+	const listed = (await row.count()) && (await row.click({ timeout: 2000 }).then(() => true, () => false));
+	if (!listed) {
 		await page.fill("#join-input", room);
 		await page.click("#join");
 	}
