@@ -28,8 +28,8 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 DEBIAN := $(TOOLS)/debian
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
-# The API as it was first declared with its packages in each language, which no later one may break. It is a file and not a
-# commit, so that a shallow clone has it too. It is never built anew:
+# The API as it was first declared with its packages in each language, which no later one may break. It is a file and
+# not a commit, so that a shallow clone has it too. It is never built anew:
 #	buf build --exclude-source-info --path proto/foyer -o proto/first.binpb
 FIRST_API := proto/first.binpb
 
@@ -212,8 +212,8 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
 $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl:
 	$(call go-install,github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION))
 
-# The proxies that docs/proxy.md is tried with. They are taken out of Debian's packages without installing these, which would
-# start both as services.
+# The proxies that docs/proxy.md is tried with. They are taken out of Debian's packages without installing these, which
+# would start both as services.
 .PHONY: proxies
 proxies: bin/nginx bin/caddy
 $(DEBIAN)/usr/sbin/nginx $(DEBIAN)/usr/bin/caddy &:

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestBackendsDoc pastes the blocks of docs/backends.md: the handler decides by the token, and comes back after its node did.
+// TestBackendsDoc pastes the blocks of docs/backends.md: the handler decides by the token, and comes back after its
+// node did.
 func TestBackendsDoc(t *testing.T) {
 	d := openDocument(t, "docs/backends.md")
 	term := openTerminal(t, t.TempDir())
@@ -70,8 +71,8 @@ func TestKeepaliveFloor(t *testing.T) {
 	}
 }
 
-// TestLargeMessages: with the settings of docs/backends.md a backend takes an event that is larger than gRPC lets it take by
-// default, and without them it loses its stream.
+// TestLargeMessages: with the settings of docs/backends.md a backend takes an event that is larger than gRPC lets it
+// take by default, and without them it loses its stream.
 func TestLargeMessages(t *testing.T) {
 	d := openDocument(t, "docs/backends.md")
 	d.taken = len(d.blocks) // by another test

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestCommentsInOtherLanguages: the JSON of the API's comments is what Python's json_format takes, and what they say of Node's
-// proto-loader is so.
+// TestCommentsInOtherLanguages: the JSON of the API's comments is what Python's json_format takes, and what they say of
+// Node's proto-loader is so.
 func TestCommentsInOtherLanguages(t *testing.T) {
 	run := func(name string, args ...string) string {
 		t.Helper()

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// document is a Markdown file whose code blocks a test pastes in their order, as a newcomer does. A block that no test pastes
-// is an error: there is none that only looks right.
+// document is a Markdown file whose code blocks a test pastes in their order, as a newcomer does. A block that no test
+// pastes is an error: there is none that only looks right.
 type document struct {
 	t      testing.TB
 	name   string // from the root of the repository

@@ -15,8 +15,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// The examples, see ../examples: the same backend in each language. Every step of what it says it does is tried here, by the
-// stock client; examples/build.sh has built them.
+// The examples, see ../examples: the same backend in each language. Every step of what it says it does is tried here,
+// by the stock client; examples/build.sh has built them.
 
 type exampleProgram struct {
 	language string

@@ -317,8 +317,8 @@ func TestLogIsNotFilled(t *testing.T) {
 	}
 }
 
-// TestNormalRunIsQuiet: clients and backends that come and go as they do every day leave nothing in the log but the lives of
-// backends, and nobody is warned.
+// TestNormalRunIsQuiet: clients and backends that come and go as they do every day leave nothing in the log but the
+// lives of backends, and nobody is warned.
 func TestNormalRunIsQuiet(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		t.Run(format, func(t *testing.T) {

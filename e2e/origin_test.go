@@ -11,8 +11,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestOrigins: the README's page is on another origin, in a real browser. It is let in where its origin is named, by polling and
-// by websocket, and its cookies come along where it asks for that.
+// TestOrigins: the README's page is on another origin, in a real browser. It is let in where its origin is named, by
+// polling and by websocket, and its cookies come along where it asks for that.
 func TestOrigins(t *testing.T) {
 	html := ""
 	for _, b := range blocksOf(openText(t, "README.md")) {

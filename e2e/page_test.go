@@ -45,8 +45,8 @@ func TestPageAccess(t *testing.T) {
 	runPage(t, "page_access", map[string]string{"url": f.url(), "api": f.api})
 }
 
-// The page works at a path of the operator's choice, behind a proxy that serves it below a path, and shows the command for an
-// API that has TLS and tokens.
+// The page works at a path of the operator's choice, behind a proxy that serves it below a path, and shows the command
+// for an API that has TLS and tokens.
 func TestPageFindsItsNode(t *testing.T) {
 	cert, key, _ := selfSigned(t)
 	tokens := filepath.Join(t.TempDir(), "tokens")

@@ -317,7 +317,8 @@ func TestBackendsOfTwoLanguages(t *testing.T) {
 		for _, b := range running {
 			b.crash()
 		}
-		// What a backend has been sent and does not answer any more is lost, and counted: nobody is there once the node knows.
+		// What a backend has been sent and does not answer any more is lost, and counted: nobody is there once the node
+		// knows.
 		node := api(t, f.api).node
 		eventually(t, func() error {
 			info, err := node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})

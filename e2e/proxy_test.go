@@ -46,7 +46,8 @@ type site struct {
 	told *backend // of the node
 }
 
-// TestProxy runs real proxies with the configurations of docs/proxy.md, which are changed in their ports and certificates.
+// TestProxy runs real proxies with the configurations of docs/proxy.md, which are changed in their ports and
+// certificates.
 func TestProxy(t *testing.T) {
 	d := openDocument(t, "docs/proxy.md")
 	dir := t.TempDir()
@@ -285,7 +286,8 @@ func (s *site) testAPI(t *testing.T) {
 	}
 }
 
-// quietEnough wants each timeout of nginx to be above that of a client which says nothing, and those of streams to be days.
+// quietEnough wants each timeout of nginx to be above that of a client which says nothing, and those of streams to be
+// days.
 func quietEnough(t *testing.T, term *terminal, config string) {
 	t.Helper()
 	r, err := http.Get(term.url("http://127.0.0.1:3000/socket.io/?EIO=4&transport=polling"))
@@ -317,7 +319,8 @@ func quietEnough(t *testing.T, term *terminal, config string) {
 	}
 }
 
-// testForwarded: only a proxy that is named is believed, and of what it says the last address that is none of the proxies'.
+// testForwarded: only a proxy that is named is believed, and of what it says the last address that is none of the
+// proxies'.
 func testForwarded(t *testing.T, term *terminal, told *backend) {
 	s := &site{term: term, told: told}
 	for name, c := range map[string]struct{ from, forwarded, want string }{

@@ -50,8 +50,8 @@ func rawOpen(from, edge string) (*rawSocket, error) {
 	return rawGreet(conn, edge, "")
 }
 
-// rawGreet opens a websocket session on a connection, with more lines in the header of its request. It closes the connection
-// when that is refused.
+// rawGreet opens a websocket session on a connection, with more lines in the header of its request. It closes the
+// connection when that is refused.
 func rawGreet(conn net.Conn, host, header string) (*rawSocket, error) {
 	s := &rawSocket{Conn: conn, r: bufio.NewReaderSize(conn, 512)}
 	_ = conn.SetDeadline(time.Now().Add(patience))

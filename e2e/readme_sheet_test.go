@@ -12,8 +12,9 @@ import (
 
 var codeSpan = regexp.MustCompile("`([^`]+)`")
 
-// testSheetCells pastes the cells of the README's cheat sheet: those for grpcurl are called one by one with somebody there who
-// hears them, those in Go are built into one program that calls each. What the rows do, TestCheatSheet looks at.
+// testSheetCells pastes the cells of the README's cheat sheet: those for grpcurl are called one by one with somebody
+// there who hears them, those in Go are built into one program that calls each. What the rows do, TestCheatSheet looks
+// at.
 func testSheetCells(t *testing.T, d *document, term *terminal) {
 	m := regexp.MustCompile("`P` a payload such as `([^`]+)`").FindStringSubmatch(d.text)
 	if m == nil {

@@ -16,8 +16,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestReadme does what the README says from its top to its end, in a fresh copy of the repository, as somebody does who has
-// never seen it. Only ports are exchanged for free ones, and a measurement is shortened.
+// TestReadme does what the README says from its top to its end, in a fresh copy of the repository, as somebody does who
+// has never seen it. Only ports are exchanged for free ones, and a measurement is shortened.
 func TestReadme(t *testing.T) {
 	d := openDocument(t, "README.md")
 	clone := freshCopy(t)
@@ -122,8 +122,8 @@ func servePage(t testing.TB, term *terminal, page, command string) (url string) 
 	return url
 }
 
-// TestToday holds what the README says there is today: two nodes know nothing of each other, and the API has the words already.
-// Who joins nodes to a cluster changes the README with this test.
+// TestToday holds what the README says there is today: two nodes know nothing of each other, and the API has the words
+// already. Who joins nodes to a cluster changes the README with this test.
 func TestToday(t *testing.T) {
 	if text := openText(t, "README.md"); !strings.Contains(text, "**There is no cluster yet.**") {
 		t.Fatal("the README says something else about clusters; say it here too")

@@ -21,8 +21,9 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestReload: at SIGHUP the node shows a new certificate to new clients and knows new tokens, while what runs goes on; of a
-// token that was removed a stream ends. A broken file keeps what there was. A change is seen without a signal, too.
+// TestReload: at SIGHUP the node shows a new certificate to new clients and knows new tokens, while what runs goes on;
+// of a token that was removed a stream ends. A broken file keeps what there was. A change is seen without a signal,
+// too.
 func TestReload(t *testing.T) {
 	cert, key, oldPool := selfSigned(t)
 	newCert, newKey, newPool := selfSigned(t)

@@ -72,7 +72,8 @@ func (term *terminal) run(text string) string {
 	return out
 }
 
-// serve pastes commands that start a node, and waits until it listens. In a fresh copy it is fetched for and built before.
+// serve pastes commands that start a node, and waits until it listens. In a fresh copy it is fetched for and built
+// before.
 func (term *terminal) serve(text string) *job {
 	term.t.Helper()
 	j := term.start(text)

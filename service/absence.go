@@ -7,8 +7,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// absenceAfter is how long connects wait before the log tells that nobody is there to decide them: a handler that restarts is
-// back by then. It tells so again every absenceEvery while there are any.
+// absenceAfter is how long connects wait before the log tells that nobody is there to decide them: a handler that
+// restarts is back by then. It tells so again every absenceEvery while there are any.
 const (
 	absenceAfter = time.Second
 	absenceEvery = 10 * time.Second
@@ -21,8 +21,8 @@ func (cs *connects) noticeWaitLocked() {
 	}
 }
 
-// tellAbsence tells the log that nobody is there to decide connects: in which namespace, how many wait, and since when. Of
-// many namespaces it is the one where most wait, as clients can ask for any number of names that a pattern covers.
+// tellAbsence tells the log that nobody is there to decide connects: in which namespace, how many wait, and since when.
+// Of many namespaces it is the one where most wait, as clients can ask for any number of names that a pattern covers.
 func (cs *connects) tellAbsence() {
 	cs.mu.Lock()
 	waiting := map[string]int{}

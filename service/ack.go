@@ -324,8 +324,8 @@ func (s *Socket) forgetAck(id int64) {
 	}
 }
 
-// Ack is Origin.Ack. The client is owed it, whatever else waits for it; it may be back as another socket, whose ids begin
-// anew, and that one is not to get it.
+// Ack is Origin.Ack. The client is owed it, whatever else waits for it; it may be back as another socket, whose ids
+// begin anew, and that one is not to get it.
 func (s *Socket) Ack(p *Packet) {
 	f, err := s.conn.Codec().Encode(p)
 	if err != nil {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Who has which socket. Each socket has one handler in each group that has registered for its namespace: the group knows it
-// from then on, also while nobody is in it. Namespace.assigning is held by whoever changes that.
+// Who has which socket. Each socket has one handler in each group that has registered for its namespace: the group
+// knows it from then on, also while nobody is in it. Namespace.assigning is held by whoever changes that.
 //
-// A handler says yes to a socket before it gets it, which it does while it is open only; and whoever closes a handler walks
-// over all sockets after that, with the same locks. So no socket stays with a handler that goes.
+// A handler says yes to a socket before it gets it, which it does while it is open only; and whoever closes a handler
+// walks over all sockets after that, with the same locks. So no socket stays with a handler that goes.
 
 // assignment is a socket's handler in one group; no handler: the group knows the socket, but nobody is there.
 type assignment struct {
@@ -57,8 +57,8 @@ func (s *Socket) unassignLocked(g *group) {
 	s.assigned = slices.DeleteFunc(s.assigned, func(a assignment) bool { return a.group == g })
 }
 
-// connectedLocked gives a new socket a handler in every group of its namespace and tells them. s.mu is held by the caller from
-// before the client can know of it, so that no event overtakes this. first is who let it in, and keeps it.
+// connectedLocked gives a new socket a handler in every group of its namespace and tells them. s.mu is held by the
+// caller from before the client can know of it, so that no event overtakes this. first is who let it in, and keeps it.
 func (s *Socket) connectedLocked(v *view, first *Handler) {
 	if len(v.groups) == 0 {
 		return
@@ -100,9 +100,9 @@ func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
 	}
 }
 
-// walk looks at all sockets of the namespaces that a group has registered for, chunk by chunk: do gets those that want says
-// true of, with Namespace.assigning held, which is given back in between, and says whether to go on. Sockets that come
-// meanwhile may be among them.
+// walk looks at all sockets of the namespaces that a group has registered for, chunk by chunk: do gets those that want
+// says true of, with Namespace.assigning held, which is given back in between, and says whether to go on. Sockets that
+// come meanwhile may be among them.
 func (hs *handlers) walk(c *claims, want func(*Socket) bool, do func([]adoptee) bool) {
 	for _, ns := range hs.node.all() {
 		if !c.namespaces.covers(ns.name) {
@@ -152,8 +152,8 @@ func walkGone(sockets []*Socket, do func(*Socket)) {
 	}
 }
 
-// adopt gives a handler that has come the sockets that nobody has in its group, and what is parked of them and of those that
-// have left. A socket that it has not come to yet has its events parked until then.
+// adopt gives a handler that has come the sockets that nobody has in its group, and what is parked of them and of those
+// that have left. A socket that it has not come to yet has its events parked until then.
 func (hs *handlers) adopt(h *Handler) {
 	g := h.group
 	free := func(s *Socket) bool { return s.handlerOf(g) == nil }
@@ -176,8 +176,8 @@ func (hs *handlers) adopt(h *Handler) {
 	})
 }
 
-// takeOver makes h, which was told of it, the handler of a socket in its group: with what the one before has left over of it,
-// and what is parked. No event comes in between.
+// takeOver makes h, which was told of it, the handler of a socket in its group: with what the one before has left over
+// of it, and what is parked. No event comes in between.
 func (hs *handlers) takeOver(s *Socket, h, before *Handler) {
 	v := hs.viewOf(s.ns)
 	s.mu.Lock()
@@ -198,8 +198,8 @@ func (hs *handlers) takeOver(s *Socket, h, before *Handler) {
 	}
 }
 
-// leaveToNobodyLocked keeps what is left over of a socket while nobody is in its group, with s.mu held too. known: the group
-// was told of the socket.
+// leaveToNobodyLocked keeps what is left over of a socket while nobody is in its group, with s.mu held too. known: the
+// group was told of the socket.
 func (hs *handlers) leaveToNobodyLocked(s *Socket, g *group, n *Notice, known bool) {
 	switch {
 	case n.Kind == NoticeEvent && g.observer:
@@ -238,8 +238,8 @@ func (g *group) releaseLocked(o Origin) {
 	}
 }
 
-// serveParkedLocked gives a handler what is parked of a socket that is its own, or has left, and is its group's to take. s.mu
-// and Namespace.assigning are held.
+// serveParkedLocked gives a handler what is parked of a socket that is its own, or has left, and is its group's to
+// take. s.mu and Namespace.assigning are held.
 func (hs *handlers) serveParkedLocked(s *Socket, h *Handler, v *view) {
 	for i := 0; i < len(s.parked); {
 		if v.owner(s.parked[i].notice.Packet.Event) != h.group {
@@ -253,8 +253,8 @@ func (hs *handlers) serveParkedLocked(s *Socket, h *Handler, v *view) {
 	}
 }
 
-// serveGoneLocked gives a handler what is left of a socket that has left: its events are any handler's of the owner group,
-// which is shown the socket first; and every group that knows it hears of its end. Namespace.assigning is held.
+// serveGoneLocked gives a handler what is left of a socket that has left: its events are any handler's of the owner
+// group, which is shown the socket first; and every group that knows it hears of its end. Namespace.assigning is held.
 func (hs *handlers) serveGoneLocked(s *Socket, h *Handler) {
 	known := s.knownTo(h.group)
 	shown := slices.ContainsFunc(s.parked, func(p parked) bool {

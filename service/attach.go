@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason ALREADY_CLAIMED
-// that names it; so is a registration that differs from those of its own group. A live handler with the same id is replaced:
-// it finishes what it has, and its sockets come over to the new one. The caller ends it with Detach. The coverage names the nodes
-// that have not agreed to the claim.
+// Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason
+// ALREADY_CLAIMED that names it; so is a registration that differs from those of its own group. A live handler with the
+// same id is replaced: it finishes what it has, and its sockets come over to the new one. The caller ends it with
+// Detach. The coverage names the nodes that have not agreed to the claim.
 func (n *Node) Attach(_ context.Context, r Registration) (*Handler, Coverage, error) {
 	r.Namespaces = slices.Clone(r.Namespaces)
 	for i, p := range r.Namespaces {
@@ -55,8 +55,8 @@ func (hs *handlers) revive(h *Handler) {
 	hs.node.connects.serve()
 }
 
-// Drain ends new work for the handler: its sockets go over to others, each one's events once the last of them has its reply
-// here; when the last event has its reply, Next returns io.EOF.
+// Drain ends new work for the handler: its sockets go over to others, each one's events once the last of them has its
+// reply here; when the last event has its reply, Next returns io.EOF.
 func (h *Handler) Drain() {
 	hs := h.node.handlers
 	hs.handOver(h)
@@ -76,8 +76,8 @@ func (h *Handler) finish() {
 	h.signal()
 }
 
-// Detach takes the handler away for good: its sockets go over to others of its group, what is in flight with it is lost and
-// counted.
+// Detach takes the handler away for good: its sockets go over to others of its group, what is in flight with it is lost
+// and counted.
 func (h *Handler) Detach() {
 	hs := h.node.handlers
 	hs.handOver(h)

@@ -32,8 +32,8 @@ type Refusal struct {
 	// NoNamespace: the namespace is not there, which clients of Socket.IO v2 are told in another form than other refusals.
 	NoNamespace bool
 
-	// What the log is told: a name of Info.Dropped, what is wrong, and the setting that changes it, if there is one. Without a
-	// Reason there is nothing to tell.
+	// What the log is told: a name of Info.Dropped, what is wrong, and the setting that changes it, if there is one.
+	// Without a Reason there is nothing to tell.
 	Reason, Detail, Setting string
 }
 
@@ -341,8 +341,8 @@ func (h *Handler) Decide(callID uint64, d Decision) {
 	})
 }
 
-// acceptLocked lets a link in that was decided on. With other nodes they are told of its rooms first: until then it is still
-// pending, and may be cancelled.
+// acceptLocked lets a link in that was decided on. With other nodes they are told of its rooms first: until then it is
+// still pending, and may be cancelled.
 func (cs *connects) acceptLocked(p *pending, d *Decision, by *Handler, after *followUps) {
 	remote := cs.node.cfg.Remote
 	if remote == nil {
@@ -368,8 +368,8 @@ func (cs *connects) welcome(p *pending, d *Decision, by *Handler) {
 	})
 }
 
-// admit lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this before
-// the first emit or event can meet it.
+// admit lets a link in: it is in its rooms and its handlers are told before the client hears of it, and all of this
+// before the first emit or event can meet it.
 func (n *Node) admit(p *pending, d *Decision, by *Handler) {
 	s := p.socket
 	s.userID, s.data, s.connectedAt = d.UserID, d.Data, time.Now()

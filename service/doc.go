@@ -1,17 +1,17 @@
 // Package service is Foyer's domain: who is here, in which rooms, and who hears what. It knows no wire, no socket of the
 // operating system and no HTTP; the transports bring links in as Conn and calls in as methods of Node.
 //
-// The walk of an emit: Node.Emit finds the Namespace, which takes the emit through its lane (broadcast.go); deliver matches
-// the Target against the room index (match.go), encodes the packet once per codec, puts the frame into the queue of every
-// matching link and flushes each touched link once. An emit for one link that is full waits outside of the lane (lane.go) and
-// passes anew. With other nodes a run is handed to them just before it is delivered here (remote.go), and who called waits for
-// their part outside of the lane.
+// The walk of an emit: Node.Emit finds the Namespace, which takes the emit through its lane (broadcast.go); deliver
+// matches the Target against the room index (match.go), encodes the packet once per codec, puts the frame into the
+// queue of every matching link and flushes each touched link once. An emit for one link that is full waits outside of
+// the lane (lane.go) and passes anew. With other nodes a run is handed to them just before it is delivered here
+// (remote.go), and who called waits for their part outside of the lane.
 //
-// The walk of a browser's event: Node.Receive finds the group that owns the event (view.go) and the handler that this socket
-// has in it (route.go), and appends the event to what that handler is to be told, or to the socket's backlog there
-// (handler_events.go); what is too much pauses the link (share.go). The handler's stream takes it by Handler.Next. A Handler
-// knows the sockets that its events come from as Origins, and nothing of who has which socket: that is assign.go. What
-// is done when a handler comes is attach.go, and when it goes failover.go.
+// The walk of a browser's event: Node.Receive finds the group that owns the event (view.go) and the handler that this
+// socket has in it (route.go), and appends the event to what that handler is to be told, or to the socket's backlog
+// there (handler_events.go); what is too much pauses the link (share.go). The handler's stream takes it by
+// Handler.Next. A Handler knows the sockets that its events come from as Origins, and nothing of who has which socket:
+// that is assign.go. What is done when a handler comes is attach.go, and when it goes failover.go.
 //
 // The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
 // lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).
@@ -36,15 +36,15 @@
 //
 // lane.mu is held alone. Nothing blocks, writes or logs while one of them is held.
 //
-// Reasons: for each way in which a client or a backend is refused or closed there is one counter of Info.Dropped, or of what the
-// transports add to it for GetInfo, and one line in the log at info or above. The line has a message from a small set, and the
-// same fields everywhere: reason is the counter's name, address who was turned away, session, socket and namespace what of it,
-// detail what was wrong, and setting the flag that rules it, with its value. Backends hear the same words as the detail of a
-// disconnect. What is only dropped, waited for or ignored is counted and has no line; what a client or a backend ends by itself
-// has neither. The lines go to Config.Told, since peers can cause them at any rate: of a message and a reason it writes one in
-// 10 s, and how many it has left out (cmd/foyer/seldom.go). Nothing is logged for each message. Each package holds the rule by a
-// test over all its reasons (reasons_test.go). A refused connect is told by the transport, which knows its client; what the
-// log says of it comes in Refusal.
+// Reasons: for each way in which a client or a backend is refused or closed there is one counter of Info.Dropped, or of
+// what the transports add to it for GetInfo, and one line in the log at info or above. The line has a message from a
+// small set, and the same fields everywhere: reason is the counter's name, address who was turned away, session, socket
+// and namespace what of it, detail what was wrong, and setting the flag that rules it, with its value. Backends hear
+// the same words as the detail of a disconnect. What is only dropped, waited for or ignored is counted and has no line;
+// what a client or a backend ends by itself has neither. The lines go to Config.Told, since peers can cause them at any
+// rate: of a message and a reason it writes one in 10 s, and how many it has left out (cmd/foyer/seldom.go). Nothing is
+// logged for each message. Each package holds the rule by a test over all its reasons (reasons_test.go). A refused
+// connect is told by the transport, which knows its client; what the log says of it comes in Refusal.
 //
 // Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
 // of a timer.

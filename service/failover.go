@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// handOver takes a handler out of its group and gives its sockets, and what its backend has not seen of them, to others, in
-// order. It goes in chunks; what comes of a socket whose turn has not come is left over with the rest.
+// handOver takes a handler out of its group and gives its sockets, and what its backend has not seen of them, to
+// others, in order. It goes in chunks; what comes of a socket whose turn has not come is left over with the rest.
 func (hs *handlers) handOver(h *Handler) {
 	hs.depart(h)
 	g := h.group
@@ -56,8 +56,8 @@ func without(list []*Handler, h *Handler) []*Handler {
 	return slices.DeleteFunc(slices.Clone(list), func(o *Handler) bool { return o == h })
 }
 
-// moveLocked gives sockets of one namespace, whose handler leaves, to others of its group, with Namespace.assigning held. Who
-// comes after whom is told first, and only then has the socket.
+// moveLocked gives sockets of one namespace, whose handler leaves, to others of its group, with Namespace.assigning
+// held. Who comes after whom is told first, and only then has the socket.
 func (hs *handlers) moveLocked(h *Handler, list []adoptee) {
 	g := h.group
 	covered := g.claims.Load().namespaces.covers(list[0].socket.ns.name)

@@ -17,9 +17,10 @@ func (n *Notice) size() int {
 	return n.Packet.Size()
 }
 
-// event queues an event. It is always taken while the handler is open, and nobody is closed for it: what is too much pauses
-// the link that it came from. All that waits for a handler stays below twice its total and the one packet that was in hand
-// of each link: at the total a link is paused as soon as it holds its even part of it. False: the handler takes none any more.
+// event queues an event. It is always taken while the handler is open, and nobody is closed for it: what is too much
+// pauses the link that it came from. All that waits for a handler stays below twice its total and the one packet that
+// was in hand of each link: at the total a link is paused as soon as it holds its even part of it. False: the handler
+// takes none any more.
 func (h *Handler) event(n *Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -174,8 +175,9 @@ func (h *Handler) leaveOutLocked(size int) {
 	h.inbound.add(h.node.cfg.Budget, UseInbound, -size-eventOverhead)
 }
 
-// refillLocked moves what waited into the slots that are free: of each socket one event, in turn, so that a flood of one
-// socket delays those of others by one event a round. What waits at a handler that is not open goes over to others as it is.
+// refillLocked moves what waited into the slots that are free: of each socket one event, in turn, so that a flood of
+// one socket delays those of others by one event a round. What waits at a handler that is not open goes over to others
+// as it is.
 func (h *Handler) refillLocked() {
 	for h.open && h.ring.len() > 0 {
 		b := *h.ring.first()
@@ -238,8 +240,8 @@ func (h *Handler) unblock(o Origin) {
 	h.refillLocked()
 }
 
-// patient says whether what waits of a socket has its time from elsewhere: it waits for another handler's answer, or to go over
-// to another handler.
+// patient says whether what waits of a socket has its time from elsewhere: it waits for another handler's answer, or to
+// go over to another handler.
 func (h *Handler) patient(o Origin) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

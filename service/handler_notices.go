@@ -129,8 +129,8 @@ func (h *Handler) behindEventsLocked(n *Notice) {
 	h.tellLocked(n)
 }
 
-// ask tells the handler of something that it has to answer, and returns its call id and its place in out; 0: it has ended, and
-// is not told any more.
+// ask tells the handler of something that it has to answer, and returns its call id and its place in out; 0: it has
+// ended, and is not told any more.
 func (h *Handler) ask(n Notice) (call, seq uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

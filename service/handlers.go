@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// handlers are the backends attached to a node, in their groups, and the names that they have made known. The mutex is taken
-// when a handler comes or goes; what else looks at them does so by a view of its namespace (view.go) and by the members of a
-// group, which are immutable.
+// handlers are the backends attached to a node, in their groups, and the names that they have made known. The mutex is
+// taken when a handler comes or goes; what else looks at them does so by a view of its namespace (view.go) and by the
+// members of a group, which are immutable.
 type handlers struct {
 	node       *Node
 	version    atomic.Uint64 // changes with every handler that comes or goes; written with mu held
@@ -207,7 +207,8 @@ func (g *group) eachPattern(do func(string)) {
 	}
 }
 
-// coveringLocked calls do with each group that has registered for a namespace, once, the one with the closest pattern first.
+// coveringLocked calls do with each group that has registered for a namespace, once, the one with the closest pattern
+// first.
 func (hs *handlers) coveringLocked(name string, do func(*group)) {
 	seen := map[*group]struct{}{}
 	hs.byName.covering(name, func(list []*group) bool {

@@ -368,8 +368,8 @@ func TestNamespacesOfAPatternKeepAShare(t *testing.T) {
 	wantEqual(t, "one that is freed is given back", len(again.sockets), 1)
 }
 
-// TestGroupIsKeptUntilItsSocketsAreHandedOver: a handler that comes while a slow hand-over goes on, past the time for which an
-// empty group is kept, gets all events of each socket in order, whichever it comes to first.
+// TestGroupIsKeptUntilItsSocketsAreHandedOver: a handler that comes while a slow hand-over goes on, past the time for
+// which an empty group is kept, gets all events of each socket in order, whichever it comes to first.
 func TestGroupIsKeptUntilItsSocketsAreHandedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{HandlerWait: time.Second})

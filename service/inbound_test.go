@@ -399,8 +399,8 @@ func TestServerSideEventsAreBoundedInBytes(t *testing.T) {
 	wantEqual(t, "given back", n.cfg.Budget.Used(), int64(0))
 }
 
-// TestFewEventsWaitForAHandlerThatNobodyExpects: long after the node's start, with no handler of the namespace ever seen, events
-// wait within their socket's share and pause nobody; what is more is dropped and counted.
+// TestFewEventsWaitForAHandlerThatNobodyExpects: long after the node's start, with no handler of the namespace ever
+// seen, events wait within their socket's share and pause nobody; what is more is dropped and counted.
 func TestFewEventsWaitForAHandlerThatNobodyExpects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{MaxQueuedEvents: 4})

@@ -2,9 +2,9 @@ package service
 
 import "context"
 
-// End ends a socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers and watchers
-// are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be called with a lock of
-// the link held.
+// End ends a socket because its client left the namespace or its link is gone: it leaves its rooms, and handlers and
+// watchers are told. Only the first call counts. When it returns nothing more is sent for this socket. Not to be called
+// with a lock of the link held.
 func (n *Node) End(s *Socket, r Reason, detail string) {
 	if r == ReasonHandlerSlow && detail == "" {
 		detail = "its handler took nothing from it for " + n.cfg.HandlerPatience.String() + " (--handler-patience)"
@@ -12,10 +12,10 @@ func (n *Node) End(s *Socket, r Reason, detail string) {
 	s.leave(r, detail, nil)
 }
 
-// leave is Node.End. With a farewell the link forgets the socket and sends that as its last packet, unless the client has
-// left meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one step
-// with the end, since a client that has read the farewell may ask again at once, and must not be answered with the old
-// one's packets.
+// leave is Node.End. With a farewell the link forgets the socket and sends that as its last packet, unless the client
+// has left meanwhile: then it may be back as another socket, and false says that nothing was done. Both happen in one
+// step with the end, since a client that has read the farewell may ask again at once, and must not be answered with the
+// old one's packets.
 func (s *Socket) leave(r Reason, detail string, farewell *encodeOnce) bool {
 	if !s.depart(r, detail, farewell) {
 		return false

@@ -1,13 +1,14 @@
 package service
 
-// leftover is what a handler that takes nothing any more has before it and is to go over to others: by socket, in order.
+// leftover is what a handler that takes nothing any more has before it and is to go over to others: by socket, in
+// order.
 type leftover struct {
 	notices map[Origin][]Notice // events that its backend has not seen, and news of ends
 	untold  map[Origin]bool     // sockets that its backend was never told of
 }
 
-// shutLocked closes the handler for new sockets, and for events: what still comes is left over, until the sockets are with
-// others.
+// shutLocked closes the handler for new sockets, and for events: what still comes is left over, until the sockets are
+// with others.
 func (h *Handler) shutLocked() {
 	if h.open {
 		h.open = false
@@ -40,7 +41,8 @@ func (h *Handler) leaveLocked(n *Notice) bool {
 	return true
 }
 
-// shut closes the handler and leaves over what Next has not taken. What its backend has seen, and not answered, is owed.
+// shut closes the handler and leaves over what Next has not taken. What its backend has seen, and not answered, is
+// owed.
 func (h *Handler) shut() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,8 +97,8 @@ func (h *Handler) leaveOutOverLocked() {
 	h.gaps = 0
 }
 
-// Surrender gives out what is left over of a socket at a handler that takes nothing any more, in order and once: events that its
-// backend has not seen, and the news of its end.
+// Surrender gives out what is left over of a socket at a handler that takes nothing any more, in order and once: events
+// that its backend has not seen, and the news of its end.
 func (h *Handler) Surrender(o Origin) []Notice {
 	h.mu.Lock()
 	defer h.mu.Unlock()

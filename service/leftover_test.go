@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestLeftOverIsTakenOverOnce: a handler that is replaced, or drains, and is detached at the same moment is handed over twice at
-// once. The heir hears of a socket that has left in between from one of the two.
+// TestLeftOverIsTakenOverOnce: a handler that is replaced, or drains, and is detached at the same moment is handed over
+// twice at once. The heir hears of a socket that has left in between from one of the two.
 func TestLeftOverIsTakenOverOnce(t *testing.T) {
 	n := newNode(t, Config{})
 	h1 := attach(t, n, Registration{})
@@ -26,8 +26,8 @@ func TestLeftOverIsTakenOverOnce(t *testing.T) {
 	wantEqual(t, "told", told(t, h2), []string{"assigned 1", `event ["1"]`, "disconnected transport close"})
 }
 
-// TestEndOfASocketThatWasHeardOf: a socket that has come and sent an event is heard of to its end, though its handler had ended
-// before it took the news of either.
+// TestEndOfASocketThatWasHeardOf: a socket that has come and sent an event is heard of to its end, though its handler
+// had ended before it took the news of either.
 func TestEndOfASocketThatWasHeardOf(t *testing.T) {
 	n := newNode(t, Config{})
 	h1 := attach(t, n, Registration{})
@@ -42,8 +42,8 @@ func TestEndOfASocketThatWasHeardOf(t *testing.T) {
 	wantEqual(t, "told", told(t, h2), []string{"assigned 1", `event ["1"]`, "disconnected transport close"})
 }
 
-// TestEndWaitsAtAHandlerThatHasEnded: its stream lives on for a moment, and its last answers come. They let nothing go on that
-// is to go over to another.
+// TestEndWaitsAtAHandlerThatHasEnded: its stream lives on for a moment, and its last answers come. They let nothing go
+// on that is to go over to another.
 func TestEndWaitsAtAHandlerThatHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})
@@ -61,8 +61,8 @@ func TestEndWaitsAtAHandlerThatHasEnded(t *testing.T) {
 	})
 }
 
-// TestLeftOverIsBounded: what comes of many sockets for a handler that has ended, and is not detached yet, is bounded and counted
-// as it is at one that is open.
+// TestLeftOverIsBounded: what comes of many sockets for a handler that has ended, and is not detached yet, is bounded
+// and counted as it is at one that is open.
 func TestLeftOverIsBounded(t *testing.T) {
 	n := newNode(t, Config{MaxHandlerQueue: 8})
 	h1 := attach(t, n, Registration{})
@@ -93,8 +93,8 @@ func TestLeftOverIsBounded(t *testing.T) {
 	}
 }
 
-// TestPatienceWithAHandlerThatHasGone: a link that was paused for it last is not paused for ever, when what it still waits for
-// is another handler that takes nothing.
+// TestPatienceWithAHandlerThatHasGone: a link that was paused for it last is not paused for ever, when what it still
+// waits for is another handler that takes nothing.
 func TestPatienceWithAHandlerThatHasGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{MaxQueuedEvents: 4})

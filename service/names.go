@@ -45,8 +45,8 @@ func (hs *handlers) named(name string) bool {
 	return named
 }
 
-// hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, and after a handler
-// has left, as the one that comes for it may register for more.
+// hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, and after a
+// handler has left, as the one that comes for it may register for more.
 func (hs *handlers) hope() time.Duration {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()

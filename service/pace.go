@@ -59,8 +59,8 @@ func (h *Handler) fitness(now time.Time) fitness {
 	return well
 }
 
-// pick is the handler of a group for a new socket: among those that make progress the one with the fewest sockets; one that
-// stalls only when all do; nil when there is none.
+// pick is the handler of a group for a new socket: among those that make progress the one with the fewest sockets; one
+// that stalls only when all do; nil when there is none.
 func (g *group) pick(now time.Time) *Handler {
 	var best *Handler
 	how := unfit

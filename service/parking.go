@@ -33,8 +33,8 @@ func (p *parking) init(hs *handlers) {
 	p.timer.Stop()
 }
 
-// park keeps an event until a handler comes for it, or its time is up. As at a handler, nothing is refused: what is too much
-// pauses the link that it came from. Namespace.assigning is held.
+// park keeps an event until a handler comes for it, or its time is up. As at a handler, nothing is refused: what is too
+// much pauses the link that it came from. Namespace.assigning is held.
 func (p *parking) park(s *Socket, n *Notice) {
 	shared, ok := p.count(s, n.size())
 	if !ok {
@@ -52,8 +52,8 @@ func (p *parking) park(s *Socket, n *Notice) {
 	}
 }
 
-// count makes a place for an event; false: the node closes. That is looked at under the lock, since close finds under it what
-// is parked.
+// count makes a place for an event; false: the node closes. That is looked at under the lock, since close finds under
+// it what is parked.
 func (p *parking) count(s *Socket, size int) (shared Pressure, ok bool) {
 	cfg := &p.hs.node.cfg
 	p.mu.Lock()
@@ -96,8 +96,8 @@ func (p *parking) rememberLocked(s *Socket) {
 	p.sockets[s] = struct{}{}
 }
 
-// unpark takes one of a socket's events out. Whoever drops it counts it so; whoever hands it on does not give its place in the
-// socket's share back. Namespace.assigning is held.
+// unpark takes one of a socket's events out. Whoever drops it counts it so; whoever hands it on does not give its place
+// in the socket's share back. Namespace.assigning is held.
 func (p *parking) unpark(s *Socket, i int) *Notice {
 	n := s.parked[i].notice
 	s.parked = slices.Delete(s.parked, i, i+1)
@@ -145,8 +145,8 @@ func (p *parking) all() []*Socket {
 	return list
 }
 
-// expire drops what has waited its time. It comes round at a twentieth of that time at the most often, so that a crowd's many
-// moments do not cost a walk each.
+// expire drops what has waited its time. It comes round at a twentieth of that time at the most often, so that a
+// crowd's many moments do not cost a walk each.
 func (p *parking) expire() {
 	now := time.Now()
 	wait := p.hs.node.cfg.HandlerWait

@@ -29,8 +29,8 @@ var countedOnly = map[drop]string{
 	dropEnd:             "the handler's end has the line",
 }
 
-// TestEveryRefusalSaysWhy: whatever keeps a client out of a namespace comes with a counter's name, what is wrong and the
-// setting, which the transport logs with the client's address.
+// TestEveryRefusalSaysWhy: whatever keeps a client out of a namespace comes with a counter's name, what is wrong and
+// the setting, which the transport logs with the client's address.
 func TestEveryRefusalSaysWhy(t *testing.T) {
 	byHandler := []NamespaceConfig{{"/", ConnectHandler}}
 	cases := []struct {
@@ -126,8 +126,8 @@ func TestHandlerSlowIsTold(t *testing.T) {
 	})
 }
 
-// TestAbsenceOfDecidersIsTold: in which namespace nobody decides, how many wait and since when; again while they wait, and not
-// at all for a handler that restarts.
+// TestAbsenceOfDecidersIsTold: in which namespace nobody decides, how many wait and since when; again while they wait,
+// and not at all for a handler that restarts.
 func TestAbsenceOfDecidersIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.InfoLevel)

@@ -2,8 +2,8 @@ package service
 
 import "context"
 
-// Remote are the other nodes, as this one tells them what it does and who is here. Unless it says otherwise, a method is called
-// with locks of this package held: memory only, and it calls nothing of this package.
+// Remote are the other nodes, as this one tells them what it does and who is here. Unless it says otherwise, a method
+// is called with locks of this package held: memory only, and it calls nothing of this package.
 type Remote interface {
 	// Publish hands out a batch that is about to be delivered here. Batches of a namespace come one after the other, in
 	// the order in which they are delivered, and never one that is for this node alone. The ticket stands for what
@@ -14,10 +14,10 @@ type Remote interface {
 	// of a namespace come in the order of its membership; a room's lie between its namespace's. A socket's own id is no
 	// room.
 	Edge(namespace, room string, on bool)
-	// Expect says that a socket is about to come into a namespace, in these rooms, of which its client is to hear only once
-	// the others have heard of them. It calls ready once, when they have or have had their time; that may be before it
-	// returns. When ready returns the socket is there, or it has come to nothing: from then on Edge alone counts. Unlike the
-	// others it is called without locks, as is ready. It does not block.
+	// Expect says that a socket is about to come into a namespace, in these rooms, of which its client is to hear only
+	// once the others have heard of them. It calls ready once, when they have or have had their time; that may be before
+	// it returns. When ready returns the socket is there, or it has come to nothing: from then on Edge alone counts.
+	// Unlike the others it is called without locks, as is ready. It does not block.
 	Expect(namespace string, rooms []string, ready func())
 }
 

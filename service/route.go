@@ -2,8 +2,8 @@ package service
 
 import "time"
 
-// Receive takes an EVENT or ACK packet that a client sent on its socket. Calls of one link come one after the other. It never
-// blocks.
+// Receive takes an EVENT or ACK packet that a client sent on its socket. Calls of one link come one after the other. It
+// never blocks.
 func (n *Node) Receive(s *Socket, p *Packet) { s.receive(p) }
 
 func (s *Socket) receive(p *Packet) {
@@ -39,8 +39,8 @@ func (hs *handlers) route(s *Socket, p *Packet) {
 	switch {
 	case taken:
 	case owner == nil && n.Time.After(hs.startUntil) && (len(v.groups) > 0 || !s.mayWait(n.size())):
-		// Others of the namespace are there, and none wants it: no lock that others need is taken for it. Where nobody is there
-		// at all, and not known to be on the way, a few wait all the same, but no link is paused for them.
+		// Others of the namespace are there, and none wants it: no lock that others need is taken for it. Where nobody is
+		// there at all, and not known to be on the way, a few wait all the same, but no link is paused for them.
 		hs.node.drops.add(dropHandlerAbsent, 1)
 	default:
 		s.ns.assigning.Lock()

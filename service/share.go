@@ -24,8 +24,8 @@ type pause struct {
 	timer               *time.Timer
 }
 
-// Pressure is what a socket must hold at least to be paused though its own share is not used up: its part of a bound that
-// is reached and that all share. The zero value never pauses, as nobody waits without holding an event.
+// Pressure is what a socket must hold at least to be paused though its own share is not used up: its part of a bound
+// that is reached and that all share. The zero value never pauses, as nobody waits without holding an event.
 type Pressure struct{ Events, Bytes int }
 
 func (p Pressure) on(events, bytes int) bool {

@@ -94,7 +94,8 @@ func (s *Socket) roomNames() []string {
 	return names
 }
 
-// Socket returns what is known of one socket, or ErrSocketNotFound. One node knows it: an answer covers all, or is an error.
+// Socket returns what is known of one socket, or ErrSocketNotFound. One node knows it: an answer covers all, or is an
+// error.
 func (n *Node) Socket(_ context.Context, namespace string, id SocketID) (SocketInfo, error) {
 	ns := n.namespace(namespace)
 	if ns == nil {

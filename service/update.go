@@ -21,8 +21,9 @@ type Update struct {
 // ErrSocketNotFound is the answer about a socket that is not there, or not any more.
 var ErrSocketNotFound = &Error{Code: NotFound, Reason: "SOCKET_NOT_FOUND", Field: "socket_id", Message: "no such socket in this namespace, or not any more"}
 
-// Update changes a socket's notes, tells watchers, and returns the socket as it is now. An update that changes nothing is
-// told to nobody. ErrBudget: it would add to what is kept, and the memory budget is spent. As for Socket, one node answers.
+// Update changes a socket's notes, tells watchers, and returns the socket as it is now. An update that changes nothing
+// is told to nobody. ErrBudget: it would add to what is kept, and the memory budget is spent. As for Socket, one node
+// answers.
 func (n *Node) Update(_ context.Context, namespace string, id SocketID, u Update) (SocketInfo, error) {
 	ns := n.namespace(namespace)
 	if ns == nil {

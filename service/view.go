@@ -1,8 +1,8 @@
 package service
 
-// view says which groups have registered for one namespace, and which of them owns what: as of a version of the handlers.
-// Immutable. Whoever assigns sockets looks at it with Namespace.assigning held: a handler that comes or goes changes the
-// version first and walks over the sockets then, so that each socket meets one of the two.
+// view says which groups have registered for one namespace, and which of them owns what: as of a version of the
+// handlers. Immutable. Whoever assigns sockets looks at it with Namespace.assigning held: a handler that comes or goes
+// changes the version first and walks over the sockets then, so that each socket meets one of the two.
 type view struct {
 	version  uint64
 	groups   []*group // all, the one with the closest pattern first
@@ -20,8 +20,8 @@ func (v *view) owner(event string) *group {
 	return v.catchAll
 }
 
-// viewOf is the view of a namespace, remade when handlers have come or gone since. Among groups that claim the same, those
-// that have handlers win: what a group without any has claimed is free for others.
+// viewOf is the view of a namespace, remade when handlers have come or gone since. Among groups that claim the same,
+// those that have handlers win: what a group without any has claimed is free for others.
 func (hs *handlers) viewOf(ns *Namespace) *view {
 	if v := ns.view.Load(); v != nil && v.version == hs.version.Load() {
 		return v

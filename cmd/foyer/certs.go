@@ -38,8 +38,8 @@ func (c *certificate) config() *tls.Config {
 	}
 }
 
-// take reads a certificate and its key and shows them from now on. It says for whom the certificate is and until when. An
-// error changes nothing.
+// take reads a certificate and its key and shows them from now on. It says for whom the certificate is and until when.
+// An error changes nothing.
 func (c *certificate) take(contents [][]byte) (string, error) {
 	pair, err := parsePair(contents[0], contents[1])
 	if err != nil {

@@ -47,7 +47,8 @@ type host struct {
 	queue *list.List // of *conn, as in conns; nil: none
 }
 
-// newConns makes the bounds of a listener: most connections, of which a share, of 0 three quarters, may be of one address.
+// newConns makes the bounds of a listener: most connections, of which a share, of 0 three quarters, may be of one
+// address.
 func newConns(what string, most, share int, exempt []netip.Prefix, told *zap.Logger) *conns {
 	if share == 0 && most > 0 {
 		share = max(1, most/4*3)

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// hangups catches SIGHUP until stop: it asks a node to reload. When the terminal that the node was started in is closed, the
-// same signal says so and means the end, as for any other program: then cancel is called. A node that was started to outlive
-// its terminal (nohup) does.
+// hangups catches SIGHUP until stop: it asks a node to reload. When the terminal that the node was started in is
+// closed, the same signal says so and means the end, as for any other program: then cancel is called. A node that was
+// started to outlive its terminal (nohup) does.
 func hangups(cancel context.CancelFunc) (asked <-chan os.Signal, stop func()) {
 	const terminal = "/dev/tty" // can be opened by who has one; absent on Windows, where nobody sends this signal
 	has := func() bool {

@@ -10,7 +10,8 @@ import (
 	"foyer/service"
 )
 
-// tellListening says where the node listens and whom it lets in: what an operator would look up first when nobody comes in.
+// tellListening says where the node listens and whom it lets in: what an operator would look up first when nobody comes
+// in.
 func (f *foyer) tellListening() {
 	admin := ""
 	if f.adminListener != nil {
@@ -45,9 +46,9 @@ func (f *foyer) namespaces() []string {
 	return list
 }
 
-// serverLog takes what net/http has to say. Of that only the TLS handshakes that fail are news: a panic comes to us, and
-// what else there is are mistakes of clients, who are answered. A client that goes away before its handshake has ended is
-// nobody: a balancer does so that looks whether the port is open.
+// serverLog takes what net/http has to say. Of that only the TLS handshakes that fail are news: a panic comes to us,
+// and what else there is are mistakes of clients, who are answered. A client that goes away before its handshake has
+// ended is nobody: a balancer does so that looks whether the port is open.
 func (f *foyer) serverLog(cs *conns) *log.Logger {
 	return log.New(handshakeLog{f.told.Named("listener"), cs}, "", 0)
 }

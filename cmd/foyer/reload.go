@@ -20,8 +20,8 @@ const (
 	lookEvery = time.Minute
 )
 
-// reloads is the one list of what a running node reads again: at SIGHUP, when a file changes, and every minute. The same list
-// is read at the start.
+// reloads is the one list of what a running node reads again: at SIGHUP, when a file changes, and every minute. The
+// same list is read at the start.
 func (f *foyer) reloads() []*reloadable {
 	pair := func(what string, p tlsPair) []source {
 		return []source{{"--" + what + "-cert", p.Cert}, {"--" + what + "-key", p.Key}}
@@ -44,8 +44,8 @@ func (f *foyer) reloads() []*reloadable {
 type reloadable struct {
 	name  string // as the log has it
 	files []source
-	// take puts what the files say to use and tells in a few words what that is. An error changes nothing; what is wrong with
-	// one of the files is a contentError.
+	// take puts what the files say to use and tells in a few words what that is. An error changes nothing; what is wrong
+	// with one of the files is a contentError.
 	take func(contents [][]byte) (news string, err error)
 
 	// Owned by who loads.
@@ -110,8 +110,8 @@ type reloader struct {
 	watched func(paths []string) // has changes of these files told; called after each look
 }
 
-// run looks at the files when asked says so, soon after a change, and every minute, until ctx ends. They are looked at once
-// at the beginning: they may have changed since the start.
+// run looks at the files when asked says so, soon after a change, and every minute, until ctx ends. They are looked at
+// once at the beginning: they may have changed since the start.
 func (r *reloader) run(ctx context.Context, asked <-chan os.Signal, changes <-chan struct{}) {
 	r.watch()
 	r.look(false)

@@ -96,8 +96,8 @@ func stringOf(v any) string {
 	return ""
 }
 
-// TestBrokenFilesChangeNothing: whatever is wrong with a file, what was read before stays, the log names the file and the
-// fault and says it once, and a good file is taken afterwards.
+// TestBrokenFilesChangeNothing: whatever is wrong with a file, what was read before stays, the log names the file and
+// the fault and says it once, and a good file is taken afterwards.
 func TestBrokenFilesChangeNothing(t *testing.T) {
 	otherCert, otherKey := selfSigned(t)
 	goodCert, goodKey := contentOf(t, otherCert), contentOf(t, otherKey)
@@ -180,8 +180,8 @@ func remove(t *testing.T, file string) {
 	}
 }
 
-// TestWhenFilesAreLookedAt: at the beginning, soon after a change that is told and only once for many, when it is asked for,
-// and every minute where nothing tells of changes.
+// TestWhenFilesAreLookedAt: at the beginning, soon after a change that is told and only once for many, when it is asked
+// for, and every minute where nothing tells of changes.
 func TestWhenFilesAreLookedAt(t *testing.T) { synctest.Test(t, testWhenFilesAreLookedAt) }
 
 func testWhenFilesAreLookedAt(t *testing.T) {
@@ -232,8 +232,8 @@ func testWhenFilesAreLookedAt(t *testing.T) {
 	<-done
 }
 
-// TestChangesAreSeen: a file is written anew, another is put in its place, a link on the way to it is exchanged, here or in
-// another directory; and after the first change the next one is seen as well.
+// TestChangesAreSeen: a file is written anew, another is put in its place, a link on the way to it is exchanged, here
+// or in another directory; and after the first change the next one is seen as well.
 func TestChangesAreSeen(t *testing.T) {
 	link := func(t *testing.T, to, name string) {
 		t.Helper()

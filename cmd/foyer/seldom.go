@@ -13,14 +13,14 @@ import (
 const (
 	// tellEvery is how often the log says the same of what peers cause.
 	tellEvery = 10 * time.Second
-	// mostKinds bounds the kinds of lines that are told apart; those beyond are one. Messages and reasons are closed sets, which
-	// have about a hundred; groups are named by backends.
+	// mostKinds bounds the kinds of lines that are told apart; those beyond are one. Messages and reasons are closed sets,
+	// which have about a hundred; groups are named by backends.
 	mostKinds = 512
 )
 
-// seldom is a log for what peers can cause at any rate: of each kind of line it writes the first at once, and then one in
-// tellEvery, which is the newest and says in left_out how many were not written before it. A kind is a logger's name, a
-// message, and a reason or, of what has none, a group of handlers. A node has one such log for all its parts.
+// seldom is a log for what peers can cause at any rate: of each kind of line it writes the first at once, and then one
+// in tellEvery, which is the newest and says in left_out how many were not written before it. A kind is a logger's
+// name, a message, and a reason or, of what has none, a group of handlers. A node has one such log for all its parts.
 //
 // Zap's own sampler forgets what it leaves out, knows no fields, and takes 450 KB.
 func seldom(log *zap.Logger) *zap.Logger {

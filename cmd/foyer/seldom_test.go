@@ -12,8 +12,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// TestSeldom: of a kind the first line is written at once, and then the newest in each time, which says how many were not.
-// No line is lost without being counted.
+// TestSeldom: of a kind the first line is written at once, and then the newest in each time, which says how many were
+// not. No line is lost without being counted.
 func TestSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.InfoLevel)
@@ -95,8 +95,8 @@ func remembered(log *zap.Logger) int {
 	return len(ks.recent)
 }
 
-// TestSeldomIsBounded: whatever is said, it is so many lines in a time, and so many kinds in memory; and whoever adds up what
-// is written and left out has all.
+// TestSeldomIsBounded: whatever is said, it is so many lines in a time, and so many kinds in memory; and whoever adds
+// up what is written and left out has all.
 func TestSeldomIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.InfoLevel)

@@ -26,8 +26,8 @@ func (t *tokens) list() []string {
 	return nil
 }
 
-// take reads the content of a token file and puts its tokens to use. It says how many there are and how many come and go.
-// An error changes nothing.
+// take reads the content of a token file and puts its tokens to use. It says how many there are and how many come and
+// go. An error changes nothing.
 func (t *tokens) take(contents [][]byte) (string, error) {
 	before := t.list()
 	now, err := parseTokens(contents[0])
@@ -54,8 +54,8 @@ func count(those, others []string) (n int) {
 	return n
 }
 
-// parseTokens reads bearer tokens, one a line; empty lines and those that begin with # are left out. Errors name the line
-// and not what is in it.
+// parseTokens reads bearer tokens, one a line; empty lines and those that begin with # are left out. Errors name the
+// line and not what is in it.
 func parseTokens(text []byte) ([]string, error) {
 	var list []string
 	number := 0

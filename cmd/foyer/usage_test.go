@@ -42,8 +42,8 @@ func say(t *testing.T, args ...string) (out, errors string, code int) {
 // foreign are words of libraries and of Go in what a person is told.
 var foreign = regexp.MustCompile(`expected|unexpected|envar|invalid|unmarshal|strconv|netip|parse|EOL|\(string\)|time\.Duration|listen tcp|bind:|open /|x509|asn1|engineio|%!`)
 
-// TestWhatAPersonIsTold: every mistake is told in one line on standard error that names the flag or the variable, says what
-// is wrong, and, of the command line, where help is.
+// TestWhatAPersonIsTold: every mistake is told in one line on standard error that names the flag or the variable, says
+// what is wrong, and, of the command line, where help is.
 func TestWhatAPersonIsTold(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,8 +163,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestStrays: what is almost a setting is told with the setting that it may mean; what Kubernetes says of a Service called
-// foyer, or foyer-api, is neither told nor taken.
+// TestStrays: what is almost a setting is told with the setting that it may mean; what Kubernetes says of a Service
+// called foyer, or foyer-api, is neither told nor taken.
 func TestStrays(t *testing.T) {
 	var c commands
 	model := newParser(&c).Model

@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// watcher tells of changes of files. It watches their directories and not the files: an editor or a renewal puts a new file
-// in the place of the old one, and Kubernetes exchanges a symbolic link beside it. Any change there counts; who listens
-// compares what is in the files.
+// watcher tells of changes of files. It watches their directories and not the files: an editor or a renewal puts a new
+// file in the place of the old one, and Kubernetes exchanges a symbolic link beside it. Any change there counts; who
+// listens compares what is in the files.
 type watcher struct {
 	changes chan struct{} // 1: something has changed since this was read
 
@@ -50,8 +50,8 @@ func newWatcher(log *zap.Logger) *watcher {
 	return w
 }
 
-// follow watches the directories of these files and no others. It is for one goroutine, and to be called again when files
-// have changed, since they may be elsewhere then.
+// follow watches the directories of these files and no others. It is for one goroutine, and to be called again when
+// files have changed, since they may be elsewhere then.
 func (w *watcher) follow(files []string) {
 	if w.fs == nil {
 		return
@@ -83,8 +83,8 @@ func (w *watcher) close() {
 	}
 }
 
-// directories are those in which a change may change the file of this name: its own, and those of the files that it is a
-// symbolic link to, one after the other.
+// directories are those in which a change may change the file of this name: its own, and those of the files that it is
+// a symbolic link to, one after the other.
 func directories(file string) []string {
 	const links = 40 // as many as Linux follows
 	var dirs []string

@@ -10,8 +10,8 @@ const patience = 15_000; // ms
 const desk = { viewport: { width: 1280, height: 800 } };
 const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-// use runs what(tools) with a browser. The process ends with code 0 when all of it went well; otherwise stderr says what did
-// not, and shots has a picture of each page.
+// use runs what(tools) with a browser. The process ends with code 0 when all of it went well; otherwise stderr says
+// what did not, and shots has a picture of each page.
 async function use({ url, shots }, what) {
 	const troubles = []; // what a page complained of
 	const pages = new Map();

@@ -1,5 +1,6 @@
-// Headless Chromium on strings: a Go test writes commands to stdin, one JSON object a line, and reads "done" or "failed: …" for
-// each from stdout, and between them what the pages say on their consoles. argv: more flags of the browser.
+// Headless Chromium on strings: a Go test writes commands to stdin, one JSON object a line, and reads "done" or
+// "failed: …" for each from stdout, and between them what the pages say on their consoles. argv: more flags of the
+// browser.
 "use strict";
 
 const readline = require("readline");

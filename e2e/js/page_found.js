@@ -1,5 +1,5 @@
-// The page of a node whose path, API or way to the browser is not the usual one: it connects, and the command that it shows
-// works. argv, JSON: {url, shots, token}.
+// The page of a node whose path, API or way to the browser is not the usual one: it connects, and the command that it
+// shows works. argv, JSON: {url, shots, token}.
 "use strict";
 
 const { execFileSync } = require("child_process");

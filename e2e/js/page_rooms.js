@@ -1,5 +1,5 @@
-// What belongs to which room, and what becomes of it: messages, drafts, people, names, and all of it without a connection.
-// argv, JSON: {url, api, shots}.
+// What belongs to which room, and what becomes of it: messages, drafts, people, names, and all of it without a
+// connection. argv, JSON: {url, api, shots}.
 "use strict";
 
 const { execFileSync } = require("child_process");

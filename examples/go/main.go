@@ -1,11 +1,11 @@
-// Command go is a backend of Foyer, to copy from: who may connect, what happens to the events of browsers, and how to reach
-// browsers.
+// Command go is a backend of Foyer, to copy from: who may connect, what happens to the events of browsers, and how to
+// reach browsers.
 //
 //	foyer serve --namespaces /example --connect /example=handler &
 //	go run ./examples/go
 //
-// FOYER_API is the address of Foyer's API, FOYER_TOKEN the bearer token, when Foyer asks for one. The browser's side is in
-// ../README.md.
+// FOYER_API is the address of Foyer's API, FOYER_TOKEN the bearer token, when Foyer asks for one. The browser's side is
+// in ../README.md.
 package main
 
 import (
@@ -164,8 +164,8 @@ func (b *backend) meet(socket *foyerv1.Socket) {
 	b.people[socket.GetId()] = &person{user: socket.GetUserId(), last: nothing}
 }
 
-// answerInTurn answers the events of one socket one after another, in their order, and those of different sockets at the same
-// time. MaxInFlight bounds how many goroutines that makes.
+// answerInTurn answers the events of one socket one after another, in their order, and those of different sockets at
+// the same time. MaxInFlight bounds how many goroutines that makes.
 func (b *backend) answerInTurn(e *foyerv1.Event) {
 	p := b.people[e.GetSocket().GetId()] // Foyer tells of each socket before its first event
 	before, done := p.last, make(chan struct{})
@@ -344,8 +344,8 @@ func (b *backend) oops(ctx context.Context) ([]any, error) {
 	return nil, err
 }
 
-// explain says what an error tells: its code, the reason (a word of foyer.v1.ErrorReason, to be tested for), the fields, and
-// the text.
+// explain says what an error tells: its code, the reason (a word of foyer.v1.ErrorReason, to be tested for), the
+// fields, and the text.
 func explain(err error) string {
 	if err == nil {
 		return "an end without an error"

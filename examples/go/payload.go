@@ -8,8 +8,9 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// From values to what Foyer takes, and back, so that nobody writes JSON strings by hand. A []byte anywhere among the values,
-// inside of []any and map[string]any too, is sent as binary; in a struct it would be base64, as encoding/json does it.
+// From values to what Foyer takes, and back, so that nobody writes JSON strings by hand. A []byte anywhere among the
+// values, inside of []any and map[string]any too, is sent as binary; in a struct it would be base64, as encoding/json
+// does it.
 
 // toPayload makes an event: toPayload("photo", "cat.png", bytes).
 func toPayload(event string, values ...any) (*foyerv1.Payload, error) {

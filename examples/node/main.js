@@ -3,8 +3,8 @@
 //   foyer serve --namespaces /example --connect /example=handler &
 //   npm ci && npm start
 //
-// FOYER_API is the address of Foyer's API, FOYER_TOKEN the bearer token, when Foyer asks for one. The browser's side is in
-// ../README.md.
+// FOYER_API is the address of Foyer's API, FOYER_TOKEN the bearer token, when Foyer asks for one. The browser's side is
+// in ../README.md.
 
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -65,8 +65,8 @@ const call = (client, method, request) =>
 
 // ---- Attach a handler.
 
-// attach registers, and serves until the stream ends. It throws unless that is as it should be: we have left, or Foyer is going
-// down.
+// attach registers, and serves until the stream ends. It throws unless that is as it should be: we have left, or Foyer
+// is going down.
 async function attach(foyer, stop) {
 	const stream = foyer.handlers.attach();
 	const ended = new AbortController();
@@ -121,8 +121,8 @@ function take(foyer, stream, people, heard) {
 			break;
 		}
 		case "event": {
-			// The events of one socket are answered one after another, in their order, and those of different sockets at the same
-			// time. maxInFlight bounds how many there are.
+			// The events of one socket are answered one after another, in their order, and those of different sockets at the
+			// same time. maxInFlight bounds how many there are.
 			const person = people.get(heard.event.socket.id); // Foyer tells of each socket before its first event
 			person.last = person.last.then(() => reply(foyer, stream, person.userId, heard.event));
 			break;
@@ -221,7 +221,8 @@ async function oops(foyer) {
 	return [];
 }
 
-// What an error says: its code, the reason (a word of foyer.v1.ErrorReason, to be tested for), the fields, and the text.
+// What an error says: its code, the reason (a word of foyer.v1.ErrorReason, to be tested for), the fields, and the
+// text.
 function explain(err) {
 	if (grpc.status[err.code] === undefined) return err.stack; // not of a call
 	let reason = "no reason";

@@ -1,7 +1,8 @@
 // From values to what Foyer takes, and back, so that nobody writes JSON strings by hand.
 
-// pack makes the arguments of an event or of an acknowledgement: { event: "photo", ...pack("cat.png", bytes) }. A Buffer or any
-// typed array among the values, also deep inside, is sent as binary: a placeholder stands for it, the bytes travel beside.
+// pack makes the arguments of an event or of an acknowledgement: { event: "photo", ...pack("cat.png", bytes) }. A
+// Buffer or any typed array among the values, also deep inside, is sent as binary: a placeholder stands for it, the
+// bytes travel beside.
 export function pack(...values) {
 	const attachments = [];
 	const walk = (v) => {
@@ -20,8 +21,8 @@ export function unpack({ json, attachments }) {
 	return JSON.parse(json, (_, v) => (attachments.length > 0 && v?._placeholder === true ? attachments[v.num] : v));
 }
 
-// google.protobuf.Struct and Value: the data of a socket, and what a client gives as auth. The loader knows them only by their
-// fields.
+// google.protobuf.Struct and Value: the data of a socket, and what a client gives as auth. The loader knows them only
+// by their fields.
 export const toStruct = (object) => ({ fields: Object.fromEntries(Object.entries(object).map(([key, v]) => [key, toValue(v)])) });
 
 export function toValue(v) {

@@ -1,6 +1,6 @@
-// Package adapter is the way from one node to the others: what they tell each other, and how it survives a bus that loses,
-// repeats, delays and reorders. The protocol is a set of state machines without IO, clock or goroutine: Peers, to which time
-// and frames come in by methods, and from which frames go out by Take and what is heard by Upper.
+// Package adapter is the way from one node to the others: what they tell each other, and how it survives a bus that
+// loses, repeats, delays and reorders. The protocol is a set of state machines without IO, clock or goroutine: Peers,
+// to which time and frames come in by methods, and from which frames go out by Take and what is heard by Upper.
 //
 // What travels is a Frame (proto/foyer/cluster/v1): a header and items. Who reads in the order of the walk reads:
 //
@@ -12,24 +12,25 @@
 //	interest.go                 which rooms a node has sockets in
 //	peers.go                    what makes one of them: calls in, frames out
 //
-// The walk of an emit. At its node, Publish asks the rooms that each member has told and gives the item, encoded once, to the
-// trunks of those that want it. An item waits in its trunk until the next Flush: whoever finds the trunk idle calls that at
-// once, and who finds it busy adds to the next frame, so that under load the bus carries frames and not emits. Flush cuts what
-// waits into frames and hands each out with the ack of the other direction. At the other node, Receive checks the frame, finds
-// that it is the next one of its epoch, and hands its items to Upper in their order.
+// The walk of an emit. At its node, Publish asks the rooms that each member has told and gives the item, encoded once,
+// to the trunks of those that want it. An item waits in its trunk until the next Flush: whoever finds the trunk idle
+// calls that at once, and who finds it busy adds to the next frame, so that under load the bus carries frames and not
+// emits. Flush cuts what waits into frames and hands each out with the ack of the other direction. At the other node,
+// Receive checks the frame, finds that it is the next one of its epoch, and hands its items to Upper in their order.
 //
-// The life of a way. A hello makes two nodes know each other. Each opens an epoch to the other with a frame that goes alone,
-// and waits for its ack: so an epoch begins only where the other end is, and what was on its way before has passed. Then it
-// tells its state (today: its rooms), at most half a window at a time, and that it has told all; news and emits pass meanwhile.
-// A member is up when both have told all. A gap is repaired by sending again, from the first frame that has no ack. What
-// cannot be repaired ends the epoch: the peer was lost, or has forgotten the epoch and says so (over), or news found the window
-// full. Then the next epoch tells the state again, and the peer drops what it knew when that begins. All state is told as
-// facts that may be told twice, by a walk over what is so now; so news may pass the walk on either side.
+// The life of a way. A hello makes two nodes know each other. Each opens an epoch to the other with a frame that goes
+// alone, and waits for its ack: so an epoch begins only where the other end is, and what was on its way before has
+// passed. Then it tells its state (today: its rooms), at most half a window at a time, and that it has told all; news
+// and emits pass meanwhile. A member is up when both have told all. A gap is repaired by sending again, from the first
+// frame that has no ack. What cannot be repaired ends the epoch: the peer was lost, or has forgotten the epoch and says
+// so (over), or news found the window full. Then the next epoch tells the state again, and the peer drops what it knew
+// when that begins. All state is told as facts that may be told twice, by a walk over what is so now; so news may pass
+// the walk on either side.
 //
-// What is never believed: a frame without the right check, one for another node or run, one of a run or an epoch that is
-// over. Numbers decide that, never clocks: runs of a name grow, epochs of a node grow over all its trunks, hellos of a run are
-// counted, and a node that was declared lost has to come back under a higher term.
+// What is never believed: a frame without the right check, one for another node or run, one of a run or an epoch that
+// is over. Numbers decide that, never clocks: runs of a name grow, epochs of a node grow over all its trunks, hellos of
+// a run are counted, and a node that was declared lost has to come back under a higher term.
 //
-// Time. All deadlines are Due and Tick. Only Tick judges a lease; when it comes late, this node has slept, and its peers get
-// that time added. Frames that waited meanwhile may come before or after the late Tick.
+// Time. All deadlines are Due and Tick. Only Tick judges a lease; when it comes late, this node has slept, and its
+// peers get that time added. Frames that waited meanwhile may come before or after the late Tick.
 package adapter

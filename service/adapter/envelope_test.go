@@ -15,8 +15,8 @@ import (
 	"foyer/service"
 )
 
-// byHand are the messages that are read and written by hand, with their fields in order. A field that is added to one of them
-// fails the test until the code treats it and it is named here.
+// byHand are the messages that are read and written by hand, with their fields in order. A field that is added to one
+// of them fails the test until the code treats it and it is named here.
 var byHand = map[protoreflect.FullName]string{
 	"foyer.cluster.v1.Frame":    "version from from_run to to_run epoch seq last ack_epoch ack asks over items hello check",
 	"foyer.cluster.v1.Item":     "open part told interest emit",
@@ -108,8 +108,8 @@ func someHeader(t *rapid.T, items int) header {
 	return h
 }
 
-// TestFramesAreWrittenAsByTheGeneratedCode: what is written by hand is byte for byte what the generated code writes, all of it
-// known to that, and is read by hand as what it was.
+// TestFramesAreWrittenAsByTheGeneratedCode: what is written by hand is byte for byte what the generated code writes,
+// all of it known to that, and is read by hand as what it was.
 func TestFramesAreWrittenAsByTheGeneratedCode(t *testing.T) {
 	k := newKeys([]byte("secret"))
 	rapid.Check(t, func(t *rapid.T) {

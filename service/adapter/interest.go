@@ -12,8 +12,8 @@ const (
 	tellRooms = 1000
 )
 
-// ownRooms are the rooms that this node has sockets in, and those of which it has not said yet that it has none any more. A
-// room is its hash: two that share one are one to the peers, and cost them frames for nothing at the worst.
+// ownRooms are the rooms that this node has sockets in, and those of which it has not said yet that it has none any
+// more. A room is its hash: two that share one are one to the peers, and cost them frames for nothing at the worst.
 type ownRooms struct {
 	list   []ownRoom         // in no order; whoever tells it goes down from its end
 	places map[uint64]uint32 // in list

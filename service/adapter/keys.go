@@ -8,7 +8,8 @@ import (
 	"math/bits"
 )
 
-// keys are what is made of the key of a cluster, and the versions of the wire that this node speaks: all that it takes to read.
+// keys are what is made of the key of a cluster, and the versions of the wire that this node speaks: all that it takes
+// to read.
 type keys struct {
 	mac    hash.Hash // for the checks of frames
 	sum    [sha256.Size]byte
@@ -17,8 +18,8 @@ type keys struct {
 	wireFrom, wireTo uint64
 }
 
-// newKeys makes keys. Each use has one of its own, so that one tells nothing of another. A cluster without a key has checks too:
-// they show that a frame was cut.
+// newKeys makes keys. Each use has one of its own, so that one tells nothing of another. A cluster without a key has
+// checks too: they show that a frame was cut.
 func newKeys(secret []byte) *keys {
 	derive := func(use string) []byte {
 		m := hmac.New(sha256.New, secret)
@@ -60,8 +61,8 @@ func (k *keys) check(b []byte) []byte {
 	return k.mac.Sum(k.sum[:0])[:checkBytes]
 }
 
-// room is the hash of a room of a namespace; "" is the namespace itself. Names have at most 255 bytes, so the length between
-// them keeps two pairs of one text apart.
+// room is the hash of a room of a namespace; "" is the namespace itself. Names have at most 255 bytes, so the length
+// between them keeps two pairs of one text apart.
 func (k *keys) room(namespace, room string) uint64 {
 	var space [2*255 + 2]byte
 	b := append(space[:0], byte(len(namespace)), byte(len(namespace)>>8))

@@ -323,7 +323,8 @@ func (p *Peers) settle(m *member, now time.Duration) {
 	}
 }
 
-// wake gives the others time on their leases when this node has slept, so that its heartbeat is late: they may have spoken (T5).
+// wake gives the others time on their leases when this node has slept, so that its heartbeat is late: they may have
+// spoken (T5).
 func (p *Peers) wake(now time.Duration) {
 	late := now - p.beatAt
 	if late <= p.beatEvery() {

@@ -77,8 +77,8 @@ func TestOneThatIsAloneIsReadySoon(t *testing.T) {
 	}
 }
 
-// TestLostComesBackUnderAHigherTerm: both ends of a cut that is longer than the lease lose each other, and come back; also when
-// they were forgotten meanwhile.
+// TestLostComesBackUnderAHigherTerm: both ends of a cut that is longer than the lease lose each other, and come back;
+// also when they were forgotten meanwhile.
 func TestLostComesBackUnderAHigherTerm(t *testing.T) {
 	for _, d := range []time.Duration{12 * time.Second, 90 * time.Second} {
 		s := begun(t, "AAAA", "BBBB", "CCCC")

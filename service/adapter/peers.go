@@ -77,7 +77,8 @@ func (c *Config) defaults() Config {
 	return d
 }
 
-// Upper is whoever uses Peers. Its methods are called from within those of Peers, of which they must call none but Members.
+// Upper is whoever uses Peers. Its methods are called from within those of Peers, of which they must call none but
+// Members.
 type Upper interface {
 	// Began says that a member begins to tell all anew: what it told before is to be dropped.
 	Began(from Member)
@@ -136,9 +137,9 @@ type Outgoing struct {
 	Frame []byte
 }
 
-// Peers are the other nodes as one node sees them: members, the trunks to them, and what they have sockets for. They do no IO,
-// know no clock and start nothing: time and frames come in by methods, frames go out by Take, and what is heard by Upper. All
-// times are since one beginning. Not safe for concurrent use.
+// Peers are the other nodes as one node sees them: members, the trunks to them, and what they have sockets for. They do
+// no IO, know no clock and start nothing: time and frames come in by methods, frames go out by Take, and what is heard
+// by Upper. All times are since one beginning. Not safe for concurrent use.
 type Peers struct {
 	cfg     Config
 	maxItem int // of one in a frame
@@ -349,15 +350,15 @@ func (p *Peers) Due() time.Duration {
 	return due
 }
 
-// Edge says that a room has got its first socket here or has lost its last one; "" is the namespace. It is told at the next
-// Flush.
+// Edge says that a room has got its first socket here or has lost its last one; "" is the namespace. It is told at the
+// next Flush.
 func (p *Peers) Edge(now time.Duration, namespace, room string, on bool) {
 	p.own.edge(p.keys.room(namespace, room), on, now)
 }
 
-// Publish gives an item that is an emit for a target to the trunks of all who may have sockets for it, and returns the nodes
-// that it could not be given to. An item of more than MaxItem bytes can be given to nobody. It goes out at the next Flush, in
-// one frame with what came before.
+// Publish gives an item that is an emit for a target to the trunks of all who may have sockets for it, and returns the
+// nodes that it could not be given to. An item of more than MaxItem bytes can be given to nobody. It goes out at the
+// next Flush, in one frame with what came before.
 func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item []byte) (unreached []service.NodeID) {
 	p.tellRooms(now)
 	p.hashes = p.hashes[:0]
@@ -507,8 +508,8 @@ func (p *Peers) Marks(now time.Duration) []Mark {
 	return marks
 }
 
-// Unheard are those of the marks that are not heard yet and still can be. What has been said of a member that is lost or gone is
-// said by its state.
+// Unheard are those of the marks that are not heard yet and still can be. What has been said of a member that is lost
+// or gone is said by its state.
 func (p *Peers) Unheard(marks []Mark) []Mark {
 	return slices.DeleteFunc(marks, func(k Mark) bool {
 		m := p.member(k.to.Node)

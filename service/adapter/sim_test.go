@@ -12,8 +12,8 @@ import (
 	"foyer/service"
 )
 
-// The simulator: a few nodes, a bus that loses, repeats, delays and reorders, and a clock, all of one seed. What they do is
-// checked against what they must have promised, at every step; and after all is healed, against the truth.
+// The simulator: a few nodes, a bus that loses, repeats, delays and reorders, and a clock, all of one seed. What they
+// do is checked against what they must have promised, at every step; and after all is healed, against the truth.
 
 const (
 	simFaults = 30 * time.Second  // how long there are faults

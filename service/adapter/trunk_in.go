@@ -23,8 +23,8 @@ type answer struct {
 	epoch           uint64 // that is over
 }
 
-// hear takes a frame with items and returns those that are new, in order, with the parts put together. began says that an
-// epoch begins with it, so that what was told in earlier ones is to be dropped first.
+// hear takes a frame with items and returns those that are new, in order, with the parts put together. began says that
+// an epoch begins with it, so that what was told in earlier ones is to be dropped first.
 func (i *in) hear(f *frame, now time.Duration) (items []item, began bool, drop Drop) {
 	opens := f.seq == 1 && len(f.items) == 1 && f.items[0].open
 	switch {
@@ -90,8 +90,8 @@ func (i *in) whole(items []item) (whole []item, parts []byte, ok bool) {
 	return whole, parts, true
 }
 
-// complain answers what shows that an end lacks something; 200 ms apart, since two ends that both do must not answer each
-// other for ever.
+// complain answers what shows that an end lacks something; 200 ms apart, since two ends that both do must not answer
+// each other for ever.
 func (i *in) complain(a answer, now time.Duration) {
 	if now-i.asked < repairAfter {
 		return

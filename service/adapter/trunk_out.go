@@ -47,7 +47,8 @@ type outFrame struct {
 	prompt bool
 }
 
-// out is the way to one peer: it keeps what has no ack, up to the window, and sends it again. Its epochs are those of T2.
+// out is the way to one peer: it keeps what has no ack, up to the window, and sends it again. Its epochs are those of
+// T2.
 type out struct {
 	window  int // bytes kept and waiting at most
 	maxItem int // of one item in a frame, in bytes
@@ -121,8 +122,8 @@ func (o *out) emit(item []byte) bool {
 	return true
 }
 
-// news takes an item that the peer has to hear. It says false when the window has no room for it: then the epoch is over.
-// While an epoch opens there is nothing to do: the state is told after that, and has it.
+// news takes an item that the peer has to hear. It says false when the window has no room for it: then the epoch is
+// over. While an epoch opens there is nothing to do: the state is told after that, and has it.
 func (o *out) news(item []byte) bool {
 	switch {
 	case o.stage == outClosed || o.stage == outOpening:
@@ -185,8 +186,8 @@ func (o *out) cut() {
 	o.kept = append(o.kept, f)
 }
 
-// next returns the next frame to be sent now; nil: there is none. tell appends the next piece of the state to an item, and
-// says what is left.
+// next returns the next frame to be sent now; nil: there is none. tell appends the next piece of the state to an item,
+// and says what is left.
 func (o *out) next(now time.Duration, tell func(o *out) []byte) (f *outFrame, seq uint64, prompt bool) {
 	for o.stage != outClosed {
 		switch {

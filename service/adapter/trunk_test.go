@@ -60,7 +60,8 @@ func TestWhatWaitsGoesInOneFrame(t *testing.T) {
 	}
 }
 
-// TestAGapIsRepaired: the first frames of many are lost. The rest are not heard before these, and all are within 200 ms and a bit.
+// TestAGapIsRepaired: the first frames of many are lost. The rest are not heard before these, and all are within 200 ms
+// and a bit.
 func TestAGapIsRepaired(t *testing.T) {
 	for lost := range 5 {
 		s, a, b := pair(t)
@@ -83,8 +84,8 @@ func TestAGapIsRepaired(t *testing.T) {
 	}
 }
 
-// TestOnlyFramesWithItemsAreAnswered: whatever is wrong with one without items, nothing is said to it; and complaints have
-// 200 ms between them.
+// TestOnlyFramesWithItemsAreAnswered: whatever is wrong with one without items, nothing is said to it; and complaints
+// have 200 ms between them.
 func TestOnlyFramesWithItemsAreAnswered(t *testing.T) {
 	s, a, b := pair(t)
 	m := a.p.member("BBBB")

@@ -2,8 +2,8 @@ package adapter
 
 import "google.golang.org/protobuf/encoding/protowire"
 
-// This file has what is needed to read and write the frequent messages without the objects of generated code. Fields stand in
-// the order of their numbers, all below 16, and those with their zero value are left out
+// This file has what is needed to read and write the frequent messages without the objects of generated code. Fields
+// stand in the order of their numbers, all below 16, and those with their zero value are left out
 // (https://protobuf.dev/programming-guides/encoding).
 
 func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
@@ -32,7 +32,8 @@ func appendHead(dst []byte, field protowire.Number, n int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.BytesType), uint64(n))
 }
 
-// appendMessage appends a field of bytes also if they are none: a message that is there and empty is not the same as none.
+// appendMessage appends a field of bytes also if they are none: a message that is there and empty is not the same as
+// none.
 func appendMessage(dst []byte, field protowire.Number, m []byte) []byte {
 	return append(appendHead(dst, field, len(m)), m...)
 }
@@ -49,8 +50,8 @@ const (
 	bytesField  = uint64(protowire.BytesType)
 )
 
-// next takes the first field of b and returns what is behind it. It says false when b has none that it knows, or has it in
-// a longer form than need be: what is the same has the same bytes.
+// next takes the first field of b and returns what is behind it. It says false when b has none that it knows, or has it
+// in a longer form than need be: what is the same has the same bytes.
 func (f *wireField) next(b []byte) ([]byte, bool) {
 	var ok bool
 	if f.key, b, ok = shortest(b); !ok || f.key < 1<<3 || f.key >= 16<<3 {

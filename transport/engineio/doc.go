@@ -68,9 +68,9 @@
 //
 // # Reasons
 //
-// Whatever turns a client away has one counter (counters.go), and one line in the log of which the reason is the counter's name
-// with engineio_ before it (ending.go): see package service. All ends of sessions are told where they meet, in session_close.go;
-// refused requests where they are answered.
+// Whatever turns a client away has one counter (counters.go), and one line in the log of which the reason is the
+// counter's name with engineio_ before it (ending.go): see package service. All ends of sessions are told where they
+// meet, in session_close.go; refused requests where they are answered.
 //
 // # Panics
 //

@@ -8,9 +8,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Whatever turns a client away has one counter and one line in the log, of which the reason is the counter's name. A line says
-// who was turned away (address, session), what was wrong (detail), and where a limit of ours is the rule, the setting that
-// changes it. What a client ends by itself has neither.
+// Whatever turns a client away has one counter and one line in the log, of which the reason is the counter's name. A
+// line says who was turned away (address, session), what was wrong (detail), and where a limit of ours is the rule, the
+// setting that changes it. What a client ends by itself has neither.
 
 // ending is how a session ends. Immutable once it is handed over.
 type ending struct {
@@ -82,8 +82,8 @@ func (s *Session) tellEnd(e *ending) {
 	s.srv.tell(e.level, "session closed", e.why, s.handshake.address, e.detail, e.setting, zap.String("session", s.Handle()))
 }
 
-// tellRefused logs a request that was refused. One that names no session is a handshake. While the server refuses all of them
-// nobody needs to hear of each.
+// tellRefused logs a request that was refused. One that names no session is a handshake. While the server refuses all
+// of them nobody needs to hear of each.
 func (s *Server) tellRefused(r *http.Request, why counter, detail, setting string) {
 	if s.refusing.Load() {
 		return
@@ -96,7 +96,8 @@ func (s *Server) tellRefused(r *http.Request, why counter, detail, setting strin
 	s.tell(zap.InfoLevel, message, why, address, detail, setting)
 }
 
-// tooLarge is the end of a session whose client sent a message over the limit: of so many bytes, or 0 if that is not known.
+// tooLarge is the end of a session whose client sent a message over the limit: of so many bytes, or 0 if that is not
+// known.
 func (s *Session) tooLarge(bytes int64) *ending {
 	limit, flag := s.srv.cfg.MaxPayload, "max-payload"
 	if !s.admitted.Load() {
@@ -113,8 +114,8 @@ func (s *Session) tooLarge(bytes int64) *ending {
 	return broken(ReasonTransportError, countOversize, "message of %s bytes is over --%s (%d)%s", size, flag, limit, rule).under(flag, limit)
 }
 
-// refuseTooLarge counts and logs a body over the limit. The session lives on, but its client will end it: whoever hears of
-// that hears why.
+// refuseTooLarge counts and logs a body over the limit. The session lives on, but its client will end it: whoever hears
+// of that hears why.
 func (s *Session) refuseTooLarge(bytes int64) {
 	e := s.tooLarge(bytes)
 	s.mu.Lock()

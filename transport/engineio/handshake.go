@@ -292,8 +292,8 @@ func wrongTransport(upgrade bool) string {
 	return "transport=websocket comes without an upgrade; a proxy may leave out the Upgrade header"
 }
 
-// refuse answers with a numbered error: JSON to plain HTTP, the bare text and a close to an upgrade request. It counts and
-// logs it with detail, unless that is "": then its caller does.
+// refuse answers with a numbered error: JSON to plain HTTP, the bare text and a close to an upgrade request. It counts
+// and logs it with detail, unless that is "": then its caller does.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e handshakeError, upgrade bool, detail string) {
 	t := handshakeTexts[e]
 	if e != errUnavailable {

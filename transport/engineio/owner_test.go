@@ -11,8 +11,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// neighbours are two servers in one process. Each makes sids that begin with its name, and hands requests of the other's
-// sessions over to it.
+// neighbours are two servers in one process. Each makes sids that begin with its name, and hands requests of the
+// other's sessions over to it.
 func neighbours(t *testing.T) (here, there *harness, handed *atomic.Int64) {
 	t.Helper()
 	handed = new(atomic.Int64)
@@ -37,8 +37,8 @@ func neighbours(t *testing.T) (here, there *harness, handed *atomic.Int64) {
 	return here, there, handed
 }
 
-// TestRequestsOfAnothersSessions: polls, POSTs, the upgrade with its messages, and the refusal of what is not known there either
-// are its owner's, over the wrong server's connections.
+// TestRequestsOfAnothersSessions: polls, POSTs, the upgrade with its messages, and the refusal of what is not known
+// there either are its owner's, over the wrong server's connections.
 func TestRequestsOfAnothersSessions(t *testing.T) {
 	here, there, handed := neighbours(t)
 	query, r := there.openPolling()

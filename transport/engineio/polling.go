@@ -311,8 +311,8 @@ func isOctets(r *http.Request) bool {
 }
 
 // readBody reads a whole body of at most limit bytes. Content-Length is not believed further than to refuse: the buffer
-// grows with what comes. Status is 200, 400 or 413. Of a body that is refused with 400 detail says what is wrong with it; ""
-// when it has not come to its end.
+// grows with what comes. Status is 200, 400 or 413. Of a body that is refused with 400 detail says what is wrong with
+// it; "" when it has not come to its end.
 func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (body []byte, status int, detail string) {
 	encoding := r.Header.Get("Content-Encoding")
 	switch {

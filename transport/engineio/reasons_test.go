@@ -25,8 +25,8 @@ var countedOnly = map[counter]string{
 	countUnsent:       "its session has ended, which has the line",
 }
 
-// TestEveryReasonHasALine: whatever turns a client away is one line, of which the reason is the counter's name; it says who,
-// what was wrong, and the setting where a limit of ours is the rule.
+// TestEveryReasonHasALine: whatever turns a client away is one line, of which the reason is the counter's name; it says
+// who, what was wrong, and the setting where a limit of ours is the rule.
 func TestEveryReasonHasALine(t *testing.T) {
 	hello := strings.Repeat("x", 20<<10)
 	cases := []struct {

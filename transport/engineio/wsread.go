@@ -202,7 +202,8 @@ func (r *reader) next() (messageType int, data []byte, err error) {
 // longHeader is how many bytes of a frame are enough to know its length.
 const longHeader = 10
 
-// announce notes how long the message in hand is to be if it is one frame, since gorilla does not say of what it refuses (RFC 6455 section 5.2).
+// announce notes how long the message in hand is to be if it is one frame, since gorilla does not say of what it
+// refuses (RFC 6455 section 5.2).
 func (r *reader) announce() {
 	head, _ := r.buf.Peek(longHeader)
 	switch length := head[1] &^ 0x80; {

@@ -26,8 +26,8 @@ type authenticator struct {
 	callers []*admission // of the digests
 }
 
-// newAuthenticator makes the one of tokens. A token that before knows too stays the same caller, whose streams go on; before
-// may be nil.
+// newAuthenticator makes the one of tokens. A token that before knows too stays the same caller, whose streams go on;
+// before may be nil.
 func newAuthenticator(tokens []string, before *authenticator) *authenticator {
 	a := &authenticator{}
 	for _, t := range tokens {

@@ -62,7 +62,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// undecodableMark begins a field that no message of ours has. A client that sends it is refused, and that is all it gains.
+// undecodableMark begins a field that no message of ours has. A client that sends it is refused, and that is all it
+// gains.
 var undecodableMark = protowire.AppendTag(nil, protowire.MaxValidNumber, protowire.BytesType)
 
 // decoded refuses what codec has marked.
@@ -97,7 +98,8 @@ const (
 	maxFaultText  = 1024
 )
 
-// undecodable is the path of the field that keeps b from being a message, and what is wrong with it; of the whole, no path.
+// undecodable is the path of the field that keeps b from being a message, and what is wrong with it; of the whole, no
+// path.
 func undecodable(md protoreflect.MessageDescriptor, b []byte, depth int) (path, fault string) {
 	seen := map[protowire.Number]int{} // of lists, how many items have passed
 	for len(b) > 0 {

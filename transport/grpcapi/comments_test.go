@@ -45,7 +45,8 @@ func parsed(of protoreflect.MessageDescriptor, document string) (proto.Message, 
 	return m, protojson.Unmarshal([]byte(document), m)
 }
 
-// TestCommentsShowMessages: the JSON of comments is what they say, requests before responses, and a node takes the requests.
+// TestCommentsShowMessages: the JSON of comments is what they say, requests before responses, and a node takes the
+// requests.
 func TestCommentsShowMessages(t *testing.T) {
 	d, err := describedFiles()
 	if err != nil {

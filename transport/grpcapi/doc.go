@@ -25,8 +25,9 @@
 // complete, and how old they are. A connection that holds too much so, or the largest holder when all together do, is
 // closed, and one whose message does not come to its end. One caller has half of what all may have (shares.go).
 //
-// Refusals (refusal.go): whatever turns a backend away has one counter, api_ and a word, and one line in the log of which that is
-// the reason: see package service, "Reasons". Errors of single calls are told their callers and not the log.
+// Refusals (refusal.go): whatever turns a backend away has one counter, api_ and a word, and one line in the log of
+// which that is the reason: see package service, "Reasons". Errors of single calls are told their callers and not the
+// log.
 //
 // Panics: contain (interceptor.go) recovers what decodes and checks requests, and nothing else does: see package service.
 //

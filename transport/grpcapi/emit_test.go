@@ -85,7 +85,8 @@ func TestEmit(t *testing.T) {
 	}
 }
 
-// TestReceiptHasTheDefaultOfItsCall: a call waits for all nodes and a stream does not, unless it is said; however an item is read.
+// TestReceiptHasTheDefaultOfItsCall: a call waits for all nodes and a stream does not, unless it is said; however an
+// item is read.
 func TestReceiptHasTheDefaultOfItsCall(t *testing.T) {
 	b := registered(t, foyerv1.SocketView_SOCKET_VIEW_REF)
 	e := emitting(t, b.n)

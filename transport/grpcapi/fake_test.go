@@ -419,8 +419,8 @@ func apiOf(conn *grpc.ClientConn) *api {
 	}
 }
 
-// wantError checks an error's code, its one ErrorInfo with a published reason, and the field of its BadRequest, which its text
-// names too.
+// wantError checks an error's code, its one ErrorInfo with a published reason, and the field of its BadRequest, which
+// its text names too.
 func wantError(t testing.TB, err error, code codes.Code, reason foyerv1.ErrorReason, field string) {
 	t.Helper()
 	wantStatus(t, status.Convert(err), code, reason, field)

@@ -14,7 +14,8 @@ import (
 	"foyer/service"
 )
 
-// causedElsewhere are the refusals that other tests bring about and count; of their lines only the words are looked at here.
+// causedElsewhere are the refusals that other tests bring about and count; of their lines only the words are looked at
+// here.
 var causedElsewhere = map[refusal]string{
 	refusedUnknown: "TestUnknownConnectionEnds",
 	refusedStalled: "TestStalledRequest",
@@ -47,7 +48,8 @@ func awaitLines(logs *observer.ObservedLogs, n int) []observer.LoggedEntry {
 	return logs.All()
 }
 
-// TestEveryRefusalHasALine: of whatever turns a backend away there is one line, of which the reason is the counter's name.
+// TestEveryRefusalHasALine: of whatever turns a backend away there is one line, of which the reason is the counter's
+// name.
 func TestEveryRefusalHasALine(t *testing.T) {
 	cases := []struct {
 		why     refusal

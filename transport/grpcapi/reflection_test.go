@@ -108,8 +108,8 @@ func closeStream(t *testing.T, stream grpc.ClientStream) {
 	}
 }
 
-// TestPackagesOfLanguages: generated code has a package of its own in each language. In Java the class of a file must not be
-// called like a message of the package: with a class for each message, both would be one file.
+// TestPackagesOfLanguages: generated code has a package of its own in each language. In Java the class of a file must
+// not be called like a message of the package: with a class for each message, both would be one file.
 func TestPackagesOfLanguages(t *testing.T) {
 	d, err := describedFiles()
 	if err != nil {
@@ -145,8 +145,8 @@ func TestPackagesOfLanguages(t *testing.T) {
 	}
 }
 
-// TestErrorDetailsAsPublished: the messages of proto/google/rpc/error_details.proto are the published ones, as far as they go,
-// and describe gives their comments.
+// TestErrorDetailsAsPublished: the messages of proto/google/rpc/error_details.proto are the published ones, as far as
+// they go, and describe gives their comments.
 func TestErrorDetailsAsPublished(t *testing.T) {
 	d, err := describedFiles()
 	if err != nil {

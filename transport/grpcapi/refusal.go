@@ -14,8 +14,8 @@ import (
 	"foyer/service"
 )
 
-// refusal is why a connection, a stream or a call of a backend was refused or closed. Each has a counter of GetInfo and one
-// line in the log, of which the reason is the counter's name.
+// refusal is why a connection, a stream or a call of a backend was refused or closed. Each has a counter of GetInfo and
+// one line in the log, of which the reason is the counter's name.
 type refusal uint8
 
 const (
@@ -74,12 +74,14 @@ func cut(words string) string {
 	return words[:min(len(words), most)]
 }
 
-// left says whether a handshake failed because the client went away: a balancer that looks whether the port is open does.
+// left says whether a handshake failed because the client went away: a balancer that looks whether the port is open
+// does.
 func left(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// greeted looks at the first bytes of a connection: gRPC closes one that does not begin as HTTP/2 does, and tells nobody.
+// greeted looks at the first bytes of a connection: gRPC closes one that does not begin as HTTP/2 does, and tells
+// nobody.
 func (c *conn) greeted(p []byte) {
 	switch greeting := []byte("PRI"); {
 	case len(p) == 0, bytes.HasPrefix(p, greeting[:min(len(p), len(greeting))]):
@@ -98,8 +100,8 @@ func hostOfCall(ctx context.Context) string {
 	return ""
 }
 
-// refuseStream counts and tells that a handler or a watch was refused, and returns err. A client that went away, and a node
-// that goes down, refuse nothing.
+// refuseStream counts and tells that a handler or a watch was refused, and returns err. A client that went away, and a
+// node that goes down, refuse nothing.
 func (s *Server) refuseStream(ctx context.Context, what string, err error) error {
 	var e *service.Error
 	if !errors.As(err, &e) || errors.Is(err, service.ErrDraining) {

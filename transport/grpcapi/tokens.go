@@ -14,9 +14,10 @@ import (
 var errRevoked = fail(service.Unauthenticated, foyerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, "",
 	"the metadata authorization has a token that is no longer in the node's --api-token-file")
 
-// SetTokens makes others the tokens that callers need. Calls that run go on, also those of a token that is not among them,
-// but its streams end with UNAUTHENTICATED and its next call is refused. It is for servers that began with tokens, and an
-// API is not opened to everybody by it: without tokens, with an empty one or on an open server it changes nothing and says so.
+// SetTokens makes others the tokens that callers need. Calls that run go on, also those of a token that is not among
+// them, but its streams end with UNAUTHENTICATED and its next call is refused. It is for servers that began with
+// tokens, and an API is not opened to everybody by it: without tokens, with an empty one or on an open server it
+// changes nothing and says so.
 func (s *Server) SetTokens(tokens []string) error {
 	c := Config{Tokens: tokens}
 	switch {
@@ -41,8 +42,8 @@ func (s *Server) SetTokens(tokens []string) error {
 	return nil
 }
 
-// revocable is a stream that ends when its caller's token is known no more. Calls of one request and one answer are none:
-// they are short, and the busy ones among them are spared what this takes.
+// revocable is a stream that ends when its caller's token is known no more. Calls of one request and one answer are
+// none: they are short, and the busy ones among them are spared what this takes.
 func revocable(next grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, ss grpc.ServerStream) error {
 		a := admissionOf(ss.Context())

@@ -16,8 +16,8 @@ func withToken(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
-// TestSetTokens: of a token that is known no more the next call is refused and every stream ends, whichever it is; a token
-// that stays keeps its streams; a new one is known.
+// TestSetTokens: of a token that is known no more the next call is refused and every stream ends, whichever it is; a
+// token that stays keeps its streams; a new one is known.
 func TestSetTokens(t *testing.T) { bubble(t, testSetTokens) }
 
 func testSetTokens(t *testing.T) {

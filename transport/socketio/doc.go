@@ -22,9 +22,9 @@
 //
 // # What a wrong packet does
 //
-// It closes the whole session without a word, as in the reference (Socket.IO protocol v5, "Server-side validation"), and
-// is counted by its reason (fault.go). The log has one line for it, and backends hear the same words (tell.go): see package
-// service, "Reasons".
+// It closes the whole session without a word, as in the reference (Socket.IO protocol v5, "Server-side validation"),
+// and is counted by its reason (fault.go). The log has one line for it, and backends hear the same words (tell.go): see
+// package service, "Reasons".
 //
 // # Locks and goroutines
 //

@@ -23,8 +23,8 @@ var countedOnly = map[fault]string{
 	faultNameless:     "ignored, as in the reference",
 }
 
-// TestEveryFaultHasALine: whatever closes a link, or keeps its client out of a namespace, is one line, of which the reason is
-// the counter's name; backends hear the same words.
+// TestEveryFaultHasALine: whatever closes a link, or keeps its client out of a namespace, is one line, of which the
+// reason is the counter's name; backends hear the same words.
 func TestEveryFaultHasALine(t *testing.T) {
 	const hold0 = `["x",{"_placeholder":true,"num":0}]`
 	send := func(packets ...string) func(h *fakeHall, l *Link) {
@@ -123,8 +123,8 @@ func TestEveryFaultHasALine(t *testing.T) {
 	}
 }
 
-// TestRefusedConnectsAreTold: what the service says of a refusal is one line, whether the client gets an answer or its link
-// is closed; the line is said once for both.
+// TestRefusedConnectsAreTold: what the service says of a refusal is one line, whether the client gets an answer or its
+// link is closed; the line is said once for both.
 func TestRefusedConnectsAreTold(t *testing.T) {
 	for name, r := range map[string]service.Refusal{
 		"answered":      {Message: "no", Reason: "connect_rejected", Detail: "the words of a handler"},

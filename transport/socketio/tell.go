@@ -9,8 +9,8 @@ import (
 	"foyer/service"
 )
 
-// faultTexts say what was wrong, for the log and for the backends that hear of the end of its sockets. Those without a text
-// are told with numbers or words of their own, or are ignored.
+// faultTexts say what was wrong, for the log and for the backends that hear of the end of its sockets. Those without a
+// text are told with numbers or words of their own, or are ignored.
 var faultTexts = [faults]string{
 	faultType:           "a packet has no type that there is",
 	faultAttachments:    "the number of a packet's attachments is missing, zero or too large",

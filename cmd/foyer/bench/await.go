@@ -33,8 +33,8 @@ func (b *bench) doors() []door {
 	return list
 }
 
-// await returns when somebody listens at every address that the run needs: a server that was started along with it takes a
-// moment. Together they have the time of one step. What waiting can not heal is an error at once.
+// await returns when somebody listens at every address that the run needs: a server that was started along with it
+// takes a moment. Together they have the time of one step. What waiting can not heal is an error at once.
 func (b *bench) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.server.patience)
 	defer cancel()

@@ -25,8 +25,8 @@ func (n *network) later(addr string, after time.Duration) {
 	}
 }
 
-// TestAwait: a server that is about to listen is waited for, edge and API, and that is said once for each; one that never
-// does ends the run with its flag when the patience is over.
+// TestAwait: a server that is about to listen is waited for, edge and API, and that is said once for each; one that
+// never does ends the run with its flag when the patience is over.
 func TestAwait(t *testing.T) {
 	for _, c := range []struct {
 		name      string

@@ -246,8 +246,8 @@ func TestRosterIsPushed(t *testing.T) {
 	})
 }
 
-// Rooms that somebody else put a browser into, or took it out of, are told to it and count as its own. What it did by itself
-// is no such news, whenever presence tells of it.
+// Rooms that somebody else put a browser into, or took it out of, are told to it and count as its own. What it did by
+// itself is no such news, whenever presence tells of it.
 func TestRoomsFromOutside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := run(t).attached(t)

@@ -106,16 +106,16 @@ func (b *backend) put(socket *foyerv1.Socket) {
 	}
 }
 
-// ask notes what we are about to do with a room, unless presence says already that it is so. Until presence agrees, its news
-// of that room is older than what we did.
+// ask notes what we are about to do with a room, unless presence says already that it is so. Until presence agrees, its
+// news of that room is older than what we did.
 func (b *backend) ask(p *person, room string, in bool) {
 	if _, waits := p.asked[room]; waits || slices.Contains(b.roster.sockets[p.id], room) != in {
 		p.asked[room] = in
 	}
 }
 
-// settle compares a person's rooms with what presence says. A difference that we did not make comes from outside, from whoever
-// calls JoinRooms or LeaveRooms: we follow it, and the browser hears of it.
+// settle compares a person's rooms with what presence says. A difference that we did not make comes from outside, from
+// whoever calls JoinRooms or LeaveRooms: we follow it, and the browser hears of it.
 func (b *backend) settle(p *person) {
 	rooms, known := b.roster.sockets[p.id]
 	if !known {

@@ -1,4 +1,5 @@
-// The box where a message is written: a draft for each room, a limit that is told, and messages that wait for the connection.
+// The box where a message is written: a draft for each room, a limit that is told, and messages that wait for the
+// connection.
 
 import { $, characters, make } from "./dom.js";
 import { ask, complain, link } from "./connection.js";

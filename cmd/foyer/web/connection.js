@@ -12,8 +12,8 @@ export const link = {
 	ready: false, // the backend knows our name and rooms: messages can go out
 };
 
-// ask sends an event and waits for its acknowledgement. Its result is never an exception. Without ok, sent tells whether the
-// event was on its way: then nobody knows whether it arrived.
+// ask sends an event and waits for its acknowledgement. Its result is never an exception. Without ok, sent tells
+// whether the event was on its way: then nobody knows whether it arrived.
 export async function ask(event, ...args) {
 	if (!link.socket?.connected) return { ok: false, sent: false, error: "You are not connected. Try it again when the connection is back." };
 	try {
@@ -24,7 +24,8 @@ export async function ask(event, ...args) {
 	}
 }
 
-// connect opens the connection. events are the backend's; changed() is called when the state of the connection is another.
+// connect opens the connection. events are the backend's; changed() is called when the state of the connection is
+// another.
 export function connect(events, changed) {
 	const status = (state, words, transport = "") => {
 		const element = $("status");

@@ -23,8 +23,8 @@ export function say(element, ...parts) {
 	if (element.textContent !== next.textContent || element.childElementCount !== next.childElementCount) element.replaceChildren(...next.childNodes);
 }
 
-// keep brings the children of a list in line with items, [key, value] each, and keeps those that stay: a press, the keyboard's
-// focus and a screen reader's place survive. fill(child, value) builds or changes a child.
+// keep brings the children of a list in line with items, [key, value] each, and keeps those that stay: a press, the
+// keyboard's focus and a screen reader's place survive. fill(child, value) builds or changes a child.
 export function keep(list, attribute, items, fill) {
 	const focused = list.contains(document.activeElement) ? document.activeElement : null;
 	const wanted = new Set(items.map(([key]) => key));

@@ -36,8 +36,8 @@ export function show(name) {
 	toEnd();
 }
 
-// command is what sends a message into a room from a terminal, quoted for a shell. It names the room twice: the target is not
-// told to the browsers.
+// command is what sends a message into a room from a terminal, quoted for a shell. It names the room twice: the target
+// is not told to the browsers.
 function command(room) {
 	const { flags, api } = $("hint-command").dataset;
 	$("hint-token").hidden = !flags.includes("TOKEN");

@@ -69,8 +69,8 @@ type Node struct {
 	API     string // the API's address, likewise
 }
 
-// Page serves the demo: "/" and beside it the page's scripts and its style. Everything else is 404. The node is asked for with
-// the first request, since its addresses are known only once it listens.
+// Page serves the demo: "/" and beside it the page's scripts and its style. Everything else is 404. The node is asked
+// for with the first request, since its addresses are known only once it listens.
 func Page(node func() Node) http.Handler {
 	names, err := fs.Glob(built, "*.js")
 	if err != nil {
@@ -96,8 +96,8 @@ func Page(node func() Node) http.Handler {
 	})
 }
 
-// indexOf is the page itself. Its addresses are relative, so that it also works below a path of a proxy that takes that path
-// away.
+// indexOf is the page itself. Its addresses are relative, so that it also works below a path of a proxy that takes that
+// path away.
 func indexOf(node Node) []byte {
 	var out bytes.Buffer
 	path := (&url.URL{Path: "./" + strings.Trim(node.Path, "/") + "/"}).String()
@@ -116,7 +116,8 @@ func source(name string) []byte {
 	return body
 }
 
-// pageFile is asked for anew each time, so that a page never runs with the script of an older foyer, but sent only once.
+// pageFile is asked for anew each time, so that a page never runs with the script of an older foyer, but sent only
+// once.
 func pageFile(body []byte, contentType string) file {
 	sum := sha256.Sum256(body)
 	return file{body, contentType, `"` + hex.EncodeToString(sum[:8]) + `"`, "no-cache"}

@@ -181,7 +181,8 @@ func scripts(t *testing.T) []string {
 	return names
 }
 
-// The page finds the client at the node's own path, from wherever the page itself is, and shows how this node's API is called.
+// The page finds the client at the node's own path, from wherever the page itself is, and shows how this node's API is
+// called.
 func TestPageKnowsItsNode(t *testing.T) {
 	tests := []struct {
 		name string

@@ -1,4 +1,5 @@
-// Holds what the comment of foyer.v1.Payload says of @grpc/proto-loader: what it takes, and what it loses without an error.
+// Holds what the comment of foyer.v1.Payload says of @grpc/proto-loader: what it takes, and what it loses without an
+// error.
 'use strict';
 
 const assert = require('node:assert/strict');

@@ -17,8 +17,8 @@ import (
 type Cluster struct {
 	// Open brings a node to the cluster; the suite closes its bus. Two may have the same name.
 	Open func(name service.NodeID) adapter.Bus
-	// Lone brings a node to a cluster of its own, so that what it leaves behind can be counted: others may go on to look for
-	// one that has gone. nil: Open does, since they do not.
+	// Lone brings a node to a cluster of its own, so that what it leaves behind can be counted: others may go on to look
+	// for one that has gone. nil: Open does, since they do not.
 	Lone func(name service.NodeID) adapter.Bus
 	// Ordered says that what one goroutine sends, to one and to all, comes to each node in that order, none twice.
 	Ordered bool
@@ -132,8 +132,8 @@ func (n *node) receive(frame []byte) {
 	}
 }
 
-// meet waits until each node hears each other one, both by what is for one and by what is for all: a bus has no signal for
-// that.
+// meet waits until each node hears each other one, both by what is for one and by what is for all: a bus has no signal
+// for that.
 func meet(t *testing.T, nodes ...*node) {
 	t.Helper()
 	deadline, tick := time.After(patience), time.NewTicker(again)

@@ -16,8 +16,8 @@ import (
 	"foyer/service/adapter"
 )
 
-// fence waits until something that each node sends now has come to each other one. What was sent before has come then, where
-// the bus keeps the order.
+// fence waits until something that each node sends now has come to each other one. What was sent before has come then,
+// where the bus keeps the order.
 func fence(c Cluster, nodes ...*node) {
 	for i, from := range nodes {
 		frame := fmt.Appendf(nil, "fence %d %d", i, rand.Uint64())
@@ -97,7 +97,8 @@ func testNamesakes(t *testing.T, c Cluster) {
 	wantCounts(t, c, other, map[*node]bool{one: false, two: true, b: false})
 }
 
-// A frame is the sender's again when Send returns, and the receiver's when it comes: nobody sees what the other does to it.
+// A frame is the sender's again when Send returns, and the receiver's when it comes: nobody sees what the other does to
+// it.
 func testNotKept(t *testing.T, c Cluster) {
 	const frames = 200
 	want := func(i int) []byte { return bytes.Repeat([]byte{'a' + byte(i%20)}, 100+i) }
@@ -221,8 +222,8 @@ func testNames(t *testing.T, c Cluster) {
 	wantCounts(t, c, frame, map[*node]bool{nodes[0]: false, nodes[1]: false, nodes[2]: false})
 }
 
-// What is of another cluster, or for another node, does not come. What anybody else sends to a node's subject comes as it is,
-// unless it is too large, and the bus lives on.
+// What is of another cluster, or for another node, does not come. What anybody else sends to a node's subject comes as
+// it is, unless it is too large, and the bus lives on.
 func testStrangers(t *testing.T, c Cluster) {
 	if c.Stranger == nil && c.Forge == nil {
 		t.Skip("this bus has no strangers")
@@ -411,8 +412,8 @@ func testManySenders(t *testing.T, c Cluster) {
 	}
 }
 
-// A node whose receiver does not return loses what comes meanwhile, within a bound, and hears again afterwards. Others do not
-// feel it.
+// A node whose receiver does not return loses what comes meanwhile, within a bound, and hears again afterwards. Others
+// do not feel it.
 func testBlockedReceiver(t *testing.T, c Cluster) {
 	const flood = 48 << 20
 	blocked, release := make(chan struct{}), make(chan struct{})

@@ -20,9 +20,9 @@ type Weather struct {
 	Late   time.Duration
 }
 
-// Faults are the weather between the buses that it wraps, which may be of any kind. All frames carry the name of their sender
-// between two wrapped buses, so that each way has its own weather, whether a frame was for one or for all. What happens to the
-// n-th frame of a way is set by the seed, the way's names, n and the weather then, and by nothing else.
+// Faults are the weather between the buses that it wraps, which may be of any kind. All frames carry the name of their
+// sender between two wrapped buses, so that each way has its own weather, whether a frame was for one or for all. What
+// happens to the n-th frame of a way is set by the seed, the way's names, n and the weather then, and by nothing else.
 //
 // A wrapped bus has one goroutine more, until Close.
 type Faults struct {
@@ -174,8 +174,8 @@ type Faulty struct {
 	next  uint64       // guarded by mu
 }
 
-// Wrap puts a bus into the weather. All buses of a cluster have to be wrapped by the same Faults. The bus is the wrapper's
-// from then on. Its name has to be valid.
+// Wrap puts a bus into the weather. All buses of a cluster have to be wrapped by the same Faults. The bus is the
+// wrapper's from then on. Its name has to be valid.
 func (f *Faults) Wrap(name service.NodeID, bus adapter.Bus) *Faulty {
 	b := &Faulty{
 		inner: bus, faults: f, name: name,

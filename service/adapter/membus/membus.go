@@ -1,5 +1,5 @@
-// Package membus is a bus in memory, for tests, and the faults that tests wrap around any bus (faults.go). It loses nothing
-// but what a receiver that is behind has no room for, repeats nothing and keeps the order of each sender.
+// Package membus is a bus in memory, for tests, and the faults that tests wrap around any bus (faults.go). It loses
+// nothing but what a receiver that is behind has no room for, repeats nothing and keeps the order of each sender.
 //
 // Each Bus has one goroutine, from Receive to Close. Time passes for faults only, so that both work within a bubble of
 // testing/synctest.
@@ -68,8 +68,8 @@ func (b *Bus) SendAll(frame []byte) error {
 	return b.send(frame, func(*Bus) bool { return true })
 }
 
-// send copies the frame for each, since each may change what it gets. The network is locked for all of it: what two send at
-// once comes everywhere in the same order.
+// send copies the frame for each, since each may change what it gets. The network is locked for all of it: what two
+// send at once comes everywhere in the same order.
 func (b *Bus) send(frame []byte, wanted func(*Bus) bool) error {
 	if len(frame) > maxFrame {
 		return adapter.ErrTooLarge

@@ -27,14 +27,14 @@ type Embedded struct {
 	Cluster string // first part of all subjects, and what the servers call their cluster; default "foyer"
 	// Listen is where other nodes' servers connect, host:port. Port 0: any; RouteAddr says which.
 	Listen string
-	// Routes are others' Listen, host:port. Names are resolved again and again, and may stand for many addresses. This node's
-	// own address may be among them, and nobody needs to be there.
+	// Routes are others' Listen, host:port. Names are resolved again and again, and may stand for many addresses. This
+	// node's own address may be among them, and nobody needs to be there.
 	Routes []string
-	// Advertise is what other nodes tell each other of this one, host:port. Default: the address that it is seen to come from,
-	// and the port of Listen.
+	// Advertise is what other nodes tell each other of this one, host:port. Default: the address that it is seen to come
+	// from, and the port of Listen.
 	Advertise string
-	// SecretKey is what all nodes of the cluster know. It does not travel: what does is made from it. It, or TLS, is needed
-	// when Listen is not loopback.
+	// SecretKey is what all nodes of the cluster know. It does not travel: what does is made from it. It, or TLS, is
+	// needed when Listen is not loopback.
 	SecretKey []byte
 	// TLS is for both sides of the connections between nodes. Default: none.
 	TLS    *TLS

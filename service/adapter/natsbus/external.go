@@ -55,8 +55,8 @@ func checkNames(node service.NodeID, cluster string) error {
 	return errors.Join(errs...)
 }
 
-// Connect reaches the servers. One that cannot be reached now is no error: the bus is down until it can be. It is an error
-// when a server refuses this node, or does not take what nodes send.
+// Connect reaches the servers. One that cannot be reached now is no error: the bus is down until it can be. It is an
+// error when a server refuses this node, or does not take what nodes send.
 func Connect(c External) (*Bus, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err

@@ -21,8 +21,8 @@ const (
 	keepFor = 10 * time.Minute
 )
 
-// finder resolves the names of other nodes. The server itself would resolve a name once for each try, and take one of its
-// addresses by chance.
+// finder resolves the names of other nodes. The server itself would resolve a name once for each try, and take one of
+// its addresses by chance.
 type finder struct {
 	routes []string
 	lookup func(ctx context.Context, host string) ([]string, error)

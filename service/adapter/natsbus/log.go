@@ -7,7 +7,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// serverLog writes what the server says. Its notices are the course of things, and one line of Foyer's own says the same.
+// serverLog writes what the server says. Its notices are the course of things, and one line of Foyer's own says the
+// same.
 type serverLog struct {
 	log    *zap.Logger
 	failed chan string // gets the first fatal line: the server has ended, or never begun

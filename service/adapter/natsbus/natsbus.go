@@ -130,7 +130,8 @@ func (b *Bus) check() error {
 	if most := b.nc.MaxPayload(); most < maxFrame {
 		return fmt.Errorf("the NATS server takes messages of %d bytes (max_payload), and Foyer needs %d", most, maxFrame)
 	}
-	// The library has made the receiver's subscriptions anew; these are made to be tried. A message without bytes is no frame.
+	// The library has made the receiver's subscriptions anew; these are made to be tried. A message without bytes is no
+	// frame.
 	for _, subject := range []string{b.all(), b.one(b.self)} {
 		before := b.nc.LastError() // a refusal comes before the answer to the flush, and perhaps before the next line
 		sub, err := b.nc.SubscribeSync(subject)
@@ -191,7 +192,8 @@ func (b *Bus) publish(subject string, frame []byte) error {
 	}
 }
 
-// Receive implements adapter.Bus. What is for one and what is for all come through one channel, so that they keep their order.
+// Receive implements adapter.Bus. What is for one and what is for all come through one channel, so that they keep their
+// order.
 func (b *Bus) Receive(each func(frame []byte)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,13 +12,14 @@ const (
 	// briefly is how long a write may wait for a server that does not read. It is called with locks of the library held,
 	// so all senders wait.
 	briefly = time.Millisecond
-	// writeTimeout ends a connection whose server takes nothing. The library's pings find out earlier, unless they are off.
+	// writeTimeout ends a connection whose server takes nothing. The library's pings find out earlier, unless they are
+	// off.
 	writeTimeout = 10 * time.Second
 )
 
 // outlet is a connection to a server whose Write does not wait: what the other end does not take at once is kept, and
-// written by a goroutine, which ends when all is written. The library writes while it holds its lock, and one server that is
-// frozen would hold up every sender. How much is kept, Bus bounds by waiting.
+// written by a goroutine, which ends when all is written. The library writes while it holds its lock, and one server
+// that is frozen would hold up every sender. How much is kept, Bus bounds by waiting.
 type outlet struct {
 	net.Conn
 	ended sync.WaitGroup

@@ -21,7 +21,8 @@ import (
 // child says in its environment what node a process of this test is, and which other one it knows.
 const child = "NATSBUS_CHILD"
 
-// TestChild is no test: it is a node in a process of its own, which sends back to PARE what it hears, until its input ends.
+// TestChild is no test: it is a node in a process of its own, which sends back to PARE what it hears, until its input
+// ends.
 func TestChild(t *testing.T) {
 	name, route, ok := strings.Cut(os.Getenv(child), " ")
 	if !ok {
@@ -101,8 +102,8 @@ func echoes(t *testing.T, e *ear, names ...string) time.Duration {
 	}
 }
 
-// A node that is frozen slows nobody else, however much is for it; it hears again when it goes on, and so does one that was
-// killed and started anew.
+// A node that is frozen slows nobody else, however much is for it; it hears again when it goes on, and so does one that
+// was killed and started anew.
 func TestFrozen(t *testing.T) {
 	e := listen(t, embed(t, meshConfig("PARE")))
 	frozen, other := startChild(t, "FROZ", e.RouteAddr()), startChild(t, "GOOD", e.RouteAddr())

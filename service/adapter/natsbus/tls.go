@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// TLS are the files by which nodes know each other: each has a certificate that comes from CA, for both sides of a connection.
-// Who has one is a member, whatever name or address it is for: addresses of nodes come and go.
+// TLS are the files by which nodes know each other: each has a certificate that comes from CA, for both sides of a
+// connection. Who has one is a member, whatever name or address it is for: addresses of nodes come and go.
 type TLS struct {
 	Cert, Key string
 	CA        string
