@@ -34,7 +34,7 @@ func (b *bench) doors() []door {
 }
 
 // await returns when somebody listens at every address that the run needs: a server that was started along with it
-// takes a moment. Together they have the time of one step. What waiting can not heal is an error at once.
+// takes a moment. Together they have the time of one step. What does not pass by waiting is an error at once.
 func (b *bench) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.server.patience)
 	defer cancel()

@@ -246,7 +246,7 @@ func TestRosterIsPushed(t *testing.T) {
 	})
 }
 
-// Rooms that somebody else put a browser into, or took it out of, are told to it and count as its own. What it did by
+// A backend may put a browser into a room or take it out: the browser is told so, and the room counts as its own. What it did by
 // itself is no such news, whenever presence tells of it.
 func TestRoomsFromOutside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
