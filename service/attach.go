@@ -9,8 +9,10 @@ import (
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason
 // ALREADY_CLAIMED that names it; so is a registration that differs from those of its own group. A live handler with the
 // same id is replaced: it finishes what it has, and its sockets come over to the new one. The caller ends it with
-// Detach. The coverage names the nodes that have not agreed to the claim.
-func (n *Node) Attach(_ context.Context, r Registration) (*Handler, Coverage, error) {
+// Detach. With other nodes it blocks until all that can be reached have agreed to the claim, for some seconds at most, or
+// ctx ends; the coverage names those that have not answered. One of them may have the earlier claim all the same: then
+// the handler ends with ALREADY_CLAIMED later.
+func (n *Node) Attach(ctx context.Context, r Registration) (*Handler, Coverage, error) {
 	r.Namespaces = slices.Clone(r.Namespaces)
 	for i, p := range r.Namespaces {
 		r.Namespaces[i] = Canonical(p)
@@ -24,15 +26,22 @@ func (n *Node) Attach(_ context.Context, r Registration) (*Handler, Coverage, er
 	if r.MaxInFlight <= 0 {
 		r.MaxInFlight = defaultInFlight
 	}
-	now := time.Now()
-	h := &Handler{
-		node: n, reg: r, claims: makeClaims(&r), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		connects: map[uint64]*pending{}, pace: pace{takenAt: now, answeredAt: now}, open: true,
+	h := n.newHandler(r)
+	if n.abroad != nil && !r.Local {
+		return n.handlers.attachAgreed(ctx, h)
 	}
 	if err := n.handlers.attach(h); err != nil {
 		return nil, Coverage{}, err
 	}
 	return h, Coverage{}, nil
+}
+
+func (n *Node) newHandler(r Registration) *Handler {
+	now := time.Now()
+	return &Handler{
+		node: n, reg: r, claims: makeClaims(&r), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		connects: map[uint64]*pending{}, claimedAt: now, pace: pace{takenAt: now, answeredAt: now}, open: true,
+	}
 }
 
 func (hs *handlers) attach(h *Handler) error {
@@ -97,6 +106,9 @@ func (h *Handler) Detach() {
 		hs.node.drops.add(dropHandlerLost, lost)
 	}
 	hs.letGo(h)
+	if hs.node.abroad != nil && h.at == "" {
+		hs.node.abroad.Gone(h)
+	}
 }
 
 // abandon ends a handler that is detached and says how much of what it was told is lost.
@@ -104,13 +116,21 @@ func (h *Handler) abandon() (lost int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.endLocked(ErrReplaced)
-	lost = len(h.inFlight)
+	for _, f := range h.inFlight {
+		if f.visit == nil { // else its owner counts it
+			lost++
+		}
+	}
 	for _, n := range h.out.take() {
 		if n.Kind == NoticeServerSide {
 			lost++
 		}
 	}
-	h.inFlight, h.withoutAck, h.news, h.outBytes, h.gaps = nil, nil, nil, 0, 0
+	for _, q := range h.questions {
+		clear(q.visit.asked)
+	}
+	h.questions = nil
+	h.inFlight, h.withoutAck, h.news, h.outBytes, h.gaps, h.given = nil, nil, nil, 0, 0, 0
 	h.inbound.close(h.node.cfg.Budget, UseInbound)
 	h.notices.close(h.node.cfg.Budget, UseNotices)
 	for id, call := range h.serverCalls {

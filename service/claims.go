@@ -69,6 +69,8 @@ func (c *claims) conflict(o *claims, holder string) error {
 	return nil
 }
 
+const unlikeText = "the handlers of group %q have registered otherwise: all of a group must register alike"
+
 func claimed(field, format string, args ...any) error {
 	return &Error{Code: Precondition, Reason: "ALREADY_CLAIMED", Field: "register." + field, Message: fmt.Sprintf(format, args...)}
 }

@@ -326,6 +326,12 @@ func (h *Handler) Decide(callID uint64, d Decision) {
 	cs := &h.node.connects
 	cs.change(func(after *followUps) {
 		p := h.connects[callID]
+		if p == nil && h.decideElsewhere(callID, &d) {
+			return
+		}
+		if p != nil && h.at != "" {
+			p.seq = 0 // its node knows that it has answered
+		}
 		switch {
 		case p == nil:
 			cs.node.drops.add(dropDecisionUnknown, 1)

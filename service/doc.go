@@ -11,7 +11,9 @@
 // socket has in it (route.go), and appends the event to what that handler is to be told, or to the socket's backlog
 // there (handler_events.go); what is too much pauses the link (share.go). The handler's stream takes it by
 // Handler.Next. A Handler knows the sockets that its events come from as Origins, and nothing of who has which socket:
-// that is assign.go. What is done when a handler comes is attach.go, and when it goes failover.go.
+// that is assign.go. What is done when a handler comes is attach.go, and when it goes failover.go. A handler that is
+// attached to another node stands here for a way to that node (away.go), and there the sockets of this one come to it by
+// a Visit (visit.go). What nodes agree on before a handler is attached is abroad.go.
 //
 // The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
 // lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).

@@ -42,6 +42,9 @@ func (hs *handlers) departLocked(h *Handler) {
 	m = &members{handlers: without(m.handlers, h), leaving: append(slices.Clip(m.leaving), h)}
 	g.members.Store(m) // before it says no to anybody, who looks for another one then
 	h.shut()
+	if hs.node.abroad != nil && h.at == "" {
+		hs.node.abroad.Leaves(h)
+	}
 	hs.leftAt = time.Now()
 	if h.reg.DecideConnects {
 		hs.decider = hs.leftAt

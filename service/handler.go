@@ -21,6 +21,7 @@ type Registration struct {
 	ServerSideEvents bool
 	MaxInFlight      int // default 256
 	Local            bool
+	View             View // how much of sockets it is shown; default: all
 }
 
 // defaultInFlight is how many events a handler may leave without a reply when it does not say.
@@ -36,12 +37,14 @@ const handlerDrainTime = 30 * time.Second
 // sockets, and with them whatever must not overtake them.
 type Handler struct {
 	// Set before start.
-	node   *Node
-	group  *group
-	reg    Registration
-	claims *claims
-	wake   chan struct{} // 1: out has something, or the handler has ended
-	done   chan struct{} // closed when the handler was ended by the node
+	node      *Node
+	group     *group
+	reg       Registration
+	at        NodeID // the node that it is attached to; "": this one
+	claims    *claims
+	claimedAt time.Time
+	wake      chan struct{} // 1: out has something, or the handler has ended
+	done      chan struct{} // closed when the handler was ended by the node
 
 	// Guarded by handlers.mu.
 	leaving  bool        // gets no new work
@@ -58,6 +61,9 @@ type Handler struct {
 
 	// What it is told.
 	out      fifo[Notice]
+	avoided  bool   // its node is about to go
+	shedding bool   // its node was asked to give it up
+	given    int    // places at the head of out that are on their way to the node of the handler; 0 of one that is here
 	gaps     int    // places in out whose notice was taken back
 	lastSeq  uint64 // of out
 	outBytes int    // of the events in out
@@ -81,7 +87,8 @@ type Handler struct {
 	finishing    bool // ends with io.EOF when nothing is in flight
 	openConnects int  // asked and not decided
 	serverCalls  map[uint64]*serverCall
-	owing        map[Origin]int // of a handler that leaves: events that its backend has seen and not answered
+	questions    map[uint64]question // of other nodes: connects that they ask it to decide
+	owing        map[Origin]int      // of a handler that leaves: events that its backend has seen and not answered
 
 	pace pace
 }
@@ -91,7 +98,9 @@ type flight struct {
 	origin Origin
 	ackID  int64
 	size   int
-	taken  bool // by Next: the backend may have seen it
+	taken  bool   // by Next: the backend may have seen it
+	visit  *Visit // that it came with, and its number there; nil: it is of this node
+	there  uint64
 }
 
 // ID is its handler_id.
@@ -114,10 +123,12 @@ func (h *Handler) Next(ctx context.Context, buf []Notice) ([]Notice, error) {
 	}
 	for {
 		h.mu.Lock()
-		buf = h.takeLocked(buf, most)
-		revived := h.full && h.notices.held <= h.node.cfg.MaxNoticeBytes/2
-		if revived {
-			h.full = false
+		revived := false
+		if h.at == "" {
+			buf = h.takeLocked(buf, most)
+			revived = h.reviveLocked()
+		} else {
+			buf = h.giveLocked(buf, most)
 		}
 		err := h.ended
 		if err == nil && h.finishing && h.quietLocked() {
@@ -144,6 +155,15 @@ func (h *Handler) Next(ctx context.Context, buf []Notice) ([]Notice, error) {
 	}
 }
 
+// reviveLocked says whether a handler that had too much before it has taken so much of it that it is as others again.
+func (h *Handler) reviveLocked() bool {
+	if !h.full || h.notices.held > h.node.cfg.MaxNoticeBytes/2 {
+		return false
+	}
+	h.full = false
+	return true
+}
+
 // takeLocked moves notices from out to buf.
 func (h *Handler) takeLocked(buf []Notice, most int) []Notice {
 	for h.out.len() > 0 && len(buf) < most {
@@ -161,6 +181,7 @@ func (h *Handler) takeLocked(buf []Notice, most int) []Notice {
 		} else {
 			h.uncountLocked(&n)
 		}
+		n.leave()
 		buf = append(buf, n)
 		if n.Kind == NoticePosted {
 			break // it may say that this is the end: what comes behind it stays, to go over to another
@@ -206,7 +227,9 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 		h.node.drops.add(dropReplyUnknown, 1)
 		return
 	}
-	if f.ackID != NoAck && payload != nil && !h.reg.Observer {
+	if f.visit != nil {
+		f.visit.way.Answered(f.there, payload, attachments)
+	} else if f.ackID != NoAck && payload != nil && !h.reg.Observer {
 		f.origin.Ack(&Packet{Kind: KindAck, Namespace: f.origin.Namespace(), AckID: f.ackID, Payload: payload, Attachments: attachments})
 	}
 	if last {
@@ -217,6 +240,7 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 // Handled frees the slots of all events up to callID that want no ack.
 func (h *Handler) Handled(upTo uint64) {
 	var settled []Origin
+	var elsewhere []flight
 	h.mu.Lock()
 	n := 0
 	for n < len(h.withoutAck) && h.withoutAck[n] <= upTo {
@@ -226,6 +250,9 @@ func (h *Handler) Handled(upTo uint64) {
 			}
 			delete(h.inFlight, h.withoutAck[n])
 			h.pace.answers++
+			if f.visit != nil {
+				elsewhere = append(elsewhere, f)
+			}
 			if h.settledLocked(f.origin) {
 				settled = append(settled, f.origin)
 			}
@@ -235,6 +262,9 @@ func (h *Handler) Handled(upTo uint64) {
 	h.withoutAck = slices.Delete(h.withoutAck, 0, n)
 	h.refillLocked()
 	h.mu.Unlock()
+	for _, f := range elsewhere {
+		f.visit.way.Answered(f.there, nil, nil)
+	}
 	for _, o := range settled {
 		o.Settled(h)
 	}
@@ -268,7 +298,8 @@ func (h *Handler) Offer(n Notice) bool {
 	}
 	switch n.Kind {
 	case NoticeConnected:
-		return h.greet(n.From, n.Sockets[0])
+		n.fresh = []Origin{n.From}
+		return h.arrive(&n)
 	case NoticeEvent:
 		return h.event(&n)
 	case NoticeDisconnected:
@@ -288,10 +319,12 @@ func (h *Handler) endLocked(err error) {
 	h.signal()
 }
 
-func (h *Handler) hasEnded() bool {
+func (h *Handler) hasEnded() bool { return h.endedWith() != nil }
+
+func (h *Handler) endedWith() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.ended != nil
+	return h.ended
 }
 
 func (h *Handler) end(err error) {

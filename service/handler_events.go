@@ -107,6 +107,7 @@ func (h *Handler) copyLocked(n *Notice, size int) {
 		b != nil && b.notices.len() >= cfg.MaxQueuedEvents {
 		h.inbound.add(cfg.Budget, UseInbound, -size-eventOverhead)
 		h.node.drops.add(dropObserver, 1)
+		n.refuse()
 		return
 	}
 	h.waitLocked(n, size)
@@ -141,13 +142,12 @@ func (h *Handler) appendLocked(b *backlog, n *Notice) {
 
 // flyLocked gives an event a slot and appends it to out.
 func (h *Handler) flyLocked(n *Notice) {
-	h.lastCall++
-	n.CallID = h.lastCall
+	n.CallID = h.nextCallLocked()
 	if h.inFlight == nil {
 		h.inFlight = map[uint64]flight{}
 	}
 	size := n.size()
-	h.inFlight[n.CallID] = flight{origin: n.From, ackID: n.Packet.AckID, size: size}
+	h.inFlight[n.CallID] = flight{origin: n.From, ackID: n.Packet.AckID, size: size, visit: n.visit, there: n.there}
 	if n.Packet.AckID == NoAck {
 		if len(h.withoutAck) > 2*len(h.inFlight)+64 { // most were replied to one by one
 			h.forgetAnsweredLocked()
@@ -157,6 +157,15 @@ func (h *Handler) flyLocked(n *Notice) {
 	h.outBytes += size
 	h.pushLocked(n)
 	h.signal()
+}
+
+// nextCallLocked is the call id of what is about to be pushed. With a handler that is elsewhere it is the notice's number.
+func (h *Handler) nextCallLocked() uint64 {
+	if h.at != "" {
+		return h.lastSeq + 1
+	}
+	h.lastCall++
+	return h.lastCall
 }
 
 func (h *Handler) forgetAnsweredLocked() {

@@ -1,6 +1,9 @@
 package service
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // What a handler is told beside events is bounded in bytes, by Config.MaxNoticeBytes, and no browser can end a handler by
 // it. What cancels out vanishes while nobody has taken it: a socket that came and went, a question that was withdrawn. A
@@ -75,16 +78,20 @@ func (h *Handler) tell(n Notice) {
 
 // greet tells of a new socket. False: the handler takes none any more.
 func (h *Handler) greet(o Origin, info *SocketInfo) bool {
+	return h.arrive(&Notice{Kind: NoticeConnected, From: o, Sockets: []*SocketInfo{info}, fresh: []Origin{o}})
+}
+
+func (h *Handler) arrive(n *Notice) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.open {
 		return false
 	}
-	h.tellLocked(&Notice{Kind: NoticeConnected, From: o, Sockets: []*SocketInfo{info}, fresh: []Origin{o}})
+	h.tellLocked(n)
 	if h.news == nil {
 		h.news = map[Origin]uint64{}
 	}
-	h.news[o] = h.lastSeq
+	h.news[n.From] = h.lastSeq
 	return true
 }
 
@@ -112,6 +119,7 @@ func (h *Handler) part(n *Notice) bool {
 	defer h.mu.Unlock()
 	if seq, ok := h.news[n.From]; ok { // it had not taken the news that it came: it never was there
 		h.takeBackLocked(seq)
+		n.leave()
 		return true
 	}
 	if !h.open {
@@ -135,8 +143,7 @@ func (h *Handler) ask(n Notice) (call, seq uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pace.look(n.Time, h)
-	h.lastCall++
-	n.CallID = h.lastCall
+	n.CallID = h.nextCallLocked()
 	h.openConnects++
 	if h.ended != nil {
 		return n.CallID, 0
@@ -151,7 +158,11 @@ func (h *Handler) settle(seq uint64) {
 	defer h.mu.Unlock()
 	h.openConnects--
 	h.pace.answers++
-	h.takeBackLocked(seq)
+	if h.at == "" {
+		h.takeBackLocked(seq)
+	} else {
+		h.withdrawLocked(seq)
+	}
 	h.signal()
 }
 
@@ -159,26 +170,36 @@ func (h *Handler) settle(seq uint64) {
 // what cancels out costs nothing that stays.
 func (h *Handler) takeBackLocked(seq uint64) {
 	list := h.out.items[h.out.head:]
-	i, ok := slices.BinarySearchFunc(list, seq, func(n Notice, seq uint64) int {
-		switch {
-		case n.seq < seq:
-			return -1
-		case n.seq > seq:
-			return 1
-		}
-		return 0
-	})
+	i, ok := h.placeLocked(seq)
 	if !ok || list[i].Kind == noticeGone {
 		return
 	}
 	h.uncountLocked(&list[i])
-	list[i] = Notice{seq: seq}
-	if h.gaps++; h.gaps > 32 && h.gaps > len(list)/2 {
-		kept := slices.DeleteFunc(list, func(n Notice) bool { return n.Kind == noticeGone })
-		h.out.items = h.out.items[:h.out.head+len(kept)]
-		h.gaps = 0
-		if cap(h.out.items) > fifoKeeps && cap(h.out.items) > 4*len(kept) {
-			h.out.items, h.out.head = slices.Clone(kept), 0
+	list[i].leave()
+	h.leaveGapLocked(i)
+}
+
+// placeLocked finds a notice in out by its number.
+func (h *Handler) placeLocked(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(h.out.items[h.out.head:], seq, func(n Notice, seq uint64) int { return cmp.Compare(n.seq, seq) })
+}
+
+func (h *Handler) leaveGapLocked(i int) {
+	list := h.out.items[h.out.head:]
+	list[i] = Notice{seq: list[i].seq}
+	if h.gaps++; h.gaps <= 32 || h.gaps <= len(list)/2 {
+		return
+	}
+	given := 0
+	for i := range h.given {
+		if list[i].Kind != noticeGone {
+			given++
 		}
+	}
+	kept := slices.DeleteFunc(list, func(n Notice) bool { return n.Kind == noticeGone })
+	h.out.items = h.out.items[:h.out.head+len(kept)]
+	h.gaps, h.given = 0, given
+	if cap(h.out.items) > fifoKeeps && cap(h.out.items) > 4*len(kept) {
+		h.out.items, h.out.head = slices.Clone(kept), 0
 	}
 }

@@ -26,6 +26,7 @@ type handlers struct {
 	groups   map[string]*group
 	byName   patterns[[]*group]    // the same by what they have registered for
 	attached map[*Handler]struct{} // also those that drain or were replaced, until they are detached
+	claiming map[*Handler]*claims  // those that wait for other nodes to agree
 
 	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
 	names   patterns[ConnectMode]
@@ -52,7 +53,7 @@ type members struct {
 
 func newHandlers(n *Node) *handlers {
 	hs := &handlers{
-		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
+		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, claiming: map[*Handler]*claims{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
 	}
 	hs.learnLocked("/", ConnectOpen)
 	for _, c := range n.cfg.Namespaces {
@@ -62,11 +63,27 @@ func newHandlers(n *Node) *handlers {
 	return hs
 }
 
-// all are the handlers that are attached.
+// all are the handlers that are attached, here and elsewhere.
 func (hs *handlers) all() []*Handler {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
 	return slices.Collect(maps.Keys(hs.attached))
+}
+
+// here is how many handlers are attached to this node.
+func (hs *handlers) here() int {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return hs.hereLocked()
+}
+
+func (hs *handlers) hereLocked() (n int) {
+	for h := range hs.attached {
+		if h.at == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // busy is how many handlers have something left to be told or to answer.
@@ -81,11 +98,24 @@ func (hs *handlers) busy() (n int) {
 	return n
 }
 
-// register checks what a handler asks for and puts it into its group. What is to be compared with other groups is compared
-// without the lock, and again with those that have come meanwhile.
+// register checks what a handler asks for and puts it into its group.
 func (hs *handlers) register(h *Handler) (replaced *Handler, err error) {
-	checked := map[*claims]bool{}
 	var after followUps
+	if h.at != "" { // what it claims was agreed on
+		hs.mu.Lock()
+	} else if err := hs.lockUnclaimed(h); err != nil {
+		return nil, err
+	}
+	replaced, err = hs.enterLocked(h, &after)
+	hs.mu.Unlock()
+	after.run()
+	return replaced, err
+}
+
+// lockUnclaimed takes the lock when no other group has, or is about to have, what a handler claims. What is to be compared
+// with other groups is compared without the lock, and again with those that have come meanwhile.
+func (hs *handlers) lockUnclaimed(h *Handler) error {
+	checked := map[*claims]bool{}
 	for {
 		others := map[*claims]string{}
 		hs.mu.Lock()
@@ -94,41 +124,53 @@ func (hs *handlers) register(h *Handler) (replaced *Handler, err error) {
 				others[c] = g.name
 			}
 		}
+		for o, c := range hs.claiming {
+			if o.reg.Group != h.reg.Group && !checked[c] {
+				others[c] = o.reg.Group
+			}
+		}
 		if len(others) == 0 {
-			break
+			return nil
 		}
 		hs.mu.Unlock()
 		for c, name := range others {
 			if err := h.claims.conflict(c, name); err != nil {
-				return nil, err
+				return err
 			}
 			checked[c] = true
 		}
 	}
-	replaced, err = hs.enterLocked(h, &after)
-	hs.mu.Unlock()
-	after.run()
-	return replaced, err
 }
 
 func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler, err error) {
-	if hs.closed.Load() || hs.node.draining.Load() {
+	if hs.closed.Load() || hs.node.draining.Load() && h.at == "" {
 		return nil, ErrDraining
 	}
 	if err := hs.checkLimitsLocked(h); err != nil {
 		return nil, err
 	}
+	if err := h.endedWith(); err != nil { // another node has the better claim
+		return nil, err
+	}
+	var elsewhere []*Handler // that it replaces
 	g := hs.groups[h.reg.Group]
 	if g != nil {
 		m := g.members.Load()
-		if i := slices.IndexFunc(m.handlers, func(o *Handler) bool { return o.reg.ID == h.reg.ID }); i >= 0 {
-			replaced = m.handlers[i]
+		alone := true
+		for _, o := range m.handlers {
+			switch {
+			case o.reg.ID != h.reg.ID:
+				alone = false
+			case o.at == "" && h.at == "": // its own node replaces one that is elsewhere
+				replaced = o
+			case h.at == "":
+				elsewhere = append(elsewhere, o)
+			}
 		}
-		alone := len(m.handlers) == 0 || len(m.handlers) == 1 && replaced != nil
 		if field := h.claims.unlike(g.claims.Load()); field != "" {
 			switch {
-			case !alone, g.observer != h.reg.Observer && (replaced != nil || g.moving > 0):
-				return nil, claimed(field, "the handlers of group %q have registered otherwise: all of a group must register alike", g.name)
+			case !alone, g.observer != h.reg.Observer && (len(m.handlers) > 0 || g.moving > 0):
+				return nil, claimed(field, unlikeText, g.name)
 			case g.observer != h.reg.Observer: // nobody is in it; the new one is another group of the same name
 				hs.dropLocked(g)
 				after.add(func() { hs.sweep(g) })
@@ -157,6 +199,9 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 	g.members.Store(&members{handlers: append(slices.Clip(m.handlers), h), leaving: m.leaving})
 	hs.attached[h] = struct{}{}
 	hs.version.Add(1)
+	if hs.node.abroad != nil && h.at == "" && !h.reg.Local {
+		hs.node.abroad.Registered(h, elsewhere)
+	}
 	if replaced != nil { // in one step, so that each is replaced once, however many of one id come at the same time
 		hs.departLocked(replaced)
 	}
@@ -165,9 +210,13 @@ func (hs *handlers) enterLocked(h *Handler, after *followUps) (replaced *Handler
 }
 
 func (hs *handlers) checkLimitsLocked(h *Handler) error {
-	if total := len(hs.attached); total >= hs.node.cfg.MaxHandlers {
+	if total := hs.hereLocked(); h.at == "" && total >= hs.node.cfg.MaxHandlers {
 		return &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has %d handlers, and takes no more", total)}
 	}
+	return hs.checkNamesLocked(h)
+}
+
+func (hs *handlers) checkNamesLocked(h *Handler) error {
 	if names, prefixes := hs.newNamesLocked(h); names > 0 && len(hs.names.exact)+names > maxNames || prefixes > 0 && len(hs.names.prefixes)+prefixes > maxPrefixes {
 		return &Error{
 			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "register.namespaces",
@@ -224,7 +273,9 @@ func (hs *handlers) coveringLocked(name string, do func(*group)) {
 
 func (hs *handlers) beginDrain(until time.Time) {
 	for _, h := range hs.all() {
-		h.tell(Notice{Kind: NoticeDraining, Until: until})
+		if h.at == "" {
+			h.tell(Notice{Kind: NoticeDraining, Until: until})
+		}
 	}
 }
 

@@ -68,7 +68,8 @@ func (h *Handler) shut() {
 // leaveOutOverLocked leaves over what stands in out and is about sockets.
 func (h *Handler) leaveOutOverLocked() {
 	var keep []Notice
-	for _, n := range h.out.take() {
+	given := 0
+	for i, n := range h.out.take() {
 		switch n.Kind {
 		case noticeGone:
 			continue
@@ -86,7 +87,9 @@ func (h *Handler) leaveOutOverLocked() {
 				h.left.untold[o] = true
 			}
 		default:
-			keep = append(keep, n)
+			if keep = append(keep, n); i < h.given {
+				given++
+			}
 			continue
 		}
 		h.uncountLocked(&n)
@@ -94,7 +97,7 @@ func (h *Handler) leaveOutOverLocked() {
 	for i := range keep {
 		h.out.push(keep[i])
 	}
-	h.gaps = 0
+	h.gaps, h.given = 0, given
 }
 
 // Surrender gives out what is left over of a socket at a handler that takes nothing any more, in order and once: events

@@ -81,8 +81,12 @@ func (hs *handlers) newNamesLocked(h *Handler) (names, prefixes int) {
 
 func (hs *handlers) learnRegistrationLocked(h *Handler, after *followUps) {
 	for _, p := range h.reg.Namespaces {
+		decides := h.reg.DecideConnects && !h.reg.Observer
 		hs.learnLocked(p, ConnectOpen)
-		if _, known := hs.decided.get(p); known || !h.reg.DecideConnects || h.reg.Observer {
+		if hs.node.abroad != nil && !h.reg.Local {
+			hs.node.abroad.Learned(p, decides)
+		}
+		if _, known := hs.decided.get(p); known || !decides {
 			continue
 		}
 		if mode, _ := hs.ruleLocked(strings.TrimSuffix(p, "*")); mode == ConnectOpen {

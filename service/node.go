@@ -20,6 +20,7 @@ type Node struct {
 	log       *zap.Logger
 	told      *zap.Logger // for what peers can cause at any rate
 	handlers  *handlers
+	abroad    RemoteHandlers // nil: handlers are this node's own affair
 	connects  connects
 	flushers  *flushers
 
@@ -50,6 +51,7 @@ func New(cfg Config) (*Node, error) {
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
 	}
+	n.abroad, _ = cfg.Remote.(RemoteHandlers)
 	n.handlers = newHandlers(n)
 	n.connects.node = n
 	return n, nil
@@ -120,7 +122,7 @@ type Info struct {
 func (n *Node) Info() Info {
 	i := Info{
 		NodeID: n.id, Version: n.cfg.Version, StartedAt: n.startedAt, Watchers: int(n.watchers.Load()),
-		Handlers: len(n.handlers.all()), Dropped: n.drops.snapshot(),
+		Handlers: n.handlers.here(), Dropped: n.drops.snapshot(),
 		Budget: n.cfg.Budget.Limit(), Held: n.cfg.Budget.Used(),
 	}
 	n.cfg.Budget.refusals(i.Dropped)

@@ -16,6 +16,7 @@ const (
 	NoticeDraining                       // Replaced or not; Until
 	NoticePosted                         // Posted
 	NoticeServerSide                     // Namespace, Packet, FromNode; CallID when WantsReply
+	NoticeWithdrawn                      // the NoticeConnect with CallID needs no answer; only for handlers elsewhere
 )
 
 // Notice is what a handler is told. Shared with others: not to be changed.
@@ -38,8 +39,28 @@ type Notice struct {
 	Namespace  string
 	FromNode   NodeID
 
+	visit *Visit // whose node is to hear that it was taken, under the number there; nil: it comes from this node
+	there uint64
 	fresh []Origin // of Sockets, those that the group is told of for the first time
 	seq   uint64   // its place in out, ascending
+}
+
+// Number is the notice's number among those of its handler: they ascend.
+func (n *Notice) Number() uint64 { return n.seq }
+
+// leave says that a notice has left the handler, taken or not: its owner need not keep it any more. Handler.mu is held.
+func (n *Notice) leave() {
+	if n.visit != nil {
+		n.visit.way.Taken(n.there)
+	}
+}
+
+// refuse is leave for an event that nobody will answer.
+func (n *Notice) refuse() {
+	if n.visit != nil {
+		n.leave()
+		n.visit.way.Answered(n.there, nil, nil)
+	}
 }
 
 // What notices weigh, rather too much than too little.

@@ -41,7 +41,7 @@ type fitness uint8
 
 const (
 	unfit   fitness = iota // it has ended, or has too much before it
-	stalled                // it makes no progress, or its queue is over half
+	stalled                // it makes no progress, its queue is over half, or its node is about to go
 	well
 )
 
@@ -53,24 +53,31 @@ func (h *Handler) fitness(now time.Time) fitness {
 	}
 	h.pace.look(now, h)
 	cfg := &h.node.cfg
-	if h.pace.stalled(now) >= stallAfter || h.waiting > cfg.MaxHandlerQueue/2 || h.waitSize > cfg.MaxHandlerQueueBytes/2 {
+	if h.avoided || h.pace.stalled(now) >= stallAfter || h.waiting > cfg.MaxHandlerQueue/2 || h.waitSize > cfg.MaxHandlerQueueBytes/2 {
 		return stalled
 	}
 	return well
 }
 
-// pick is the handler of a group for a new socket: among those that make progress the one with the fewest sockets; one
-// that stalls only when all do; nil when there is none.
+// pick is the handler of a group for a new socket: among those that make progress one that is here before others, and the
+// one with the fewest sockets; one that stalls only when all do; nil when there is none.
 func (g *group) pick(now time.Time) *Handler {
 	var best *Handler
 	how := unfit
 	for _, h := range g.members.Load().handlers {
 		f := h.fitness(now)
-		if f > how || f == how && f != unfit && h.sockets.Load() < best.sockets.Load() {
+		if f > how || f == how && f != unfit && h.before(best) {
 			best, how = h, f
 		}
 	}
 	return best
+}
+
+func (h *Handler) before(o *Handler) bool {
+	if near := h.at == ""; near != (o.at == "") {
+		return near
+	}
+	return h.sockets.Load() < o.sockets.Load()
 }
 
 // healthy says whether a handler other than h makes progress in the group.

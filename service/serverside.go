@@ -84,13 +84,13 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	return r, nil
 }
 
-// servers are the handlers that asked for server-side events of a namespace.
+// servers are the handlers of this node that asked for server-side events of a namespace.
 func (hs *handlers) servers(namespace string, but *Handler) (to []*Handler) {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
 	hs.coveringLocked(namespace, func(g *group) {
 		for _, h := range g.members.Load().handlers {
-			if h != but && h.reg.ServerSideEvents {
+			if h != but && h.at == "" && h.reg.ServerSideEvents {
 				to = append(to, h)
 			}
 		}
@@ -106,8 +106,7 @@ func (h *Handler) askServer(n Notice, call *serverCall) {
 		call.settle(nil)
 		return
 	}
-	h.lastCall++
-	n.CallID, n.WantsReply = h.lastCall, true
+	n.CallID, n.WantsReply = h.nextCallLocked(), true
 	if h.serverCalls == nil {
 		h.serverCalls = map[uint64]*serverCall{}
 	}

@@ -129,14 +129,15 @@ func (hs *handlers) impatient(s *Socket, p *pause) {
 	now := time.Now()
 	shed := h.progress(now) >= patience && h.group.healthy(h, now)
 	setting := "--handler-patience=" + patience.String()
+	if shed && h.at != "" {
+		if shed = h.shedOnce(); shed {
+			hs.node.abroad.Stalls(h)
+			s.ask(p, patience)
+			return
+		}
+	}
 	if shed {
-		hs.node.drops.add(dropHandlerTooSlow, 1)
-		hs.handOver(h)
-		h.end(&Error{
-			Code: ErrTooSlow.Code, Reason: ErrTooSlow.Reason,
-			Message: "the handler makes no progress, and others of its group take its sockets (" + setting + ")",
-		})
-		hs.letGo(h)
+		hs.shed(h)
 		s.ask(p, patience)
 		return
 	}
@@ -145,4 +146,15 @@ func (hs *handlers) impatient(s *Socket, p *pause) {
 		zap.String("detail", "its handler takes nothing from it"), zap.String("setting", setting), zap.String("session", s.conn.SessionID()),
 		zap.String("socket", string(s.id)), zap.String("namespace", s.ns.name), zap.String("group", h.reg.Group), zap.String("handler", h.reg.ID))
 	s.conn.Close(ReasonHandlerSlow)
+}
+
+// shed gives a handler up that makes no progress.
+func (hs *handlers) shed(h *Handler) {
+	hs.node.drops.add(dropHandlerTooSlow, 1)
+	hs.handOver(h)
+	h.end(&Error{
+		Code: ErrTooSlow.Code, Reason: ErrTooSlow.Reason,
+		Message: "the handler makes no progress, and others of its group take its sockets (--handler-patience=" + hs.node.cfg.HandlerPatience.String() + ")",
+	})
+	hs.letGo(h)
 }

@@ -67,6 +67,7 @@ func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.S
 	return service.Registration{
 		Namespaces: patterns, Group: r.GetGroup(), ID: r.GetHandlerId(), Observer: r.GetObserver(), Events: r.GetEvents(),
 		DecideConnects: r.GetDecideConnects(), ServerSideEvents: r.GetServerSideEvents(), MaxInFlight: flight, Local: r.GetLocal(),
+		View: service.View(view),
 	}, view, nil
 }
 

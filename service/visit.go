@@ -1,0 +1,237 @@
+package service
+
+import "slices"
+
+// Way leads from a handler back to the node whose sockets it serves: what that node has told it is named by the numbers
+// that it had there. Its methods do not block and call nothing of this package; they may be called by any goroutine.
+type Way interface {
+	// Taken says that a notice is out of the hands of this node: the backend has got it, or it has come to nothing. All
+	// that is taken is told before the handler is said to leave. Called with locks of handlers held.
+	Taken(number uint64)
+	// Answered says that the backend has answered an event that was taken; payload is nil when there is nothing to be
+	// acknowledged. It is read before Answered returns, and not kept.
+	Answered(number uint64, payload []byte, attachments [][]byte)
+	// Decided says what the backend has decided of a connect that was taken.
+	Decided(number uint64, d Decision)
+}
+
+// Visit is how the sockets of another node come to a handler of this one. What waits for the handler here is bounded by
+// their owner, which gives no more events than the handler has slots. Its methods are for one goroutine.
+type Visit struct {
+	h      *Handler
+	node   NodeID
+	way    Way
+	heard  uint64 // the last number
+	guests map[SocketID]*guest
+	asked  map[uint64]uint64 // the call ids of its questions by their numbers; guarded by Handler.mu
+}
+
+// guest is a socket of another node. Its owner knows by Taken and Answered all that it needs: the rest has no effect.
+type guest struct {
+	visit     *Visit
+	id        SocketID
+	namespace string
+	info      *SocketInfo // its name
+}
+
+func (g *guest) ID() SocketID                 { return g.id }
+func (g *guest) Namespace() string            { return g.namespace }
+func (g *guest) NodeID() NodeID               { return g.visit.node }
+func (g *guest) Ack(*Packet)                  {}
+func (g *guest) Hold(int, *Handler, Pressure) {}
+func (g *guest) HeldBy(*Handler)              {}
+func (g *guest) Release(int)                  {}
+func (g *guest) Settled(*Handler)             {}
+func (g *guest) Left(h *Handler)              { h.Surrender(g) } // its owner has it, and finds another handler
+
+// question is a connect that another node asks a handler of this one to decide.
+type question struct {
+	visit *Visit
+	there uint64
+	seq   uint64 // in out
+}
+
+// Visit lets the sockets of another node come to the handler. The caller ends it with Close.
+func (h *Handler) Visit(node NodeID, way Way) *Visit {
+	return &Visit{h: h, node: node, way: way, guests: map[SocketID]*guest{}, asked: map[uint64]uint64{}}
+}
+
+// Heard is the last number that was offered.
+func (v *Visit) Heard() uint64 { return v.heard }
+
+// Offer tells the handler what a handler elsewhere was given at the owner of the sockets, under its number there: a
+// number that is not above all before it has no effect, so that it may be told twice. An event's notice has no From: it
+// is of a socket that was told before. A handler that takes nothing any more does not answer: who has left is said
+// otherwise.
+func (v *Visit) Offer(number uint64, of SocketID, n Notice) {
+	if number <= v.heard {
+		return
+	}
+	v.heard = number
+	n.visit, n.there = v, number
+	switch n.Kind {
+	case NoticeConnected:
+		n.From = v.welcome(n.Sockets[0])
+		v.h.Offer(n)
+	case NoticeAssigned:
+		for _, info := range n.Sockets {
+			n.fresh = append(n.fresh, v.welcome(info))
+		}
+		v.h.offerAssigned(&n)
+	case NoticeEvent:
+		if g := v.guests[of]; g != nil {
+			n.From = g
+			v.h.Offer(n)
+		} else {
+			v.h.node.drops.add(dropAfterEnd, 1)
+			n.refuse()
+		}
+	case NoticeDisconnected:
+		if g := v.guests[of]; g != nil {
+			delete(v.guests, of)
+			n.From = g
+			v.h.Offer(n)
+		} else {
+			n.leave()
+		}
+	case NoticeConnect:
+		v.h.offerQuestion(&n)
+	case NoticeWithdrawn:
+		v.h.withdrawQuestion(v, n.CallID)
+		n.leave()
+	default:
+		n.leave()
+	}
+}
+
+func (v *Visit) welcome(info *SocketInfo) *guest {
+	g := v.guests[info.ID]
+	if g == nil {
+		g = &guest{visit: v, id: info.ID, namespace: info.Namespace, info: info.name()}
+		v.guests[g.id] = g
+	}
+	return g
+}
+
+// Close ends the visit: what the backend has not taken is forgotten, and what it still answers goes nowhere. With a
+// reason, which says that the sockets are gone, it is told of the end of each that it knows.
+func (v *Visit) Close(reason Reason) {
+	untold := v.h.forgetVisit(v)
+	if reason != ReasonNone {
+		for _, g := range v.guests {
+			if !untold[g] {
+				v.h.part(&Notice{Kind: NoticeDisconnected, From: g, Sockets: []*SocketInfo{g.info}, Reason: reason})
+			}
+		}
+	}
+	clear(v.guests)
+}
+
+func (h *Handler) offerAssigned(n *Notice) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.open {
+		h.tellLocked(n)
+	}
+}
+
+func (h *Handler) offerQuestion(n *Notice) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended != nil {
+		return
+	}
+	h.pace.look(n.Time, h)
+	n.CallID = h.nextCallLocked()
+	h.openConnects++
+	h.tellLocked(n)
+	if h.questions == nil {
+		h.questions = map[uint64]question{}
+	}
+	h.questions[n.CallID] = question{visit: n.visit, there: n.there, seq: h.lastSeq}
+	n.visit.asked[n.there] = n.CallID
+}
+
+// withdrawQuestion takes a question of another node back.
+func (h *Handler) withdrawQuestion(v *Visit, there uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if call, ok := v.asked[there]; ok {
+		h.closeQuestionLocked(call, h.questions[call])
+	}
+}
+
+func (h *Handler) closeQuestionLocked(call uint64, q question) {
+	delete(h.questions, call)
+	delete(q.visit.asked, q.there)
+	h.openConnects--
+	h.pace.answers++
+	h.takeBackLocked(q.seq)
+	h.signal()
+}
+
+// decideElsewhere answers a question of another node; false: there is none of this call id.
+func (h *Handler) decideElsewhere(call uint64, d *Decision) bool {
+	h.mu.Lock()
+	q, ok := h.questions[call]
+	if ok {
+		h.closeQuestionLocked(call, q)
+	}
+	ended := h.ended != nil
+	h.mu.Unlock()
+	if ok && !ended { // else its owner asks another one
+		q.visit.way.Decided(q.there, *d)
+	}
+	return ok
+}
+
+// forgetVisit takes out what a visit has brought and Next has not taken, and returns the sockets that the backend was
+// never told of.
+func (h *Handler) forgetVisit(v *Visit) (untold map[Origin]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	untold = map[Origin]bool{}
+	for _, call := range v.asked {
+		h.closeQuestionLocked(call, h.questions[call])
+	}
+	var seqs []uint64
+	for _, n := range h.out.items[h.out.head:] {
+		if n.visit == v && n.Kind != noticeGone {
+			seqs = append(seqs, n.seq)
+		}
+	}
+	for _, seq := range seqs {
+		i, _ := h.placeLocked(seq)
+		n := &h.out.items[h.out.head+i]
+		for _, o := range n.fresh {
+			untold[o] = true
+		}
+		if n.Kind == NoticeEvent {
+			delete(h.inFlight, n.CallID)
+			h.leaveOutLocked(n.size())
+		} else {
+			h.uncountLocked(n)
+		}
+		h.leaveGapLocked(i)
+	}
+	for o, b := range h.backlogs {
+		if g, ok := o.(*guest); !ok || g.visit != v {
+			continue
+		}
+		for _, n := range b.notices.take() {
+			if n.Kind == NoticeEvent {
+				h.waiting--
+				h.waitSize -= n.size()
+				h.inbound.add(h.node.cfg.Budget, UseInbound, -n.size()-eventOverhead)
+			}
+		}
+		delete(h.backlogs, o)
+	}
+	ring := h.ring.take()
+	for _, b := range slices.DeleteFunc(ring, func(b *backlog) bool { return b.notices.len() == 0 }) {
+		h.ring.push(b)
+	}
+	h.refillLocked()
+	h.signal()
+	return untold
+}
