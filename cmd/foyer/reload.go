@@ -26,9 +26,14 @@ func (f *foyer) reloads() []*reloadable {
 	pair := func(what string, p tlsPair) []source {
 		return []source{{"--" + what + "-cert", p.Cert}, {"--" + what + "-key", p.Key}}
 	}
+	between := f.s.ClusterFlags.TLS
 	all := []*reloadable{
 		{name: "edge certificate", files: pair("edge", f.s.EdgeTLS), take: f.edgeCert.take},
 		{name: "API certificate", files: pair("api", f.s.APITLS), take: f.apiCert.take},
+		{
+			name: "cluster certificate", take: f.membership.take,
+			files: []source{{"--cluster-tls-cert", between.Cert}, {"--cluster-tls-key", between.Key}, {"--cluster-tls-ca", between.CA}},
+		},
 		{name: "API tokens", files: []source{{"--api-token-file", f.s.APITokenFile}}, take: f.tokens.take},
 	}
 	var set []*reloadable

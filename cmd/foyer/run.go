@@ -67,6 +67,7 @@ type foyer struct {
 
 	edgeCert, apiCert certificate
 	tokens            tokens
+	membership        membership
 	reloadable        []*reloadable // what of these is set
 
 	budgetFrom string // what the memory budget is a share of
@@ -157,6 +158,11 @@ func (f *foyer) build() (err error) {
 	namespaces, err := s.namespaceConfig()
 	if err != nil {
 		return err
+	}
+	if s.Cluster != clusterOff {
+		if err := f.joinCluster(); err != nil {
+			return err
+		}
 	}
 	bytes, from := memoryBudget(s.MemoryBudget)
 	f.budgetFrom = from

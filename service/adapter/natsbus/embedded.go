@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -36,8 +37,9 @@ type Embedded struct {
 	// SecretKey is what all nodes of the cluster know. It does not travel: what does is made from it. It, or TLS, is
 	// needed when Listen is not loopback.
 	SecretKey []byte
-	// TLS is for both sides of the connections between nodes. Default: none.
-	TLS    *TLS
+	// TLS is for both sides of the connections between nodes, and is what knows who is a member: connections go to
+	// addresses, which no name stands for. Default: none.
+	TLS    *tls.Config
 	Logger *zap.Logger // default: none
 
 	lookup func(ctx context.Context, host string) ([]string, error) // default: the system's
@@ -71,9 +73,6 @@ func (c *Embedded) Validate() error {
 		if _, port, err := splitAddress(c.Advertise); err != nil || port == 0 {
 			errs = append(errs, fmt.Errorf("address to tell other nodes %q: want host:port", c.Advertise))
 		}
-	}
-	if c.TLS != nil {
-		errs = append(errs, c.TLS.validate())
 	}
 	return errors.Join(errs...)
 }
@@ -185,11 +184,7 @@ func (c *Embedded) startServer(cluster string, log *zap.Logger) (*embedded, erro
 		e.options.Cluster.Password, _ = e.user.Password()
 	}
 	if c.TLS != nil {
-		config, err := c.TLS.config()
-		if err != nil {
-			return nil, err
-		}
-		e.options.Cluster.TLSConfig, e.options.Cluster.TLSTimeout = config, dialTimeout.Seconds()
+		e.options.Cluster.TLSConfig, e.options.Cluster.TLSTimeout = c.TLS, dialTimeout.Seconds()
 	}
 	e.finder = newFinder(c, log)
 	e.options.Routes = e.urls(e.finder.find())

@@ -5,15 +5,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -260,23 +258,20 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Nodes know each other by certificates that come from one CA, whatever name they are for.
+// Nodes know each other by certificates, whatever name they are for.
 func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	ours, theirs := newCA(t, dir, "ours"), newCA(t, dir, "theirs")
-	with := func(name service.NodeID, files *TLS, routes ...string) Embedded {
+	ours, theirs := newCA(t), newCA(t)
+	with := func(name service.NodeID, files *tls.Config, routes ...string) Embedded {
 		c := meshConfig(name, routes...)
 		c.TLS = files
 		return c
 	}
-	a := listen(t, embed(t, with("AAAA", ours.issue(t, "a"))))
+	a := listen(t, embed(t, with("AAAA", ours.member(t, ours))))
 	at := a.RouteAddr().String()
-	b := listen(t, embed(t, with("BBBB", ours.issue(t, "b"), at)))
+	b := listen(t, embed(t, with("BBBB", ours.member(t, ours), at)))
 	whole(t, a, b)
 
-	forged := theirs.issue(t, "c")
-	forged.CA = ours.file
-	for name, files := range map[string]*TLS{"of another CA": theirs.issue(t, "d"), "that trusts ours": forged, "none": nil} {
+	for name, files := range map[string]*tls.Config{"of another CA": theirs.member(t, theirs), "that trusts ours": theirs.member(t, ours), "none": nil} {
 		stranger := listen(t, embed(t, with("CCCC", files, at)))
 		for range 20 {
 			_ = stranger.SendAll([]byte("strange"))
@@ -291,42 +286,41 @@ func TestTLS(t *testing.T) {
 }
 
 type authority struct {
-	dir, file string
-	cert      *x509.Certificate
-	key       *ecdsa.PrivateKey
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
-func newCA(t *testing.T, dir, name string) *authority {
+func newCA(t *testing.T) *authority {
 	t.Helper()
-	ca := &authority{dir: dir, file: filepath.Join(dir, name+".pem")}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	ca.cert, ca.key = ca.sign(t, template, ca.file)
-	return ca
+	var ca authority
+	ca.cert, ca.key = ca.sign(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	return &ca
 }
 
-func (ca *authority) issue(t *testing.T, name string) *TLS {
+// member is for a node with a certificate of this authority that trusts another one.
+func (ca *authority) member(t *testing.T, trusts *authority) *tls.Config {
 	t.Helper()
-	files := &TLS{Cert: filepath.Join(ca.dir, name+".crt"), Key: filepath.Join(ca.dir, name+".key"), CA: ca.file}
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature}
-	_, key := ca.sign(t, template, files.Cert)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
+	cert, key := ca.sign(t, &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature})
+	roots := x509.NewCertPool()
+	roots.AddCert(trusts.cert)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots, InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+			return err
+		},
 	}
-	writePEM(t, files.Key, "PRIVATE KEY", der)
-	return files
 }
 
 // sign makes a certificate, by itself when the authority has none yet.
-func (ca *authority) sign(t *testing.T, template *x509.Certificate, file string) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (ca *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: rand.Text()}
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	parent, signer := ca.cert, ca.key
 	if parent == nil {
@@ -336,19 +330,11 @@ func (ca *authority) sign(t *testing.T, template *x509.Certificate, file string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writePEM(t, file, "CERTIFICATE", der)
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return cert, key
-}
-
-func writePEM(t *testing.T, file, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // What is wrong with the settings is told in one line, before anything runs.
@@ -368,8 +354,6 @@ func TestSettings(t *testing.T) {
 		"secret key":          func(c *Embedded) { c.Listen = "0.0.0.0:0" },
 		"want host:port":      func(c *Embedded) { c.Routes = []string{"host"} },
 		"tell other nodes":    func(c *Embedded) { c.Advertise = "host:0" },
-		"three files":         func(c *Embedded) { c.TLS = &TLS{Cert: "x"} },
-		"certificate of this": func(c *Embedded) { c.TLS = &TLS{Cert: "/x", Key: "/x", CA: "/x"} },
 	} {
 		c := meshConfig("AAAA")
 		change(&c)

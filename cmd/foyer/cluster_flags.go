@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"foyer/service"
+	"foyer/service/adapter"
+	"foyer/service/adapter/natsbus"
+)
+
+// Values of --cluster.
+const (
+	clusterOff      = "off"
+	clusterEmbedded = "embedded"
+	clusterNATS     = "nats"
+)
+
+// defaultClusterListen is where an embedded server listens unless it is told otherwise: nobody else can reach it there.
+const defaultClusterListen = "127.0.0.1:6222"
+
+// clusterFlags are the settings of a node that has others beside it.
+type clusterFlags struct {
+	Listen    string   `placeholder:"ADDR" help:"With embedded, where other nodes connect. Default 127.0.0.1:6222. On an address that is not loopback it needs --cluster-key-file."`
+	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
+	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
+
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. A user and a password may be in it."`
+	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
+
+	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
+	KeyFile string     `type:"path" placeholder:"FILE" help:"A secret that all nodes of the cluster share: the file's text, 16 bytes at least. Needed when other machines can reach this node's addresses for nodes."`
+	TLS     clusterTLS `embed:"" prefix:"tls-"`
+
+	Lease  time.Duration `default:"5s" placeholder:"TIME" help:"How long a node that is not heard is believed to live; the same at all nodes. Default ${default}."`
+	Window byteSize      `default:"16MiB" placeholder:"BYTES" help:"Most that waits for one other node. Default ${default}."`
+}
+
+// clusterTLS are the flags of the certificates by which nodes know each other.
+type clusterTLS struct {
+	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL it is shown to that server too. It is read again as that of --edge-cert."`
+	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	CA   string `name:"ca" type:"path" placeholder:"FILE" help:"Certificates that those of all nodes come from, and that of a tls:// server. The three are taken together or not at all."`
+}
+
+// checkCluster says all that is wrong with the settings of a cluster at once.
+func (s *settings) checkCluster() error {
+	c := &s.ClusterFlags
+	var errs []error
+	wrong := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: %w", flag, fmt.Errorf(format, args...)))
+	}
+	for _, f := range []struct {
+		flag string
+		set  bool
+		mode string // in which it has an effect; "": in each but off
+	}{
+		{"cluster-listen", c.Listen != "", clusterEmbedded},
+		{"cluster-routes", len(c.Routes) > 0, clusterEmbedded},
+		{"cluster-advertise", c.Advertise != "", clusterEmbedded},
+		{"cluster-url", c.URL != "", clusterNATS},
+		{"cluster-credentials", c.Credentials != "", clusterNATS},
+		{"cluster-key-file", c.KeyFile != "", ""},
+		{"cluster-tls-cert", c.TLS.Cert != "", ""},
+		{"cluster-tls-key", c.TLS.Key != "", ""},
+		{"cluster-tls-ca", c.TLS.CA != "", ""},
+		{"peer-advertise", s.PeerAdvertise != "", ""},
+	} {
+		switch {
+		case !f.set || f.mode == s.Cluster || f.mode == "" && s.Cluster != clusterOff:
+		case f.mode == "":
+			wrong(f.flag, "it has no effect while --cluster is off")
+		default:
+			wrong(f.flag, "it has an effect with --cluster %s only, and that is %s", f.mode, s.Cluster)
+		}
+	}
+	if c.Lease == 0 {
+		wrong("cluster-lease", "0s is too short")
+	} else if err := (&adapter.Config{Self: anyNode, Lease: c.Lease}).Validate(); err != nil {
+		wrong("cluster-lease", "%w", err)
+	}
+	if err := (&adapter.Config{Self: anyNode, Window: int(c.Window)}).Validate(); err != nil {
+		wrong("cluster-window", "%w", err)
+	}
+	if err := (&natsbus.External{Node: anyNode.Node, Cluster: c.Name, URL: "nats://any"}).Validate(); err != nil {
+		wrong("cluster-name", "%w", err)
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") || (c.TLS.Cert == "") != (c.TLS.CA == "") {
+		errs = append(errs, errors.New("--cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca go together: give all or none"))
+	}
+	if s.Cluster != clusterOff {
+		s.checkClusterAddresses(wrong)
+	}
+	return errors.Join(errs...)
+}
+
+// anyNode stands for one whose name is checked elsewhere.
+var anyNode = service.Incarnation{Node: "AAAA", Run: 1}
+
+func (s *settings) checkClusterAddresses(wrong func(flag, format string, args ...any)) {
+	c := &s.ClusterFlags
+	address := func(flag, addr string, known bool) {
+		if addr == "" {
+			return
+		}
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			wrong(flag, "%q is no address of the form HOST:PORT", addr)
+		} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || known && n == 0 {
+			wrong(flag, "%q is no port", port)
+		}
+	}
+	address("cluster-listen", c.Listen, false)
+	for _, route := range c.Routes {
+		address("cluster-routes", route, true)
+	}
+	if here, _, err := net.SplitHostPort(s.clusterListen()); err == nil && here != "" && s.Cluster == clusterEmbedded && loopback(s.clusterListen()) {
+		if i := slices.IndexFunc(c.Routes, func(route string) bool { return !loopback(route) }); i >= 0 {
+			wrong("cluster-routes", "a node at %s cannot reach this one at %s, which is a loopback address; set --cluster-listen", c.Routes[i], s.clusterListen())
+		}
+	}
+	address("cluster-advertise", c.Advertise, true)
+	if s.Cluster == clusterNATS {
+		if err := checkURLs(c.URL); err != nil {
+			wrong("cluster-url", "%w", err)
+		}
+	}
+	address("peer-advertise", s.PeerAdvertise, true)
+	peer := s.peerListen()
+	if s.Peer != "auto" {
+		address("peer", peer, false)
+	}
+	if peer == "" && s.PeerAdvertise != "" {
+		wrong("peer-advertise", "there is no --peer address that others could reach by it")
+	}
+	if c.KeyFile != "" {
+		return
+	}
+	const need = "%s is not a loopback address; that needs --cluster-key-file, so that not everybody may be a node"
+	switch {
+	case s.Cluster == clusterEmbedded && !loopback(s.clusterListen()):
+		wrong("cluster-listen", need, s.clusterListen())
+	case s.Peer == "auto" && !loopback(peer):
+		wrong("cluster-url", "its server is not on this machine; that needs --cluster-key-file, so that not everybody may be a node")
+	case peer != "" && !loopback(peer):
+		wrong("peer", need, peer)
+	}
+}
+
+// clusterListen is where the embedded server listens.
+func (s *settings) clusterListen() string {
+	if s.ClusterFlags.Listen == "" {
+		return defaultClusterListen
+	}
+	return s.ClusterFlags.Listen
+}
+
+// peerListen is where other nodes pass on what they get for this one; "": nowhere.
+func (s *settings) peerListen() string {
+	switch {
+	case s.Peer != "auto":
+		return s.Peer
+	case s.Cluster == clusterEmbedded:
+		host, _, _ := net.SplitHostPort(s.clusterListen()) // else it is told as a bad address
+		return net.JoinHostPort(host, "0")
+	default:
+		for _, u := range splitURLs(s.ClusterFlags.URL) {
+			if !loopback(u.Host) {
+				return ":0"
+			}
+		}
+		return "127.0.0.1:0"
+	}
+}
+
+// checkURLs says what is wrong with URLs of NATS servers. A URL may have a password, so an error has none of it.
+func checkURLs(list string) error {
+	if list == "" {
+		return errors.New("the NATS server is missing, such as nats://127.0.0.1:4222")
+	}
+	for i, u := range splitURLs(list) {
+		_, port, err := net.SplitHostPort(u.Host)
+		if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 || u.Hostname() == "" || u.Scheme != "nats" && u.Scheme != "tls" {
+			return fmt.Errorf("server %d of the list is not of the form nats://HOST:PORT or tls://HOST:PORT", i+1)
+		}
+	}
+	return nil
+}
+
+// splitURLs are the URLs of a list; one that is none is empty.
+func splitURLs(list string) []*url.URL {
+	var urls []*url.URL
+	for text := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(text))
+		if err != nil {
+			u = &url.URL{}
+		}
+		urls = append(urls, u)
+	}
+	return urls
+}
