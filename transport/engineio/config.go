@@ -89,10 +89,11 @@ type Config struct {
 	// called from any goroutine, and does not block. Default: 24 random bytes.
 	NewSID func() string
 	// Unknown is asked whose a sid is that this server does not know, before its request is refused with "Session ID
-	// unknown", whatever its method and transport. True: it has answered the request, or taken its connection over.
-	// False: it has done neither, and read nothing of the body, for which it may take 30 s. It may block as long as the
-	// request lasts, and may change the headers that are set already, those of CORS. Default: it is nobody's.
-	Unknown func(sid string, w http.ResponseWriter, r *http.Request) bool
+	// unknown", whatever its method and transport. "": it has answered the request, or taken its connection over. Else
+	// it has done neither, and says why not, for the log; it may have begun to read the body, for which it may take 30 s.
+	// It may block as long as the request lasts, and may change the headers that are set already, those of CORS. Default:
+	// it is nobody's.
+	Unknown func(sid string, w http.ResponseWriter, r *http.Request) (why string)
 
 	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It does
 	// not return, save in tests. Default: it logs both and panics where nothing recovers.

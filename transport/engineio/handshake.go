@@ -189,11 +189,14 @@ func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
 // serveSession routes a request that names a session.
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, transport, eio string, upgrade bool) {
 	ss := s.find(sid)
-	if ss == nil && s.elsewhere(w, r, sid) {
+	if ss == nil {
+		if why := s.elsewhere(w, r, sid); why != "" {
+			s.refuse(w, r, errSessionUnknown, upgrade, why)
+		}
 		return
 	}
-	closed := ss != nil && ss.isClosed()
-	if ss == nil || closed && (upgrade || transport != "polling" || r.Method != http.MethodGet) {
+	closed := ss.isClosed()
+	if closed && (upgrade || transport != "polling" || r.Method != http.MethodGet) {
 		s.refuse(w, r, errSessionUnknown, upgrade, sessionUnknown)
 		return
 	}
@@ -217,17 +220,16 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 	}
 }
 
-// elsewhere lets who knows whose a session is answer the request; false: nobody does.
-func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request, sid string) bool {
+// elsewhere lets who knows whose a session is answer the request; what it returns is why nobody does.
+func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request, sid string) (why string) {
 	if s.cfg.Unknown == nil {
-		return false
+		return sessionUnknown
 	}
 	waitForBody(w, r, time.Now().Add(bodyTimeout))
-	if s.cfg.Unknown(sid, w, r) {
-		return true
+	if why = s.cfg.Unknown(sid, w, r); why != "" {
+		waitForBody(w, r, time.Unix(1, 0))
 	}
-	waitForBody(w, r, time.Unix(1, 0))
-	return false
+	return why
 }
 
 // waitForBody bounds the wait for a request's body, if it has one. Without support the server's own limits hold.

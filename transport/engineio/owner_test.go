@@ -21,13 +21,13 @@ func neighbours(t *testing.T) (here, there *harness, handed *atomic.Int64) {
 		var made atomic.Int64
 		return Config{
 			NewSID: func() string { return name + strings.Repeat("x", int(made.Add(1))) },
-			Unknown: func(sid string, w http.ResponseWriter, r *http.Request) bool {
+			Unknown: func(sid string, w http.ResponseWriter, r *http.Request) string {
 				if strings.HasPrefix(sid, name) {
-					return false // of its own, and gone
+					return "of its own, and gone"
 				}
 				handed.Add(1)
 				other[owner].srv.ServeHTTP(w, r)
-				return true
+				return ""
 			},
 		}
 	}
@@ -78,11 +78,11 @@ func TestRequestsOfAnothersSessions(t *testing.T) {
 // TestUnknownMayBeNobodys: who is asked and does not know leaves the answer as it is, body and all.
 func TestUnknownMayBeNobodys(t *testing.T) {
 	var asked atomic.Int64
-	h := serveTCP(t, Config{Unknown: func(sid string, _ http.ResponseWriter, _ *http.Request) bool {
+	h := serveTCP(t, Config{Unknown: func(sid string, _ http.ResponseWriter, _ *http.Request) string {
 		if sid == "nobody" {
 			asked.Add(1)
 		}
-		return false
+		return "nobody has it"
 	}})
 	const polling, ws = "EIO=4&transport=polling&sid=nobody", "EIO=4&transport=websocket&sid=nobody"
 	const body = `{"code":1,"message":"Session ID unknown"}`

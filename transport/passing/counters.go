@@ -1,0 +1,53 @@
+package passing
+
+import "sync/atomic"
+
+// counter names a thing that was refused, ended or done. The set is closed: these become metric labels.
+type counter uint8
+
+const (
+	countForged    counter = iota // requests whose sid no member has made
+	countForeign                  // requests that a member has passed to this node, whose session they do not name
+	countOdd                      // requests of others' sessions that are not passed: of another method, or oddly written
+	countGone                     // requests refused and streams ended because their node is no member, or was lost
+	countFailed                   // requests refused because their node could not be asked
+	countSilent                   // requests refused because their node did not say a word in time
+	countFull                     // requests refused because too many are under way
+	countDraining                 // upgrades refused, and requests and streams ended, because this node goes
+	countCut                      // answers that broke off
+	countSlow                     // streams closed because their client took nothing
+	countNotMember                // requests at the peer listener of somebody who is no member
+	dropped
+
+	countRequests counter = iota - 1 // that were passed and answered
+	countStreams                     // that were begun
+	countServed                      // requests of this node's sessions that members have passed
+	countersLen
+)
+
+var counterNames = [countersLen]string{
+	"forged_sid", "foreign_sid", "odd_request", "node_gone", "node_failed", "node_silent", "full", "draining", "cut", "slow", "not_member",
+	"requests", "streams", "served",
+}
+
+// reason is the counter's name as GetInfo and the log have it.
+func (k counter) reason() string { return "passing_" + counterNames[k] }
+
+type counters [countersLen]atomic.Uint64
+
+func (c *counters) add(k counter) { c[k].Add(1) }
+
+// Dropped returns what was refused or ended since New, by reason. The set of keys is fixed; the map is the caller's.
+func (p *Passing) Dropped() map[string]int64 {
+	m := make(map[string]int64, dropped)
+	for k := range dropped {
+		m[k.reason()] = int64(p.counts[k].Load())
+	}
+	return m
+}
+
+// Totals are how many requests and streams of other nodes' sessions have been passed since New, and how many requests of
+// its own this node was passed.
+func (p *Passing) Totals() (requests, streams, served uint64) {
+	return p.counts[countRequests].Load(), p.counts[countStreams].Load(), p.counts[countServed].Load()
+}

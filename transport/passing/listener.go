@@ -1,0 +1,127 @@
+package passing
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"foyer/service"
+)
+
+// What a member says of a request that it passes: its name and proof, and the address that the request came from. They
+// are believed together.
+const (
+	memberHeader = "Foyer-Member" // NAME.PROOF
+	clientHeader = "Foyer-Client" // host:port
+
+	nodeHeader = "Foyer-Node" // of an answer: whose it is
+)
+
+// earlyAfter is how long the other member waits before it hears that this one is there.
+const earlyAfter = 250 * time.Millisecond
+
+// sign says in a request to a member who passes it, and for whom.
+func (p *Passing) sign(out, in *http.Request, to service.NodeID) {
+	var space [nameLen + 1 + proofLen]byte
+	b := append(append(space[:0], p.cfg.Self...), '.')
+	out.Header[memberHeader] = []string{string(p.keys.proofs.check(b, proofLen, p.proved(to, p.cfg.Self, in.RemoteAddr, out.Method, out.URL.RequestURI())...))}
+	out.Header[clientHeader] = []string{in.RemoteAddr}
+}
+
+// proved is what a proof is of.
+func (p *Passing) proved(to, from service.NodeID, client, method, uri string) []string {
+	return []string{string(to), string(from), client, method, uri}
+}
+
+// memberOf returns the member that passes a request; false: it is none.
+func (p *Passing) memberOf(r *http.Request) (service.NodeID, bool) {
+	if p.cfg.TLS != nil && (r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
+		return "", false
+	}
+	from, proof, _ := strings.Cut(r.Header.Get(memberHeader), ".")
+	ok := len(proof) == proofLen && p.keys.proofs.matches(proof, p.proved(p.cfg.Self, service.NodeID(from), r.Header.Get(clientHeader), r.Method, r.RequestURI)...)
+	return service.NodeID(from), ok
+}
+
+type passedKey struct{}
+
+// passed says whether a request was passed to this node. Such a one is never passed on: so there is no loop.
+func passed(r *http.Request) bool { return r.Context().Value(passedKey{}) != nil }
+
+// Handler is for the peer listener of this node. It gives sessions the requests that members pass, as if they had come
+// from their clients: RemoteAddr is that of the client. Everybody else gets status 403.
+func (p *Passing) Handler(sessions http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := p.memberOf(r); !ok {
+			p.counts.add(countNotMember)
+			address, _, _ := net.SplitHostPort(r.RemoteAddr)
+			p.told.Warn("request refused", zap.String("reason", countNotMember.reason()), zap.String("address", address),
+				zap.String("detail", "only nodes of this cluster may call the peer listener: it has another key, or is none"))
+			http.Error(w, "only nodes of this cluster may call here", http.StatusForbidden)
+			return
+		}
+		if sid := sidOf(r.URL.RawQuery); !strings.HasPrefix(sid, string(p.cfg.Self)) {
+			p.counts.add(countForeign)
+			http.Error(w, "the session is not of this node", http.StatusMisdirectedRequest)
+			return
+		}
+		p.counts.add(countServed)
+		r.RemoteAddr = r.Header.Get(clientHeader)
+		delete(r.Header, memberHeader)
+		delete(r.Header, clientHeader)
+		r = r.WithContext(context.WithValue(r.Context(), passedKey{}, true))
+		own := []string{string(p.cfg.Self)}
+		if r.Header.Get("Upgrade") != "" { // it is answered at once
+			w.Header()[nodeHeader] = own
+			sessions.ServeHTTP(w, r)
+			return
+		}
+		e := &early{apart: apart{ResponseWriter: w, header: http.Header{nodeHeader: own}}}
+		e.timer = time.AfterFunc(earlyAfter, e.say)
+		defer e.over()
+		sessions.ServeHTTP(e, r)
+	})
+}
+
+// early says a word before an answer that takes long, so that the member which passed the request knows that this one is
+// there.
+type early struct {
+	apart
+
+	timer *time.Timer
+	mu    sync.Mutex
+	quiet bool // guarded by mu: no word any more
+}
+
+func (e *early) say() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.quiet {
+		e.ResponseWriter.WriteHeader(http.StatusProcessing)
+	}
+}
+
+func (e *early) over() {
+	e.timer.Stop()
+	e.mu.Lock()
+	e.quiet = true
+	e.mu.Unlock()
+}
+
+// WriteHeader begins the answer.
+func (e *early) WriteHeader(code int) {
+	e.over()
+	e.begin(code)
+}
+
+func (e *early) Write(b []byte) (int, error) {
+	if !e.began {
+		e.WriteHeader(http.StatusOK)
+	}
+	return e.ResponseWriter.Write(b)
+}
