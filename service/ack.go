@@ -43,15 +43,18 @@ type Acks struct {
 	came  chan struct{} // 1: there is something to take, or it is over
 
 	// Set before the Acks are given out.
-	Matched  int // how many recipients there are
-	coverage Coverage
+	Matched int // how many recipients there are
 
 	// Guarded by acks.mu.
-	waiting  map[*Socket]struct{}
-	outcomes []AckOutcome // not taken yet
-	bytes    int          // of the answers among them
-	over     bool         // nobody is waited for
-	err      error
+	waiting   map[*Socket]struct{}
+	elsewhere map[NodeID]*elsewhere // recipients at other nodes
+	others    int                   // those of them that still have some to tell of
+	coverage  Coverage
+	settled   bool         // who was counted is known: nobody else has recipients
+	outcomes  []AckOutcome // not taken yet
+	bytes     int          // of the answers among them
+	over      bool         // nobody is waited for
+	err       error
 }
 
 // maxUntakenAckBytes is how much may wait for a caller that does not take the answers it asked for, if the node's
@@ -69,9 +72,13 @@ type acks struct {
 // number): an Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. A single recipient that is full is waited
 // for, as by Emit. The caller ends the wait with Finish.
 func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error) {
+	return n.collect(ctx, e, limit, forEver)
+}
+
+func (n *Node) collect(ctx context.Context, e Emit, limit int, patience time.Duration) (*Acks, error) {
 	c := &Acks{limit: limit, came: make(chan struct{}, 1)}
 	var made bool
-	if c.ns, made = n.laneOf(e.Target.Namespace); c.ns == nil {
+	if c.ns, made = n.laneOf(&e.Target); c.ns == nil {
 		c.over = true
 		c.ns = newNamespace(n, e.Target.Namespace)
 		return c, nil
@@ -81,18 +88,31 @@ func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error
 	}
 	e.collect = c
 	receipts := make([]Receipt, 1)
-	t := &turn{emits: []Emit{e}, receipts: receipts, patience: forEver}
+	t := &turn{emits: []Emit{e}, receipts: receipts, patience: patience}
 	c.ns.pass(ctx, t)
 	if err := receipts[0].Err; err != nil {
+		c.Finish()
 		return nil, err
 	}
 	t.handed.await(ctx)
-	c.Matched, c.coverage = receipts[0].Matched, receipts[0].Coverage
+	c.counted(&receipts[0])
 	return c, nil
 }
 
+// TooManyRecipients is the error of an emit that waits for more than it may.
+func TooManyRecipients(matched, limit int) error {
+	return &Error{
+		Code: Precondition, Reason: "TOO_MANY_RECIPIENTS", Field: "target",
+		Message: fmt.Sprintf("%d sockets match, at most %d can be waited for in one answer: CollectAcks takes any number", matched, limit),
+	}
+}
+
 // Coverage says which nodes the recipients and outcomes do not speak for: those that are known so far.
-func (c *Acks) Coverage() Coverage { return c.coverage }
+func (c *Acks) Coverage() Coverage {
+	c.ns.acks.mu.Lock()
+	defer c.ns.acks.mu.Unlock()
+	return c.coverage
+}
 
 // Next returns the outcomes that have come since the last call; it blocks until there is one, ctx ends, or the wait
 // does: io.EOF when everybody's is known, ErrTooSlow when more had come than may wait to be taken.
@@ -129,17 +149,31 @@ func (c *Acks) takeLocked() {
 // Finish ends the wait and returns what was not taken yet: whoever has not answered has timed out. Calling it again
 // does nothing.
 func (c *Acks) Finish() []AckOutcome {
+	rest, asked := c.finish()
+	if asked {
+		c.ns.node.cfg.Remote.Finished(c)
+	}
+	return rest
+}
+
+// finish says also whether other nodes were asked that may still tell of answers.
+func (c *Acks) finish() (rest []AckOutcome, asked bool) {
 	a := &c.ns.acks
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for node, e := range c.elsewhere {
+		asked = true
+		c.restLocked(node, e, AckTimeout)
+	}
+	c.elsewhere, c.others = nil, 0
 	for s := range c.waiting {
 		s.forgetAck(c.id)
 		c.outcomes = append(c.outcomes, AckOutcome{Socket: s.id, Node: c.ns.node.id, Latency: time.Since(c.start), Failure: AckTimeout})
 	}
 	a.endLocked(c)
-	rest := c.outcomes
+	rest = c.outcomes
 	c.takeLocked()
-	return rest
+	return rest, asked
 }
 
 // deliverCollecting is deliverRun for an emit that wants acknowledgements: its recipients are counted, then registered,
@@ -154,15 +188,12 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 	receipt.Matched = len(recipients)
 	if c.limit > 0 && len(recipients) > c.limit {
 		ns.mu.RUnlock()
-		receipt.Err = &Error{
-			Code: Precondition, Reason: "TOO_MANY_RECIPIENTS", Field: "target",
-			Message: fmt.Sprintf("%d sockets match, at most %d can be waited for in one answer: CollectAcks takes any number", len(recipients), c.limit),
-		}
+		receipt.Err = TooManyRecipients(len(recipients), c.limit)
 		return
 	}
 	ns.acks.begin(c, recipients)
 	packet.AckID = c.id
-	ns.handOut(run, touched.packetsOf(run))
+	ns.handOut(run, touched.packetsOf(run), touched)
 	for _, s := range recipients {
 		out := s.send(&once, e.Flags, touched)
 		if receipt.Err = once.err(0); receipt.Err != nil {
@@ -290,27 +321,30 @@ func (a *acks) settleLocked(c *Acks, s *Socket, o AckOutcome, size int) bool {
 	o.Socket, o.Node, o.Latency = s.id, s.ns.node.id, time.Since(c.start)
 	c.outcomes = append(c.outcomes, o)
 	if c.bytes+size > maxUntakenAckBytes || size > 0 && !s.ns.node.Budget().Take(UseAcks, size) {
-		c.takeLocked()
-		c.err = ErrTooSlow
-		for s := range c.waiting {
-			s.forgetAck(c.id)
-		}
-		clear(c.waiting)
+		c.failLocked()
 	} else {
 		c.bytes += size
 	}
 	if len(c.waiting) == 0 {
 		a.endLocked(c)
 	}
-	select {
-	case c.came <- struct{}{}:
-	default:
-	}
+	c.signal()
 	return true
 }
 
+// failLocked ends the wait of a caller that does not take what it asked for.
+func (c *Acks) failLocked() {
+	c.takeLocked()
+	c.err = ErrTooSlow
+	for s := range c.waiting {
+		s.forgetAck(c.id)
+	}
+	clear(c.waiting)
+}
+
+// endLocked ends the wait for sockets of this node.
 func (a *acks) endLocked(c *Acks) {
-	c.over = true
+	c.over = c.others == 0 || c.err != nil
 	c.waiting = nil
 	delete(a.collects, c.id)
 }

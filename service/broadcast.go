@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Emit is one event for a target.
@@ -54,7 +55,7 @@ func (n *Node) Emit(ctx context.Context, e Emit) (Receipt, error) {
 
 // pass takes a turn through the lane of its namespace and returns what other nodes were handed of it, and before.
 func (n *Node) pass(ctx context.Context, t *turn) *handed {
-	ns, made := n.laneOf(t.emits[0].Target.Namespace)
+	ns, made := n.laneOf(&t.emits[0].Target)
 	if made {
 		defer n.release(ns)
 	}
@@ -68,6 +69,10 @@ func (n *Node) pass(ctx context.Context, t *turn) *handed {
 // namespace that follow each other pass together, with one write for each link. Since others wait behind it, an event
 // waits no longer than HoldStream for a link, from when that became full.
 func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
+	return n.passAll(ctx, emits, n.cfg.HoldStream)
+}
+
+func (n *Node) passAll(ctx context.Context, emits []Emit, patience time.Duration) []Receipt {
 	receipts := make([]Receipt, len(emits))
 	var handed *handed
 	for rest := receipts; len(emits) > 0; {
@@ -75,7 +80,7 @@ func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
 		for run < len(emits) && emits[run].Target.Namespace == emits[0].Target.Namespace {
 			run++
 		}
-		handed = n.pass(ctx, &turn{emits: emits[:run], receipts: rest[:run], patience: n.cfg.HoldStream, handed: handed})
+		handed = n.pass(ctx, &turn{emits: emits[:run], receipts: rest[:run], patience: patience, handed: handed})
 		emits, rest = emits[run:], rest[run:]
 	}
 	handed.await(ctx)
@@ -119,6 +124,10 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 			ns.lane.widen()
 		}
 	}
+	if touched.handed {
+		touched.handed = false
+		ns.node.cfg.Remote.Flush()
+	}
 }
 
 // deliverRun delivers emits that are alike. The lock is held for the match alone, so that members come and go between
@@ -126,7 +135,7 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
 	e := run[0].emit
 	once, counts := encodeOnce{packets: touched.packetsOf(run)}, [outcomes]int{}
-	ns.handOut(run, once.packets)
+	ns.handOut(run, once.packets, touched)
 	ns.mu.RLock()
 	ns.matchLocked(&e.Target, func(s *Socket) { counts[s.send(&once, e.Flags, touched)]++ })
 	ns.mu.RUnlock()
@@ -320,6 +329,7 @@ type touched struct {
 	full       []*Socket // whose links had no room for the run in hand
 	deliveries []delivery
 	packets    []*Packet
+	handed     bool // other nodes were handed something of it that is not sent yet
 }
 
 var touchedPool = sync.Pool{New: func() any { return new(touched) }}

@@ -101,6 +101,13 @@ func (n *Node) Config() Config { return n.cfg }
 // Budget is what the node and its edges may keep for their peers.
 func (n *Node) Budget() *Budget { return n.cfg.Budget }
 
+// Renumber makes this run of the node another one, by the number that its cluster has given it. It is to be called before
+// anybody uses the node.
+func (n *Node) Renumber(run uint64) { n.self.Run = run }
+
+// Incarnation is this run of the node.
+func (n *Node) Incarnation() Incarnation { return n.self }
+
 // ID is the node's name.
 func (n *Node) ID() NodeID { return n.id }
 

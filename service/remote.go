@@ -10,6 +10,11 @@ type Remote interface {
 	// others do with it; nil: no other node wants it. Then it may wait here for the link of its only recipient, and it
 	// comes again when it passes anew. The lists are the caller's; packets are not to be changed, and may be kept.
 	Publish(b Batch) Ticket
+	// Flush sends what was published: whoever has delivered a turn of batches calls it once, before anything of them is
+	// written to links here. It may be called without need.
+	Flush()
+	// Finished says that nobody waits any more for the acknowledgements of a batch with these Acks. Called without locks.
+	Finished(a *Acks)
 	// Edge says that a room has got its first socket here, or has lost its last one; "" is the namespace itself. Those
 	// of a namespace come in the order of its membership; a room's lie between its namespace's. A socket's own id is no
 	// room.
@@ -27,6 +32,7 @@ type Batch struct {
 	Packets []*Packet
 	Flags   Flags
 	Acks    *Acks // who waits for the acknowledgements of the one event; nil: nobody
+	Waits   int   // how many of the events Ticket.Wait is called for, once each: the others' receipts are this node's alone
 }
 
 // Ticket stands for a batch on its way to other nodes. Safe for concurrent use, and never called with a lock held.
@@ -49,15 +55,22 @@ type handed struct {
 }
 
 // handOut tells the other nodes of a run that is about to be delivered here, with lane.step held.
-func (ns *Namespace) handOut(run []delivery, packets []*Packet) {
+func (ns *Namespace) handOut(run []delivery, packets []*Packet, touched *touched) {
 	remote, e := ns.node.cfg.Remote, run[0].emit
 	if remote == nil || e.Target.Local {
 		return
 	}
-	ticket := remote.Publish(Batch{Target: &e.Target, Packets: packets, Flags: e.Flags, Acks: e.collect})
+	waits := 0
+	for i := range run {
+		if !run[i].emit.Accepted {
+			waits++
+		}
+	}
+	ticket := remote.Publish(Batch{Target: &e.Target, Packets: packets, Flags: e.Flags, Acks: e.collect, Waits: waits})
 	if ticket == nil {
 		return
 	}
+	touched.handed = true
 	for i := range run {
 		d := &run[i]
 		d.handed = true
@@ -93,9 +106,21 @@ func (ns *Namespace) edgeLocked(room string, on bool) {
 
 // laneOf finds the namespace whose lane an emit passes; nil: nobody would hear it. Other nodes may have sockets of a
 // name that this one has none of: then the namespace is made, and the caller has to release it.
-func (n *Node) laneOf(name string) (ns *Namespace, made bool) {
-	if ns = n.namespace(name); ns != nil || n.cfg.Remote == nil {
+func (n *Node) laneOf(t *Target) (ns *Namespace, made bool) {
+	if ns = n.namespace(t.Namespace); ns != nil || n.cfg.Remote == nil || t.Local {
 		return ns, false
 	}
-	return n.acquire(name, true, ""), true
+	return n.acquire(t.Namespace, true, ""), true
+}
+
+// DeliverHere delivers events that come from another node to the sockets of this one, in their order, and returns a
+// receipt for each. Their targets are Local. It waits for no link: one that is full goes without.
+func (n *Node) DeliverHere(emits []Emit) []Receipt {
+	return n.passAll(context.Background(), emits, 0)
+}
+
+// CollectHere is CollectAcks for an event that comes from another node: for any number of recipients here, and without
+// waiting for a link.
+func (n *Node) CollectHere(e Emit) (*Acks, error) {
+	return n.collect(context.Background(), e, 0, 0)
 }

@@ -53,6 +53,9 @@ func (f *fakeRemote) Publish(b Batch) Ticket {
 	return f.wants(b)
 }
 
+func (f *fakeRemote) Flush()         {}
+func (f *fakeRemote) Finished(*Acks) {}
+
 func (f *fakeRemote) Edge(namespace, room string, on bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -268,12 +268,20 @@ func (ns *Namespace) matchedLocked(t *Target) []*Socket {
 
 // Room tells how many sockets are in a room. A socket's id is the room of that one socket.
 func (n *Node) Room(_ context.Context, namespace, room string) (size int, c Coverage, err error) {
-	ns := n.namespace(namespace)
+	return n.Count(Target{Namespace: namespace, Rooms: []string{room}}), Coverage{}, nil
+}
+
+// Count tells how many sockets of this node a target has.
+func (n *Node) Count(t Target) (size int) {
+	ns := n.namespace(t.Namespace)
 	if ns == nil {
-		return 0, Coverage{}, nil
+		return 0
 	}
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
-	ns.matchLocked(&Target{Rooms: []string{room}}, func(*Socket) { size++ })
-	return size, Coverage{}, nil
+	if t.All && len(t.ExceptRooms) == 0 {
+		return len(ns.sockets)
+	}
+	ns.matchLocked(&t, func(*Socket) { size++ })
+	return size
 }

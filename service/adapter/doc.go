@@ -1,6 +1,7 @@
 // Package adapter is the way from one node to the others: what they tell each other, and how it survives a bus that
 // loses, repeats, delays and reorders. The protocol is a set of state machines without IO, clock or goroutine: Peers,
-// to which time and frames come in by methods, and from which frames go out by Take and what is heard by Upper.
+// to which time and frames come in by methods, and from which frames go out by Take and what is heard by Upper. Cluster
+// is the loop around them, and what the API is given in place of a single node.
 //
 // What travels is a Frame (proto/foyer/cluster/v1): a header and items. Who reads in the order of the walk reads:
 //
@@ -11,12 +12,20 @@
 //	members.go                  hello, leases, runs of a name, terms: who is there and how
 //	interest.go                 which rooms a node has sockets in
 //	peers.go                    what makes one of them: calls in, frames out
+//	calls.go                    what is asked of others, and who has answered (calls_wire.go, counts_wire.go)
+//	cluster.go                  the loop: one mutex around all of these, their time and their bus
+//	inbox.go                    what a member has told and this node has yet to do, in order, without that mutex
+//	remote.go                   the way out of the service: emits, rooms, connects that others are to hear of first
+//	everywhere.go, answer.go    the calls of the API that take other nodes, and what they do there
+//	collect.go                  acknowledgements that come from other nodes
 //
-// The walk of an emit. At its node, Publish asks the rooms that each member has told and gives the item, encoded once,
-// to the trunks of those that want it. An item waits in its trunk until the next Flush: whoever finds the trunk idle
-// calls that at once, and who finds it busy adds to the next frame, so that under load the bus carries frames and not
-// emits. Flush cuts what waits into frames and hands each out with the ack of the other direction. At the other node,
-// Receive checks the frame, finds that it is the next one of its epoch, and hands its items to Upper in their order.
+// The walk of an emit. At its node the leader of the lane calls Cluster.Publish for each run, which asks the rooms that
+// each member has told and gives the item, encoded once, to the trunks of those that want it; and Cluster.Flush once for
+// its whole turn, before it writes to the links here: so under load the bus carries frames and not emits. Flush cuts
+// what waits into frames and hands each out with the ack of the other direction. At the other node, Receive checks the
+// frame, finds that it is the next one of its epoch, and puts its items into the inbox of their sender. The goroutine of
+// that inbox delivers the emits by Node.DeliverHere, into the queues of the links there, and gives the counts to the
+// trunk back, where Ticket.Wait adds them to the receipt.
 //
 // The life of a way. A hello makes two nodes know each other. Each opens an epoch to the other with a frame that goes
 // alone, and waits for its ack: so an epoch begins only where the other end is, and what was on its way before has

@@ -15,6 +15,7 @@ type Emit struct {
 	Flags   service.Flags
 	Call    uint64 // the number under which counts are wanted; 0: none are
 	Packets []*service.Packet
+	Collect bool // the sender waits for acknowledgements under the number of the call
 }
 
 // AppendEmit appends an item that is an emit. One encoding serves all nodes that want it.
@@ -41,7 +42,7 @@ func AppendEmit(dst []byte, e *Emit) []byte {
 			dst = appendMessage(dst, 2, a)
 		}
 	}
-	return dst
+	return appendBool(dst, 9, e.Collect)
 }
 
 // headSize is the size of all fields but the packets.
@@ -56,7 +57,7 @@ func (e *Emit) headSize() int {
 	for _, room := range t.ExceptRooms {
 		n += sizeBytes(len(room))
 	}
-	for _, set := range [...]bool{t.All, e.Flags&service.Volatile != 0, e.Flags&service.NoCompress != 0} {
+	for _, set := range [...]bool{t.All, e.Flags&service.Volatile != 0, e.Flags&service.NoCompress != 0, e.Collect} {
 		if set {
 			n += 2
 		}
@@ -89,7 +90,7 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 			return nil, false
 		case n <= 3 && (len(w.bytes) == 0 || len(w.bytes) > service.MaxNameBytes):
 			return nil, false
-		case n >= 4 && n <= 6 && w.varint != 1:
+		case (n >= 4 && n <= 6 || n == 9) && w.varint != 1:
 			return nil, false
 		}
 		switch w.key {
@@ -113,9 +114,14 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 				return nil, false
 			}
 			e.Packets = append(e.Packets, p)
+		case 9<<3 | varintField:
+			e.Collect = true
 		default:
 			return nil, false
 		}
+	}
+	if e.Collect && (len(e.Packets) != 1 || e.Call == 0) {
+		return nil, false
 	}
 	return e, t.Namespace != "" && t.Namespace[0] == '/' && t.All == (len(t.Rooms) == 0) && len(e.Packets) > 0
 }

@@ -41,6 +41,11 @@ type item struct {
 	last       bool   // of the parts of one item
 	interest   *interest
 	emit       *Emit
+	counts     *counts
+	question   *clusterv1.Question
+	answer     *clusterv1.Answer
+	acks       *clusterv1.Acks
+	bytes      int // of all of it, encoded
 }
 
 // interest are rooms by their hashes.
@@ -194,6 +199,7 @@ func (f *frame) readItem(b []byte) bool {
 // readItem reads an item, which has one field.
 func readItem(b []byte) (it item, ok bool) {
 	var w wireField
+	it.bytes = len(b)
 	if b, ok = w.next(b); !ok || len(b) > 0 {
 		return item{}, false
 	}
@@ -208,6 +214,14 @@ func readItem(b []byte) (it item, ok bool) {
 		it.interest, ok = readInterest(w.bytes)
 	case 5<<3 | bytesField:
 		it.emit, ok = readEmit(w.bytes)
+	case 6<<3 | bytesField:
+		it.counts, ok = readCounts(w.bytes)
+	case 7<<3 | bytesField:
+		it.question, ok = readQuestion(w.bytes)
+	case 8<<3 | bytesField:
+		it.answer, ok = readAnswer(w.bytes)
+	case 9<<3 | bytesField:
+		it.acks, ok = readAcks(w.bytes)
 	default:
 		ok = false
 	}

@@ -82,8 +82,11 @@ func (c *Config) defaults() Config {
 type Upper interface {
 	// Began says that a member begins to tell all anew: what it told before is to be dropped.
 	Began(from Member)
+	// Room says whether there is room for what a frame of a member tells, of so many bytes. Where there is none the frame
+	// counts as lost, and comes again.
+	Room(from Member, bytes int) bool
 	// Heard gets what a member told, in its order.
-	Heard(from Member, e *Emit)
+	Heard(from Member, it *item)
 	// Ended says that an epoch of the way to a member has ended, with so many emits that it may not have heard.
 	Ended(to Member, why End, lost int)
 	// Changed says that a member has come into another state.
@@ -122,11 +125,12 @@ const (
 	DropEpoch                      // it is of an earlier epoch
 	DropRepeated                   // it was heard before
 	DropGap                        // one before it is missing
+	DropBusy                       // this node has not got through what came before
 	drops
 )
 
 var dropWords = [drops]string{
-	"", "unreadable", "version", "check", "foreign", "cluster", "unknown", "held", "run", "term", "epoch", "repeated", "gap",
+	"", "unreadable", "version", "check", "foreign", "cluster", "unknown", "held", "run", "term", "epoch", "repeated", "gap", "busy",
 }
 
 func (d Drop) String() string { return dropWords[d] }
@@ -274,6 +278,9 @@ func (p *Peers) hearFrame(f *frame, now time.Duration) Drop {
 }
 
 func (p *Peers) hearItems(m *member, f *frame, now time.Duration) Drop {
+	if !p.upper.Room(m.Member, f.bytes) {
+		return DropBusy
+	}
 	items, began, drop := m.in.hear(f, now)
 	if drop != 0 {
 		return drop
@@ -296,8 +303,9 @@ func (p *Peers) hearItems(m *member, f *frame, now time.Duration) Drop {
 				m.rooms = theirRooms{}
 			}
 			m.rooms.hear(it.interest)
-		case it.emit != nil:
-			p.upper.Heard(m.Member, it.emit)
+		case it.open, it.told:
+		default:
+			p.upper.Heard(m.Member, it)
 		}
 	}
 	return 0
@@ -356,11 +364,56 @@ func (p *Peers) Edge(now time.Duration, namespace, room string, on bool) {
 	p.own.edge(p.keys.room(namespace, room), on, now)
 }
 
-// Publish gives an item that is an emit for a target to the trunks of all who may have sockets for it, and returns the
-// nodes that it could not be given to. An item of more than MaxItem bytes can be given to nobody. It goes out at the
-// next Flush, in one frame with what came before.
-func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item []byte) (unreached []service.NodeID) {
+// Handed says who was given an item.
+type Handed struct {
+	Given  []service.NodeID // they will answer
+	Silent []service.NodeID // they have it on the way to them, and are not to be waited for
+	Missed []service.NodeID // it could not be given to them
+}
+
+// Publish gives an item that is for a target to the trunks of all who may have sockets for it. The item is made when it
+// is wanted; one of more than MaxItem bytes, or none, can be given to nobody. It goes out at the next Flush, in one
+// frame with what came before.
+func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item func() []byte) (to Handed) {
+	if len(p.members) == 0 {
+		return to
+	}
 	p.tellRooms(now)
+	p.hash(t)
+	var encoded []byte
+	for _, m := range p.members {
+		if m.State == Gone || m.in.told && !m.wants(t, p.hashes) {
+			continue
+		}
+		if m.State.Reachable() && encoded == nil {
+			encoded = item()
+		}
+		switch {
+		case volatile && m.State == Silent || !m.give(encoded):
+			to.Missed = append(to.Missed, m.Node)
+		case m.State == Silent:
+			to.Silent = append(to.Silent, m.Node)
+		default:
+			to.Given = append(to.Given, m.Node)
+		}
+	}
+	return to
+}
+
+// Wanting are the members that may have sockets for a target, by name.
+func (p *Peers) Wanting(t *service.Target) []Member {
+	p.hash(t)
+	var list []Member
+	for _, m := range p.members {
+		if m.State != Gone && (!m.in.told || m.wants(t, p.hashes)) {
+			list = append(list, m.Member)
+		}
+	}
+	return list
+}
+
+// hash sets the hashes of what a target names.
+func (p *Peers) hash(t *service.Target) {
 	p.hashes = p.hashes[:0]
 	if t.All {
 		p.hashes = append(p.hashes, p.keys.room(t.Namespace, ""))
@@ -368,14 +421,24 @@ func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, ite
 	for _, room := range t.Rooms {
 		p.hashes = append(p.hashes, p.keys.room(t.Namespace, room))
 	}
-	for _, m := range p.members {
-		switch {
-		case m.State == Gone || m.in.told && !m.wants(t, p.hashes):
-		case volatile && m.State == Silent || !m.State.Reachable() || len(item) > MaxItem || !m.out.emit(item):
-			unreached = append(unreached, m.Node)
-		}
+}
+
+// Give gives an item to the trunk of one node. False: it is not there, or its window is full.
+func (p *Peers) Give(to service.NodeID, item []byte) bool {
+	m := p.member(to)
+	return m != nil && m.give(item)
+}
+
+func (m *member) give(item []byte) bool {
+	return m.State.Reachable() && len(item) > 0 && len(item) <= MaxItem && m.out.emit(item)
+}
+
+// State is how a node is; Gone: nobody knows it.
+func (p *Peers) State(of service.NodeID) State {
+	if m := p.member(of); m != nil {
+		return m.State
 	}
-	return unreached
+	return Gone
 }
 
 // wants says whether a member that has told all may have sockets for a target.
@@ -519,12 +582,18 @@ func (p *Peers) Unheard(marks []Mark) []Mark {
 
 // Leave tells the others that this node is about to go.
 func (p *Peers) Leave(now time.Duration) {
+	if p.over {
+		return
+	}
 	p.stage = clusterv1.Stage_STAGE_LEAVING
 	p.beat(now)
 }
 
 // Goodbye tells the others that this node is gone. It is dead from then on. What its trunks hold is to be heard before.
 func (p *Peers) Goodbye(now time.Duration) {
+	if p.over {
+		return
+	}
 	p.stage = clusterv1.Stage_STAGE_GONE
 	p.beat(now)
 	p.over = true
@@ -532,5 +601,5 @@ func (p *Peers) Goodbye(now time.Duration) {
 
 // Idle says whether no trunk holds anything that has not been heard.
 func (p *Peers) Idle() bool {
-	return !slices.ContainsFunc(p.members, func(m *member) bool { return m.State.Reachable() && m.out.bytes > 0 })
+	return p.over || !slices.ContainsFunc(p.members, func(m *member) bool { return m.State.Reachable() && m.out.bytes > 0 })
 }

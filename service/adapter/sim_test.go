@@ -310,7 +310,10 @@ func (n *simNode) Began(m Member) {
 	}
 }
 
-func (n *simNode) Heard(from Member, e *Emit) {
+func (n *simNode) Room(Member, int) bool { return n.loss == 0 || n.IntN(50) > 0 }
+
+func (n *simNode) Heard(from Member, it *item) {
+	e := it.emit
 	way := simWay{from.Incarnation, n.id}
 	list := n.sends[way]
 	place, ok := slices.BinarySearchFunc(list, e.Call, func(s simEmit, number uint64) int { return int(int64(s.number) - int64(number)) })
@@ -380,7 +383,8 @@ func (n *simNode) emit(room string, size int) (number uint64) {
 	for i, m := range n.p.members {
 		added[i] = m.out.added
 	}
-	unreached := n.p.Publish(n.now, &e.Target, false, AppendEmit(nil, e))
+	to := n.p.Publish(n.now, &e.Target, false, func() []byte { return AppendEmit(nil, e) })
+	unreached := append(to.Missed, to.Silent...)
 	reached := slices.Clone(unreached)
 	for i, m := range n.p.members {
 		if m.out.added != added[i] {

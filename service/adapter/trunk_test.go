@@ -17,7 +17,8 @@ func (n *simNode) publish(size int) (unreached []service.NodeID) {
 	n.emits++
 	e := &Emit{Target: t, Call: n.emits, Packets: []*service.Packet{{Payload: slices.Concat([]byte(`["e","`), bytes.Repeat([]byte("x"), size), []byte(`"]`))}}}
 	n.p.tellRooms(n.now)
-	unreached = n.p.Publish(n.now, &t, false, AppendEmit(nil, e))
+	to := n.p.Publish(n.now, &t, false, func() []byte { return AppendEmit(nil, e) })
+	unreached = append(to.Missed, to.Silent...)
 	for _, m := range n.p.members {
 		if !slices.Contains(unreached, m.Node) {
 			way := simWay{n.id, m.Incarnation}

@@ -271,6 +271,10 @@ type Item struct {
 	//	*Item_Told
 	//	*Item_Interest
 	//	*Item_Emit
+	//	*Item_Counts
+	//	*Item_Question
+	//	*Item_Answer
+	//	*Item_Acks
 	Item          isItem_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -358,6 +362,42 @@ func (x *Item) GetEmit() *Emit {
 	return nil
 }
 
+func (x *Item) GetCounts() *Counts {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Counts); ok {
+			return x.Counts
+		}
+	}
+	return nil
+}
+
+func (x *Item) GetQuestion() *Question {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Question); ok {
+			return x.Question
+		}
+	}
+	return nil
+}
+
+func (x *Item) GetAnswer() *Answer {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
+func (x *Item) GetAcks() *Acks {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Acks); ok {
+			return x.Acks
+		}
+	}
+	return nil
+}
+
 type isItem_Item interface {
 	isItem_Item()
 }
@@ -387,6 +427,26 @@ type Item_Emit struct {
 	Emit *Emit `protobuf:"bytes,5,opt,name=emit,proto3,oneof"`
 }
 
+type Item_Counts struct {
+	// What became of events.
+	Counts *Counts `protobuf:"bytes,6,opt,name=counts,proto3,oneof"`
+}
+
+type Item_Question struct {
+	// A call that the receiver is to answer.
+	Question *Question `protobuf:"bytes,7,opt,name=question,proto3,oneof"`
+}
+
+type Item_Answer struct {
+	// What the receiver had asked for.
+	Answer *Answer `protobuf:"bytes,8,opt,name=answer,proto3,oneof"`
+}
+
+type Item_Acks struct {
+	// Acknowledgements of sockets, for an event of the receiver.
+	Acks *Acks `protobuf:"bytes,9,opt,name=acks,proto3,oneof"`
+}
+
 func (*Item_Open) isItem_Item() {}
 
 func (*Item_Part) isItem_Item() {}
@@ -396,6 +456,14 @@ func (*Item_Told) isItem_Item() {}
 func (*Item_Interest) isItem_Item() {}
 
 func (*Item_Emit) isItem_Item() {}
+
+func (*Item_Counts) isItem_Item() {}
+
+func (*Item_Question) isItem_Item() {}
+
+func (*Item_Answer) isItem_Item() {}
+
+func (*Item_Acks) isItem_Item() {}
 
 // Open begins an epoch.
 type Open struct {
@@ -600,7 +668,9 @@ type Emit struct {
 	// The sender waits for counts under this number; 0: it does not.
 	Call uint64 `protobuf:"varint,7,opt,name=call,proto3" json:"call,omitempty"`
 	// The events.
-	Packets       []*Packet `protobuf:"bytes,8,rep,name=packets,proto3" json:"packets,omitempty"`
+	Packets []*Packet `protobuf:"bytes,8,rep,name=packets,proto3" json:"packets,omitempty"`
+	// The sender waits for the acknowledgements of the one event, under the number of the call.
+	Collect       bool `protobuf:"varint,9,opt,name=collect,proto3" json:"collect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +761,13 @@ func (x *Emit) GetPackets() []*Packet {
 	return nil
 }
 
+func (x *Emit) GetCollect() bool {
+	if x != nil {
+		return x.Collect
+	}
+	return false
+}
+
 // Packet is one event.
 type Packet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -746,6 +823,1353 @@ func (x *Packet) GetAttachments() [][]byte {
 	return nil
 }
 
+// Counts are the recipients that the sender has for events. It is read and written by hand.
+type Counts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the call.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Of each event five numbers in a row: matched, enqueued, dropped as volatile, dropped as slow, and left out as closing.
+	// Where they are the same for all events, they stand there once.
+	Numbers       []uint32 `protobuf:"varint,2,rep,packed,name=numbers,proto3" json:"numbers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counts) Reset() {
+	*x = Counts{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counts) ProtoMessage() {}
+
+func (x *Counts) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counts.ProtoReflect.Descriptor instead.
+func (*Counts) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Counts) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *Counts) GetNumbers() []uint32 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+// Question is a call of one node to another.
+type Question struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number: the answer has the same. 0: no answer is wanted.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// What is asked.
+	//
+	// Types that are valid to be assigned to Ask:
+	//
+	//	*Question_Join
+	//	*Question_Leave
+	//	*Question_Disconnect
+	//	*Question_Count
+	//	*Question_ListRooms
+	//	*Question_GetSocket
+	//	*Question_UpdateSocket
+	//	*Question_ListSockets
+	//	*Question_Finished
+	Ask           isQuestion_Ask `protobuf_oneof:"ask"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Question) Reset() {
+	*x = Question{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Question) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Question) ProtoMessage() {}
+
+func (x *Question) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Question.ProtoReflect.Descriptor instead.
+func (*Question) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Question) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *Question) GetAsk() isQuestion_Ask {
+	if x != nil {
+		return x.Ask
+	}
+	return nil
+}
+
+func (x *Question) GetJoin() *Rooms {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetLeave() *Rooms {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Leave); ok {
+			return x.Leave
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetDisconnect() *Disconnect {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Disconnect); ok {
+			return x.Disconnect
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetCount() *Target {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Count); ok {
+			return x.Count
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetListRooms() *ListRooms {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_ListRooms); ok {
+			return x.ListRooms
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetGetSocket() *GetSocket {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_GetSocket); ok {
+			return x.GetSocket
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetUpdateSocket() *UpdateSocket {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_UpdateSocket); ok {
+			return x.UpdateSocket
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetListSockets() *ListSockets {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_ListSockets); ok {
+			return x.ListSockets
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetFinished() uint64 {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Finished); ok {
+			return x.Finished
+		}
+	}
+	return 0
+}
+
+type isQuestion_Ask interface {
+	isQuestion_Ask()
+}
+
+type Question_Join struct {
+	// Put the sockets of a target into rooms.
+	Join *Rooms `protobuf:"bytes,2,opt,name=join,proto3,oneof"`
+}
+
+type Question_Leave struct {
+	// Take the sockets of a target out of rooms.
+	Leave *Rooms `protobuf:"bytes,3,opt,name=leave,proto3,oneof"`
+}
+
+type Question_Disconnect struct {
+	// End the sockets of a target.
+	Disconnect *Disconnect `protobuf:"bytes,4,opt,name=disconnect,proto3,oneof"`
+}
+
+type Question_Count struct {
+	// How many sockets a target has.
+	Count *Target `protobuf:"bytes,5,opt,name=count,proto3,oneof"`
+}
+
+type Question_ListRooms struct {
+	// Which rooms there are.
+	ListRooms *ListRooms `protobuf:"bytes,6,opt,name=list_rooms,json=listRooms,proto3,oneof"`
+}
+
+type Question_GetSocket struct {
+	// What is known of a socket.
+	GetSocket *GetSocket `protobuf:"bytes,7,opt,name=get_socket,json=getSocket,proto3,oneof"`
+}
+
+type Question_UpdateSocket struct {
+	// Change what is noted about a socket.
+	UpdateSocket *UpdateSocket `protobuf:"bytes,8,opt,name=update_socket,json=updateSocket,proto3,oneof"`
+}
+
+type Question_ListSockets struct {
+	// Which sockets a target has.
+	ListSockets *ListSockets `protobuf:"bytes,9,opt,name=list_sockets,json=listSockets,proto3,oneof"`
+}
+
+type Question_Finished struct {
+	// Nobody waits any more for the acknowledgements of the event with this number.
+	Finished uint64 `protobuf:"varint,10,opt,name=finished,proto3,oneof"`
+}
+
+func (*Question_Join) isQuestion_Ask() {}
+
+func (*Question_Leave) isQuestion_Ask() {}
+
+func (*Question_Disconnect) isQuestion_Ask() {}
+
+func (*Question_Count) isQuestion_Ask() {}
+
+func (*Question_ListRooms) isQuestion_Ask() {}
+
+func (*Question_GetSocket) isQuestion_Ask() {}
+
+func (*Question_UpdateSocket) isQuestion_Ask() {}
+
+func (*Question_ListSockets) isQuestion_Ask() {}
+
+func (*Question_Finished) isQuestion_Ask() {}
+
+// Target says which sockets of a namespace are meant.
+type Target struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of the namespace, with its slash.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The sockets in any of these rooms.
+	Rooms []string `protobuf:"bytes,2,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	// Without the sockets in any of these.
+	ExceptRooms []string `protobuf:"bytes,3,rep,name=except_rooms,json=exceptRooms,proto3" json:"except_rooms,omitempty"`
+	// All sockets of the namespace.
+	All           bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Target) Reset() {
+	*x = Target{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Target) ProtoMessage() {}
+
+func (x *Target) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Target.ProtoReflect.Descriptor instead.
+func (*Target) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Target) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Target) GetRooms() []string {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+func (x *Target) GetExceptRooms() []string {
+	if x != nil {
+		return x.ExceptRooms
+	}
+	return nil
+}
+
+func (x *Target) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+// Rooms is a change of rooms.
+type Rooms struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose rooms.
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// Which ones.
+	Rooms         []string `protobuf:"bytes,2,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rooms) Reset() {
+	*x = Rooms{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rooms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rooms) ProtoMessage() {}
+
+func (x *Rooms) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rooms.ProtoReflect.Descriptor instead.
+func (*Rooms) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Rooms) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Rooms) GetRooms() []string {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+// Disconnect ends sockets.
+type Disconnect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which ones.
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// How, by the numbers of the service.
+	Mode          uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disconnect) Reset() {
+	*x = Disconnect{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disconnect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disconnect) ProtoMessage() {}
+
+func (x *Disconnect) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disconnect.ProtoReflect.Descriptor instead.
+func (*Disconnect) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Disconnect) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Disconnect) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+// ListRooms asks for a part of the rooms of a namespace.
+type ListRooms struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of the namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The beginning of their names.
+	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// They come behind this name.
+	After string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	// The most that are wanted.
+	Limit         uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRooms) Reset() {
+	*x = ListRooms{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRooms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRooms) ProtoMessage() {}
+
+func (x *ListRooms) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRooms.ProtoReflect.Descriptor instead.
+func (*ListRooms) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListRooms) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListRooms) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ListRooms) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListRooms) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// GetSocket asks for a socket.
+type GetSocket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of its namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its id.
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSocket) Reset() {
+	*x = GetSocket{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSocket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSocket) ProtoMessage() {}
+
+func (x *GetSocket) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSocket.ProtoReflect.Descriptor instead.
+func (*GetSocket) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetSocket) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetSocket) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// UpdateSocket changes what is noted about a socket.
+type UpdateSocket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of its namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its id.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// JSON object that replaces its data; "": it stays.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// JSON object that is merged into its data; "": nothing is.
+	Merge []byte `protobuf:"bytes,4,opt,name=merge,proto3" json:"merge,omitempty"`
+	// New name of its user; none: it stays.
+	UserId        *string `protobuf:"bytes,5,opt,name=user_id,json=userId,proto3,oneof" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSocket) Reset() {
+	*x = UpdateSocket{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSocket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSocket) ProtoMessage() {}
+
+func (x *UpdateSocket) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSocket.ProtoReflect.Descriptor instead.
+func (*UpdateSocket) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UpdateSocket) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *UpdateSocket) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UpdateSocket) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *UpdateSocket) GetMerge() []byte {
+	if x != nil {
+		return x.Merge
+	}
+	return nil
+}
+
+func (x *UpdateSocket) GetUserId() string {
+	if x != nil && x.UserId != nil {
+		return *x.UserId
+	}
+	return ""
+}
+
+// ListSockets asks for a part of the sockets of a target.
+type ListSockets struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which ones.
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// The run that the place is of.
+	Run uint64 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
+	// Place of the first one; 0: the first there is.
+	Seq uint64 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The most that are wanted.
+	Limit uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How many bytes they may take.
+	Bytes uint32 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How much of them is told, by the numbers of the service.
+	View          uint32 `protobuf:"varint,6,opt,name=view,proto3" json:"view,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSockets) Reset() {
+	*x = ListSockets{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSockets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSockets) ProtoMessage() {}
+
+func (x *ListSockets) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSockets.ProtoReflect.Descriptor instead.
+func (*ListSockets) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListSockets) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *ListSockets) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *ListSockets) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ListSockets) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListSockets) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ListSockets) GetView() uint32 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+// Answer answers a question.
+type Answer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the call.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Why nothing was done; none: what follows was.
+	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// How many sockets matched.
+	Matched uint32 `protobuf:"varint,3,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Names of nodes that have not confirmed.
+	Unreachable []string `protobuf:"bytes,4,rep,name=unreachable,proto3" json:"unreachable,omitempty"`
+	// The rooms, by name.
+	Rooms []*RoomSize `protobuf:"bytes,5,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	// The sockets.
+	Sockets []*Socket `protobuf:"bytes,6,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// Place of the next socket; 0: these were the last.
+	Next          uint64 `protobuf:"varint,7,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Answer) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *Answer) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *Answer) GetMatched() uint32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *Answer) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return nil
+}
+
+func (x *Answer) GetRooms() []*RoomSize {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+func (x *Answer) GetSockets() []*Socket {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+func (x *Answer) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+// Error says what was wrong.
+type Error struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind, by the numbers of the service.
+	Code uint32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The word for it.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For developers.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// The field that it is about.
+	Field         string `protobuf:"bytes,4,opt,name=field,proto3" json:"field,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Error) Reset() {
+	*x = Error{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Error) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Error) ProtoMessage() {}
+
+func (x *Error) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Error.ProtoReflect.Descriptor instead.
+func (*Error) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Error) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Error) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Error) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Error) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+// RoomSize is a room.
+type RoomSize struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How many sockets the sender has in it.
+	Size          uint32 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomSize) Reset() {
+	*x = RoomSize{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomSize) ProtoMessage() {}
+
+func (x *RoomSize) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomSize.ProtoReflect.Descriptor instead.
+func (*RoomSize) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RoomSize) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RoomSize) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// Socket is what is known of a socket of the sender.
+type Socket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How often it has changed, with the term of its node.
+	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Id of its session.
+	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Its transport.
+	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
+	// When it connected, in nanoseconds since 1970 by the clock of its node.
+	ConnectedAt int64 `protobuf:"varint,5,opt,name=connected_at,json=connectedAt,proto3" json:"connected_at,omitempty"`
+	// Its rooms, sorted, without its own id.
+	Rooms []string `protobuf:"bytes,6,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	// Name of its user.
+	UserId string `protobuf:"bytes,7,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// JSON object, or nothing. It and the handshake are told where all is asked for.
+	Data []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
+	// The request by which its session began.
+	Handshake     *Handshake `protobuf:"bytes,9,opt,name=handshake,proto3" json:"handshake,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Socket) Reset() {
+	*x = Socket{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Socket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Socket) ProtoMessage() {}
+
+func (x *Socket) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Socket.ProtoReflect.Descriptor instead.
+func (*Socket) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Socket) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Socket) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Socket) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *Socket) GetTransport() string {
+	if x != nil {
+		return x.Transport
+	}
+	return ""
+}
+
+func (x *Socket) GetConnectedAt() int64 {
+	if x != nil {
+		return x.ConnectedAt
+	}
+	return 0
+}
+
+func (x *Socket) GetRooms() []string {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+func (x *Socket) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Socket) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Socket) GetHandshake() *Handshake {
+	if x != nil {
+		return x.Handshake
+	}
+	return nil
+}
+
+// Handshake is the request by which a session began.
+type Handshake struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address of the client.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// When, in nanoseconds since 1970 by the clock of the node.
+	Time int64 `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Path and query.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// Its query.
+	Query map[string]string `protobuf:"bytes,4,rep,name=query,proto3" json:"query,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Its headers.
+	Headers       map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handshake) Reset() {
+	*x = Handshake{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handshake) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handshake) ProtoMessage() {}
+
+func (x *Handshake) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
+func (*Handshake) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Handshake) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Handshake) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Handshake) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Handshake) GetQuery() map[string]string {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Handshake) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+// Acks are acknowledgements of an event, or who is asked for them.
+type Acks struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the call.
+	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	// These are the recipients.
+	Recipients bool `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// How many there are.
+	Total uint32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// Ids of the first of them.
+	Ids []string `protobuf:"bytes,4,rep,name=ids,proto3" json:"ids,omitempty"`
+	// What became of some.
+	Outcomes      []*AckOutcome `protobuf:"bytes,5,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Acks) Reset() {
+	*x = Acks{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Acks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Acks) ProtoMessage() {}
+
+func (x *Acks) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Acks.ProtoReflect.Descriptor instead.
+func (*Acks) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Acks) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *Acks) GetRecipients() bool {
+	if x != nil {
+		return x.Recipients
+	}
+	return false
+}
+
+func (x *Acks) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Acks) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *Acks) GetOutcomes() []*AckOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+// AckOutcome is what became of one recipient.
+type AckOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the socket.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Nanoseconds from the event to the answer.
+	Latency int64 `protobuf:"varint,2,opt,name=latency,proto3" json:"latency,omitempty"`
+	// Why there is none, by the numbers of the service; 0: there is one.
+	Failure uint32 `protobuf:"varint,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// JSON array.
+	Payload []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Its attachments.
+	Attachments   [][]byte `protobuf:"bytes,5,rep,name=attachments,proto3" json:"attachments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckOutcome) Reset() {
+	*x = AckOutcome{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckOutcome) ProtoMessage() {}
+
+func (x *AckOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckOutcome.ProtoReflect.Descriptor instead.
+func (*AckOutcome) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AckOutcome) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AckOutcome) GetLatency() int64 {
+	if x != nil {
+		return x.Latency
+	}
+	return 0
+}
+
+func (x *AckOutcome) GetFailure() uint32 {
+	if x != nil {
+		return x.Failure
+	}
+	return 0
+}
+
+func (x *AckOutcome) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *AckOutcome) GetAttachments() [][]byte {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
+}
+
 // Hello says who the sender is and whom it knows.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -773,7 +2197,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[8]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +2209,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[8]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +2222,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{8}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Hello) GetCluster() string {
@@ -881,7 +2305,7 @@ type Known struct {
 
 func (x *Known) Reset() {
 	*x = Known{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[9]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +2317,7 @@ func (x *Known) String() string {
 func (*Known) ProtoMessage() {}
 
 func (x *Known) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[9]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +2330,7 @@ func (x *Known) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Known.ProtoReflect.Descriptor instead.
 func (*Known) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{9}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Known) GetName() string {
@@ -958,13 +2382,17 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04over\x18\f \x01(\bR\x04over\x12,\n" +
 	"\x05items\x18\r \x03(\v2\x16.foyer.cluster.v1.ItemR\x05items\x12-\n" +
 	"\x05hello\x18\x0e \x01(\v2\x17.foyer.cluster.v1.HelloR\x05hello\x12\x14\n" +
-	"\x05check\x18\x0f \x01(\fR\x05check\"\x80\x02\n" +
+	"\x05check\x18\x0f \x01(\fR\x05check\"\xd0\x03\n" +
 	"\x04Item\x12,\n" +
 	"\x04open\x18\x01 \x01(\v2\x16.foyer.cluster.v1.OpenH\x00R\x04open\x12,\n" +
 	"\x04part\x18\x02 \x01(\v2\x16.foyer.cluster.v1.PartH\x00R\x04part\x12,\n" +
 	"\x04told\x18\x03 \x01(\v2\x16.foyer.cluster.v1.ToldH\x00R\x04told\x128\n" +
 	"\binterest\x18\x04 \x01(\v2\x1a.foyer.cluster.v1.InterestH\x00R\binterest\x12,\n" +
-	"\x04emit\x18\x05 \x01(\v2\x16.foyer.cluster.v1.EmitH\x00R\x04emitB\x06\n" +
+	"\x04emit\x18\x05 \x01(\v2\x16.foyer.cluster.v1.EmitH\x00R\x04emit\x122\n" +
+	"\x06counts\x18\x06 \x01(\v2\x18.foyer.cluster.v1.CountsH\x00R\x06counts\x128\n" +
+	"\bquestion\x18\a \x01(\v2\x1a.foyer.cluster.v1.QuestionH\x00R\bquestion\x122\n" +
+	"\x06answer\x18\b \x01(\v2\x18.foyer.cluster.v1.AnswerH\x00R\x06answer\x12,\n" +
+	"\x04acks\x18\t \x01(\v2\x16.foyer.cluster.v1.AcksH\x00R\x04acksB\x06\n" +
 	"\x04item\"\x06\n" +
 	"\x04Open\"\x06\n" +
 	"\x04Told\".\n" +
@@ -973,7 +2401,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04last\x18\x02 \x01(\bR\x04last\"4\n" +
 	"\bInterest\x12\x12\n" +
 	"\x04plus\x18\x01 \x03(\x06R\x04plus\x12\x14\n" +
-	"\x05minus\x18\x02 \x03(\x06R\x05minus\"\xf4\x01\n" +
+	"\x05minus\x18\x02 \x03(\x06R\x05minus\"\x8e\x02\n" +
 	"\x04Emit\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05rooms\x18\x02 \x03(\tR\x05rooms\x12!\n" +
@@ -983,10 +2411,123 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\vno_compress\x18\x06 \x01(\bR\n" +
 	"noCompress\x12\x12\n" +
 	"\x04call\x18\a \x01(\x04R\x04call\x122\n" +
-	"\apackets\x18\b \x03(\v2\x18.foyer.cluster.v1.PacketR\apackets\"D\n" +
+	"\apackets\x18\b \x03(\v2\x18.foyer.cluster.v1.PacketR\apackets\x12\x18\n" +
+	"\acollect\x18\t \x01(\bR\acollect\"D\n" +
 	"\x06Packet\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12 \n" +
-	"\vattachments\x18\x02 \x03(\fR\vattachments\"\x97\x02\n" +
+	"\vattachments\x18\x02 \x03(\fR\vattachments\"6\n" +
+	"\x06Counts\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
+	"\anumbers\x18\x02 \x03(\rR\anumbers\"\x9c\x04\n" +
+	"\bQuestion\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
+	"\x04join\x18\x02 \x01(\v2\x17.foyer.cluster.v1.RoomsH\x00R\x04join\x12/\n" +
+	"\x05leave\x18\x03 \x01(\v2\x17.foyer.cluster.v1.RoomsH\x00R\x05leave\x12>\n" +
+	"\n" +
+	"disconnect\x18\x04 \x01(\v2\x1c.foyer.cluster.v1.DisconnectH\x00R\n" +
+	"disconnect\x120\n" +
+	"\x05count\x18\x05 \x01(\v2\x18.foyer.cluster.v1.TargetH\x00R\x05count\x12<\n" +
+	"\n" +
+	"list_rooms\x18\x06 \x01(\v2\x1b.foyer.cluster.v1.ListRoomsH\x00R\tlistRooms\x12<\n" +
+	"\n" +
+	"get_socket\x18\a \x01(\v2\x1b.foyer.cluster.v1.GetSocketH\x00R\tgetSocket\x12E\n" +
+	"\rupdate_socket\x18\b \x01(\v2\x1e.foyer.cluster.v1.UpdateSocketH\x00R\fupdateSocket\x12B\n" +
+	"\flist_sockets\x18\t \x01(\v2\x1d.foyer.cluster.v1.ListSocketsH\x00R\vlistSockets\x12\x1c\n" +
+	"\bfinished\x18\n" +
+	" \x01(\x04H\x00R\bfinishedB\x05\n" +
+	"\x03ask\"q\n" +
+	"\x06Target\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05rooms\x18\x02 \x03(\tR\x05rooms\x12!\n" +
+	"\fexcept_rooms\x18\x03 \x03(\tR\vexceptRooms\x12\x10\n" +
+	"\x03all\x18\x04 \x01(\bR\x03all\"O\n" +
+	"\x05Rooms\x120\n" +
+	"\x06target\x18\x01 \x01(\v2\x18.foyer.cluster.v1.TargetR\x06target\x12\x14\n" +
+	"\x05rooms\x18\x02 \x03(\tR\x05rooms\"R\n" +
+	"\n" +
+	"Disconnect\x120\n" +
+	"\x06target\x18\x01 \x01(\v2\x18.foyer.cluster.v1.TargetR\x06target\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\"m\n" +
+	"\tListRooms\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\"9\n" +
+	"\tGetSocket\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x90\x01\n" +
+	"\fUpdateSocket\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x14\n" +
+	"\x05merge\x18\x04 \x01(\fR\x05merge\x12\x1c\n" +
+	"\auser_id\x18\x05 \x01(\tH\x00R\x06userId\x88\x01\x01B\n" +
+	"\n" +
+	"\b_user_id\"\xa3\x01\n" +
+	"\vListSockets\x120\n" +
+	"\x06target\x18\x01 \x01(\v2\x18.foyer.cluster.v1.TargetR\x06target\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\rR\x05bytes\x12\x12\n" +
+	"\x04view\x18\x06 \x01(\rR\x04view\"\x81\x02\n" +
+	"\x06Answer\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x17.foyer.cluster.v1.ErrorR\x05error\x12\x18\n" +
+	"\amatched\x18\x03 \x01(\rR\amatched\x12 \n" +
+	"\vunreachable\x18\x04 \x03(\tR\vunreachable\x120\n" +
+	"\x05rooms\x18\x05 \x03(\v2\x1a.foyer.cluster.v1.RoomSizeR\x05rooms\x122\n" +
+	"\asockets\x18\x06 \x03(\v2\x18.foyer.cluster.v1.SocketR\asockets\x12\x12\n" +
+	"\x04next\x18\a \x01(\x04R\x04next\"c\n" +
+	"\x05Error\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x14\n" +
+	"\x05field\x18\x04 \x01(\tR\x05field\"2\n" +
+	"\bRoomSize\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\rR\x04size\"\x96\x02\n" +
+	"\x06Socket\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x03 \x01(\tR\tsessionId\x12\x1c\n" +
+	"\ttransport\x18\x04 \x01(\tR\ttransport\x12!\n" +
+	"\fconnected_at\x18\x05 \x01(\x03R\vconnectedAt\x12\x14\n" +
+	"\x05rooms\x18\x06 \x03(\tR\x05rooms\x12\x17\n" +
+	"\auser_id\x18\a \x01(\tR\x06userId\x12\x12\n" +
+	"\x04data\x18\b \x01(\fR\x04data\x129\n" +
+	"\thandshake\x18\t \x01(\v2\x1b.foyer.cluster.v1.HandshakeR\thandshake\"\xc3\x02\n" +
+	"\tHandshake\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12<\n" +
+	"\x05query\x18\x04 \x03(\v2&.foyer.cluster.v1.Handshake.QueryEntryR\x05query\x12B\n" +
+	"\aheaders\x18\x05 \x03(\v2(.foyer.cluster.v1.Handshake.HeadersEntryR\aheaders\x1a8\n" +
+	"\n" +
+	"QueryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9c\x01\n" +
+	"\x04Acks\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\bR\n" +
+	"recipients\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\rR\x05total\x12\x10\n" +
+	"\x03ids\x18\x04 \x03(\tR\x03ids\x128\n" +
+	"\boutcomes\x18\x05 \x03(\v2\x1c.foyer.cluster.v1.AckOutcomeR\boutcomes\"\x8c\x01\n" +
+	"\n" +
+	"AckOutcome\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\alatency\x18\x02 \x01(\x03R\alatency\x12\x18\n" +
+	"\afailure\x18\x03 \x01(\rR\afailure\x12\x18\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\x12 \n" +
+	"\vattachments\x18\x05 \x03(\fR\vattachments\"\x97\x02\n" +
 	"\x05Hello\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x1b\n" +
@@ -1023,36 +2564,76 @@ func file_foyer_cluster_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_foyer_cluster_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_foyer_cluster_v1_envelope_proto_goTypes = []any{
-	(Stage)(0),       // 0: foyer.cluster.v1.Stage
-	(*Frame)(nil),    // 1: foyer.cluster.v1.Frame
-	(*Item)(nil),     // 2: foyer.cluster.v1.Item
-	(*Open)(nil),     // 3: foyer.cluster.v1.Open
-	(*Told)(nil),     // 4: foyer.cluster.v1.Told
-	(*Part)(nil),     // 5: foyer.cluster.v1.Part
-	(*Interest)(nil), // 6: foyer.cluster.v1.Interest
-	(*Emit)(nil),     // 7: foyer.cluster.v1.Emit
-	(*Packet)(nil),   // 8: foyer.cluster.v1.Packet
-	(*Hello)(nil),    // 9: foyer.cluster.v1.Hello
-	(*Known)(nil),    // 10: foyer.cluster.v1.Known
+	(Stage)(0),           // 0: foyer.cluster.v1.Stage
+	(*Frame)(nil),        // 1: foyer.cluster.v1.Frame
+	(*Item)(nil),         // 2: foyer.cluster.v1.Item
+	(*Open)(nil),         // 3: foyer.cluster.v1.Open
+	(*Told)(nil),         // 4: foyer.cluster.v1.Told
+	(*Part)(nil),         // 5: foyer.cluster.v1.Part
+	(*Interest)(nil),     // 6: foyer.cluster.v1.Interest
+	(*Emit)(nil),         // 7: foyer.cluster.v1.Emit
+	(*Packet)(nil),       // 8: foyer.cluster.v1.Packet
+	(*Counts)(nil),       // 9: foyer.cluster.v1.Counts
+	(*Question)(nil),     // 10: foyer.cluster.v1.Question
+	(*Target)(nil),       // 11: foyer.cluster.v1.Target
+	(*Rooms)(nil),        // 12: foyer.cluster.v1.Rooms
+	(*Disconnect)(nil),   // 13: foyer.cluster.v1.Disconnect
+	(*ListRooms)(nil),    // 14: foyer.cluster.v1.ListRooms
+	(*GetSocket)(nil),    // 15: foyer.cluster.v1.GetSocket
+	(*UpdateSocket)(nil), // 16: foyer.cluster.v1.UpdateSocket
+	(*ListSockets)(nil),  // 17: foyer.cluster.v1.ListSockets
+	(*Answer)(nil),       // 18: foyer.cluster.v1.Answer
+	(*Error)(nil),        // 19: foyer.cluster.v1.Error
+	(*RoomSize)(nil),     // 20: foyer.cluster.v1.RoomSize
+	(*Socket)(nil),       // 21: foyer.cluster.v1.Socket
+	(*Handshake)(nil),    // 22: foyer.cluster.v1.Handshake
+	(*Acks)(nil),         // 23: foyer.cluster.v1.Acks
+	(*AckOutcome)(nil),   // 24: foyer.cluster.v1.AckOutcome
+	(*Hello)(nil),        // 25: foyer.cluster.v1.Hello
+	(*Known)(nil),        // 26: foyer.cluster.v1.Known
+	nil,                  // 27: foyer.cluster.v1.Handshake.QueryEntry
+	nil,                  // 28: foyer.cluster.v1.Handshake.HeadersEntry
 }
 var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	2,  // 0: foyer.cluster.v1.Frame.items:type_name -> foyer.cluster.v1.Item
-	9,  // 1: foyer.cluster.v1.Frame.hello:type_name -> foyer.cluster.v1.Hello
+	25, // 1: foyer.cluster.v1.Frame.hello:type_name -> foyer.cluster.v1.Hello
 	3,  // 2: foyer.cluster.v1.Item.open:type_name -> foyer.cluster.v1.Open
 	5,  // 3: foyer.cluster.v1.Item.part:type_name -> foyer.cluster.v1.Part
 	4,  // 4: foyer.cluster.v1.Item.told:type_name -> foyer.cluster.v1.Told
 	6,  // 5: foyer.cluster.v1.Item.interest:type_name -> foyer.cluster.v1.Interest
 	7,  // 6: foyer.cluster.v1.Item.emit:type_name -> foyer.cluster.v1.Emit
-	8,  // 7: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
-	0,  // 8: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
-	10, // 9: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	9,  // 7: foyer.cluster.v1.Item.counts:type_name -> foyer.cluster.v1.Counts
+	10, // 8: foyer.cluster.v1.Item.question:type_name -> foyer.cluster.v1.Question
+	18, // 9: foyer.cluster.v1.Item.answer:type_name -> foyer.cluster.v1.Answer
+	23, // 10: foyer.cluster.v1.Item.acks:type_name -> foyer.cluster.v1.Acks
+	8,  // 11: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
+	12, // 12: foyer.cluster.v1.Question.join:type_name -> foyer.cluster.v1.Rooms
+	12, // 13: foyer.cluster.v1.Question.leave:type_name -> foyer.cluster.v1.Rooms
+	13, // 14: foyer.cluster.v1.Question.disconnect:type_name -> foyer.cluster.v1.Disconnect
+	11, // 15: foyer.cluster.v1.Question.count:type_name -> foyer.cluster.v1.Target
+	14, // 16: foyer.cluster.v1.Question.list_rooms:type_name -> foyer.cluster.v1.ListRooms
+	15, // 17: foyer.cluster.v1.Question.get_socket:type_name -> foyer.cluster.v1.GetSocket
+	16, // 18: foyer.cluster.v1.Question.update_socket:type_name -> foyer.cluster.v1.UpdateSocket
+	17, // 19: foyer.cluster.v1.Question.list_sockets:type_name -> foyer.cluster.v1.ListSockets
+	11, // 20: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
+	11, // 21: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
+	11, // 22: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
+	19, // 23: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
+	20, // 24: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
+	21, // 25: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
+	22, // 26: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
+	27, // 27: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
+	28, // 28: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
+	24, // 29: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
+	0,  // 30: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
+	26, // 31: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_foyer_cluster_v1_envelope_proto_init() }
@@ -1066,14 +2647,30 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*Item_Told)(nil),
 		(*Item_Interest)(nil),
 		(*Item_Emit)(nil),
+		(*Item_Counts)(nil),
+		(*Item_Question)(nil),
+		(*Item_Answer)(nil),
+		(*Item_Acks)(nil),
 	}
+	file_foyer_cluster_v1_envelope_proto_msgTypes[9].OneofWrappers = []any{
+		(*Question_Join)(nil),
+		(*Question_Leave)(nil),
+		(*Question_Disconnect)(nil),
+		(*Question_Count)(nil),
+		(*Question_ListRooms)(nil),
+		(*Question_GetSocket)(nil),
+		(*Question_UpdateSocket)(nil),
+		(*Question_ListSockets)(nil),
+		(*Question_Finished)(nil),
+	}
+	file_foyer_cluster_v1_envelope_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_cluster_v1_envelope_proto_rawDesc), len(file_foyer_cluster_v1_envelope_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

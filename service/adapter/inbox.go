@@ -1,0 +1,160 @@
+package adapter
+
+import (
+	"go.uber.org/zap"
+
+	"foyer/service"
+)
+
+// inbox is what a member has told and this node has not done yet, in its order. It is guarded by Cluster.mu. While there
+// is something in it a goroutine works on it.
+type inbox struct {
+	list    []told
+	bytes   int // of what is in it, and in hand
+	asked   int // questions of the member that are being answered
+	working bool
+}
+
+// told is one thing in an inbox.
+type told struct {
+	from    Member // as it was when it told this
+	item    *item
+	began   bool   // it tells all anew
+	changed bool   // it has come into another state
+	do      func() // something of this node's own
+}
+
+// maxAsked is how many questions of one member are answered at once. It waits for what is more as for what is lost.
+const maxAsked = 1024
+
+// push adds to the inbox of a member, with the mutex held.
+func (c *Cluster) push(from Member, t told) {
+	in := c.inboxes[from.Node]
+	if in == nil {
+		in = &inbox{}
+		c.inboxes[from.Node] = in
+	}
+	t.from = from
+	c.add(in, t)
+}
+
+// later does something without the mutex, with which it is called.
+func (c *Cluster) later(do func()) { c.add(&c.hellos, told{do: do}) }
+
+func (c *Cluster) add(in *inbox, t told) {
+	if t.item != nil {
+		in.bytes += t.item.bytes
+	}
+	in.list = append(in.list, t)
+	if !in.working && c.context.Err() == nil {
+		in.working = true
+		c.ended.Go(func() { c.work(in) })
+	}
+}
+
+// work does what is in an inbox until it is empty.
+func (c *Cluster) work(in *inbox) {
+	for {
+		c.mu.Lock()
+		list := in.list
+		in.list = nil
+		if len(list) == 0 || c.context.Err() != nil {
+			in.working = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		bytes := 0
+		for i := range list {
+			if it := list[i].item; it != nil {
+				bytes += it.bytes
+			}
+		}
+		for rest := list; len(rest) > 0; {
+			n := emitsOf(rest)
+			if n > 0 {
+				c.deliver(rest[0].from, rest[:n])
+			} else {
+				n = 1
+				c.hear(in, &rest[0])
+			}
+			rest = rest[n:]
+		}
+		c.mu.Lock()
+		in.bytes -= bytes
+		c.mu.Unlock()
+	}
+}
+
+// emitsOf is how many emits that nobody waits for answers of stand at the front.
+func emitsOf(list []told) int {
+	n := 0
+	for n < len(list) && list[n].item != nil && list[n].item.emit != nil && !list[n].item.emit.Collect && list[n].from.Incarnation == list[0].from.Incarnation {
+		n++
+	}
+	return n
+}
+
+// deliver delivers emits of a member here, in their order, and tells it what became of those that it waits for.
+func (c *Cluster) deliver(from Member, list []told) {
+	var emits []service.Emit
+	for i := range list {
+		e := list[i].item.emit
+		t := e.Target
+		t.Local = true
+		for _, p := range e.Packets {
+			emits = append(emits, service.Emit{Target: t, Packet: p, Flags: e.Flags})
+		}
+	}
+	receipts := c.DeliverHere(emits)
+	var answers [][]byte
+	for i := range list {
+		e := list[i].item.emit
+		if e.Call != 0 {
+			answers = append(answers, countsItem(e.Call, receipts[:len(e.Packets)]))
+		}
+		receipts = receipts[len(e.Packets):]
+	}
+	c.give(from, answers...)
+}
+
+// give gives items to the trunk of a run of a node, and sends them. What finds no room is lost: whoever waits for it
+// waits in vain.
+func (c *Cluster) give(to Member, items ...[]byte) {
+	if len(items) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.leave()
+	if m := c.peers.member(to.Node); m == nil || m.Run != to.Run {
+		c.lost += uint64(len(items))
+		return
+	}
+	for _, it := range items {
+		if !c.peers.Give(to.Node, it) {
+			c.lost++
+		}
+	}
+}
+
+// hear does what one thing says.
+func (c *Cluster) hear(in *inbox, t *told) {
+	switch {
+	case t.do != nil:
+		t.do()
+	case t.changed:
+		c.log.Info("member "+t.from.State.String(), zap.String("node", string(t.from.Node)), zap.Uint64("run", t.from.Run),
+			zap.Uint64("term", t.from.Term), zap.String("address", t.from.Address))
+		if !t.from.State.Reachable() {
+			c.loseAcks(t.from)
+		}
+	case t.began:
+		c.loseAcks(t.from)
+	case t.item.emit != nil:
+		c.collectFor(t.from, t.item.emit)
+	case t.item.acks != nil:
+		c.hearAcks(t.from, t.item.acks)
+	case t.item.question != nil:
+		c.take(in, t.from, t.item.question)
+	}
+}

@@ -1,0 +1,189 @@
+package adapter
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"foyer/service"
+)
+
+// What a Cluster is for its node: service.Remote.
+
+// Publish implements service.Remote.
+func (c *Cluster) Publish(b service.Batch) service.Ticket {
+	e := Emit{Target: *b.Target, Flags: b.Flags, Packets: b.Packets, Collect: b.Acks != nil}
+	c.mu.Lock()
+	handed := c.peers.Publish(c.now(), b.Target, b.Flags&service.Volatile != 0, func() []byte {
+		if b.Waits > 0 {
+			e.Call = c.calls.next()
+		}
+		return AppendEmit(nil, &e)
+	})
+	if len(handed.Given)+len(handed.Silent)+len(handed.Missed) == 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	t := &ticket{c, c.calls.begin(e.Call, handed, b.Waits)}
+	if b.Acks != nil {
+		c.collect.begin(b.Acks, e.Call, handed.Given)
+	}
+	c.mu.Unlock()
+	if b.Acks != nil {
+		for _, node := range handed.Given {
+			b.Acks.Asked(node)
+		}
+	}
+	return t
+}
+
+// Flush implements service.Remote.
+func (c *Cluster) Flush() {
+	c.mu.Lock()
+	c.leave()
+}
+
+// ticket is an emit on its way to others.
+type ticket struct {
+	*Cluster
+	call *call
+}
+
+// Unreached implements service.Ticket.
+func (t *ticket) Unreached() service.Coverage { return coverageOf(t.call.handed.Missed) }
+
+// Wait implements service.Ticket.
+func (t *ticket) Wait(ctx context.Context, place int) (sum service.Receipt) {
+	t.wait(ctx, t.call, callWait)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls.leave(t.call)
+	for _, c := range t.call.counts {
+		r := c.place(place)
+		there, total := numbers(&r), numbers(&sum)
+		for i := range total {
+			*total[i] += *there[i]
+		}
+	}
+	sum.Coverage = t.call.coverage()
+	return sum
+}
+
+// wait returns when a call has all answers, or nobody may wait longer.
+func (c *Cluster) wait(ctx context.Context, k *call, most time.Duration) {
+	select {
+	case <-k.done: // most often there is none
+		return
+	default:
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)-callMargin)
+	}
+	late := time.NewTimer(max(0, most))
+	defer late.Stop()
+	select {
+	case <-k.done:
+	case <-late.C:
+	case <-ctx.Done():
+	case <-c.context.Done():
+	}
+}
+
+// Edge implements service.Remote.
+func (c *Cluster) Edge(namespace, room string, on bool) {
+	c.mu.Lock()
+	c.peers.Edge(c.now(), namespace, room, on)
+	if due := c.peers.own.due(); due < c.planned {
+		c.planned = due
+		poke(c.wake)
+	}
+	c.mu.Unlock()
+}
+
+// Expect implements service.Remote.
+func (c *Cluster) Expect(namespace string, rooms []string, ready func()) {
+	c.mu.Lock()
+	defer c.leave()
+	now := c.now()
+	edges := func(on bool) {
+		now := c.now()
+		c.peers.Edge(now, namespace, "", on)
+		for _, room := range rooms {
+			c.peers.Edge(now, namespace, room, on)
+		}
+	}
+	edges(true)
+	c.mark(now, connectWait, "", func([]service.NodeID) {
+		c.later(func() {
+			ready()
+			c.mu.Lock()
+			edges(false)
+			c.leave()
+		})
+	})
+}
+
+// marked waits until the others have heard all news up to a moment.
+type marked struct {
+	marks []Mark
+	until time.Duration
+	then  func(unheard []service.NodeID) // called with the mutex held
+}
+
+// mark calls then when the others, but for one, have heard all that there is to know now, or have had so much time: with
+// those that have not.
+func (c *Cluster) mark(now, most time.Duration, except service.NodeID, then func(unheard []service.NodeID)) {
+	marks := c.peers.Unheard(c.peers.Marks(now))
+	marks = slices.DeleteFunc(marks, func(k Mark) bool { return k.to.Node == except })
+	if len(marks) == 0 {
+		then(nil)
+		return
+	}
+	m := &marked{marks, now + most, then}
+	c.marks, c.marksDue = append(c.marks, m), min(c.marksDue, m.until)
+}
+
+// resolve calls those whose time has come.
+func (c *Cluster) resolve(now time.Duration) {
+	if len(c.marks) == 0 {
+		return
+	}
+	kept := c.marks[:0]
+	c.marksDue = never
+	for _, m := range c.marks {
+		if m.marks = c.peers.Unheard(m.marks); len(m.marks) > 0 && now < m.until {
+			kept = append(kept, m)
+			c.marksDue = min(c.marksDue, m.until)
+			continue
+		}
+		var unheard []service.NodeID
+		for _, k := range m.marks {
+			unheard = append(unheard, k.to.Node)
+		}
+		m.then(unheard)
+	}
+	clear(c.marks[len(kept):])
+	c.marks = kept
+}
+
+// tell waits until the others, but for one, have heard of what has changed here, for joinWait at the most, and says
+// who has not.
+func (c *Cluster) tell(ctx context.Context, except service.NodeID) (unheard []service.NodeID) {
+	done := make(chan []service.NodeID, 1)
+	c.mu.Lock()
+	c.mark(c.now(), joinWait, except, func(unheard []service.NodeID) { done <- unheard })
+	c.leave()
+	select {
+	case unheard = <-done:
+	case <-ctx.Done():
+		c.mu.Lock()
+		for _, k := range c.peers.Unheard(c.peers.Marks(c.now())) {
+			if k.to.Node != except {
+				unheard = append(unheard, k.to.Node)
+			}
+		}
+		c.mu.Unlock()
+	case <-c.context.Done():
+	}
+	return unheard
+}
