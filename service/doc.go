@@ -16,7 +16,10 @@
 // a Visit (visit.go). What nodes agree on before a handler is attached is abroad.go.
 //
 // The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
-// lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go).
+// lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go). With other nodes, a
+// namespace that is watched here has what they tell in its log too, and a copy of each of their sockets (elsewhere.go). What
+// this node tells them is a Feed (feed.go): a watcher of its own sockets alone. A token says of each node how far its
+// changes were heard, by that node's own numbers, so that a watch goes on at any node (resume.go).
 //
 // Memory: what is kept for peers is taken from Config.Budget (budget.go), of which each queue, log and page has a part.
 //

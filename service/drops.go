@@ -26,13 +26,14 @@ const (
 	dropPaused                      // nothing yet: how often a link was paused for what waits for handlers
 	dropRejected                    // a connect that its handler rejected
 	dropEnd                         // the news of a disconnect that its group was not there to hear
+	dropPresence                    // news of a socket elsewhere that is older than what is known
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"volatile", "slow", "closing", "handler_absent", "handler_slow", "handler_lost", "observer_slow", "handler_too_slow",
 	"reply_unknown", "decision_unknown", "decision_timeout", "connect_wait", "connect_limit", "invalid_namespace",
-	"ack_unknown", "watcher_slow", "after_disconnect", "handler_paused", "connect_rejected", "disconnect_unheard",
+	"ack_unknown", "watcher_slow", "after_disconnect", "handler_paused", "connect_rejected", "disconnect_unheard", "presence_old",
 }
 
 // drops counts what was dropped, by reason.

@@ -58,5 +58,7 @@ var (
 	ErrDraining = &Error{Code: Unavailable, Reason: "DRAINING", Message: "the node is going down: try again, at another node if there is one"}
 	ErrReplaced = &Error{Code: Aborted, Reason: "REPLACED", Field: "register.handler_id", Message: "another stream with the same one took over"}
 	ErrBudget   = &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node's memory budget is spent (--memory-budget)"}
-	ErrToken    = &Error{Code: Invalid, Reason: "INVALID_TOKEN", Message: "is not a token of this request: it was given for another one, or is damaged"}
+	// The watch of a namespace whose sockets on other nodes are more than this node keeps copies of.
+	ErrPresenceBytes = &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: "the node has no memory for what is to be known of the sockets of others (--presence-bytes, --memory-budget)"}
+	ErrToken         = &Error{Code: Invalid, Reason: "INVALID_TOKEN", Message: "is not a token of this request: it was given for another one, or is damaged"}
 )

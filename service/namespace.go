@@ -15,6 +15,8 @@ type Namespace struct {
 	name  string
 	maker string // the address that brought it about; "": a known name
 
+	term atomic.Uint64 // of the node, in generations; changed with mu held, and hardly ever
+
 	users int          // guarded by Node.mu
 	size  atomic.Int64 // sockets; changed with mu held
 	lane  lane
@@ -25,15 +27,17 @@ type Namespace struct {
 
 	mu      sync.RWMutex
 	sockets map[SocketID]*Socket
-	order   roster           // the same sockets by seq
+	order   roster[*Socket]  // the same sockets by seq
 	rooms   map[string]*room // those with members
-	seq     uint64           // of the newest socket
+	seq     uint64           // of the newest socket, or copy of one elsewhere
 	log     *presenceLog     // nil while nobody watches
 	logEnd  uint64           // past the last change that a log before it has numbered
 }
 
 func newNamespace(n *Node, name string) *Namespace {
-	return &Namespace{node: n, name: name, sockets: map[SocketID]*Socket{}, rooms: map[string]*room{}}
+	ns := &Namespace{node: n, name: name, sockets: map[SocketID]*Socket{}, rooms: map[string]*room{}}
+	ns.term.Store(n.term.Load())
+	return ns
 }
 
 // insertLocked adds a socket that was not there, in its first rooms.
@@ -42,7 +46,7 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 	s.seq = ns.seq
 	s.present = true
 	ns.sockets[s.id] = s
-	ns.order.add(s)
+	ns.order.add(s.seq, s)
 	if ns.size.Add(1) == 1 {
 		ns.edgeLocked("", true)
 	}
@@ -50,7 +54,7 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 		ns.node.cfg.Budget.Force(UseData, n) // it came with a decision that was taken
 	}
 	joined := ns.joinLocked(s, rooms)
-	s.generation.Add(1)
+	s.changes.Add(1)
 	ns.recordLocked(PresenceConnected, s, joined, ReasonNone, "")
 }
 
@@ -72,7 +76,7 @@ func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	if ns.size.Add(-1) == 0 {
 		ns.edgeLocked("", false)
 	}
-	s.generation.Add(1)
+	s.changes.Add(1)
 	ns.recordLocked(PresenceDisconnected, s, rooms, r, detail)
 	return rooms
 }
@@ -98,50 +102,5 @@ func (ns *Namespace) recordReleaseLocked(kind PresenceKind, s *Socket, rooms []s
 		Kind: kind, Socket: info, Rooms: rooms, Reason: r, Detail: detail, Time: time.Now(),
 	}}
 	c.cost = c.costWith(released)
-	ns.log.append(c)
-}
-
-// roster is a list of sockets in the order of their seq, with holes where sockets left. A hole costs nothing to make, and
-// when half of the list is holes it is closed up, so that walking and finding a place in it cost what its sockets cost.
-type roster struct {
-	entries []rosterEntry
-	holes   int
-}
-
-type rosterEntry struct {
-	seq    uint64
-	socket *Socket // nil: a hole
-}
-
-func (r *roster) add(s *Socket) {
-	s.place = uint32(len(r.entries))
-	r.entries = append(r.entries, rosterEntry{s.seq, s})
-}
-
-func (r *roster) remove(s *Socket) {
-	r.entries[s.place].socket = nil
-	if r.holes++; r.holes > 32 && r.holes > len(r.entries)/2 {
-		r.entries = slices.DeleteFunc(r.entries, func(e rosterEntry) bool { return e.socket == nil })
-		r.holes = 0
-		for i := range r.entries {
-			r.entries[i].socket.place = uint32(i)
-		}
-		if cap(r.entries) > 4*len(r.entries) {
-			r.entries = slices.Clone(r.entries)
-		}
-	}
-}
-
-// from is the place of the first entry whose seq is not below seq.
-func (r *roster) from(seq uint64) int {
-	i, _ := slices.BinarySearchFunc(r.entries, seq, func(e rosterEntry, seq uint64) int {
-		switch {
-		case e.seq < seq:
-			return -1
-		case e.seq > seq:
-			return 1
-		}
-		return 0
-	})
-	return i
+	ns.log.append(&c)
 }

@@ -17,6 +17,8 @@ type Node struct {
 	id        NodeID
 	self      Incarnation // in places and positions that are given out
 	startedAt time.Time
+	watches   Watches       // nil: this node is alone
+	term      atomic.Uint64 // how often it was declared lost and came back: hardly ever changed
 	log       *zap.Logger
 	told      *zap.Logger // for what peers can cause at any rate
 	handlers  *handlers
@@ -26,6 +28,7 @@ type Node struct {
 
 	drops    drops
 	watchers atomic.Int64
+	copied   atomic.Int64 // bytes that are kept of sockets elsewhere
 	draining atomic.Bool
 	drainCh  chan struct{} // closed by BeginDrain
 
@@ -54,6 +57,7 @@ func New(cfg Config) (*Node, error) {
 	n.abroad, _ = cfg.Remote.(RemoteHandlers)
 	n.handlers = newHandlers(n)
 	n.connects.node = n
+	n.watches, _ = cfg.Remote.(Watches)
 	return n, nil
 }
 
@@ -97,6 +101,13 @@ func (n *Node) Close() {
 
 // Config returns the node's settings with their defaults.
 func (n *Node) Config() Config { return n.cfg }
+
+// Rise says that this node was declared lost, and is back in a term: what is told of its sockets on a Feed that begins from
+// now on counts for more than what was told before. Terms only grow. It takes no lock.
+func (n *Node) Rise(term uint64) {
+	for was := n.term.Load(); was < term && !n.term.CompareAndSwap(was, term); was = n.term.Load() {
+	}
+}
 
 // Budget is what the node and its edges may keep for their peers.
 func (n *Node) Budget() *Budget { return n.cfg.Budget }

@@ -31,7 +31,10 @@ func (v View) Bytes(s *SocketInfo) int {
 		n += len(r) + 3
 	}
 	if v == ViewFull {
-		n += 48 + payload.Unpacked(s.Data) + s.Handshake.Bytes()
+		n += 48 + payload.Unpacked(s.Data)
+		if s.Handshake != nil {
+			n += s.Handshake.Bytes()
+		}
 	}
 	return n
 }

@@ -56,14 +56,6 @@ func parsePosition(token string, scope [8]byte) (position, error) {
 	return p, nil
 }
 
-// only is how far a position of a single node is, if that is of this run of it.
-func (p position) only(i Incarnation) (next uint64, ok bool) {
-	if len(p) != 1 || p[0].Incarnation != i {
-		return 0, false
-	}
-	return p[0].next, true
-}
-
 // hash is the same for scopes that mean the same.
 func (s Scope) hash() [8]byte {
 	rooms := slices.Compact(slices.Sorted(slices.Values(s.Rooms)))

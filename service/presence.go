@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,16 +24,20 @@ const (
 	PresenceLeft
 	PresenceUpdated
 	PresenceDisconnected
+	// PresenceRisen is none of a socket, and told to other nodes only: all sockets of the node count for more from here on,
+	// as the generation of Socket does, which is none of them.
+	PresenceRisen
 )
 
 // PresenceEvent is one change of one socket. Shared by all watchers: not to be changed.
 type PresenceEvent struct {
 	Kind   PresenceKind
+	Reason Reason
 	Socket *SocketInfo // after the change; of a disconnect: with the rooms it left
 	Rooms  []string    // of this change
-	Reason Reason
-	Detail string
+	Number uint64      // among the changes of the socket's node, which counts them without a gap
 	Time   time.Time
+	Detail string
 }
 
 // ResetReason is why all that a watcher was told is of no use, so that a snapshot follows.
@@ -68,6 +71,8 @@ type Watcher struct {
 	hash  [8]byte
 	rooms map[string]struct{} // of the scope
 	done  chan struct{}
+	wake  func() // of a feed: called, with locks, when there is more to tell; nil: this is none
+	most  int    // of a feed: bytes of a page and of the changes of one step; owned by the caller of Next
 
 	// Owned by the caller of Next.
 	reset    ResetReason // to be given out first
@@ -75,11 +80,15 @@ type Watcher struct {
 	restarts int         // of it, since the log overtook it
 	synced   bool
 	idle     *time.Timer
+	own      uint64   // number of the first change of this node that it was not told
+	heard    position // the same of the others that it was told of
+	resumed           // how it goes on behind a token
 
 	// Guarded by log.mu.
-	pos     uint64 // number of the next change to look at
+	pos     uint64 // place of the next change to look at
+	inside  int    // how much of it was looked at, when it is about many
 	walking bool   // the snapshot is not told yet
-	ended   bool
+	ended   error  // why; nil: it goes on
 	closed  bool
 	held    int // bytes of the budget, for what was given out last
 }
@@ -92,8 +101,9 @@ const (
 )
 
 // Watch begins to follow a scope, from token if it is not empty: at the change after the one that came with the token, or
-// with a snapshot when the past is gone. A token of another scope: ErrToken. The caller ends it with Watcher.Close.
-func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error) {
+// with a snapshot when the past is gone. A token of another scope: ErrToken. It waits for what the other nodes have to
+// tell, as long as ctx lasts and gatherWithin at most. The caller ends it with Watcher.Close.
+func (n *Node) Watch(ctx context.Context, s Scope, token string) (*Watcher, error) {
 	if n.draining.Load() {
 		return nil, ErrDraining
 	}
@@ -112,96 +122,98 @@ func (n *Node) Watch(_ context.Context, s Scope, token string) (*Watcher, error)
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has %d watches, and takes no more", n.cfg.MaxWatchers)}
 	}
-	w.ns = n.acquire(s.Namespace, false, "")
-	if w.ns == nil {
+	if err := w.enter(); err != nil {
 		n.watchers.Add(-1)
-		return nil, &Error{
+		return nil, err
+	}
+	w.idle = time.NewTimer(n.cfg.BookmarkEvery)
+	w.gather(ctx)
+	if token == "" {
+		w.startWalk()
+	} else if w.reset = w.resume(ctx, from); w.reset != ResetNone {
+		w.startWalk()
+	}
+	return w, nil
+}
+
+// enter finds the namespace, begins its log if there is none, and has the other nodes followed.
+func (w *Watcher) enter() error {
+	n := w.node
+	ns := n.acquire(w.scope.Namespace, false, "")
+	if ns == nil {
+		return &Error{
 			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "namespace",
 			Message: fmt.Sprintf("the node has %d namespaces, and takes no more", n.cfg.MaxNamespaces),
 		}
 	}
-	if !w.enter(from) {
-		if token != "" {
-			w.reset = ResetTokenExpired
-		}
-		w.startWalk()
-	}
-	w.idle = time.NewTimer(n.cfg.BookmarkEvery)
-	return w, nil
-}
-
-// enter begins the log if there is none, and says whether the changes from a position on are still there. They stay
-// until the watcher has seen them, or is told that it was overtaken.
-func (w *Watcher) enter(from position) (resumed bool) {
-	n, ns := w.node, w.ns
 	n.mu.RLock()
 	above := n.logsEnd
 	n.mu.RUnlock()
 	ns.mu.Lock()
-	defer ns.mu.Unlock()
 	if ns.log == nil {
 		ns.log = newPresenceLog(ns, max(above, ns.logEnd))
 	}
 	l := ns.log
-	w.log = l
+	w.ns, w.log = ns, l
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.enterLocked(w)
-	w.pos = l.next
-	next, own := from.only(n.self)
-	if resumed = own && next >= l.first && next <= l.next; resumed {
-		w.pos = next
+	w.pos, w.walking = l.next, true // it is not overtaken before it has begun
+	l.mu.Unlock()
+	l.riseLocked()
+	follows := w.wake == nil && l.followLocked()
+	ns.mu.Unlock()
+	if follows {
+		n.acquire(ns.name, true, "")
 	}
-	w.walking = !resumed
-	return resumed
+	return nil
 }
 
-// Done is closed when the watcher was overtaken, whether or not Next is being called: Next then says ErrTooSlow.
+// Done is closed when the watch was ended by the node, whether or not Next is being called: Next then says why.
 func (w *Watcher) Done() <-chan struct{} { return w.done }
 
 // Close ends the watch. A call of Next may still be on its way.
 func (w *Watcher) Close() {
 	w.letGo(true)
 	w.log.leave(w)
-	w.idle.Stop()
-	w.node.watchers.Add(-1)
+	if w.wake == nil {
+		w.idle.Stop()
+		w.node.watchers.Add(-1)
+	}
 	w.node.release(w.ns)
 }
 
-// Next blocks until there is a further step, ctx ends, or the watch does (ErrTooSlow, ErrDraining, ErrBudget). For one
-// goroutine. The step before is done with. At ErrDraining a last step with Bookmark comes with the error, unless the
-// snapshot was not told yet.
+// Next blocks until there is a further step, ctx ends, or the watch does (ErrTooSlow, ErrDraining, ErrBudget,
+// ErrPresenceBytes). For one goroutine. The step before is done with. At ErrDraining a last step with Bookmark comes with
+// the error, unless the snapshot was not told yet.
 func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
 	w.letGo(false)
 	if reset := w.reset; reset != ResetNone {
 		w.reset = ResetNone
 		return WatchStep{Reset: reset}, nil
 	}
-	if w.walk != nil && !w.synced {
-		list, err := w.page(ctx)
-		switch {
-		case errors.Is(err, errOvertaken):
-			return WatchStep{Reset: ResetGap}, nil
-		case err != nil:
-			return WatchStep{}, err
-		case len(list) > 0:
-			return WatchStep{Snapshot: list}, nil
+	if !w.synced && w.walk != nil && !w.walk.news {
+		if list, err := w.page(ctx); err != nil || len(list) > 0 {
+			return w.stepOf(WatchStep{Snapshot: list}, err)
 		}
 	}
 	if !w.synced {
 		w.synced = true
-		return WatchStep{Synced: true, Token: w.token(w.heardAll())}, nil
+		c, _ := w.coverage()
+		return WatchStep{Synced: true, Token: w.token(), Coverage: c}, nil
+	}
+	if events, err := w.missed(ctx); err != nil || len(events) > 0 {
+		return w.stepOf(WatchStep{Events: events, Token: w.token()}, err)
 	}
 	for {
-		events, pos, changed, err := w.read()
+		events, end, changed, err := w.read()
 		if err != nil {
-			return WatchStep{}, err
+			return w.stepOf(WatchStep{}, err)
 		}
 		if len(events) > 0 {
 			w.idle.Reset(w.node.cfg.BookmarkEvery)
-			return WatchStep{Events: events, Token: w.token(pos)}, nil
+			return WatchStep{Events: events, Token: w.token()}, nil
 		}
-		if changed == nil {
+		if !end {
 			continue // there is more, but none of it in scope so far
 		}
 		select {
@@ -209,46 +221,76 @@ func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
 		case <-w.done:
 		case <-w.idle.C:
 			w.idle.Reset(w.node.cfg.BookmarkEvery)
-			return WatchStep{Bookmark: true, Token: w.token(pos)}, nil
+			return WatchStep{Bookmark: true, Token: w.token()}, nil
 		case <-w.node.drainCh:
-			return WatchStep{Bookmark: true, Token: w.token(pos)}, ErrDraining
+			return WatchStep{Bookmark: true, Token: w.token()}, ErrDraining
 		case <-ctx.Done():
 			return WatchStep{}, ctx.Err()
 		}
 	}
 }
 
-// heardAll is the number of the first change that the watcher was not told.
-func (w *Watcher) heardAll() uint64 {
-	w.log.mu.Lock()
-	defer w.log.mu.Unlock()
-	return w.pos
+// voided is why what a watcher was told is void, so that its snapshot has begun anew.
+type voided ResetReason
+
+func (voided) Error() string { return "a snapshot begins anew" }
+
+// stepOf is a step, or the reset or the error that came instead of it.
+func (w *Watcher) stepOf(step WatchStep, err error) (WatchStep, error) {
+	if v, ok := err.(voided); ok { //nolint:errorlint // it is made here and wrapped by nobody
+		return WatchStep{Reset: ResetReason(v)}, nil
+	}
+	if err != nil {
+		return WatchStep{}, err
+	}
+	return step, nil
 }
 
-// token is that of the changes before a number. It is of no use until the changes that the snapshot had in it are
-// behind: whoever resumed among them would hear what it was told already.
-func (w *Watcher) token(next uint64) string {
-	if w.walk != nil {
+// token is that of the changes that were looked at. It is of no use until the changes that the snapshot had in it are
+// behind, nor between those of one roll: whoever resumed among them would hear what it was told already.
+func (w *Watcher) token() string {
+	if w.walk != nil || w.inside > 0 || len(w.heard) >= maxHeard {
 		return position(nil).token(w.hash)
 	}
-	return position{{w.node.self, next}}.token(w.hash)
+	return append(position{{w.node.self, w.own}}, w.heard...).token(w.hash)
 }
 
-// read takes the next changes in scope. changed is nil when there may be more, else closed by the next change.
-func (w *Watcher) read() (events []PresenceEvent, pos uint64, changed <-chan struct{}, err error) {
+// read takes the next changes in scope. end says that there are no more for now; then changed is closed by the next one.
+func (w *Watcher) read() (events []PresenceEvent, end bool, changed <-chan struct{}, err error) {
+	events, void, end, changed, err := w.readLocked()
+	if void != ResetNone && len(events) == 0 { // else they come first
+		w.startWalk()
+		return nil, false, nil, voided(void)
+	}
+	return events, end, changed, err
+}
+
+// readLocked takes the log's mutex. void is why all that was told so far is of no use.
+func (w *Watcher) readLocked() (events []PresenceEvent, void ResetReason, end bool, changed <-chan struct{}, err error) {
 	l := w.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w.pos < l.first || w.ended {
-		w.endLocked()
-		return nil, 0, nil, ErrTooSlow
+	if w.pos < l.first || w.ended != nil {
+		w.endLocked(ErrTooSlow)
+		return nil, ResetNone, false, nil, w.ended
 	}
 	bytes := 0
-	for n := 0; n < watchBatch && bytes < watchBatchBytes && w.pos < l.next; n++ {
+	for looked := 0; looked < watchBatch && bytes < w.stepBytes() && w.pos < l.next; looked++ {
 		c := l.at(w.pos)
-		if e, ok := w.see(c, w.pos); ok {
-			events = append(events, e)
-			bytes += c.cost
+		if !w.skips(c) {
+			if void = w.voids(c); void != ResetNone {
+				break
+			}
+			if c.all != nil {
+				var all bool
+				if events, bytes, all = w.seeAll(c, events, bytes); !all {
+					break
+				}
+			} else if e, ok := w.see(c); ok {
+				events = append(events, e)
+				bytes += c.cost
+			}
+			w.advance(c)
 		}
 		w.passLocked()
 	}
@@ -257,13 +299,17 @@ func (w *Watcher) read() (events []PresenceEvent, pos uint64, changed <-chan str
 		w.held = bytes
 		w.node.cfg.Budget.Force(UsePresence, bytes)
 	}
-	if w.pos == l.next {
+	if end = w.pos == l.next; !end {
+		return events, void, false, nil, nil
+	}
+	if w.wake == nil {
 		if l.changed == nil {
 			l.changed = make(chan struct{})
 		}
-		changed = l.changed
+	} else if len(events) == 0 && !slices.Contains(l.idle, w) {
+		l.idle = append(l.idle, w)
 	}
-	return events, w.pos, changed, nil
+	return events, void, true, l.changed, nil
 }
 
 // hold takes bytes of the budget until the next step is asked for. false: it is spent.
@@ -286,7 +332,9 @@ func (w *Watcher) hold(bytes int) bool {
 func (w *Watcher) letGo(forGood bool) {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
-	w.closed = w.closed || forGood
+	if w.closed = w.closed || forGood; w.closed {
+		w.letPastGoLocked()
+	}
 	w.node.cfg.Budget.Give(UsePresence, w.held)
 	w.held = 0
 }
@@ -299,20 +347,61 @@ func (w *Watcher) patienceLocked() uint64 {
 	return 0
 }
 
-func (w *Watcher) endLocked() {
-	if !w.ended {
-		w.ended = true
+func (w *Watcher) endLocked(why error) {
+	if w.ended != nil {
+		return
+	}
+	w.ended = why
+	if why == ErrTooSlow { //nolint:errorlint // it is this very one
 		w.node.drops.add(dropWatcherSlow, 1)
-		close(w.done)
+	}
+	close(w.done)
+	if w.wake != nil {
+		w.wake()
+	}
+}
+
+// passLocked goes past a change, and lets the snapshot go where all further changes are news.
+func (w *Watcher) passLocked() {
+	w.pos++
+	w.inside = 0
+	if w.walk != nil && w.walk.done && w.pos >= w.walk.reached() {
+		w.walk = nil
+	}
+}
+
+// advance notes how far was heard of a node.
+func (w *Watcher) advance(c *change) {
+	if c.owner == nil {
+		w.own = c.Number + 1
+		return
+	}
+	i := slices.IndexFunc(w.heard, func(h heard) bool { return h.Node == c.owner.Node })
+	switch {
+	case c.all != nil && c.Kind == PresenceDisconnected:
+		if i >= 0 {
+			w.heard = slices.Delete(w.heard, i, i+1)
+		}
+	case c.all != nil && i < 0:
+		w.heard = append(w.heard, heard{c.owner.Incarnation, c.Number})
+	case i >= 0:
+		w.heard[i].next = c.Number + 1
 	}
 }
 
 // see is a change as the scope has it; false: nothing of it is in scope, or the snapshot had it in it.
-func (w *Watcher) see(c *change, number uint64) (PresenceEvent, bool) {
-	e := &c.PresenceEvent
-	if w.walk.has(c.seq, number) {
+func (w *Watcher) see(c *change) (PresenceEvent, bool) {
+	if c.Kind == PresenceRisen {
+		return c.PresenceEvent, w.wake != nil
+	}
+	if w.walk.has(c, w.pos) {
 		return PresenceEvent{}, false
 	}
+	return w.scoped(&c.PresenceEvent)
+}
+
+// scoped is a change as the scope has it, if it has any of it.
+func (w *Watcher) scoped(e *PresenceEvent) (PresenceEvent, bool) {
 	if w.scope.All {
 		return *e, true
 	}
@@ -335,6 +424,24 @@ func (w *Watcher) see(c *change, number uint64) (PresenceEvent, bool) {
 	w.narrow(&info)
 	seen.Socket = &info
 	return seen, true
+}
+
+// seeAll goes on with a change of all sockets of an owner, with the log's mutex held. all: it is behind.
+func (w *Watcher) seeAll(c *change, events []PresenceEvent, bytes int) (_ []PresenceEvent, _ int, all bool) {
+	one := change{PresenceEvent: c.PresenceEvent, owner: c.owner}
+	for looked := 0; w.inside < len(c.all.list); looked++ {
+		if len(events) >= min(watchBatch, w.node.pageSockets) || bytes >= watchBatchBytes || looked == pageWork {
+			return events, bytes, false
+		}
+		k := c.all.list[w.inside]
+		w.inside++
+		one.seq, one.Socket, one.Rooms = k.seq, k.info, k.info.Rooms
+		if e, ok := w.see(&one); ok {
+			events = append(events, e)
+			bytes += entryBytes
+		}
+	}
+	return events, bytes, true
 }
 
 func (w *Watcher) inScope(s *SocketInfo, rooms []string) bool {

@@ -1,32 +1,59 @@
 package service
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
 
 // presenceLog is the numbered past of a namespace: its newest changes, bounded in number and in bytes. The first watcher
 // begins it, and it goes some time after the last one has left, when the tokens that were given out are hardly used any more.
+//
+// It has the changes of this node's sockets, and those of others in the order in which this node heard of them. Each node
+// numbers its own changes without a gap, and they keep their numbers in the logs of others: so tokens mean the same
+// everywhere. Where a change stands in this log is its place.
 type presenceLog struct {
 	ns *Namespace
 
+	others *others // of the other nodes, while they are followed; guarded by Namespace.mu
+
 	mu       sync.Mutex
-	ring     []change      // a power of two; change i is at i modulo its length
-	first    uint64        // number of the oldest change that is kept
-	next     uint64        // number of the next change
+	ring     []change      // a power of two; the change at place i is at i modulo its length
+	first    uint64        // place of the oldest change that is kept
+	next     uint64        // place of the next change
+	own      uint64        // number of this node's next change, never more than its place
+	ownFirst uint64        // number from which on all of this node's changes are kept
 	bytes    int           // what the changes keep alive
 	evicted  int           // changes that went since the watchers were last looked at
 	changed  chan struct{} // closed by the next change; nil while nobody waits
+	arrived  chan struct{} // closed when an owner has told all, or is gone; nil while nobody waits
 	watchers map[*Watcher]struct{}
-	left     time.Time   // when the last watcher went
-	expiry   *time.Timer // runs while there is no watcher
+	feeds    int         // how many of them are feeds
+	idle     []*Watcher  // the feeds that have told all, to be woken by the next change
+	left     time.Time   // when the last watcher that is no feed went, or the last of all
+	expiry   *time.Timer // runs while there is none
 }
 
 // change is an entry of the log.
 type change struct {
 	PresenceEvent
-	seq  uint64 // of the socket
-	cost int    // bytes that this entry keeps alive
+	seq   uint64 // of the socket, or its copy
+	cost  int    // bytes that this entry keeps alive
+	owner *owner // nil: this node
+	all   *roll  // all sockets of the owner at once; then PresenceEvent is about none of them
+}
+
+// roll is all that an owner has at once: when it has told all, when it is lost, or when its news went on behind a gap.
+type roll struct {
+	list []known // none with a gap
+	held int     // bytes that nothing else keeps alive, counted as those of copies
+	gap  bool    // what watchers know of the owner is void
+}
+
+// known is a copy at one moment.
+type known struct {
+	seq  uint64
+	info *SocketInfo
 }
 
 // entryBytes is what an entry takes by itself, rather too much: its place in the ring, of which half may be empty, and the
@@ -38,7 +65,9 @@ const roomNameBytes = 16
 
 // newPresenceLog makes a log that begins above all numbers that this namespace, or an earlier one of its name, has used.
 func newPresenceLog(ns *Namespace, above uint64) *presenceLog {
-	return &presenceLog{ns: ns, first: above + 1, next: above + 1, watchers: map[*Watcher]struct{}{}}
+	return &presenceLog{
+		ns: ns, first: above + 1, next: above + 1, own: above + 1, ownFirst: above + 1, watchers: map[*Watcher]struct{}{},
+	}
 }
 
 // costWith is what an entry keeps alive that nothing else does. Data, names and a handshake are alive while their socket or room
@@ -61,7 +90,7 @@ func (e *change) costWith(released int) int {
 
 // append adds a change, with Namespace.mu held. When the bounds of the log or the budget of the node are reached, the oldest
 // changes go.
-func (l *presenceLog) append(e change) {
+func (l *presenceLog) append(e *change) {
 	cfg := &l.ns.node.cfg
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,8 +103,12 @@ func (l *presenceLog) append(e change) {
 		}
 		cfg.Budget.Force(UsePresence, e.cost) // the newest change is always kept: it is what watchers wait for
 	}
+	if e.owner == nil {
+		e.Number = l.own
+		l.own++
+	}
 	l.fitLocked()
-	*l.at(l.next) = e
+	*l.at(l.next) = *e
 	l.next++
 	l.bytes += e.cost
 	// Once in a while, who was overtaken is told so even if it is stuck in a write.
@@ -84,7 +117,7 @@ func (l *presenceLog) append(e change) {
 		for w := range l.watchers {
 			// A snapshot that is overtaken begins anew, unless nobody takes its pages.
 			if patience := w.patienceLocked(); w.pos+patience < l.first {
-				w.endLocked()
+				w.endLocked(ErrTooSlow)
 			}
 		}
 	}
@@ -92,12 +125,35 @@ func (l *presenceLog) append(e change) {
 		close(l.changed)
 		l.changed = nil
 	}
+	l.wakeFeedsLocked(e.owner == nil)
+}
+
+// wakeFeedsLocked wakes the feeds that have told all, if the newest change is this node's; else it is nothing to them.
+func (l *presenceLog) wakeFeedsLocked(own bool) {
+	for _, w := range l.idle {
+		if own {
+			w.wake()
+		} else {
+			w.pos = l.next
+		}
+	}
+	if own {
+		l.idle = l.idle[:0]
+	}
 }
 
 // evictLocked lets the oldest change go and returns what that frees.
 func (l *presenceLog) evictLocked() int {
 	e := l.at(l.first)
 	freed := e.cost
+	switch {
+	case e.all != nil:
+		l.ns.node.letCopiesGo(e.all.held)
+	case e.owner == nil:
+		l.ownFirst = e.Number + 1
+	default:
+		e.owner.first = max(e.owner.first, e.Number+1)
+	}
 	*e = change{}
 	l.first++
 	l.evicted++
@@ -125,23 +181,30 @@ func (l *presenceLog) fitLocked() {
 	}
 }
 
-// at is the place of the change with a number.
-func (l *presenceLog) at(number uint64) *change { return &l.ring[number&uint64(len(l.ring)-1)] }
+// at is the change at a place.
+func (l *presenceLog) at(place uint64) *change { return &l.ring[place&uint64(len(l.ring)-1)] }
 
 // enterLocked adds a watcher, with the log's mutex held.
 func (l *presenceLog) enterLocked(w *Watcher) {
 	l.watchers[w] = struct{}{}
-	if l.expiry != nil {
+	if w.wake != nil {
+		l.feeds++
+	} else if l.expiry != nil {
 		l.expiry.Stop()
 	}
 }
 
-// leave takes a watcher out. The last one leaves the log behind for those that come back with a token.
+// leave takes a watcher out. The last one leaves the log behind for those that come back with a token, and the last that
+// is no feed what is known of the other nodes.
 func (l *presenceLog) leave(w *Watcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.watchers, w)
-	if len(l.watchers) > 0 {
+	if w.wake != nil {
+		l.feeds--
+		l.idle = slices.DeleteFunc(l.idle, func(o *Watcher) bool { return o == w })
+	}
+	if len(l.watchers) > l.feeds || w.wake != nil && l.feeds > 0 {
 		return
 	}
 	l.left = time.Now()
@@ -152,19 +215,30 @@ func (l *presenceLog) leave(w *Watcher) {
 	}
 }
 
-// expire ends a log that no watcher has come back to. From then on the namespace records nothing.
+// expire ends what no watcher has come back to: what is known of other nodes, and if they do not follow either, the log.
+// From then on the namespace records nothing.
 func (l *presenceLog) expire() {
-	l.ns.mu.Lock()
-	defer l.ns.mu.Unlock()
+	ns := l.ns
+	ns.mu.Lock()
+	if ns.log != l {
+		ns.mu.Unlock()
+		return
+	}
 	l.mu.Lock()
-	stale := len(l.watchers) == 0 && time.Since(l.left) >= l.ns.node.cfg.PresenceKeep
+	stale := len(l.watchers) == l.feeds && time.Since(l.left) >= ns.node.cfg.PresenceKeep
+	fed := l.feeds > 0
 	l.mu.Unlock()
-	if stale && l.ns.log == l {
-		l.ns.dropLogLocked()
+	followed := stale && l.unfollowLocked()
+	if stale && !fed {
+		ns.dropLogLocked()
+	}
+	ns.mu.Unlock()
+	if followed {
+		ns.node.release(ns)
 	}
 }
 
-// dropLogLocked frees the log, with mu held. A later one begins above its numbers.
+// dropLogLocked frees the log, with mu held. A later one begins above its places.
 func (ns *Namespace) dropLogLocked() {
 	l := ns.log
 	if l == nil {
@@ -173,6 +247,13 @@ func (ns *Namespace) dropLogLocked() {
 	ns.log = nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if ns.node.watches != nil {
+		for i := l.first; i < l.next; i++ {
+			if e := l.at(i); e.all != nil {
+				ns.node.letCopiesGo(e.all.held)
+			}
+		}
+	}
 	ns.logEnd = l.next
 	ns.node.cfg.Budget.Give(UsePresence, l.bytes)
 	l.first, l.bytes, l.ring = l.next, 0, nil

@@ -278,8 +278,10 @@ type modelWatcher struct {
 }
 
 // resume begins anew where the last token was.
-func (w *modelWatcher) resume(rt *rapid.T) {
-	again, err := w.node.Watch(context.Background(), w.scope, w.token)
+func (w *modelWatcher) resume(rt *rapid.T) { w.resumeAt(rt, w.node) }
+
+func (w *modelWatcher) resumeAt(rt *rapid.T, n *Node) {
+	again, err := n.Watch(context.Background(), w.scope, w.token)
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -311,7 +313,7 @@ func (w *modelWatcher) step(rt *rapid.T) bool {
 		rt.Fatal("a snapshot was overtaken by a log that is larger than all that happened")
 	}
 	if step.Reset != ResetNone || w.view == nil {
-		w.view, w.generation, w.complete = map[SocketID][]string{}, map[SocketID]uint64{}, false
+		w.view, w.generation, w.complete, w.token = map[SocketID][]string{}, map[SocketID]uint64{}, false, ""
 	}
 	for _, s := range step.Snapshot {
 		if _, known := w.view[s.ID]; known || w.complete {
@@ -323,10 +325,15 @@ func (w *modelWatcher) step(rt *rapid.T) bool {
 		id := e.Socket.ID
 		_, known := w.view[id]
 		starts := e.Kind == PresenceConnected || !w.scope.All && e.Kind == PresenceJoined && !known
-		if known == starts || !w.complete || e.Socket.Generation <= w.generation[id] {
+		// Who is lost with its node is so at the last generation that is known.
+		lost := (e.Reason == ReasonNodeLost || e.Reason == ReasonShutdown) && e.Socket.Generation >= w.generation[id]
+		if known == starts || !w.complete || e.Socket.Generation <= w.generation[id] && !lost {
 			rt.Fatalf("change %d of %s: known %v, snapshot complete %v, generation %d after %d", e.Kind, id, known, w.complete, e.Socket.Generation, w.generation[id])
 		}
 		w.generation[id] = e.Socket.Generation
+		if lost { // at another node, which has not lost it, it is there as that one knows it
+			delete(w.generation, id)
+		}
 		if e.Kind == PresenceDisconnected || !w.scope.All && len(e.Socket.Rooms) == 0 {
 			delete(w.view, id)
 		} else {

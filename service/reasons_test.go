@@ -27,6 +27,7 @@ var countedOnly = map[drop]string{
 	dropAfterEnd:        "the client could not know yet",
 	dropPaused:          "the client waits; if that is for too long, its end has the line",
 	dropEnd:             "the handler's end has the line",
+	dropPresence:        "another node's news, of which there is newer",
 }
 
 // TestEveryRefusalSaysWhy: whatever keeps a client out of a namespace comes with a counter's name, what is wrong and

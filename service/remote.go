@@ -124,3 +124,18 @@ func (n *Node) DeliverHere(emits []Emit) []Receipt {
 func (n *Node) CollectHere(e Emit) (*Acks, error) {
 	return n.collect(context.Background(), e, 0, 0)
 }
+
+// Watches are the other nodes for those that watch here: part of Remote where a node has others.
+type Watches interface {
+	// Follow says that this node is to be told, from now on, what sockets of others there are in a namespace and what
+	// changes among them: by Heard and Lost. Or that it is not any more. It comes in the order of its being so, and may
+	// come again. It is called with locks, as most methods of Remote.
+	Follow(namespace string, on bool)
+	// Tellers are the nodes that can be heard now, so that they have told or will tell all, and those that can not, which
+	// are the coverage. It is called without locks, and does not block.
+	Tellers() ([]Incarnation, Coverage)
+	// Past asks a node for its changes in a namespace, from a number on and before another one. It is called without
+	// locks, and blocks until they are there or ctx ends. false: that node does not have all of them any more, or has not
+	// answered.
+	Past(ctx context.Context, of Incarnation, namespace string, from, before uint64) ([]PresenceEvent, bool)
+}

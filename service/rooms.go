@@ -159,7 +159,7 @@ func (n *Node) Join(_ context.Context, t Target, rooms []string) (int, Coverage,
 		}
 	}, func(s *Socket) {
 		if joined := ns.joinLocked(s, rooms); len(joined) > 0 {
-			s.generation.Add(1)
+			s.changes.Add(1)
 			ns.recordLocked(PresenceJoined, s, joined, ReasonNone, "")
 		}
 	})
@@ -186,7 +186,7 @@ func (n *Node) Leave(_ context.Context, t Target, rooms []string) (int, Coverage
 	rooms = distinct(rooms)
 	matched, err := ns.changeRooms(&t, len(rooms), func(*Socket) error { return nil }, func(s *Socket) {
 		if left := ns.leaveLocked(s, rooms); len(left) > 0 {
-			s.generation.Add(1)
+			s.changes.Add(1)
 			ns.recordLocked(PresenceLeft, s, left, ReasonNone, "")
 		}
 	})

@@ -19,7 +19,7 @@ func (s *Socket) receive(p *Packet) {
 
 // route takes a client's event to the handler that owns it, and copies to observers.
 func (hs *handlers) route(s *Socket, p *Packet) {
-	n := Notice{Kind: NoticeEvent, From: s, Generation: s.generation.Load(), Packet: p, Time: time.Now()}
+	n := Notice{Kind: NoticeEvent, From: s, Generation: s.generation(), Packet: p, Time: time.Now()}
 	v := hs.viewOf(s.ns)
 	owner := v.owner(p.Event)
 	taken := false

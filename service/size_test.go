@@ -10,7 +10,7 @@ func TestIdleSocketIsSmall(t *testing.T) {
 	for name, c := range map[string]struct{ size, budget uintptr }{
 		"Socket":      {unsafe.Sizeof(Socket{}), 288},
 		"assignment":  {unsafe.Sizeof(assignment{}), 16},
-		"rosterEntry": {unsafe.Sizeof(rosterEntry{}), 16},
+		"rosterEntry": {unsafe.Sizeof(rosterEntry[*Socket]{}), 16},
 		"member":      {unsafe.Sizeof(member{}), 16},
 		"roomPlace":   {unsafe.Sizeof(roomPlace{}), 16},
 		// An entry of a log is counted as entryBytes: two places in the ring and a copy of what is known of its socket.

@@ -25,7 +25,7 @@ type Socket struct {
 	present bool   // in the registry
 	place   uint32 // in the roster
 
-	generation atomic.Uint64 // changed with Namespace.mu held
+	changes atomic.Uint64 // how many there were; changed with Namespace.mu held
 
 	acks   []int64  // ids of emits it still has to acknowledge; guarded by ns.acks.mu
 	oneAck [1]int64 // room for the one that is usual
@@ -49,6 +49,16 @@ func (s *Socket) Namespace() string { return s.ns.name }
 
 // NodeID is the node that it is connected to.
 func (s *Socket) NodeID() NodeID { return s.ns.node.id }
+
+// generation orders what is said of the socket: the term, then the number of its changes.
+func (s *Socket) generation() uint64 { return s.ns.term.Load()<<termShift + s.changes.Load() }
+
+// termShift is how many bits of a generation count changes, so that all of it stays below 2^53 for 8191 terms: numbers up to
+// there are exact in every language.
+const termShift = 40
+
+// slot is where the socket keeps its place in a roster.
+func (s *Socket) slot() *uint32 { return &s.place }
 
 // SocketInfo is what is known of a socket at one moment. Its slices and maps are not to be changed.
 type SocketInfo struct {
@@ -76,7 +86,7 @@ func (s *Socket) infoLocked() *SocketInfo {
 // factsLocked is infoLocked with the rooms in no order: whoever asks for many sockets sorts without the lock.
 func (s *Socket) factsLocked() *SocketInfo {
 	return &SocketInfo{
-		ID: s.id, Generation: s.generation.Load(), Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),
+		ID: s.id, Generation: s.generation(), Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),
 		Transport: s.conn.Transport(), ConnectedAt: s.connectedAt, Rooms: s.roomNames(), UserID: s.userID, Data: s.data,
 		Handshake: s.conn.Handshake(),
 	}

@@ -147,7 +147,7 @@ func (ns *Namespace) noteLocked(s *Socket, data []byte, user *string) (SocketInf
 		released += cap(s.data)
 	}
 	s.data, s.userID = data, userID
-	s.generation.Add(1)
+	s.changes.Add(1)
 	ns.recordReleaseLocked(PresenceUpdated, s, nil, ReasonNone, "", released)
 	return *s.infoLocked(), nil
 }

@@ -42,9 +42,10 @@ func socketMessage(in *service.SocketInfo, view foyerv1.SocketView) *foyerv1.Soc
 	s.UserId = text(in.UserID)
 	if view == foyerv1.SocketView_SOCKET_VIEW_FULL {
 		s.Data, _ = structOf(in.Data)
-		h := in.Handshake
-		s.Handshake = &foyerv1.Handshake{
-			Address: text(h.Address()), Time: timestamp(h.Time()), Url: text(h.URL()), Query: textMap(h.Query()), Headers: textMap(h.Headers()),
+		if h := in.Handshake; h != nil { // else it is a copy of what another node has
+			s.Handshake = &foyerv1.Handshake{
+				Address: text(h.Address()), Time: timestamp(h.Time()), Url: text(h.URL()), Query: textMap(h.Query()), Headers: textMap(h.Headers()),
+			}
 		}
 	}
 	return s

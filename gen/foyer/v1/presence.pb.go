@@ -30,7 +30,7 @@ const (
 	ResetReason_RESET_REASON_UNSPECIFIED ResetReason = 0
 	// The token is older than what the node remembers, or from before its restart.
 	ResetReason_RESET_REASON_TOKEN_EXPIRED ResetReason = 1
-	// A node was lost with its share of the past.
+	// A node that the token speaks of is lost, or was started anew: its share of the past is gone.
 	ResetReason_RESET_REASON_NODE_LOST ResetReason = 2
 	// Changes were missed: those of another node, or they came faster than the snapshot was read.
 	ResetReason_RESET_REASON_GAP ResetReason = 3
@@ -153,7 +153,7 @@ type WatchRequest struct {
 	Rooms []string `protobuf:"bytes,2,rep,name=rooms,proto3" json:"rooms,omitempty"`
 	// Every socket of the namespace.
 	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
-	// How much of each socket.
+	// How much of each socket. Of a socket on another node the snapshot has no more than BASIC shows; events have all of it.
 	View SocketView `protobuf:"varint,4,opt,name=view,proto3,enum=foyer.v1.SocketView" json:"view,omitempty"`
 	// The last resume_token seen on an earlier stream of the same scope: go on from there, without a snapshot. Empty:
 	// begin with one. A token of another scope is INVALID_ARGUMENT, reason INVALID_TOKEN.
@@ -360,7 +360,7 @@ type WatchResponse_Bookmark struct {
 }
 
 type WatchResponse_Reset_ struct {
-	// Forget everything: a new snapshot follows and replaces it.
+	// Forget everything, the last resume_token too: a new snapshot follows and replaces it.
 	Reset_ *Reset `protobuf:"bytes,5,opt,name=reset,proto3,oneof"`
 }
 
@@ -423,7 +423,7 @@ func (x *Snapshot) GetSockets() []*Socket {
 // Synced ends a snapshot.
 type Synced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which nodes the snapshot does not speak for.
+	// Which nodes the stream does not speak for at this time. The sockets of those that come later come as events.
 	Coverage      *Coverage `protobuf:"bytes,1,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

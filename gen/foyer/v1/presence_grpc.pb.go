@@ -32,6 +32,11 @@ type PresenceServiceClient interface {
 	// none lost in between. A stream that was cut resumes by the last resume_token it saw; when the past is gone, `reset`
 	// says so and a new snapshot follows.
 	//
+	// A watch covers all nodes, and every node takes every token. What is said of the sockets of one node comes in its order;
+	// watchers at different nodes may see the news of two nodes in different orders, and all end at the same state. The
+	// sockets of a node that is lost are DISCONNECTED with NODE_LOST. When that node is back they are CONNECTED again, under a
+	// higher generation.
+	//
 	//	{"namespace": "/", "rooms": ["room1"], "view": "SOCKET_VIEW_REF"}
 	//	{"snapshot": {"sockets": [{"id": "...", "generation": "2", "namespace": "/", "nodeId": "..."}]}}
 	//	{"synced": {"coverage": {}}, "resumeToken": "..."}
@@ -39,7 +44,8 @@ type PresenceServiceClient interface {
 	//	 "resumeToken": "..."}
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN; RESOURCE_EXHAUSTED TOO_SLOW for a watcher
-	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes, or this caller half of them;
+	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes, or this caller half of them, or when it
+	// has no memory for what is to be known of the sockets of other nodes;
 	// UNAVAILABLE DRAINING, after a last bookmark, when the node goes down.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
@@ -81,6 +87,11 @@ type PresenceServiceServer interface {
 	// none lost in between. A stream that was cut resumes by the last resume_token it saw; when the past is gone, `reset`
 	// says so and a new snapshot follows.
 	//
+	// A watch covers all nodes, and every node takes every token. What is said of the sockets of one node comes in its order;
+	// watchers at different nodes may see the news of two nodes in different orders, and all end at the same state. The
+	// sockets of a node that is lost are DISCONNECTED with NODE_LOST. When that node is back they are CONNECTED again, under a
+	// higher generation.
+	//
 	//	{"namespace": "/", "rooms": ["room1"], "view": "SOCKET_VIEW_REF"}
 	//	{"snapshot": {"sockets": [{"id": "...", "generation": "2", "namespace": "/", "nodeId": "..."}]}}
 	//	{"synced": {"coverage": {}}, "resumeToken": "..."}
@@ -88,7 +99,8 @@ type PresenceServiceServer interface {
 	//	 "resumeToken": "..."}
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or INVALID_TOKEN; RESOURCE_EXHAUSTED TOO_SLOW for a watcher
-	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes, or this caller half of them;
+	// that reads too slowly, LIMIT_REACHED when the node has all the watchers it takes, or this caller half of them, or when it
+	// has no memory for what is to be known of the sockets of other nodes;
 	// UNAVAILABLE DRAINING, after a last bookmark, when the node goes down.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedPresenceServiceServer()
