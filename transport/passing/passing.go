@@ -182,7 +182,7 @@ func (p *Passing) Pass(sid string, w http.ResponseWriter, r *http.Request) (why 
 	}
 	defer p.leave(q)
 	defer cancel(nil)
-	q.timer = time.AfterFunc(p.cfg.Patience, q.quiet)
+	q.await()
 	defer q.hear()
 	var err error
 	if upgrade {

@@ -26,8 +26,10 @@ type request struct {
 	to      service.NodeID
 	at      string
 	cancel  context.CancelCauseFunc
-	timer   *time.Timer // of the first word
-	heard   atomic.Bool
+
+	mu    sync.Mutex
+	timer *time.Timer // of the first word; guarded by mu, as is heard
+	heard bool
 }
 
 type requestKey struct{}
@@ -44,24 +46,42 @@ func (q *request) member() service.NodeID { return q.to }
 
 func (q *request) end(why counter) { q.cancel(ended(why)) }
 
-// hear ends the wait for the first word.
-func (q *request) hear() {
-	q.heard.Store(true)
-	q.timer.Stop()
+// await begins the wait for the first word, anew when it has begun.
+func (q *request) await() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.heard:
+	case q.timer == nil:
+		q.timer = time.AfterFunc(q.passing.cfg.Patience, q.quiet)
+	default:
+		q.timer.Reset(q.passing.cfg.Patience)
+	}
 }
 
-// await begins that wait anew.
-func (q *request) await() {
-	if !q.heard.Load() {
-		q.timer.Reset(q.passing.cfg.Patience) // at worst it rings for nothing
-	}
+// suspend stops it until the next await.
+func (q *request) suspend() {
+	q.mu.Lock()
+	q.timer.Stop()
+	q.mu.Unlock()
+}
+
+// hear ends it.
+func (q *request) hear() {
+	q.mu.Lock()
+	q.heard = true
+	q.timer.Stop()
+	q.mu.Unlock()
 }
 
 // quiet is called when the member has said nothing for as long as it may.
 func (q *request) quiet() {
 	m, ok := q.passing.cfg.Where(q.to)
+	q.mu.Lock()
+	heard := q.heard
+	q.mu.Unlock()
 	switch {
-	case q.heard.Load():
+	case heard:
 	case ok && time.Since(m.Heard) < q.passing.cfg.Patience:
 		q.await()
 	default:
@@ -134,7 +154,7 @@ type body struct {
 }
 
 func (b *body) Read(to []byte) (int, error) {
-	b.request.timer.Stop()
+	b.request.suspend()
 	n, err := b.ReadCloser.Read(to)
 	b.request.await()
 	if err == io.EOF && b.ended.CompareAndSwap(false, true) {
