@@ -111,6 +111,17 @@ func (c *Cluster) Members() []Member {
 	return c.peers.Members()
 }
 
+// Member is another node as this one sees it, and when it was last heard of; false: there is none of that name.
+func (c *Cluster) Member(name service.NodeID) (m Member, heard time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.peers.member(name)
+	if known == nil || known.State == Gone {
+		return Member{}, time.Time{}, false
+	}
+	return known.Member, c.began.Add(known.heard), true
+}
+
 // Depart tells the others that this node is about to go: they give it nothing new.
 func (c *Cluster) Depart() {
 	c.mu.Lock()
