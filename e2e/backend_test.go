@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,7 +214,18 @@ func (b *backend) await(t testing.TB, what string, wanted func(*foyerv1.AttachRe
 	return m
 }
 
-// disconnected waits until the backend hears that a socket is gone.
+// knows waits until the backend was told of sockets. One that goes before that was never there for it.
+func (b *backend) knows(t testing.TB, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		b.await(t, "socket "+id, func(m *foyerv1.AttachResponse) bool {
+			return m.GetConnected().GetSocket().GetId() == id ||
+				slices.ContainsFunc(m.GetAssigned().GetSockets(), func(s *foyerv1.Socket) bool { return s.GetId() == id })
+		})
+	}
+}
+
+// disconnected waits until the backend hears that a socket is gone, which it knows.
 func (b *backend) disconnected(t testing.TB, id string) *foyerv1.Disconnected {
 	t.Helper()
 	return b.await(t, "disconnected "+id, func(m *foyerv1.AttachResponse) bool {

@@ -555,6 +555,7 @@ func testServerDisconnects(t *testing.T, s *stage, o opts) {
 			c, id := s.p.connect(t, s.f.url(), "/", o)
 			other := c.beside("/chat", nil)
 			otherID := other.connected()
+			s.b.knows(t, id, otherID)
 			s.b.emit("/", id, "last words") // what was sent before arrives before
 			r, err := s.b.sockets.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{
 				Target: &foyerv1.Target{Rooms: []string{id}}, Mode: tt.mode,
@@ -594,6 +595,7 @@ func testServerDisconnects(t *testing.T, s *stage, o opts) {
 
 func testClientDisconnects(t *testing.T, s *stage, o opts) {
 	c, id := s.p.connect(t, s.f.url(), "/", o.with(opts{"auth": map[string]any{"rooms": []string{"r1", "r2"}}}))
+	s.b.knows(t, id)
 	c.op("disconnect")
 	if got := c.expect("disconnect"); got.Reason != "io client disconnect" || got.Active {
 		t.Errorf("the client saw %+v", got)

@@ -306,6 +306,7 @@ func testEIO3Disconnects(t *testing.T, s *eio3Stage, o opts) {
 	} {
 		t.Run(tt.mode.String(), func(t *testing.T) {
 			c, id := s.connect(t, "/", o)
+			s.b.knows(t, id)
 			s.b.emit("/", id, "last words") // what was sent before arrives before
 			r, err := s.b.sockets.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{Target: &foyerv1.Target{Rooms: []string{id}}, Mode: tt.mode})
 			if err != nil || r.GetMatched() != 1 {
@@ -326,6 +327,7 @@ func testEIO3Disconnects(t *testing.T, s *eio3Stage, o opts) {
 		})
 	}
 	c, id := s.connect(t, "/", o)
+	s.b.knows(t, id)
 	c.op("disconnect")
 	if got := c.expect("disconnect"); got.Reason != "io client disconnect" {
 		t.Errorf("the client saw %+v", got)

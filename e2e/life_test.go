@@ -41,6 +41,7 @@ func TestRestart(t *testing.T) {
 				}
 				b := attach(t, first.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
 				c.settle()
+				b.knows(t, id)
 				if how == "stopped" {
 					first.stop(t)
 					if got := b.disconnected(t, id).GetReason(); got != foyerv1.DisconnectReason_DISCONNECT_REASON_SERVER_SHUTTING_DOWN {
@@ -140,6 +141,7 @@ func TestCut(t *testing.T) {
 	b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
 	p := startPuppets(t)
 	c, id := p.connect(t, f.url(), "/", quick.with(opts{"transports": []string{"websocket"}}))
+	b.knows(t, id)
 	c.op("drop")
 	if got := b.disconnected(t, id).GetReason(); got != foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_CLOSE &&
 		got != foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_ERROR {

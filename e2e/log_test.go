@@ -143,6 +143,7 @@ func TestRefusalsAreTold(t *testing.T) {
 		{"nobody came to decide", "connect refused", "connect_wait", local, []string{"no handler has come", "--handler-wait=3s"}, func(*testing.T) {}},
 		{"a message that is too large", "session closed", "engineio_oversize", local, []string{" bytes is over --max-payload (1000000)", "--max-payload=1000000"}, func(t *testing.T) {
 			c, id := p.connect(t, f.url(), "/", once)
+			b.knows(t, id)
 			c.emit("big", strings.Repeat("x", 1_200_000))
 			c.expect("disconnect")
 			gone := b.await(t, "the end of "+id, func(m *foyerv1.AttachResponse) bool { return m.GetDisconnected().GetSocket().GetId() == id }).GetDisconnected()
@@ -152,6 +153,7 @@ func TestRefusalsAreTold(t *testing.T) {
 		}},
 		{"a packet that is none", "session closed", "socketio_packet_type", "127.0.0.15", []string{"no type"}, func(t *testing.T) {
 			s := mustJoin(t, "127.0.0.15", f.edge)
+			b.knows(t, s.id)
 			_ = s.send("47")
 			_, _ = s.next()
 			gone := b.await(t, "its end", func(m *foyerv1.AttachResponse) bool { return m.GetDisconnected().GetSocket().GetId() == s.id }).GetDisconnected()
