@@ -27,6 +27,7 @@ type NamespaceConfig struct {
 // Config is what a Node needs. Zero values mean the default that the field names.
 type Config struct {
 	NodeID     string            // 4 characters of A-Z a-z 0-9 - _; default: random
+	Run        uint64            // number of this run of the node; default: by clock and chance
 	Version    string            // told by Info
 	Namespaces []NamespaceConfig // "/" is always there, open unless it is named here
 	// How long a connect or an event waits for a handler that is not there. Default 10 s.

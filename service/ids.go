@@ -24,9 +24,16 @@ type Incarnation struct {
 	Run  uint64 // it grows from run to run of one name
 }
 
-// newIncarnation begins a run. Two that begin in one millisecond are told apart by chance.
-func newIncarnation(node NodeID) Incarnation {
-	return Incarnation{node, uint64(time.Now().UnixMilli())<<20 | rand.Uint64N(1<<20)}
+// runChance is how many bits of a run's number are there by chance. Before them is when it began.
+const runChance = 20
+
+// NewIncarnation begins a run of a node, to which "" gives a name by chance. Two that begin in one millisecond are told
+// apart by chance.
+func NewIncarnation(node NodeID) Incarnation {
+	if node == "" {
+		node = NodeID(newNodeID())
+	}
+	return Incarnation{node, uint64(time.Now().UnixMilli())<<runChance | rand.Uint64N(1<<runChance)}
 }
 
 func newSocketID(node NodeID) SocketID {

@@ -49,10 +49,13 @@ func New(cfg Config) (*Node, error) {
 	}
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg: cfg, id: NodeID(cfg.NodeID), self: newIncarnation(NodeID(cfg.NodeID)), startedAt: time.Now(),
+		cfg: cfg, id: NodeID(cfg.NodeID), self: NewIncarnation(NodeID(cfg.NodeID)), startedAt: time.Now(),
 		log: cfg.Logger.Named("service"), told: cfg.Told.Named("service"),
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
+	}
+	if cfg.Run != 0 {
+		n.self.Run = cfg.Run
 	}
 	n.abroad, _ = cfg.Remote.(RemoteHandlers)
 	n.handlers = newHandlers(n)

@@ -8,8 +8,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
 
 	"foyer/service"
+	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
 )
 
@@ -85,19 +91,153 @@ func (f *foyer) memberTLS() *tls.Config {
 	return f.membership.config()
 }
 
-// joinCluster will make this node one of a cluster; today it goes as far as to the bus.
-func (f *foyer) joinCluster() error {
-	key, err := f.s.clusterKey()
+// openCluster makes this node's way to others and what stands for all of them, when there is to be a cluster. Nobody hears
+// of this node before join.
+func (f *foyer) openCluster(ctx context.Context) (err error) {
+	if f.s.Cluster == clusterOff {
+		return nil
+	}
+	c := &f.s.ClusterFlags
+	f.self = service.NewIncarnation(service.NodeID(f.s.NodeID))
+	if f.clusterKey, err = f.s.clusterKey(); err != nil {
+		return err
+	}
+	if err := f.listenForPeers(ctx); err != nil {
+		return err
+	}
+	bus, err := f.openBus(ctx, f.self.Node, f.clusterKey)
 	if err != nil {
 		return err
 	}
-	node := service.NodeID(f.s.NodeID)
-	if node == "" {
-		node = anyNode.Node
-	}
-	bus, err := f.openBus(context.Background(), node, key)
+	f.cluster, err = adapter.NewCluster(adapter.Config{
+		Self: f.self, Cluster: c.Name, Key: f.clusterKey, Version: buildVersion(), Address: f.peerAddress(), Lease: c.Lease, Window: int(c.Window),
+	}, bus, f.log)
 	if err != nil {
+		return errors.Join(err, bus.Close())
+	}
+	if addr := bus.RouteAddr(); addr != nil {
+		f.clusterAddr = addr.String()
+	}
+	return nil
+}
+
+// join makes this node one of its cluster. It returns when the node may serve.
+func (f *foyer) join(ctx context.Context) error {
+	if f.cluster == nil {
+		return nil
+	}
+	began := time.Now()
+	err := f.cluster.Start(ctx, f.node)
+	switch {
+	case errors.Is(err, adapter.ErrNameTaken) && f.s.NodeID == "":
+		return fmt.Errorf("the name %s, which this node has by chance, is taken (%w): start it again", f.self.Node, err)
+	case errors.Is(err, adapter.ErrNameTaken):
+		return fmt.Errorf("--node-id: the name %s is taken (%w); stop that node, or give this one another name", f.self.Node, err)
+	case err != nil:
 		return err
 	}
-	return errors.Join(bus.Close(), errors.New("--cluster: nodes cannot join each other yet"))
+	f.joined.Store(true)
+	f.api.Ready()
+	var others []string
+	for _, n := range f.cluster.Nodes() {
+		if n.Node != f.self.Node {
+			others = append(others, string(n.Node))
+		}
+	}
+	fields := []zap.Field{
+		zap.String("node", string(f.self.Node)), zap.String("cluster", f.s.ClusterFlags.Name), zap.Strings("others", others),
+		zap.String("listen", f.clusterAddr), zap.String("peer", f.peerAddress()), zap.Bool("bus_up", f.cluster.Up()), zap.Float64("seconds", time.Since(began).Round(time.Millisecond).Seconds()),
+	}
+	if missing := f.cluster.Missing(); len(missing) > 0 {
+		f.log.Warn("joined a cluster of which some nodes have not told all", append(fields, zap.Any("missing", missing))...)
+	} else {
+		f.log.Info("joined", fields...)
+	}
+	if f.demo {
+		f.startDemo()
+	}
+	return nil
+}
+
+// joining says what a node still waits for that is not ready.
+func (f *foyer) joining() error {
+	missing := f.cluster.Missing()
+	if len(missing) == 0 {
+		return errors.New("joining")
+	}
+	names := make([]string, len(missing))
+	for i, name := range missing {
+		names[i] = string(name)
+	}
+	return fmt.Errorf("joining: %s", strings.Join(names, ", "))
+}
+
+// taken is closed when another node has taken the name of this one, which slept for too long; nil: this one is alone.
+func (f *foyer) taken() <-chan struct{} {
+	if f.cluster == nil {
+		return nil
+	}
+	return f.cluster.Refused()
+}
+
+// leaveCluster says goodbye when the others have heard all, or ctx has ended.
+func (f *foyer) leaveCluster(ctx context.Context) {
+	if f.cluster != nil {
+		if err := f.cluster.Close(ctx); err != nil {
+			f.log.Warn("bus not closed", zap.NamedError("err", err))
+		}
+	}
+	if f.peerListener != nil {
+		_ = f.peerListener.Close()
+	}
+}
+
+// listenForPeers takes the address at which other nodes pass on what they get for this one.
+func (f *foyer) listenForPeers(ctx context.Context) (err error) {
+	addr := f.s.peerListen()
+	if addr == "" {
+		return nil
+	}
+	if f.peerListener, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err != nil {
+		return listenError("peer", addr, err)
+	}
+	return nil
+}
+
+// peerAddress is where other nodes reach that listener; "": there is none.
+func (f *foyer) peerAddress() string {
+	switch {
+	case f.peerListener == nil:
+		return ""
+	case f.s.PeerAdvertise != "":
+		return f.s.PeerAdvertise
+	}
+	tcp, ok := f.peerListener.Addr().(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return f.peerListener.Addr().String()
+	}
+	return net.JoinHostPort(ownAddress(), strconv.Itoa(tcp.Port))
+}
+
+// ownAddress is the first address of this machine that others can reach, one of IPv4 if there is any.
+func ownAddress() string {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return "127.0.0.1"
+	}
+	found := ""
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		switch {
+		case !ok || !n.IP.IsGlobalUnicast():
+		case n.IP.To4() != nil:
+			return n.IP.String()
+		case found == "":
+			found = n.IP.String()
+		}
+	}
+	if found == "" {
+		return "127.0.0.1"
+	}
+	return found
 }

@@ -40,7 +40,7 @@ func startNode(t *testing.T, change func(*foyer), args ...string) *foyer {
 	if change != nil {
 		change(f)
 	}
-	if err := f.build(); err != nil {
+	if err := f.build(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.listen(t.Context()); err != nil {

@@ -36,7 +36,8 @@ func (f *foyer) drain() {
 	// 5. Calls that run may finish.
 	_ = f.api.Shutdown(ctx) // it says how many calls it has cut
 
-	// 6. The rest.
+	// 6. The others hear what is left to be told, and goodbye; then the rest.
+	f.leaveCluster(ctx)
 	f.unload()
 	_ = f.edgeServer.Close()
 	_ = f.adminServer.Close()
@@ -66,10 +67,13 @@ func (f *foyer) tellDrained(by string, began time.Time, d drained) {
 
 // empty closes all links of the node at a measured pace. It returns when none is left, or ctx ends.
 func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
-	// 1. Balancers look away, while everybody is still served.
+	// 1. Balancers and the other nodes look away, while everybody is still served.
 	f.log.Info("draining", zap.Int("sessions", f.engine.Len()), zap.Duration("notice", notice), zap.Duration("window", window))
 	f.draining.Store(true)
 	f.api.NotServing()
+	if f.cluster != nil {
+		f.cluster.Depart()
+	}
 	select {
 	case <-time.After(notice):
 	case <-ctx.Done():
@@ -122,6 +126,9 @@ func (f *foyer) close() {
 	f.engine.Close()
 	f.node.Close()
 	f.api.Stop()
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	f.leaveCluster(now)
 	// Whoever had begun to serve has closed its listener; the others are closed here.
 	if f.edgeListener != nil {
 		_ = f.edgeListener.Close()

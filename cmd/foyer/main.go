@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -27,6 +26,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run a node."`
 	Demo    demoCommand    `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
+	Nodes   nodesCommand   `cmd:"" help:"List the nodes of a cluster, as one of them sees them."`
 	Bench   benchCommand   `cmd:"" help:"Measure a Socket.IO server, this one or another."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -49,7 +49,7 @@ func start(args []string) int {
 		return exitUsage
 	}
 	unknown := straysOf(parser.Model, os.Environ())
-	if strings.HasPrefix(command.Command(), "bench") { // a node has a log for them
+	if name := command.Command(); name != "serve" && name != "demo" { // a node has a log for them
 		for _, text := range unknown {
 			fmt.Fprintf(os.Stderr, "foyer: %s\n", text)
 		}

@@ -25,6 +25,7 @@ import (
 	"foyer/cmd/foyer/chat"
 	"foyer/cmd/foyer/web"
 	"foyer/service"
+	"foyer/service/adapter"
 	"foyer/transport/admin"
 	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
@@ -72,6 +73,14 @@ type foyer struct {
 
 	budgetFrom string // what the memory budget is a share of
 
+	// Of a node that is not alone.
+	self         service.Incarnation
+	clusterKey   []byte
+	cluster      *adapter.Cluster // nil: it is alone
+	clusterAddr  string           // where its embedded server listens; "": the server is another process
+	peerListener net.Listener     // nil: nobody passes on anything
+	joined       atomic.Bool
+
 	node   *service.Node
 	engine *engineio.Server
 	api    *grpcapi.Server
@@ -115,7 +124,7 @@ func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 	asked, stop := hangups(cancel)
 	defer stop()
 	f := newFoyer(s, demo, log)
-	if err := f.build(); err != nil {
+	if err := f.build(ctx); err != nil {
 		return err
 	}
 	if err := f.listen(ctx); err != nil {
@@ -123,6 +132,13 @@ func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 		return err
 	}
 	f.serve()
+	if err := f.join(ctx); err != nil {
+		f.close()
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	f.reload(asked)
 	f.tellListening()
 	if isTerminal(os.Stdout) { // programs read the log
@@ -133,6 +149,9 @@ func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 	case <-ctx.Done():
 		f.drain()
 		return nil
+	case <-f.taken():
+		f.drain()
+		return fmt.Errorf("another node has taken the name %s, while this one was not heard", f.self.Node)
 	case err := <-f.failed:
 		f.close()
 		return err
@@ -140,8 +159,13 @@ func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 }
 
 // build makes the parts and connects them: engineio to socketio to service, and grpcapi to service.
-func (f *foyer) build() (err error) {
+func (f *foyer) build(ctx context.Context) (err error) {
 	s := f.s
+	defer func() {
+		if err != nil {
+			f.leaveCluster(ctx)
+		}
+	}()
 	f.reloadable = f.reloads()
 	for _, r := range f.reloadable {
 		if _, err := r.load(); err != nil {
@@ -159,20 +183,26 @@ func (f *foyer) build() (err error) {
 	if err != nil {
 		return err
 	}
-	if s.Cluster != clusterOff {
-		if err := f.joinCluster(); err != nil {
-			return err
-		}
+	if err := f.openCluster(ctx); err != nil {
+		return err
 	}
 	bytes, from := memoryBudget(s.MemoryBudget)
 	f.budgetFrom = from
-	f.node, err = service.New(service.Config{
+	config := service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait, HandlerPatience: s.HandlerPatience,
 		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog),
 		Budget: service.NewBudget(bytes), Logger: f.log, Told: f.told,
-	})
-	if err != nil {
+	}
+	if f.cluster != nil {
+		config.NodeID, config.Run, config.Remote = string(f.self.Node), f.self.Run, f.cluster
+	}
+	if f.node, err = service.New(config); err != nil {
 		return err
+	}
+	var api grpcapi.Node = f.node
+	if f.cluster != nil {
+		f.cluster.Node = f.node
+		api = f.cluster
 	}
 	links, err := socketio.New(socketio.Config{
 		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload),
@@ -209,7 +239,12 @@ func (f *foyer) build() (err error) {
 		f.adminConns.counts(counts)
 		return counts
 	}
-	features := []string{"polling", "websocket", "json", "msgpack", "memory"}
+	features := []string{"polling", "websocket", "json", "msgpack"}
+	if f.cluster == nil {
+		features = append(features, "memory")
+	} else {
+		features = append(features, s.Cluster)
+	}
 	if s.Compression {
 		features = append(features, "compression")
 	}
@@ -219,8 +254,8 @@ func (f *foyer) build() (err error) {
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens.list(), TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
 		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall,
-		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Logger: f.log, Told: f.told,
-	}, f.node)
+		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Joining: f.cluster != nil, Logger: f.log, Told: f.told,
+	}, api)
 	if err != nil {
 		return err
 	}
@@ -267,6 +302,9 @@ func (f *foyer) edge() http.Handler {
 	other := f.contain(pageOf(rest))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
+		case f.cluster != nil && !f.joined.Load():
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "the node is joining its cluster", http.StatusServiceUnavailable)
 		case client(w, r):
 		case strings.HasPrefix(r.URL.Path, path):
 			f.engine.ServeHTTP(w, r)
@@ -279,6 +317,9 @@ func (f *foyer) edge() http.Handler {
 func (f *foyer) ready() error {
 	if f.draining.Load() {
 		return errors.New("draining")
+	}
+	if f.cluster != nil && !f.joined.Load() {
+		return f.joining()
 	}
 	return nil
 }
@@ -312,7 +353,7 @@ func (f *foyer) serve() {
 		admin := f.adminConns.listen(f.adminListener)
 		f.loop("admin", func() error { return f.adminServer.Serve(admin) })
 	}
-	if f.demo {
+	if f.demo && f.cluster == nil { // else when it has joined
 		f.startDemo()
 	}
 }

@@ -26,7 +26,7 @@ func TestRunServesAndDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFoyer(s, true, log)
-	if err := f.build(); err != nil {
+	if err := f.build(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.listen(t.Context()); err != nil {
@@ -85,7 +85,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 	cancel()
 	log, _ := newLogger(s)
 	first := newFoyer(s, false, log)
-	if err := first.build(); err != nil {
+	if err := first.build(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.listen(t.Context()); err != nil {

@@ -70,7 +70,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		code int
 		want string
 	}{
-		{"dance", "", 2, `there is no command "dance": there are serve, demo, bench, version (see foyer --help)`},
+		{"dance", "", 2, `there is no command "dance": there are serve, demo, nodes, bench, version (see foyer --help)`},
 		{"srve", "", 2, `there is no command "srve"; do you mean serve? (see foyer --help)`},
 		{"--version", "", 2, `there is no flag --version; do you mean foyer version? (see foyer --help)`},
 		{"bench dance", "", 2, `there is no command "dance": there are idle, connect, upgrade, broadcast, polling, echo, churn (see foyer bench --help)`},
@@ -103,6 +103,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --cluster maybe", "", 2, `--cluster: "maybe" is none of off, embedded, nats (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-listen 0.0.0.0:1", "", 2, `--cluster-listen: 0.0.0.0:1 is not a loopback address; that needs --cluster-key-file, so that not everybody may be a node (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-lease 5", "", 2, `--cluster-lease: "5" is not a time, such as 10s or 5m (see foyer serve --help)`},
+		{"nodes -o xml", "", 2, `--output: "xml" is none of table, json (see foyer nodes --help)`},
 		{"bench idle -o xml", "", 2, `--output: "xml" is none of table, json (see foyer bench idle --help)`},
 		{"bench broadcast --rate fast", "", 2, `--rate: "fast" is not a number (see foyer bench broadcast --help)`},
 		{"bench idle --url localhost", "", 2, `--url: "localhost" is no URL of the form http://host:port (see foyer bench idle --help)`},
@@ -125,6 +126,8 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --cluster nats --cluster-url nats://127.0.0.1:1 --cluster-credentials " + dir + "/none", "", 1, `--cluster-credentials: there is no file ` + dir + `/none`},
 		{"serve --edge-cert " + bad + " --edge-key " + key, "", 1, `--edge-cert: ` + bad + `: it is empty, or not in PEM form`},
 		{"serve --api-cert " + otherCert + " --api-key " + key, "", 1, `--api-key: ` + key + `: it is not the key of the certificate`},
+		{"nodes --api 127.0.0.1:1", "", 1, `--api: nobody answers at 127.0.0.1:1; is it the API of a node, and does it speak TLS (--api-tls)?`},
+		{"nodes --api-token-file " + bad + "x", "", 1, `--api-token-file: there is no file ` + bad + `x`},
 		{"bench echo --api 127.0.0.1:1 --api-token-file " + bad + "x", "", 1, `--api-token-file: there is no file ` + bad + `x`},
 		{"bench idle --server-pid 99999999", "", 1, `bench idle: there is no process 99999999, or no /proc that shows it`},
 	} {
@@ -162,6 +165,7 @@ func TestHelp(t *testing.T) {
 		{"bench", "bench broadcast"},
 		{"bench --help", "bench broadcast"},
 		{"bench idle --help", "--patience"},
+		{"nodes --help", "--api-tls"},
 		{"version --help", "version"},
 	} {
 		out, told, code := say(t, strings.Fields(c.args)...)

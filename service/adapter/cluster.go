@@ -19,7 +19,7 @@ import (
 // Its mutex is taken with locks of the service held. So nothing under it calls the service: what is heard waits in the
 // inbox of its sender, from which a goroutine takes it in its order.
 type Cluster struct {
-	*service.Node // set by Start
+	*service.Node // set by Start, or before by who has the API answer while this node is joining
 
 	// Set before start.
 	bus     Bus
@@ -71,7 +71,9 @@ var ErrNameTaken = errors.New("another node has this name")
 // or have had their time. An error means that it may not: ErrNameTaken, or that of ctx. The caller ends it with Close,
 // in any case.
 func (c *Cluster) Start(ctx context.Context, node *service.Node) error {
-	c.Node = node
+	if c.Node == nil {
+		c.Node = node
+	}
 	if err := c.bus.Receive(c.receive); err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
@@ -84,7 +86,9 @@ func (c *Cluster) Start(ctx context.Context, node *service.Node) error {
 		c.mu.Lock()
 		self, _ := c.peers.Self()
 		c.mu.Unlock()
-		node.Renumber(self.Run)
+		if self.Run != node.Incarnation().Run {
+			node.Renumber(self.Run)
+		}
 		return nil
 	case <-c.refused:
 		c.mu.Lock()

@@ -52,17 +52,18 @@ type Member struct {
 // member is a peer, and the trunk to it.
 type member struct {
 	Member
-	out   out
-	in    in
-	rooms theirRooms
-	wire  uint64 // the version that both speak
-	count uint64 // of its last hello
-	heard time.Duration
-	since time.Duration // it is lost, or known by hearsay
-	goes  bool          // it said that it is leaving
-	bye   bool          // it said goodbye: this run does not come back
-	lost  bool          // it was declared lost, and has not come back under a higher term
-	whole bool          // both directions were told all since it joined
+	out    out
+	in     in
+	rooms  theirRooms
+	wire   uint64 // the version that both speak
+	count  uint64 // of its last hello
+	heard  time.Duration
+	since  time.Duration // it is lost, or known by hearsay
+	turned time.Duration // it came into its state
+	goes   bool          // it said that it is leaving
+	bye    bool          // it said goodbye: this run does not come back
+	lost   bool          // it was declared lost, and has not come back under a higher term
+	whole  bool          // both directions were told all since it joined
 }
 
 // find returns the place of a name among the members.
@@ -87,7 +88,7 @@ func (p *Peers) member(name service.NodeID) *member {
 
 // meet makes a member of a name that there is none of, or one anew of a later run.
 func (p *Peers) meet(of service.Incarnation, state State, now time.Duration) *member {
-	m := &member{Member: Member{Incarnation: of, State: state}, heard: now, since: now}
+	m := &member{Member: Member{Incarnation: of, State: state}, heard: now, since: now, turned: now}
 	m.out = out{window: p.cfg.Window, maxItem: p.maxItem}
 	m.in = in{asked: now - repairAfter}
 	i, ok := p.find(of.Node)
@@ -287,7 +288,7 @@ func (p *Peers) change(m *member, to State, now time.Duration) {
 		return
 	}
 	had := m.State.Reachable()
-	m.State = to
+	m.State, m.turned = to, now
 	switch {
 	case had && !to.Reachable():
 		p.endEpoch(m, EndLost)

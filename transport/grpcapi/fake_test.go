@@ -36,8 +36,9 @@ type fakeNode struct {
 	onWatch   func(service.Scope, string) (watcher, error)
 	onAttach  func(service.Registration) (handler, error)
 	sockets   map[service.SocketID]service.SocketInfo
-	rooms     []service.RoomInfo // by name
-	err       error              // of Join, Leave, Disconnect, Room, Rooms
+	rooms     []service.RoomInfo   // by name
+	nodes     []service.NodeStatus // by name; nil: it is alone
+	err       error                // of Join, Leave, Disconnect, Room, Rooms
 
 	mu    sync.Mutex
 	calls []string
@@ -165,6 +166,13 @@ func (n *fakeNode) Sockets(_ context.Context, t service.Target, r service.PageRe
 
 func (n *fakeNode) Info() service.Info {
 	return service.Info{NodeID: "node", Version: "v0", Sockets: 3, Namespaces: 1, Dropped: map[string]int64{"slow": 4}}
+}
+
+func (n *fakeNode) Nodes() []service.NodeStatus {
+	if n.nodes != nil {
+		return n.nodes
+	}
+	return []service.NodeStatus{{Incarnation: service.Incarnation{Node: "node"}, Version: "v0"}}
 }
 
 func (n *fakeNode) Config() service.Config { return n.config }

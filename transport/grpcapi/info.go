@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -32,16 +33,41 @@ func (n *nodeService) GetInfo(context.Context, *foyerv1.GetInfoRequest) (*foyerv
 	return resp, nil
 }
 
-// ListNodes lists this node: it is the cluster.
+var stateMessages = map[service.NodeState]foyerv1.NodeState{
+	service.NodeUp: foyerv1.NodeState_NODE_STATE_UP, service.NodeJoining: foyerv1.NodeState_NODE_STATE_JOINING,
+	service.NodeSilent: foyerv1.NodeState_NODE_STATE_SILENT, service.NodeDraining: foyerv1.NodeState_NODE_STATE_DRAINING,
+	service.NodeLost: foyerv1.NodeState_NODE_STATE_LOST, service.NodeIncompatible: foyerv1.NodeState_NODE_STATE_INCOMPATIBLE,
+}
+
+// ListNodes lists the nodes as this one sees them: nobody is asked, so nobody is missing.
 func (n *nodeService) ListNodes(context.Context, *foyerv1.ListNodesRequest) (*foyerv1.ListNodesResponse, error) {
-	info := n.s.node.Info()
-	return &foyerv1.ListNodesResponse{
-		Nodes: []*foyerv1.Node{{
-			NodeId: string(info.NodeID), Version: info.Version, StartedAt: timestamp(info.StartedAt), Sockets: count(info.Sockets),
-			Draining: n.s.notServing.Load(),
-		}},
-		Coverage: coverageMessage(service.Coverage{}),
-	}, nil
+	info, now := n.s.node.Info(), time.Now()
+	resp := &foyerv1.ListNodesResponse{Coverage: coverageMessage(service.Coverage{})}
+	for _, node := range n.s.node.Nodes() {
+		m := &foyerv1.Node{
+			NodeId: string(node.Node), Version: node.Version, StartedAt: timestamp(node.Started()), State: stateMessages[node.State],
+			StateAge: age(now, node.Since), PeerAddress: node.Address,
+		}
+		if m.Answers = node.Node == info.NodeID; m.Answers {
+			m.StartedAt, m.Sockets = timestamp(info.StartedAt), count(info.Sockets)
+			if n.s.notServing.Load() {
+				m.State = foyerv1.NodeState_NODE_STATE_DRAINING
+			}
+		} else {
+			m.HeardAge = age(now, node.Heard)
+		}
+		m.Draining = m.State == foyerv1.NodeState_NODE_STATE_DRAINING
+		resp.Nodes = append(resp.Nodes, m)
+	}
+	return resp, nil
+}
+
+// age is how long ago a time was; nil: it never was.
+func age(now, then time.Time) *durationpb.Duration {
+	if then.IsZero() {
+		return nil
+	}
+	return durationpb.New(max(0, now.Sub(then)).Round(time.Millisecond))
 }
 
 // dropped adds what was dropped here to what the service counts.

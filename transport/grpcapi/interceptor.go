@@ -38,6 +38,9 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		in.turn = c
 	}
 	if isOurs(info.FullMethod) {
+		if s.joining.Load() && !strings.HasPrefix(info.FullMethod, nodeServicePrefix) {
+			return errJoining
+		}
 		return next(srv, in)
 	}
 	if isHealth(info.FullMethod) {
@@ -146,6 +149,12 @@ func (s *Server) finish(method string, err error) error {
 	}
 	return st.Err()
 }
+
+// nodeServicePrefix is that of the calls that are answered before a node has joined its cluster: they tell how it is.
+const nodeServicePrefix = "/foyer.v1.NodeService/"
+
+var errJoining = fail(service.Unavailable, foyerv1.ErrorReason_ERROR_REASON_JOINING, "",
+	"the node is joining its cluster: try again in a moment, or at another node")
 
 func isOurs(method string) bool { return strings.HasPrefix(method, "/foyer.v1.") }
 

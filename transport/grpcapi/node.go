@@ -6,8 +6,7 @@ import (
 	"foyer/service"
 )
 
-// node is what this package calls of the service. *service.Node is one, but for the types of handlers, watchers and
-// acks.
+// node is what this package calls of the service: a Node, but for the types of handlers, watchers and acks.
 //
 // For all of its methods: any goroutine may call them, and many at once, with no lock held that a link, a handler or a
 // watcher could need. What blocks ends at the latest when ctx does. Requests are valid and are copied or only read,
@@ -16,14 +15,7 @@ import (
 // coverage and are no error. Errors are those of ctx, or a *service.Error; the words of an Error that can be told apart
 // are named.
 type node interface {
-	// Emit delivers an event, and waits for the other nodes' part of the receipt unless e.Accepted. An event whose only
-	// recipient has a full link waits until there is room, or ctx ends: that is no error. The packet is kept by who
-	// gets it, and nobody changes it any more. INVALID_PAYLOAD: a parser can not say it.
-	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
-	// EmitBatch is Emit for events in their order, with a receipt or its Err for each. It waits no longer than
-	// Config.HoldStream for a link, from when that became full, and for other nodes at the end, for all events
-	// together. The list is the caller's again when it returns, the packets as with Emit.
-	EmitBatch(ctx context.Context, emits []service.Emit) []service.Receipt
+	asked
 	// CollectAcks delivers an event and blocks as Emit does, for the other nodes' counts too; the answers come by the
 	// acks, which the caller has to finish. matched is how many recipients there are, with those elsewhere. More than
 	// limit, if it is not 0: TOO_MANY_RECIPIENTS. INVALID_PAYLOAD as Emit.
@@ -32,6 +24,26 @@ type node interface {
 	// replies. from stands for e.From; nil: none. It blocks until all replies are there, e.Timeout is over or ctx ends;
 	// who has not replied is missing, and that is no error.
 	ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error)
+	// Watch begins to follow a scope; ctx is for the beginning only, and the caller has to close the watcher.
+	// INVALID_TOKEN: the token is of another scope or none of ours. LIMIT_REACHED: too many watchers, or namespaces.
+	// DRAINING.
+	Watch(ctx context.Context, s service.Scope, token string) (watcher, error)
+	// Attach makes a handler, which the caller has to detach. It blocks until the other nodes have agreed to the claim;
+	// those that have not are in the coverage. The registration's lists are copied. ALREADY_CLAIMED, LIMIT_REACHED,
+	// DRAINING.
+	Attach(ctx context.Context, r service.Registration) (handler, service.Coverage, error)
+}
+
+// asked is the part of node that has no types of this package.
+type asked interface {
+	// Emit delivers an event, and waits for the other nodes' part of the receipt unless e.Accepted. An event whose only
+	// recipient has a full link waits until there is room, or ctx ends: that is no error. The packet is kept by who
+	// gets it, and nobody changes it any more. INVALID_PAYLOAD: a parser can not say it.
+	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
+	// EmitBatch is Emit for events in their order, with a receipt or its Err for each. It waits no longer than
+	// Config.HoldStream for a link, from when that became full, and for other nodes at the end, for all events
+	// together. The list is the caller's again when it returns, the packets as with Emit.
+	EmitBatch(ctx context.Context, emits []service.Emit) []service.Receipt
 	// Join and Leave return when an emit that follows finds the rooms as they are then. Nobody's rooms are changed by
 	// Join if one would be in too many: LIMIT_REACHED. Names are copied.
 	Join(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error)
@@ -52,17 +64,11 @@ type node interface {
 	// Sockets is a page of the sockets of a target. One that is there throughout is listed once. INVALID_TOKEN: the
 	// place is of a node that nobody knows.
 	Sockets(ctx context.Context, t service.Target, r service.PageRequest) (service.Page, error)
-	// Info and Config never block. Config is the same for the node's life.
+	// Info, Config and Nodes never block. Config is the same for the node's life. Nodes are those of the cluster by
+	// name, with this one.
 	Info() service.Info
 	Config() service.Config
-	// Watch begins to follow a scope; ctx is for the beginning only, and the caller has to close the watcher.
-	// INVALID_TOKEN: the token is of another scope or none of ours. LIMIT_REACHED: too many watchers, or namespaces.
-	// DRAINING.
-	Watch(ctx context.Context, s service.Scope, token string) (watcher, error)
-	// Attach makes a handler, which the caller has to detach. It blocks until the other nodes have agreed to the claim;
-	// those that have not are in the coverage. The registration's lists are copied. ALREADY_CLAIMED, LIMIT_REACHED,
-	// DRAINING.
-	Attach(ctx context.Context, r service.Registration) (handler, service.Coverage, error)
+	Nodes() []service.NodeStatus
 }
 
 // acks is what waits for acknowledgements: see service.Acks. For one goroutine.
@@ -115,8 +121,18 @@ type handler interface {
 	Post(v any) bool
 }
 
-// serviceNode is the real one.
-type serviceNode struct{ *service.Node }
+// Node is what the API is of: a *service.Node, or what stands for all nodes of a cluster. Its methods are those of node,
+// with the service's types.
+type Node interface {
+	asked
+	CollectAcks(ctx context.Context, e service.Emit, limit int) (*service.Acks, error)
+	ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (service.ServerSideResult, error)
+	Watch(ctx context.Context, s service.Scope, token string) (*service.Watcher, error)
+	Attach(ctx context.Context, r service.Registration) (*service.Handler, service.Coverage, error)
+}
+
+// serviceNode is a Node with the types of this package.
+type serviceNode struct{ Node }
 
 func (n serviceNode) CollectAcks(ctx context.Context, e service.Emit, limit int) (acks, int, error) {
 	a, err := n.Node.CollectAcks(ctx, e, limit)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,28 +13,120 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
 )
 
 func TestListNodes(t *testing.T) {
 	s, client := start(t, Config{}, newFakeNode())
-	for _, draining := range []bool{false, true} {
+	for _, state := range []foyerv1.NodeState{foyerv1.NodeState_NODE_STATE_UP, foyerv1.NodeState_NODE_STATE_DRAINING} {
 		got, err := client.node.ListNodes(t.Context(), &foyerv1.ListNodesRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := &foyerv1.ListNodesResponse{
-			Nodes:    []*foyerv1.Node{{NodeId: "node", Version: "v0", Sockets: proto.Int32(3), Draining: draining}},
+			Nodes: []*foyerv1.Node{{
+				NodeId: "node", Version: "v0", Sockets: proto.Int32(3), State: state,
+				Draining: state == foyerv1.NodeState_NODE_STATE_DRAINING, Answers: true,
+			}},
 			Coverage: &foyerv1.Coverage{},
 		}
 		if diff := cmp.Diff(got, want, protocmp.Transform()); diff != "" {
 			t.Errorf("(-got +want):\n%s", diff)
 		}
 		s.NotServing()
+	}
+}
+
+// TestListNodesOfCluster: each state has its own word, times are told as ages, and only the node that answers knows how
+// many sockets it has.
+func TestListNodesOfCluster(t *testing.T) { bubble(t, testListNodesOfCluster) }
+
+func testListNodesOfCluster(t *testing.T) {
+	now := time.Now()
+	n := newFakeNode()
+	for name, state := range map[service.NodeID]service.NodeState{
+		"aaaa": service.NodeLost, "bbbb": service.NodeSilent, "cccc": service.NodeDraining, "dddd": service.NodeIncompatible,
+		"eeee": service.NodeJoining, "ffff": service.NodeUp,
+	} {
+		n.nodes = append(n.nodes, service.NodeStatus{
+			Incarnation: service.Incarnation{Node: name, Run: 5000 << 20}, State: state, Version: "v1", Address: "10.0.0.1:7",
+			Since: now.Add(-time.Minute), Heard: now.Add(-2 * time.Second),
+		})
+	}
+	slices.SortFunc(n.nodes, func(a, b service.NodeStatus) int { return strings.Compare(string(a.Node), string(b.Node)) })
+	n.nodes[1].Heard = time.Time{}
+	n.nodes = append(n.nodes, service.NodeStatus{Incarnation: service.Incarnation{Node: "node"}, Version: "v0", Since: now})
+	_, client := start(t, Config{}, n)
+	got, err := client.node.ListNodes(t.Context(), &foyerv1.ListNodesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := func(name string, state foyerv1.NodeState, heard *durationpb.Duration) *foyerv1.Node {
+		return &foyerv1.Node{
+			NodeId: name, Version: "v1", PeerAddress: "10.0.0.1:7", State: state, StartedAt: timestamppb.New(time.Unix(5, 0)),
+			StateAge: durationpb.New(time.Minute), HeardAge: heard, Draining: state == foyerv1.NodeState_NODE_STATE_DRAINING,
+		}
+	}
+	heard := durationpb.New(2 * time.Second)
+	want := []*foyerv1.Node{
+		other("aaaa", foyerv1.NodeState_NODE_STATE_LOST, heard), other("bbbb", foyerv1.NodeState_NODE_STATE_SILENT, nil),
+		other("cccc", foyerv1.NodeState_NODE_STATE_DRAINING, heard), other("dddd", foyerv1.NodeState_NODE_STATE_INCOMPATIBLE, heard),
+		other("eeee", foyerv1.NodeState_NODE_STATE_JOINING, heard), other("ffff", foyerv1.NodeState_NODE_STATE_UP, heard),
+		{NodeId: "node", Version: "v0", Sockets: proto.Int32(3), State: foyerv1.NodeState_NODE_STATE_UP, StateAge: durationpb.New(0), Answers: true},
+	}
+	if diff := cmp.Diff(got.GetNodes(), want, protocmp.Transform()); diff != "" {
+		t.Errorf("(-got +want):\n%s", diff)
+	}
+}
+
+// TestJoining: a node that has not joined its cluster says so to all but those who ask how it is.
+func TestJoining(t *testing.T) { bubble(t, testJoining) }
+
+func testJoining(t *testing.T) {
+	s, client := start(t, Config{Joining: true}, newFakeNode())
+	served := func() healthpb.HealthCheckResponse_ServingStatus {
+		t.Helper()
+		r, err := healthpb.NewHealthClient(client.conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetStatus()
+	}
+	room := func() error {
+		_, err := client.room.GetRoom(t.Context(), &foyerv1.GetRoomRequest{Room: "room"})
+		return err
+	}
+	wantError(t, room(), codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_JOINING, "")
+	stream, err := client.handler.Attach(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_JOINING, "")
+	if _, err := client.node.ListNodes(t.Context(), &foyerv1.ListNodesRequest{}); err != nil {
+		t.Errorf("who asks for the nodes: %v", err)
+	}
+	if got := served(); got != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("health says %v", got)
+	}
+	s.Ready()
+	if err := room(); err != nil {
+		t.Errorf("when it is ready: %v", err)
+	}
+	if got := served(); got != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("health says %v when it is ready", got)
+	}
+	s.NotServing()
+	s.Ready()
+	if got := served(); got != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("health says %v when it is to go", got)
 	}
 }
 

@@ -56,6 +56,9 @@ type Config struct {
 	Sessions func() int
 	// What the edges counted, by names that the service does not use, for GetInfo. Default: not told.
 	EdgeCounts func() map[string]int64
+	// The node has to join its cluster first: until Ready, only NodeService, health and reflection answer, and health says
+	// that nothing is served.
+	Joining bool
 	// Limits of the edges, for GetInfo and Registered; 0: not told.
 	MaxNamespacesPerLink int
 	QueueBytes           int64 // that wait for one link
@@ -113,6 +116,7 @@ type Server struct {
 	stop     context.CancelFunc
 	streams  sync.WaitGroup // goroutines of streams
 
+	joining    atomic.Bool // Ready was not called yet
 	notServing atomic.Bool // NotServing was called
 	emptying   atomic.Bool // a Drain runs
 	cutting    atomic.Bool // Shutdown waits no longer
@@ -124,7 +128,7 @@ type Server struct {
 }
 
 // New makes the API of a node. The caller ends it with Shutdown or Stop, after the node was told to drain.
-func New(cfg Config, n *service.Node) (*Server, error) {
+func New(cfg Config, n Node) (*Server, error) {
 	return newServer(cfg, serviceNode{n})
 }
 
@@ -189,6 +193,10 @@ func newServer(cfg Config, n node) (*Server, error) {
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
+	if cfg.Joining {
+		s.joining.Store(true)
+		s.health.Shutdown()
+	}
 	s.register(&healthpb.Health_ServiceDesc, s.health)
 	if err := registerReflection(s.grpc); err != nil {
 		return nil, err
@@ -219,6 +227,15 @@ func (s *Server) checkExposure(addr net.Addr) error {
 		return nil
 	}
 	return fmt.Errorf("gRPC on %s: not without tokens or client certificates on an address that is not loopback", addr)
+}
+
+// Ready ends Config.Joining: all calls are served from now on.
+func (s *Server) Ready() {
+	s.joining.Store(false)
+	s.health.Resume()
+	if s.notServing.Load() { // it was called meanwhile
+		s.health.Shutdown()
+	}
 }
 
 // NotServing makes every health check answer NOT_SERVING from now on, so that balancers look away. Calls are still served.

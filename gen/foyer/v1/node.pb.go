@@ -23,6 +23,75 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NodeState is how a node is, as another one sees it.
+type NodeState int32
+
+const (
+	// Not used.
+	NodeState_NODE_STATE_UNSPECIFIED NodeState = 0
+	// It is there, and both have told each other all.
+	NodeState_NODE_STATE_UP NodeState = 1
+	// It is not heard at this moment, or known from other nodes alone. Calls do not wait for it, and name it in their coverage.
+	NodeState_NODE_STATE_SILENT NodeState = 2
+	// It was not heard for the lease, and is taken for dead: its sockets are gone with it.
+	NodeState_NODE_STATE_LOST NodeState = 3
+	// It is about to go, and takes no new sessions. Calls still reach its sockets.
+	NodeState_NODE_STATE_DRAINING NodeState = 4
+	// Its version of Foyer is too far from that of the node that answers: they cannot understand each other.
+	NodeState_NODE_STATE_INCOMPATIBLE NodeState = 5
+	// It is there, and the two have not told each other all yet. Calls reach its sockets.
+	NodeState_NODE_STATE_JOINING NodeState = 6
+)
+
+// Enum value maps for NodeState.
+var (
+	NodeState_name = map[int32]string{
+		0: "NODE_STATE_UNSPECIFIED",
+		1: "NODE_STATE_UP",
+		2: "NODE_STATE_SILENT",
+		3: "NODE_STATE_LOST",
+		4: "NODE_STATE_DRAINING",
+		5: "NODE_STATE_INCOMPATIBLE",
+		6: "NODE_STATE_JOINING",
+	}
+	NodeState_value = map[string]int32{
+		"NODE_STATE_UNSPECIFIED":  0,
+		"NODE_STATE_UP":           1,
+		"NODE_STATE_SILENT":       2,
+		"NODE_STATE_LOST":         3,
+		"NODE_STATE_DRAINING":     4,
+		"NODE_STATE_INCOMPATIBLE": 5,
+		"NODE_STATE_JOINING":      6,
+	}
+)
+
+func (x NodeState) Enum() *NodeState {
+	p := new(NodeState)
+	*p = x
+	return p
+}
+
+func (x NodeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_foyer_v1_node_proto_enumTypes[0].Descriptor()
+}
+
+func (NodeState) Type() protoreflect.EnumType {
+	return &file_foyer_v1_node_proto_enumTypes[0]
+}
+
+func (x NodeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeState.Descriptor instead.
+func (NodeState) EnumDescriptor() ([]byte, []int) {
+	return file_foyer_v1_node_proto_rawDescGZIP(), []int{0}
+}
+
 // GetInfoRequest asks for the node that answers.
 type GetInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -89,7 +158,12 @@ type GetInfoResponse struct {
 	// room for others), api_connection_stalled (a request did not come to its end), api_connection_bytes (held too much of
 	// such), api_stream_share, api_call_left (waits with a request_id whose callers are gone, beyond what is kept),
 	// api_tls_failed, api_greeting (no HTTP/2), api_stream_refused (handlers and watches that ask for what can not be),
-	// api_stream_slow (that do not read, or handlers that make no progress), api_handler_replaced, api_panic.
+	// api_stream_slow (that do not read, or handlers that make no progress), api_handler_replaced, api_panic. Those that begin with
+	// cluster_ are of the way to other nodes: cluster_frame_ and why a frame of another node had no effect (unreadable, version,
+	// check: of another key, foreign, cluster, unknown, held, run, term, epoch, repeated, gap), cluster_epoch (what was on the way
+	// to a node, or for it, when the way to it was given up: emits and answers), cluster_question (calls of other nodes beyond
+	// those that are answered at once), cluster_bus and cluster_bus_refused (frames that the bus has lost, or had no room for;
+	// most are sent again).
 	Dropped       map[string]int64 `protobuf:"bytes,10,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -292,14 +366,24 @@ type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id.
 	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	// Its version.
+	// Its version; empty when it is not known.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// When it started.
+	// When it started, by its own clock.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	// How many sockets it holds.
+	// How many sockets it holds, of the node that answers only.
 	Sockets *int32 `protobuf:"varint,4,opt,name=sockets,proto3,oneof" json:"sockets,omitempty"`
 	// It takes no new sessions.
-	Draining      bool `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`
+	// How it is.
+	State NodeState `protobuf:"varint,6,opt,name=state,proto3,enum=foyer.v1.NodeState" json:"state,omitempty"`
+	// How long it has been so.
+	StateAge *durationpb.Duration `protobuf:"bytes,7,opt,name=state_age,json=stateAge,proto3" json:"state_age,omitempty"`
+	// How long ago it was heard; absent when it never was, and of the node that answers.
+	HeardAge *durationpb.Duration `protobuf:"bytes,8,opt,name=heard_age,json=heardAge,proto3" json:"heard_age,omitempty"`
+	// Where it takes what other nodes pass on for its sessions; empty when it has no such address, or it is not known.
+	PeerAddress string `protobuf:"bytes,9,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	// It is the node that answers.
+	Answers       bool `protobuf:"varint,10,opt,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +449,41 @@ func (x *Node) GetSockets() int32 {
 func (x *Node) GetDraining() bool {
 	if x != nil {
 		return x.Draining
+	}
+	return false
+}
+
+func (x *Node) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+func (x *Node) GetStateAge() *durationpb.Duration {
+	if x != nil {
+		return x.StateAge
+	}
+	return nil
+}
+
+func (x *Node) GetHeardAge() *durationpb.Duration {
+	if x != nil {
+		return x.HeardAge
+	}
+	return nil
+}
+
+func (x *Node) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
+func (x *Node) GetAnswers() bool {
+	if x != nil {
+		return x.Answers
 	}
 	return false
 }
@@ -511,14 +630,20 @@ const file_foyer_v1_node_proto_rawDesc = "" +
 	"\x10ListNodesRequest\"i\n" +
 	"\x11ListNodesResponse\x12$\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x0e.foyer.v1.NodeR\x05nodes\x12.\n" +
-	"\bcoverage\x18\x02 \x01(\v2\x12.foyer.v1.CoverageR\bcoverage\"\xbb\x01\n" +
+	"\bcoverage\x18\x02 \x01(\v2\x12.foyer.v1.CoverageR\bcoverage\"\x93\x03\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x129\n" +
 	"\n" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1d\n" +
 	"\asockets\x18\x04 \x01(\x05H\x00R\asockets\x88\x01\x01\x12\x1a\n" +
-	"\bdraining\x18\x05 \x01(\bR\bdrainingB\n" +
+	"\bdraining\x18\x05 \x01(\bR\bdraining\x12)\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x13.foyer.v1.NodeStateR\x05state\x126\n" +
+	"\tstate_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\bstateAge\x126\n" +
+	"\theard_age\x18\b \x01(\v2\x19.google.protobuf.DurationR\bheardAge\x12!\n" +
+	"\fpeer_address\x18\t \x01(\tR\vpeerAddress\x12\x18\n" +
+	"\aanswers\x18\n" +
+	" \x01(\bR\aanswersB\n" +
 	"\n" +
 	"\b_sockets\"A\n" +
 	"\fDrainRequest\x121\n" +
@@ -528,7 +653,15 @@ const file_foyer_v1_node_proto_rawDesc = "" +
 	"\x0fsessions_closed\x18\x02 \x01(\x05H\x01R\x0esessionsClosed\x88\x01\x01\x12\x12\n" +
 	"\x04done\x18\x03 \x01(\bR\x04doneB\x10\n" +
 	"\x0e_sessions_leftB\x12\n" +
-	"\x10_sessions_closed2\xcf\x01\n" +
+	"\x10_sessions_closed*\xb4\x01\n" +
+	"\tNodeState\x12\x1a\n" +
+	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rNODE_STATE_UP\x10\x01\x12\x15\n" +
+	"\x11NODE_STATE_SILENT\x10\x02\x12\x13\n" +
+	"\x0fNODE_STATE_LOST\x10\x03\x12\x17\n" +
+	"\x13NODE_STATE_DRAINING\x10\x04\x12\x1b\n" +
+	"\x17NODE_STATE_INCOMPATIBLE\x10\x05\x12\x16\n" +
+	"\x12NODE_STATE_JOINING\x10\x062\xcf\x01\n" +
 	"\vNodeService\x12>\n" +
 	"\aGetInfo\x12\x18.foyer.v1.GetInfoRequest\x1a\x19.foyer.v1.GetInfoResponse\x12D\n" +
 	"\tListNodes\x12\x1a.foyer.v1.ListNodesRequest\x1a\x1b.foyer.v1.ListNodesResponse\x12:\n" +
@@ -547,40 +680,45 @@ func file_foyer_v1_node_proto_rawDescGZIP() []byte {
 	return file_foyer_v1_node_proto_rawDescData
 }
 
+var file_foyer_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_foyer_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_foyer_v1_node_proto_goTypes = []any{
-	(*GetInfoRequest)(nil),        // 0: foyer.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),       // 1: foyer.v1.GetInfoResponse
-	(*ListNodesRequest)(nil),      // 2: foyer.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 3: foyer.v1.ListNodesResponse
-	(*Node)(nil),                  // 4: foyer.v1.Node
-	(*DrainRequest)(nil),          // 5: foyer.v1.DrainRequest
-	(*DrainResponse)(nil),         // 6: foyer.v1.DrainResponse
-	nil,                           // 7: foyer.v1.GetInfoResponse.DroppedEntry
-	(*Limits)(nil),                // 8: foyer.v1.Limits
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*Coverage)(nil),              // 10: foyer.v1.Coverage
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(NodeState)(0),                // 0: foyer.v1.NodeState
+	(*GetInfoRequest)(nil),        // 1: foyer.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),       // 2: foyer.v1.GetInfoResponse
+	(*ListNodesRequest)(nil),      // 3: foyer.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),     // 4: foyer.v1.ListNodesResponse
+	(*Node)(nil),                  // 5: foyer.v1.Node
+	(*DrainRequest)(nil),          // 6: foyer.v1.DrainRequest
+	(*DrainResponse)(nil),         // 7: foyer.v1.DrainResponse
+	nil,                           // 8: foyer.v1.GetInfoResponse.DroppedEntry
+	(*Limits)(nil),                // 9: foyer.v1.Limits
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Coverage)(nil),              // 11: foyer.v1.Coverage
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
 }
 var file_foyer_v1_node_proto_depIdxs = []int32{
-	8,  // 0: foyer.v1.GetInfoResponse.limits:type_name -> foyer.v1.Limits
-	9,  // 1: foyer.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 2: foyer.v1.GetInfoResponse.dropped:type_name -> foyer.v1.GetInfoResponse.DroppedEntry
-	4,  // 3: foyer.v1.ListNodesResponse.nodes:type_name -> foyer.v1.Node
-	10, // 4: foyer.v1.ListNodesResponse.coverage:type_name -> foyer.v1.Coverage
-	9,  // 5: foyer.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	11, // 6: foyer.v1.DrainRequest.window:type_name -> google.protobuf.Duration
-	0,  // 7: foyer.v1.NodeService.GetInfo:input_type -> foyer.v1.GetInfoRequest
-	2,  // 8: foyer.v1.NodeService.ListNodes:input_type -> foyer.v1.ListNodesRequest
-	5,  // 9: foyer.v1.NodeService.Drain:input_type -> foyer.v1.DrainRequest
-	1,  // 10: foyer.v1.NodeService.GetInfo:output_type -> foyer.v1.GetInfoResponse
-	3,  // 11: foyer.v1.NodeService.ListNodes:output_type -> foyer.v1.ListNodesResponse
-	6,  // 12: foyer.v1.NodeService.Drain:output_type -> foyer.v1.DrainResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	9,  // 0: foyer.v1.GetInfoResponse.limits:type_name -> foyer.v1.Limits
+	10, // 1: foyer.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	8,  // 2: foyer.v1.GetInfoResponse.dropped:type_name -> foyer.v1.GetInfoResponse.DroppedEntry
+	5,  // 3: foyer.v1.ListNodesResponse.nodes:type_name -> foyer.v1.Node
+	11, // 4: foyer.v1.ListNodesResponse.coverage:type_name -> foyer.v1.Coverage
+	10, // 5: foyer.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 6: foyer.v1.Node.state:type_name -> foyer.v1.NodeState
+	12, // 7: foyer.v1.Node.state_age:type_name -> google.protobuf.Duration
+	12, // 8: foyer.v1.Node.heard_age:type_name -> google.protobuf.Duration
+	12, // 9: foyer.v1.DrainRequest.window:type_name -> google.protobuf.Duration
+	1,  // 10: foyer.v1.NodeService.GetInfo:input_type -> foyer.v1.GetInfoRequest
+	3,  // 11: foyer.v1.NodeService.ListNodes:input_type -> foyer.v1.ListNodesRequest
+	6,  // 12: foyer.v1.NodeService.Drain:input_type -> foyer.v1.DrainRequest
+	2,  // 13: foyer.v1.NodeService.GetInfo:output_type -> foyer.v1.GetInfoResponse
+	4,  // 14: foyer.v1.NodeService.ListNodes:output_type -> foyer.v1.ListNodesResponse
+	7,  // 15: foyer.v1.NodeService.Drain:output_type -> foyer.v1.DrainResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_foyer_v1_node_proto_init() }
@@ -597,13 +735,14 @@ func file_foyer_v1_node_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_v1_node_proto_rawDesc), len(file_foyer_v1_node_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_foyer_v1_node_proto_goTypes,
 		DependencyIndexes: file_foyer_v1_node_proto_depIdxs,
+		EnumInfos:         file_foyer_v1_node_proto_enumTypes,
 		MessageInfos:      file_foyer_v1_node_proto_msgTypes,
 	}.Build()
 	File_foyer_v1_node_proto = out.File

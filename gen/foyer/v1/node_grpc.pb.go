@@ -36,10 +36,14 @@ type NodeServiceClient interface {
 	//	{"nodeId": "...", "version": "...", "features": ["polling", "websocket"], "limits": {"maxPayloadBytes": 1000000},
 	//	 "sessions": 2, "sockets": 3, "namespaces": 1, "handlers": 1, "dropped": {"slow": "4"}}
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error)
-	// ListNodes lists the nodes of the cluster.
+	// ListNodes lists the nodes of the cluster, as the node that answers sees them at this moment: the others are not asked.
+	// A node alone is its cluster. A node that was lost stays in the list for a minute, unless it comes back; one that has gone
+	// in good order is not in it any more.
 	//
 	//	{}
-	//	{"nodes": [{"nodeId": "...", "version": "...", "sockets": 3}], "coverage": {}}
+	//	{"nodes": [{"nodeId": "AAAA", "version": "...", "sockets": 3, "state": "NODE_STATE_UP", "answers": true},
+	//	           {"nodeId": "BBBB", "version": "...", "state": "NODE_STATE_SILENT", "heardAge": "3.2s", "stateAge": "1.2s"}],
+	//	 "coverage": {}}
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	// Drain empties the node that answers at a measured pace: it takes no new sessions, closes those that it has spread over
 	// the window, so that clients come back elsewhere, and tells its progress about every second. The last message has `done`.
@@ -113,10 +117,14 @@ type NodeServiceServer interface {
 	//	{"nodeId": "...", "version": "...", "features": ["polling", "websocket"], "limits": {"maxPayloadBytes": 1000000},
 	//	 "sessions": 2, "sockets": 3, "namespaces": 1, "handlers": 1, "dropped": {"slow": "4"}}
 	GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error)
-	// ListNodes lists the nodes of the cluster.
+	// ListNodes lists the nodes of the cluster, as the node that answers sees them at this moment: the others are not asked.
+	// A node alone is its cluster. A node that was lost stays in the list for a minute, unless it comes back; one that has gone
+	// in good order is not in it any more.
 	//
 	//	{}
-	//	{"nodes": [{"nodeId": "...", "version": "...", "sockets": 3}], "coverage": {}}
+	//	{"nodes": [{"nodeId": "AAAA", "version": "...", "sockets": 3, "state": "NODE_STATE_UP", "answers": true},
+	//	           {"nodeId": "BBBB", "version": "...", "state": "NODE_STATE_SILENT", "heardAge": "3.2s", "stateAge": "1.2s"}],
+	//	 "coverage": {}}
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	// Drain empties the node that answers at a measured pace: it takes no new sessions, closes those that it has spread over
 	// the window, so that clients come back elsewhere, and tells its progress about every second. The last message has `done`.

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+// listening is a node of a cluster that listens and has not joined yet.
+func listening(t *testing.T, args ...string) *foyer {
+	t.Helper()
+	s, err := parse(t, append([]string{
+		"--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error",
+		"--cluster", "embedded", "--cluster-listen", "127.0.0.1:0",
+	}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := newLogger(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFoyer(s, false, log)
+	if err := f.build(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.serve()
+	return f
+}
+
+func (f *foyer) asks(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+f.apiListener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// TestNotReadyBeforeItHasJoined: whoever asks hears that a node is joining, and its clients are sent elsewhere, until it
+// has joined; when it is told to go, the other nodes hear so before its clients do.
+func TestNotReadyBeforeItHasJoined(t *testing.T) {
+	first := listening(t, "--node-id", "AAAA")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	status := func(url string) (int, string) {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text := new(strings.Builder)
+		if _, err := io.Copy(text, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, text.String()
+	}
+	ready := func() (int, string) { return status("http://" + first.adminListener.Addr().String() + "/readyz") }
+	edge := func() int {
+		code, _ := status("http://" + first.edgeListener.Addr().String() + "/socket.io/?EIO=4&transport=polling")
+		return code
+	}
+	health := func() healthpb.HealthCheckResponse_ServingStatus {
+		r, err := healthpb.NewHealthClient(first.asks(t)).Check(t.Context(), &healthpb.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetStatus()
+	}
+	if code, text := ready(); code != http.StatusServiceUnavailable || !strings.HasPrefix(text, "joining") {
+		t.Errorf("readyz: %d %q", code, text)
+	}
+	if code := edge(); code != http.StatusServiceUnavailable {
+		t.Errorf("a client is answered with %d", code)
+	}
+	if s := health(); s != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("health: %v", s)
+	}
+	if err := first.join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := ready(); code != http.StatusOK {
+		t.Errorf("readyz: %d %q", code, text)
+	}
+	if code := edge(); code != http.StatusOK {
+		t.Errorf("a client is answered with %d", code)
+	}
+	if s := health(); s != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("health: %v", s)
+	}
+
+	second := listening(t, "--node-id", "BBBB", "--cluster-routes", first.clusterAddr)
+	if err := second.join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stateOf := func(name service.NodeID) string {
+		nodes := second.cluster.Nodes()
+		i := slices.IndexFunc(nodes, func(n service.NodeStatus) bool { return n.Node == name })
+		if i < 0 {
+			return "none"
+		}
+		return [...]string{"up", "joining", "silent", "draining", "lost", "incompatible"}[nodes[i].State]
+	}
+	eventually(t, "the first node is up", func() bool { return stateOf("AAAA") == "up" })
+	empty, cancel := context.WithCancel(t.Context())
+	cancel()
+	first.empty(empty, 0, 0)
+	eventually(t, "the first node drains", func() bool { return stateOf("AAAA") == "draining" })
+	first.drain()
+	eventually(t, "the first node is gone", func() bool { return stateOf("AAAA") == "none" })
+
+	nodes, err := foyerv1.NewNodeServiceClient(second.asks(t)).ListNodes(t.Context(), &foyerv1.ListNodesRequest{})
+	if err != nil || len(nodes.GetNodes()) != 1 || nodes.GetNodes()[0].GetState() != foyerv1.NodeState_NODE_STATE_UP {
+		t.Errorf("nodes: %v, %v", nodes, err)
+	}
+	second.drain()
+}
+
+// TestSecondOfAName: it does not start, and says where the first one is.
+func TestSecondOfAName(t *testing.T) {
+	first := listening(t, "--node-id", "AAAA")
+	defer first.close()
+	if err := first.join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := listening(t, "--node-id", "AAAA", "--cluster-routes", first.clusterAddr)
+	defer second.close()
+	err := second.join(t.Context())
+	if err == nil || !strings.HasPrefix(err.Error(), "--node-id: the name AAAA is taken") || !strings.Contains(err.Error(), first.peerAddress()) {
+		t.Errorf("the second says %v; the first is at %s", err, first.peerAddress())
+	}
+	if second.joined.Load() {
+		t.Error("it has joined")
+	}
+}
+
+// TestPeerAdvertise: the others are told of the address that is given for them.
+func TestPeerAdvertise(t *testing.T) {
+	f := listening(t, "--peer-advertise", "foyer.example:7000")
+	defer f.close()
+	if got := f.peerAddress(); got != "foyer.example:7000" {
+		t.Errorf("it tells %q", got)
+	}
+}
