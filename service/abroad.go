@@ -107,7 +107,8 @@ func (hs *handlers) ownClaims() (list []own) {
 
 // Consider says what this node has against a registration of another one that was claimed so long ago. Of two nodes the
 // one with the smaller name judges, by its own clock, so that there is one verdict: the earlier claim holds, and the
-// later one ends here, with ALREADY_CLAIMED, or is Held with that error. registered: the other node has attached it. Then
+// later one ends here, with ALREADY_CLAIMED, or is Held with that error. What was Agreed is promised to the other node
+// until Unpromise is called with the same r: others that ask for it here are refused. registered: the other node has attached it. Then
 // it takes the place of one with the same id, unless that came later: that is Held with ErrReplaced.
 func (n *Node) Consider(r *Registration, of NodeID, age time.Duration, registered bool) (Verdict, error) {
 	hs := n.handlers
@@ -134,7 +135,19 @@ func (n *Node) Consider(r *Registration, of NodeID, age time.Duration, registere
 	for h, err := range losers {
 		n.Refuse(h, err)
 	}
+	if verdict == Agreed && !registered {
+		hs.mu.Lock()
+		hs.promised[r] = c
+		hs.mu.Unlock()
+	}
 	return verdict, nil
+}
+
+// Unpromise takes back what Consider has agreed to: the handler is there, or it has come to nothing.
+func (n *Node) Unpromise(r *Registration) {
+	n.handlers.mu.Lock()
+	defer n.handlers.mu.Unlock()
+	delete(n.handlers.promised, r)
 }
 
 // rival says why a handler of this node and a registration of another one cannot both be: the error for the one here, and

@@ -24,9 +24,10 @@ type handlers struct {
 	decider  time.Time // when a handler that decides connects was last taken out of its group; zero: none has been
 	leftAt   time.Time // when a handler was last taken out of its group
 	groups   map[string]*group
-	byName   patterns[[]*group]    // the same by what they have registered for
-	attached map[*Handler]struct{} // also those that drain or were replaced, until they are detached
-	claiming map[*Handler]*claims  // those that wait for other nodes to agree
+	byName   patterns[[]*group]        // the same by what they have registered for
+	attached map[*Handler]struct{}     // also those that drain or were replaced, until they are detached
+	claiming map[*Handler]*claims      // those that wait for other nodes to agree
+	promised map[*Registration]*claims // those of other nodes that this one has agreed to, and that are not there yet
 
 	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
 	names   patterns[ConnectMode]
@@ -53,7 +54,7 @@ type members struct {
 
 func newHandlers(n *Node) *handlers {
 	hs := &handlers{
-		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, claiming: map[*Handler]*claims{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
+		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, claiming: map[*Handler]*claims{}, promised: map[*Registration]*claims{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
 	}
 	hs.learnLocked("/", ConnectOpen)
 	for _, c := range n.cfg.Namespaces {
@@ -127,6 +128,11 @@ func (hs *handlers) lockUnclaimed(h *Handler) error {
 		for o, c := range hs.claiming {
 			if o.reg.Group != h.reg.Group && !checked[c] {
 				others[c] = o.reg.Group
+			}
+		}
+		for r, c := range hs.promised {
+			if r.Group != h.reg.Group && !checked[c] {
+				others[c] = r.Group
 			}
 		}
 		if len(others) == 0 {

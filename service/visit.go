@@ -104,6 +104,14 @@ func (v *Visit) Offer(number uint64, of SocketID, n Notice) {
 	}
 }
 
+// OfferPart tells the handler of sockets that come over to it, of which an Offer tells the rest.
+func (v *Visit) OfferPart(n Notice) {
+	for _, info := range n.Sockets {
+		n.fresh = append(n.fresh, v.welcome(info))
+	}
+	v.h.offerAssigned(&n)
+}
+
 func (v *Visit) welcome(info *SocketInfo) *guest {
 	g := v.guests[info.ID]
 	if g == nil {

@@ -37,6 +37,8 @@ type Cluster struct {
 	calls    calls
 	marks    []*marked // who waits until the others have heard
 	collect  collects
+	handlers handlers
+	streams  map[*service.Handler]*stream // to handlers of other nodes
 	inboxes  map[service.NodeID]*inbox
 	hellos   inbox         // what is to be done without the mutex that is of no peer
 	marksDue time.Duration // when the next of them has had its time
@@ -51,7 +53,7 @@ type Cluster struct {
 func NewCluster(cfg Config, bus Bus, log *zap.Logger) (*Cluster, error) {
 	c := &Cluster{
 		bus: bus, log: log.Named("cluster"), began: time.Now(), wake: make(chan struct{}, 1), ready: make(chan struct{}),
-		refused: make(chan struct{}), inboxes: map[service.NodeID]*inbox{}, planned: never, marksDue: never,
+		refused: make(chan struct{}), inboxes: map[service.NodeID]*inbox{}, streams: map[*service.Handler]*stream{}, planned: never, marksDue: never,
 	}
 	if cfg.MaxFrame == 0 {
 		cfg.MaxFrame = min(bus.MaxFrame(), frameItems+frameOverhead+itemHead)
@@ -60,6 +62,7 @@ func NewCluster(cfg Config, bus Bus, log *zap.Logger) (*Cluster, error) {
 	if c.peers, err = New(cfg, upper{c}); err != nil {
 		return nil, err
 	}
+	c.peers.tellers = []teller{c.handlers.tellRegistrations, c.handlers.tellNames}
 	c.context, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -217,6 +220,7 @@ func (c *Cluster) due() time.Duration { return min(c.peers.Due(), c.marksDue) }
 
 // send sends what waits, and looks who has waited for what was heard.
 func (c *Cluster) send(now time.Duration) {
+	c.giveReplies(false)
 	c.peers.Flush(now)
 	c.resolve(now)
 	for _, o := range c.peers.Take() {
@@ -261,7 +265,12 @@ func (u upper) Heard(from Member, it *item) {
 	}
 }
 
-func (u upper) Ended(_ Member, _ End, lost int) { u.lost += uint64(lost) }
+func (u upper) Ended(to Member, why End, lost int) {
+	u.lost += uint64(lost)
+	if why == EndOver {
+		u.push(to, told{over: true})
+	}
+}
 
 func (u upper) Changed(m Member) {
 	if !m.State.Reachable() || m.State == Silent {

@@ -18,6 +18,9 @@
 //	remote.go                   the way out of the service: emits, rooms, connects that others are to hear of first
 //	everywhere.go, answer.go    the calls of the API that take other nodes, and what they do there
 //	collect.go                  acknowledgements that come from other nodes
+//	handlers.go                 this node's handlers as others hear of them: claims, registrations (handlers_wire.go)
+//	handlers_peer.go            those of a member: what this node says to their claims, and how they serve here
+//	streams.go                  the way from sockets to a handler elsewhere, and back (notices_wire.go)
 //
 // The walk of an emit. At its node the leader of the lane calls Cluster.Publish for each run, which asks the rooms that
 // each member has told and gives the item, encoded once, to the trunks of those that want it; and Cluster.Flush once for
@@ -35,6 +38,13 @@
 // so (over), or news found the window full. Then the next epoch tells the state again, and the peer drops what it knew
 // when that begins. All state is told as facts that may be told twice, by a walk over what is so now; so news may pass
 // the walk on either side.
+//
+// Handlers. A registration is told as a claim first, which each node that can be reached answers, and when all have
+// agreed as a handler. At each other node it becomes a service.Handler, whose stream is the trunk: a goroutine takes what
+// that is told and gives it to the trunk as facts, in the order of its numbers; a fact that has no ack when an epoch ends
+// for want of room is told again in the next one, and heard once by its number. At its own node a service.Visit offers
+// them to the handler. What its backend has taken, and what it answers, goes back as facts too. Whoever forgets the other
+// node forgets the streams: they begin anew, with other numbers.
 //
 // What is never believed: a frame without the right check, one for another node or run, one of a run or an epoch that
 // is over. Numbers decide that, never clocks: runs of a name grow, epochs of a node grow over all its trunks, hellos of

@@ -45,6 +45,9 @@ type item struct {
 	question   *clusterv1.Question
 	answer     *clusterv1.Answer
 	acks       *clusterv1.Acks
+	news       *clusterv1.HandlerNews
+	notices    *notices
+	replies    *replies
 	bytes      int // of all of it, encoded
 }
 
@@ -222,6 +225,12 @@ func readItem(b []byte) (it item, ok bool) {
 		it.answer, ok = readAnswer(w.bytes)
 	case 9<<3 | bytesField:
 		it.acks, ok = readAcks(w.bytes)
+	case 10<<3 | bytesField:
+		it.news, ok = readHandlerNews(w.bytes)
+	case 11<<3 | bytesField:
+		it.notices, ok = readNotices(w.bytes)
+	case 12<<3 | bytesField:
+		it.replies, ok = readReplies(w.bytes)
 	default:
 		ok = false
 	}

@@ -4,11 +4,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
 
 	clusterv1 "foyer/gen/foyer/cluster/v1"
@@ -19,7 +21,7 @@ import (
 // of them fails the test until the code treats it and it is named here.
 var byHand = map[protoreflect.FullName]string{
 	"foyer.cluster.v1.Frame":    "version from from_run to to_run epoch seq last ack_epoch ack asks over items hello check",
-	"foyer.cluster.v1.Item":     "open part told interest emit counts question answer acks",
+	"foyer.cluster.v1.Item":     "open part told interest emit counts question answer acks handler_news notices replies",
 	"foyer.cluster.v1.Open":     "",
 	"foyer.cluster.v1.Told":     "",
 	"foyer.cluster.v1.Part":     "data last",
@@ -27,15 +29,22 @@ var byHand = map[protoreflect.FullName]string{
 	"foyer.cluster.v1.Emit":     "namespace rooms except_rooms all volatile no_compress call packets collect",
 	"foyer.cluster.v1.Counts":   "call numbers",
 	"foyer.cluster.v1.Packet":   "payload attachments",
+
+	"foyer.cluster.v1.Notices":     "stream handler opens notices",
+	"foyer.cluster.v1.Notice":      "number event other",
+	"foyer.cluster.v1.SocketEvent": "id generation packet wants_ack age",
+	"foyer.cluster.v1.Replies":     "stream taken replies decisions",
+	"foyer.cluster.v1.Reply":       "number payload attachments",
 }
 
 // generated are the messages that are left to the generated code.
 var generated = []protoreflect.FullName{
 	"foyer.cluster.v1.Hello", "foyer.cluster.v1.Question", "foyer.cluster.v1.Answer", "foyer.cluster.v1.Acks",
+	"foyer.cluster.v1.HandlerNews", "foyer.cluster.v1.SocketNotice", "foyer.cluster.v1.Decision",
 }
 
 func TestEachFieldIsTreated(t *testing.T) {
-	met := 0
+	met := map[protoreflect.FullName]bool{}
 	var walk func(protoreflect.MessageDescriptor)
 	walk = func(d protoreflect.MessageDescriptor) {
 		known, ok := byHand[d.FullName()]
@@ -43,7 +52,7 @@ func TestEachFieldIsTreated(t *testing.T) {
 			t.Errorf("%s: it is not known how it is treated", d.FullName())
 			return
 		}
-		met++
+		met[d.FullName()] = true
 		var has []string
 		for i := range d.Fields().Len() {
 			f := d.Fields().Get(i)
@@ -60,14 +69,14 @@ func TestEachFieldIsTreated(t *testing.T) {
 		}
 	}
 	walk((&clusterv1.Frame{}).ProtoReflect().Descriptor())
-	if met != len(byHand) {
-		t.Errorf("met %d messages, %d are named", met, len(byHand))
+	if len(met) != len(byHand) {
+		t.Errorf("met %d messages, %d are named", len(met), len(byHand))
 	}
 }
 
 // someItem draws an item, with its encoding.
 func someItem(t *rapid.T) (item, []byte) {
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		return item{open: true}, openItem
 	case 1:
@@ -94,6 +103,10 @@ func someItem(t *rapid.T) (item, []byte) {
 			c.receipts = c.receipts[:1]
 		}
 		return item{counts: c}, b
+	case 5:
+		return someNotices(t)
+	case 6:
+		return someReplies(t)
 	}
 	e := someEmit(t)
 	return item{emit: e}, AppendEmit(nil, e)
@@ -164,7 +177,7 @@ func TestFramesAreWrittenAsByTheGeneratedCode(t *testing.T) {
 		if f.header != h {
 			t.Errorf("got %+v, want %+v", f.header, h)
 		}
-		if diff := cmp.Diff(f.items, want, cmp.AllowUnexported(item{}, interest{}, Emit{}, counts{}), cmpopts.IgnoreFields(item{}, "bytes"), cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(f.items, want, cmp.AllowUnexported(item{}, interest{}, Emit{}, counts{}, notices{}, notice{}, replies{}, reply{}), cmpopts.IgnoreFields(item{}, "bytes"), cmpopts.IgnoreFields(replies{}, "bytes"), cmpopts.IgnoreUnexported(service.Notice{}), protocmp.Transform(), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("items (-got +want):\n%s", diff)
 		}
 	})
@@ -215,7 +228,7 @@ func TestFramesThatAreNotHeard(t *testing.T) {
 		{"a number behind the last", with(func(h *header) { h.seq = 3 }), DropUnreadable},
 		{"no epoch", with(func(h *header) { h.epoch = 0 }), DropUnreadable},
 		{"a number without items", k.appendFrame(nil, &good, nil), DropUnreadable},
-		{"an unknown item", k.appendFrame(nil, &good, [][]byte{{14<<3 | 2, 0}}), DropUnreadable},
+		{"an unknown item", k.appendFrame(nil, &good, [][]byte{{15<<3 | 2, 0}}), DropUnreadable},
 		{"an empty item", k.appendFrame(nil, &good, [][]byte{{}}), DropUnreadable},
 		{"two items in one", k.appendFrame(nil, &good, [][]byte{slices.Concat(emit, emit)}), DropUnreadable},
 		{"an item that is cut", k.appendFrame(nil, &good, [][]byte{emit[:len(emit)-1]}), DropUnreadable},
@@ -254,6 +267,12 @@ func FuzzFrame(f *testing.F) {
 	}})
 	for _, items := range [][][]byte{
 		{openItem}, {toldItem}, {partItem([]byte("x"), true)}, {interestItem(&interest{[]uint64{1}, []uint64{2}})}, {emit, emit},
+		{handlerNewsItem(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Gone{Gone: 7}})},
+		{(&notices{stream: 1, handler: 2, opens: true}).append(nil, appendOther(nil, 3, &clusterv1.SocketNotice{Kind: uint32(service.NoticeWithdrawn), Withdrawn: 2}))},
+		{(&notices{stream: 1, handler: 2}).append(nil, appendEvent(nil, 3, &service.Notice{
+			From: ref{id: "AAAA0123456789abcdef"}, Packet: &service.Packet{Payload: []byte(`["e",{"_placeholder":true,"num":0}]`), Attachments: [][]byte{{1}}},
+		}, time.Time{}))},
+		{(&replies{stream: 1, taken: []uint64{3, 4}, list: []reply{{number: 3}, {number: 4, payload: []byte(`[1]`)}}}).item()},
 		{countsItem(7, []service.Receipt{{Matched: 2, Enqueued: 1, DroppedSlow: 1}, {}})},
 		{questionItem(&clusterv1.Question{Call: 7, Ask: &clusterv1.Question_Join{Join: &clusterv1.Rooms{
 			Target: &clusterv1.Target{Namespace: "/", All: true}, Rooms: []string{"a"},

@@ -13,6 +13,8 @@ type inbox struct {
 	bytes   int // of what is in it, and in hand
 	asked   int // questions of the member that are being answered
 	working bool
+	retries bool // it will try again what waited for others to leave
+	abroad  abroad
 }
 
 // told is one thing in an inbox.
@@ -21,6 +23,7 @@ type told struct {
 	item    *item
 	began   bool   // it tells all anew
 	changed bool   // it has come into another state
+	over    bool   // it has forgotten what it was told
 	do      func() // something of this node's own
 }
 
@@ -148,12 +151,21 @@ func (c *Cluster) hear(in *inbox, t *told) {
 		if !t.from.State.Reachable() {
 			c.loseAcks(t.from)
 		}
+		c.handlersChanged(in, t.from)
+	case t.over:
+		c.handlersOver(in)
 	case t.began:
 		c.loseAcks(t.from)
 	case t.item.emit != nil:
 		c.collectFor(t.from, t.item.emit)
 	case t.item.acks != nil:
 		c.hearAcks(t.from, t.item.acks)
+	case t.item.news != nil:
+		c.hearHandlers(in, t.from, t.item.news)
+	case t.item.notices != nil:
+		c.hearNotices(in, t.from, t.item.notices)
+	case t.item.replies != nil:
+		c.hearReplies(in, t.item.replies)
 	case t.item.question != nil:
 		c.take(in, t.from, t.item.question)
 	}

@@ -168,6 +168,7 @@ type Peers struct {
 	outbox  []Outgoing
 	hashes  []uint64 // of a target; used again
 	dropped [drops]uint64
+	tellers []teller                  // of the state beside rooms; set before Start
 	trace   func(m *member, f *frame) // for tests; nil: nobody looks
 }
 
@@ -484,13 +485,51 @@ func (p *Peers) tellRooms(now time.Duration) {
 	}
 }
 
+// teller returns the next piece of a part of the state, as an item, and what is left then, which is what it is called
+// with again; it is called with -1 first. No item: that was all.
+type teller func(left int) (item []byte, rest int)
+
 // tellState returns the next piece of what a new epoch tells; nil: that was all.
 func (p *Peers) tellState(o *out) []byte {
-	rooms, left := p.own.tell(o.cursor, min(tellRooms, (p.maxItem-partOverhead)/8))
-	if o.cursor = left; len(rooms) == 0 {
-		return nil
+	if o.part == 0 {
+		rooms, left := p.own.tell(o.cursor, min(tellRooms, (p.maxItem-partOverhead)/8))
+		if o.cursor = left; len(rooms) > 0 {
+			return interestItem(&interest{plus: rooms})
+		}
+		o.part, o.cursor = 1, -1
 	}
-	return interestItem(&interest{plus: rooms})
+	for ; o.part <= len(p.tellers); o.part, o.cursor = o.part+1, -1 {
+		var item []byte
+		if item, o.cursor = p.tellers[o.part-1](o.cursor); item != nil {
+			return item
+		}
+	}
+	return nil
+}
+
+// Tell tells one node, or with "" all, what it has to hear, and is lost only with what the node knows at all: what finds
+// no room ends the epoch, with its emits, and is told in the next one. False: one was asked for, and is not there.
+func (p *Peers) Tell(now time.Duration, to service.NodeID, item []byte) (told bool) {
+	for _, m := range p.members {
+		if !m.State.Reachable() || to != "" && to != m.Node || len(item) == 0 || len(item) > MaxItem {
+			continue
+		}
+		told = m.out.fact(item)
+		if !told {
+			p.reopen(m, EndFull, now)
+			m.out.full = true
+			told = m.out.fact(item)
+		}
+	}
+	return told
+}
+
+// Fact gives an item that outlives an epoch which ends for want of room to the trunk of a run of a node. It says whether
+// there was room, and whether that run is there at all.
+func (p *Peers) Fact(to service.Incarnation, item []byte) (given, there bool) {
+	m := p.member(to.Node)
+	there = m != nil && m.Run == to.Run && m.State.Reachable()
+	return there && len(item) <= MaxItem && m.out.fact(item), there
 }
 
 // pump sends what a trunk has to send: frames with items, each of which takes an ack along, or an answer alone.
@@ -549,7 +588,7 @@ func (p *Peers) reopen(m *member, why End, now time.Duration) {
 
 func (p *Peers) endEpoch(m *member, why End) {
 	if m.out.stage != outClosed {
-		p.upper.Ended(m.Member, why, m.out.close())
+		p.upper.Ended(m.Member, why, m.out.close(why == EndFull))
 	}
 }
 

@@ -36,6 +36,7 @@ type outItem struct {
 	number uint64 // of the item among those of the trunk
 	emit   bool   // and no news; of parts, the last one
 	prompt bool   // an ack is wanted at once
+	fact   []byte // the item, when it is one that outlives its epoch; of parts, with the last one
 }
 
 // outFrame is a frame that has no ack yet.
@@ -45,6 +46,7 @@ type outFrame struct {
 	upTo   uint64 // number of the last item that is whole with this frame
 	emits  int
 	prompt bool
+	facts  [][]byte
 }
 
 // out is the way to one peer: it keeps what has no ack, up to the window, and sends it again. Its epochs are those of
@@ -61,8 +63,10 @@ type out struct {
 	sent    uint64     // the last frame that was ever sent
 	waiting []outItem  // in no frame yet
 	bytes   int        // weight of kept and waiting
+	facts   [][]byte   // of the last epoch, for the one that is to be opened
 	full    bool       // no emits until half of the window is free (T4)
-	cursor  int        // of the state that is being told: what is left of it
+	part    int        // of the state that is being told
+	cursor  int        // what is left of that part
 
 	repairing bool          // at goes over frames that were sent before
 	budget    int           // of a repair, in bytes
@@ -81,17 +85,28 @@ func (o *out) open(epoch uint64, now time.Duration) {
 	o.epoch, o.stage = epoch, outOpening
 	o.added++
 	o.kept = append(o.kept[:0], outFrame{items: [][]byte{openItem}, weight: len(openItem) + itemWeight, upTo: o.added, prompt: true})
-	o.bytes, o.base, o.at, o.sent, o.told, o.cursor = o.kept[0].weight, 0, 1, 0, 0, 0
+	o.bytes, o.base, o.at, o.sent, o.told, o.part, o.cursor = o.kept[0].weight, 0, 1, 0, 0, 0, 0
 	o.repairing, o.since, o.wait, o.repaired = false, now, repairAfter, now-repairAfter
+	for _, item := range o.facts {
+		o.addFact(item)
+	}
+	o.facts = nil
 }
 
-// close ends an epoch and returns how many emits are lost with it, or may be.
-func (o *out) close() (lost int) {
+// close ends an epoch and returns how many emits are lost with it, or may be. keep: its facts that may not have been
+// heard are told in the next one.
+func (o *out) close(keep bool) (lost int) {
 	for i := range o.kept {
 		lost += o.kept[i].emits
+		if keep {
+			o.facts = append(o.facts, o.kept[i].facts...)
+		}
 	}
 	for i := range o.waiting {
-		if o.waiting[i].emit {
+		switch it := &o.waiting[i]; {
+		case it.fact != nil && keep:
+			o.facts = append(o.facts, it.fact)
+		case it.emit:
 			lost++
 		}
 	}
@@ -136,6 +151,21 @@ func (o *out) news(item []byte) bool {
 	return true
 }
 
+// fact takes an item that the peer is to hear even if the epoch ends for want of room, as long as neither end forgets the
+// other; it may hear it twice then. A full window refuses it.
+func (o *out) fact(item []byte) bool {
+	if o.stage == outClosed || !o.room(item) {
+		return false
+	}
+	o.addFact(item)
+	return true
+}
+
+func (o *out) addFact(item []byte) {
+	o.add(item, false, false)
+	o.waiting[len(o.waiting)-1].fact = item
+}
+
 // mark is the number which heard reaches when the peer knows all that there is to know now.
 func (o *out) mark() uint64 {
 	if o.stage == outOpen {
@@ -177,6 +207,9 @@ func (o *out) cut() {
 		f.upTo, f.prompt = it.number, f.prompt || it.prompt
 		if it.emit {
 			f.emits++
+		}
+		if it.fact != nil {
+			f.facts = append(f.facts, it.fact)
 		}
 	}
 	clear(o.waiting[:n])

@@ -275,6 +275,9 @@ type Item struct {
 	//	*Item_Question
 	//	*Item_Answer
 	//	*Item_Acks
+	//	*Item_HandlerNews
+	//	*Item_Notices
+	//	*Item_Replies
 	Item          isItem_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -398,6 +401,33 @@ func (x *Item) GetAcks() *Acks {
 	return nil
 }
 
+func (x *Item) GetHandlerNews() *HandlerNews {
+	if x != nil {
+		if x, ok := x.Item.(*Item_HandlerNews); ok {
+			return x.HandlerNews
+		}
+	}
+	return nil
+}
+
+func (x *Item) GetNotices() *Notices {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Notices); ok {
+			return x.Notices
+		}
+	}
+	return nil
+}
+
+func (x *Item) GetReplies() *Replies {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Replies); ok {
+			return x.Replies
+		}
+	}
+	return nil
+}
+
 type isItem_Item interface {
 	isItem_Item()
 }
@@ -447,6 +477,22 @@ type Item_Acks struct {
 	Acks *Acks `protobuf:"bytes,9,opt,name=acks,proto3,oneof"`
 }
 
+type Item_HandlerNews struct {
+	// What is new of handlers.
+	HandlerNews *HandlerNews `protobuf:"bytes,10,opt,name=handler_news,json=handlerNews,proto3,oneof"`
+}
+
+type Item_Notices struct {
+	// What a handler of the receiver is told of sockets of the sender. With the answers it outlives an epoch that ended for
+	// want of room.
+	Notices *Notices `protobuf:"bytes,11,opt,name=notices,proto3,oneof"`
+}
+
+type Item_Replies struct {
+	// What a handler of the sender answers.
+	Replies *Replies `protobuf:"bytes,12,opt,name=replies,proto3,oneof"`
+}
+
 func (*Item_Open) isItem_Item() {}
 
 func (*Item_Part) isItem_Item() {}
@@ -464,6 +510,12 @@ func (*Item_Question) isItem_Item() {}
 func (*Item_Answer) isItem_Item() {}
 
 func (*Item_Acks) isItem_Item() {}
+
+func (*Item_HandlerNews) isItem_Item() {}
+
+func (*Item_Notices) isItem_Item() {}
+
+func (*Item_Replies) isItem_Item() {}
 
 // Open begins an epoch.
 type Open struct {
@@ -2361,6 +2413,1201 @@ func (x *Known) GetTerm() uint64 {
 	return 0
 }
 
+// HandlerNews is what nodes must know of each other's handlers. Their numbers are those of their node's run.
+type HandlerNews struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is.
+	//
+	// Types that are valid to be assigned to News:
+	//
+	//	*HandlerNews_Roster
+	//	*HandlerNews_Claim
+	//	*HandlerNews_Unclaimed
+	//	*HandlerNews_Registered
+	//	*HandlerNews_Leaves
+	//	*HandlerNews_Gone
+	//	*HandlerNews_Verdict
+	//	*HandlerNews_Stalls
+	//	*HandlerNews_Names
+	//	*HandlerNews_UnknownStream
+	News          isHandlerNews_News `protobuf_oneof:"news"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandlerNews) Reset() {
+	*x = HandlerNews{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandlerNews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandlerNews) ProtoMessage() {}
+
+func (x *HandlerNews) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandlerNews.ProtoReflect.Descriptor instead.
+func (*HandlerNews) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HandlerNews) GetNews() isHandlerNews_News {
+	if x != nil {
+		return x.News
+	}
+	return nil
+}
+
+func (x *HandlerNews) GetRoster() *Roster {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Roster); ok {
+			return x.Roster
+		}
+	}
+	return nil
+}
+
+func (x *HandlerNews) GetClaim() *Registration {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Claim); ok {
+			return x.Claim
+		}
+	}
+	return nil
+}
+
+func (x *HandlerNews) GetUnclaimed() uint64 {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Unclaimed); ok {
+			return x.Unclaimed
+		}
+	}
+	return 0
+}
+
+func (x *HandlerNews) GetRegistered() *Registration {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Registered); ok {
+			return x.Registered
+		}
+	}
+	return nil
+}
+
+func (x *HandlerNews) GetLeaves() uint64 {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Leaves); ok {
+			return x.Leaves
+		}
+	}
+	return 0
+}
+
+func (x *HandlerNews) GetGone() uint64 {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Gone); ok {
+			return x.Gone
+		}
+	}
+	return 0
+}
+
+func (x *HandlerNews) GetVerdict() *Verdict {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Verdict); ok {
+			return x.Verdict
+		}
+	}
+	return nil
+}
+
+func (x *HandlerNews) GetStalls() uint64 {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Stalls); ok {
+			return x.Stalls
+		}
+	}
+	return 0
+}
+
+func (x *HandlerNews) GetNames() *Names {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_Names); ok {
+			return x.Names
+		}
+	}
+	return nil
+}
+
+func (x *HandlerNews) GetUnknownStream() uint64 {
+	if x != nil {
+		if x, ok := x.News.(*HandlerNews_UnknownStream); ok {
+			return x.UnknownStream
+		}
+	}
+	return 0
+}
+
+type isHandlerNews_News interface {
+	isHandlerNews_News()
+}
+
+type HandlerNews_Roster struct {
+	// The handlers that the sender has, and no others.
+	Roster *Roster `protobuf:"bytes,1,opt,name=roster,proto3,oneof"`
+}
+
+type HandlerNews_Claim struct {
+	// A handler is about to be attached: has the receiver anything against it?
+	Claim *Registration `protobuf:"bytes,2,opt,name=claim,proto3,oneof"`
+}
+
+type HandlerNews_Unclaimed struct {
+	// It has come to nothing: the number of a claim.
+	Unclaimed uint64 `protobuf:"varint,3,opt,name=unclaimed,proto3,oneof"`
+}
+
+type HandlerNews_Registered struct {
+	// A handler is attached.
+	Registered *Registration `protobuf:"bytes,4,opt,name=registered,proto3,oneof"`
+}
+
+type HandlerNews_Leaves struct {
+	// A handler takes nothing new any more. Its last answers may come.
+	Leaves uint64 `protobuf:"varint,5,opt,name=leaves,proto3,oneof"`
+}
+
+type HandlerNews_Gone struct {
+	// A handler is gone.
+	Gone uint64 `protobuf:"varint,6,opt,name=gone,proto3,oneof"`
+}
+
+type HandlerNews_Verdict struct {
+	// What the sender says to a claim or a registration.
+	Verdict *Verdict `protobuf:"bytes,7,opt,name=verdict,proto3,oneof"`
+}
+
+type HandlerNews_Stalls struct {
+	// A handler of the receiver makes no progress, while others of its group do.
+	Stalls uint64 `protobuf:"varint,8,opt,name=stalls,proto3,oneof"`
+}
+
+type HandlerNews_Names struct {
+	// Namespaces that were once registered.
+	Names *Names `protobuf:"bytes,9,opt,name=names,proto3,oneof"`
+}
+
+type HandlerNews_UnknownStream struct {
+	// A stream that the sender does not know: what it was told on it has come to nothing.
+	UnknownStream uint64 `protobuf:"varint,10,opt,name=unknown_stream,json=unknownStream,proto3,oneof"`
+}
+
+func (*HandlerNews_Roster) isHandlerNews_News() {}
+
+func (*HandlerNews_Claim) isHandlerNews_News() {}
+
+func (*HandlerNews_Unclaimed) isHandlerNews_News() {}
+
+func (*HandlerNews_Registered) isHandlerNews_News() {}
+
+func (*HandlerNews_Leaves) isHandlerNews_News() {}
+
+func (*HandlerNews_Gone) isHandlerNews_News() {}
+
+func (*HandlerNews_Verdict) isHandlerNews_News() {}
+
+func (*HandlerNews_Stalls) isHandlerNews_News() {}
+
+func (*HandlerNews_Names) isHandlerNews_News() {}
+
+func (*HandlerNews_UnknownStream) isHandlerNews_News() {}
+
+// Roster names handlers.
+type Roster struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their numbers.
+	Numbers       []uint64 `protobuf:"varint,1,rep,packed,name=numbers,proto3" json:"numbers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Roster) Reset() {
+	*x = Roster{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Roster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Roster) ProtoMessage() {}
+
+func (x *Roster) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Roster.ProtoReflect.Descriptor instead.
+func (*Roster) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Roster) GetNumbers() []uint64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+// Registration is a handler with what it takes.
+type Registration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// For how long it has claimed this, in nanoseconds.
+	Age int64 `protobuf:"varint,2,opt,name=age,proto3" json:"age,omitempty"`
+	// It takes nothing new any more.
+	Leaving bool `protobuf:"varint,3,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// Patterns of namespaces, in full.
+	Namespaces []string `protobuf:"bytes,4,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Its group.
+	Group string `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	// Its id.
+	Id string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	// It gets copies.
+	Observer bool `protobuf:"varint,7,opt,name=observer,proto3" json:"observer,omitempty"`
+	// The events that it takes; none: all that no other group names.
+	Events []string `protobuf:"bytes,8,rep,name=events,proto3" json:"events,omitempty"`
+	// It decides who connects.
+	DecideConnects bool `protobuf:"varint,9,opt,name=decide_connects,json=decideConnects,proto3" json:"decide_connects,omitempty"`
+	// It takes events of servers.
+	ServerSideEvents bool `protobuf:"varint,10,opt,name=server_side_events,json=serverSideEvents,proto3" json:"server_side_events,omitempty"`
+	// How many events it may leave without an answer.
+	MaxInFlight uint32 `protobuf:"varint,11,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// How much of sockets it is shown, by the numbers of the service.
+	View uint32 `protobuf:"varint,12,opt,name=view,proto3" json:"view,omitempty"`
+	// Handlers of other nodes whose place it takes.
+	Replaces      []*Replaced `protobuf:"bytes,13,rep,name=replaces,proto3" json:"replaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Registration) Reset() {
+	*x = Registration{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Registration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Registration) ProtoMessage() {}
+
+func (x *Registration) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Registration.ProtoReflect.Descriptor instead.
+func (*Registration) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Registration) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Registration) GetAge() int64 {
+	if x != nil {
+		return x.Age
+	}
+	return 0
+}
+
+func (x *Registration) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *Registration) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *Registration) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Registration) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Registration) GetObserver() bool {
+	if x != nil {
+		return x.Observer
+	}
+	return false
+}
+
+func (x *Registration) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Registration) GetDecideConnects() bool {
+	if x != nil {
+		return x.DecideConnects
+	}
+	return false
+}
+
+func (x *Registration) GetServerSideEvents() bool {
+	if x != nil {
+		return x.ServerSideEvents
+	}
+	return false
+}
+
+func (x *Registration) GetMaxInFlight() uint32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *Registration) GetView() uint32 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *Registration) GetReplaces() []*Replaced {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+// Replaced is a handler whose place another one takes.
+type Replaced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of its node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Its number.
+	Number        uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replaced) Reset() {
+	*x = Replaced{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replaced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replaced) ProtoMessage() {}
+
+func (x *Replaced) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replaced.ProtoReflect.Descriptor instead.
+func (*Replaced) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Replaced) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Replaced) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// Verdict answers a claim or a registration of the receiver.
+type Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Why it can not be; none: it can.
+	Error         *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Verdict) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Verdict) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// Names are patterns of namespaces.
+type Names struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that are known.
+	Known []string `protobuf:"bytes,1,rep,name=known,proto3" json:"known,omitempty"`
+	// Those of them to which a handler decides who connects.
+	Decided       []string `protobuf:"bytes,2,rep,name=decided,proto3" json:"decided,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Names) Reset() {
+	*x = Names{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Names) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Names) ProtoMessage() {}
+
+func (x *Names) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Names.ProtoReflect.Descriptor instead.
+func (*Names) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Names) GetKnown() []string {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *Names) GetDecided() []string {
+	if x != nil {
+		return x.Decided
+	}
+	return nil
+}
+
+// Notices are told on a stream, which stands for one handler at the receiver and one for it at the sender. It is read and
+// written by hand.
+type Notices struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the stream in the sender's run.
+	Stream uint64 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The handler's number.
+	Handler uint64 `protobuf:"varint,2,opt,name=handler,proto3" json:"handler,omitempty"`
+	// They are the first on this stream.
+	Opens bool `protobuf:"varint,3,opt,name=opens,proto3" json:"opens,omitempty"`
+	// In their order.
+	Notices       []*Notice `protobuf:"bytes,4,rep,name=notices,proto3" json:"notices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notices) Reset() {
+	*x = Notices{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notices) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notices) ProtoMessage() {}
+
+func (x *Notices) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notices.ProtoReflect.Descriptor instead.
+func (*Notices) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Notices) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *Notices) GetHandler() uint64 {
+	if x != nil {
+		return x.Handler
+	}
+	return 0
+}
+
+func (x *Notices) GetOpens() bool {
+	if x != nil {
+		return x.Opens
+	}
+	return false
+}
+
+func (x *Notices) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
+// Notice is told to a handler.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number on the stream: they ascend. 0: a part of the next one.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// What it is.
+	//
+	// Types that are valid to be assigned to Notice:
+	//
+	//	*Notice_Event
+	//	*Notice_Other
+	Notice        isNotice_Notice `protobuf_oneof:"notice"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Notice) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Notice) GetNotice() isNotice_Notice {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+func (x *Notice) GetEvent() *SocketEvent {
+	if x != nil {
+		if x, ok := x.Notice.(*Notice_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+func (x *Notice) GetOther() *SocketNotice {
+	if x != nil {
+		if x, ok := x.Notice.(*Notice_Other); ok {
+			return x.Other
+		}
+	}
+	return nil
+}
+
+type isNotice_Notice interface {
+	isNotice_Notice()
+}
+
+type Notice_Event struct {
+	// An event of a socket.
+	Event *SocketEvent `protobuf:"bytes,2,opt,name=event,proto3,oneof"`
+}
+
+type Notice_Other struct {
+	// Anything else.
+	Other *SocketNotice `protobuf:"bytes,3,opt,name=other,proto3,oneof"`
+}
+
+func (*Notice_Event) isNotice_Notice() {}
+
+func (*Notice_Other) isNotice_Notice() {}
+
+// SocketEvent is an event of a socket. It is read and written by hand.
+type SocketEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the socket.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Generation of the socket then.
+	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The event.
+	Packet *Packet `protobuf:"bytes,3,opt,name=packet,proto3" json:"packet,omitempty"`
+	// The client waits for an answer.
+	WantsAck bool `protobuf:"varint,4,opt,name=wants_ack,json=wantsAck,proto3" json:"wants_ack,omitempty"`
+	// How long ago it came, in nanoseconds.
+	Age           uint64 `protobuf:"varint,5,opt,name=age,proto3" json:"age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketEvent) Reset() {
+	*x = SocketEvent{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketEvent) ProtoMessage() {}
+
+func (x *SocketEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketEvent.ProtoReflect.Descriptor instead.
+func (*SocketEvent) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SocketEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SocketEvent) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SocketEvent) GetPacket() *Packet {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+func (x *SocketEvent) GetWantsAck() bool {
+	if x != nil {
+		return x.WantsAck
+	}
+	return false
+}
+
+func (x *SocketEvent) GetAge() uint64 {
+	if x != nil {
+		return x.Age
+	}
+	return 0
+}
+
+// SocketNotice is about sockets.
+type SocketNotice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind, by the numbers of the service.
+	Kind uint32 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Full name of their namespace.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The sockets.
+	Sockets []*Socket `protobuf:"bytes,3,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// They come over from another handler.
+	Failover bool `protobuf:"varint,4,opt,name=failover,proto3" json:"failover,omitempty"`
+	// Why they are gone, by the numbers of the service.
+	Reason uint32 `protobuf:"varint,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// More about that.
+	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	// What the client has sent to be let in: a JSON object, or nothing.
+	Auth []byte `protobuf:"bytes,7,opt,name=auth,proto3" json:"auth,omitempty"`
+	// The number of the connect that is withdrawn.
+	Withdrawn     uint64 `protobuf:"varint,8,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SocketNotice) Reset() {
+	*x = SocketNotice{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SocketNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SocketNotice) ProtoMessage() {}
+
+func (x *SocketNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SocketNotice.ProtoReflect.Descriptor instead.
+func (*SocketNotice) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *SocketNotice) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *SocketNotice) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SocketNotice) GetSockets() []*Socket {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+func (x *SocketNotice) GetFailover() bool {
+	if x != nil {
+		return x.Failover
+	}
+	return false
+}
+
+func (x *SocketNotice) GetReason() uint32 {
+	if x != nil {
+		return x.Reason
+	}
+	return 0
+}
+
+func (x *SocketNotice) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *SocketNotice) GetAuth() []byte {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+func (x *SocketNotice) GetWithdrawn() uint64 {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return 0
+}
+
+// Replies are told on a stream in the other direction. It is read and written by hand.
+type Replies struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the stream in the receiver's run.
+	Stream uint64 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Numbers of notices that need not be kept any more. They count before the answers.
+	Taken []uint64 `protobuf:"varint,2,rep,packed,name=taken,proto3" json:"taken,omitempty"`
+	// Answers to events.
+	Replies []*Reply `protobuf:"bytes,3,rep,name=replies,proto3" json:"replies,omitempty"`
+	// Decisions on connects.
+	Decisions     []*Decision `protobuf:"bytes,4,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replies) Reset() {
+	*x = Replies{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replies) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replies) ProtoMessage() {}
+
+func (x *Replies) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replies.ProtoReflect.Descriptor instead.
+func (*Replies) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Replies) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *Replies) GetTaken() []uint64 {
+	if x != nil {
+		return x.Taken
+	}
+	return nil
+}
+
+func (x *Replies) GetReplies() []*Reply {
+	if x != nil {
+		return x.Replies
+	}
+	return nil
+}
+
+func (x *Replies) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+// Reply answers an event. It is read and written by hand.
+type Reply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the notice.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// JSON array with which it is acknowledged; nothing: it is not.
+	Payload []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Its attachments.
+	Attachments   [][]byte `protobuf:"bytes,3,rep,name=attachments,proto3" json:"attachments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reply) Reset() {
+	*x = Reply{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reply) ProtoMessage() {}
+
+func (x *Reply) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reply.ProtoReflect.Descriptor instead.
+func (*Reply) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Reply) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Reply) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *Reply) GetAttachments() [][]byte {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
+}
+
+// Decision answers a connect.
+type Decision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the notice.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Rooms of the socket.
+	Rooms []string `protobuf:"bytes,2,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	// Name of its user.
+	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// JSON object, or nothing.
+	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// It is not let in.
+	Rejected bool `protobuf:"varint,5,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// What it is told then.
+	Message string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	// JSON value that goes with the message, or nothing.
+	MessageData []byte `protobuf:"bytes,7,opt,name=message_data,json=messageData,proto3" json:"message_data,omitempty"`
+	// The link is closed instead.
+	Close         bool `protobuf:"varint,8,opt,name=close,proto3" json:"close,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Decision) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Decision) GetRooms() []string {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+func (x *Decision) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Decision) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Decision) GetRejected() bool {
+	if x != nil {
+		return x.Rejected
+	}
+	return false
+}
+
+func (x *Decision) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Decision) GetMessageData() []byte {
+	if x != nil {
+		return x.MessageData
+	}
+	return nil
+}
+
+func (x *Decision) GetClose() bool {
+	if x != nil {
+		return x.Close
+	}
+	return false
+}
+
 var File_foyer_cluster_v1_envelope_proto protoreflect.FileDescriptor
 
 const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
@@ -2382,7 +3629,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04over\x18\f \x01(\bR\x04over\x12,\n" +
 	"\x05items\x18\r \x03(\v2\x16.foyer.cluster.v1.ItemR\x05items\x12-\n" +
 	"\x05hello\x18\x0e \x01(\v2\x17.foyer.cluster.v1.HelloR\x05hello\x12\x14\n" +
-	"\x05check\x18\x0f \x01(\fR\x05check\"\xd0\x03\n" +
+	"\x05check\x18\x0f \x01(\fR\x05check\"\x82\x05\n" +
 	"\x04Item\x12,\n" +
 	"\x04open\x18\x01 \x01(\v2\x16.foyer.cluster.v1.OpenH\x00R\x04open\x12,\n" +
 	"\x04part\x18\x02 \x01(\v2\x16.foyer.cluster.v1.PartH\x00R\x04part\x12,\n" +
@@ -2392,7 +3639,11 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x06counts\x18\x06 \x01(\v2\x18.foyer.cluster.v1.CountsH\x00R\x06counts\x128\n" +
 	"\bquestion\x18\a \x01(\v2\x1a.foyer.cluster.v1.QuestionH\x00R\bquestion\x122\n" +
 	"\x06answer\x18\b \x01(\v2\x18.foyer.cluster.v1.AnswerH\x00R\x06answer\x12,\n" +
-	"\x04acks\x18\t \x01(\v2\x16.foyer.cluster.v1.AcksH\x00R\x04acksB\x06\n" +
+	"\x04acks\x18\t \x01(\v2\x16.foyer.cluster.v1.AcksH\x00R\x04acks\x12B\n" +
+	"\fhandler_news\x18\n" +
+	" \x01(\v2\x1d.foyer.cluster.v1.HandlerNewsH\x00R\vhandlerNews\x125\n" +
+	"\anotices\x18\v \x01(\v2\x19.foyer.cluster.v1.NoticesH\x00R\anotices\x125\n" +
+	"\areplies\x18\f \x01(\v2\x19.foyer.cluster.v1.RepliesH\x00R\arepliesB\x06\n" +
 	"\x04item\"\x06\n" +
 	"\x04Open\"\x06\n" +
 	"\x04Told\".\n" +
@@ -2542,7 +3793,95 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
 	"\x04lost\x18\x03 \x01(\bR\x04lost\x12\x12\n" +
-	"\x04term\x18\x04 \x01(\x04R\x04term*b\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\"\xbe\x03\n" +
+	"\vHandlerNews\x122\n" +
+	"\x06roster\x18\x01 \x01(\v2\x18.foyer.cluster.v1.RosterH\x00R\x06roster\x126\n" +
+	"\x05claim\x18\x02 \x01(\v2\x1e.foyer.cluster.v1.RegistrationH\x00R\x05claim\x12\x1e\n" +
+	"\tunclaimed\x18\x03 \x01(\x04H\x00R\tunclaimed\x12@\n" +
+	"\n" +
+	"registered\x18\x04 \x01(\v2\x1e.foyer.cluster.v1.RegistrationH\x00R\n" +
+	"registered\x12\x18\n" +
+	"\x06leaves\x18\x05 \x01(\x04H\x00R\x06leaves\x12\x14\n" +
+	"\x04gone\x18\x06 \x01(\x04H\x00R\x04gone\x125\n" +
+	"\averdict\x18\a \x01(\v2\x19.foyer.cluster.v1.VerdictH\x00R\averdict\x12\x18\n" +
+	"\x06stalls\x18\b \x01(\x04H\x00R\x06stalls\x12/\n" +
+	"\x05names\x18\t \x01(\v2\x17.foyer.cluster.v1.NamesH\x00R\x05names\x12'\n" +
+	"\x0eunknown_stream\x18\n" +
+	" \x01(\x04H\x00R\runknownStreamB\x06\n" +
+	"\x04news\"\"\n" +
+	"\x06Roster\x12\x18\n" +
+	"\anumbers\x18\x01 \x03(\x04R\anumbers\"\x93\x03\n" +
+	"\fRegistration\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x10\n" +
+	"\x03age\x18\x02 \x01(\x03R\x03age\x12\x18\n" +
+	"\aleaving\x18\x03 \x01(\bR\aleaving\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x04 \x03(\tR\n" +
+	"namespaces\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x1a\n" +
+	"\bobserver\x18\a \x01(\bR\bobserver\x12\x16\n" +
+	"\x06events\x18\b \x03(\tR\x06events\x12'\n" +
+	"\x0fdecide_connects\x18\t \x01(\bR\x0edecideConnects\x12,\n" +
+	"\x12server_side_events\x18\n" +
+	" \x01(\bR\x10serverSideEvents\x12\"\n" +
+	"\rmax_in_flight\x18\v \x01(\rR\vmaxInFlight\x12\x12\n" +
+	"\x04view\x18\f \x01(\rR\x04view\x126\n" +
+	"\breplaces\x18\r \x03(\v2\x1a.foyer.cluster.v1.ReplacedR\breplaces\"6\n" +
+	"\bReplaced\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\"P\n" +
+	"\aVerdict\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12-\n" +
+	"\x05error\x18\x02 \x01(\v2\x17.foyer.cluster.v1.ErrorR\x05error\"7\n" +
+	"\x05Names\x12\x14\n" +
+	"\x05known\x18\x01 \x03(\tR\x05known\x12\x18\n" +
+	"\adecided\x18\x02 \x03(\tR\adecided\"\x85\x01\n" +
+	"\aNotices\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\x04R\x06stream\x12\x18\n" +
+	"\ahandler\x18\x02 \x01(\x04R\ahandler\x12\x14\n" +
+	"\x05opens\x18\x03 \x01(\bR\x05opens\x122\n" +
+	"\anotices\x18\x04 \x03(\v2\x18.foyer.cluster.v1.NoticeR\anotices\"\x99\x01\n" +
+	"\x06Notice\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x125\n" +
+	"\x05event\x18\x02 \x01(\v2\x1d.foyer.cluster.v1.SocketEventH\x00R\x05event\x126\n" +
+	"\x05other\x18\x03 \x01(\v2\x1e.foyer.cluster.v1.SocketNoticeH\x00R\x05otherB\b\n" +
+	"\x06notice\"\x9e\x01\n" +
+	"\vSocketEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x120\n" +
+	"\x06packet\x18\x03 \x01(\v2\x18.foyer.cluster.v1.PacketR\x06packet\x12\x1b\n" +
+	"\twants_ack\x18\x04 \x01(\bR\bwantsAck\x12\x10\n" +
+	"\x03age\x18\x05 \x01(\x04R\x03age\"\xf2\x01\n" +
+	"\fSocketNotice\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x122\n" +
+	"\asockets\x18\x03 \x03(\v2\x18.foyer.cluster.v1.SocketR\asockets\x12\x1a\n" +
+	"\bfailover\x18\x04 \x01(\bR\bfailover\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\rR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\x12\x12\n" +
+	"\x04auth\x18\a \x01(\fR\x04auth\x12\x1c\n" +
+	"\twithdrawn\x18\b \x01(\x04R\twithdrawn\"\xa4\x01\n" +
+	"\aReplies\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\x04R\x06stream\x12\x14\n" +
+	"\x05taken\x18\x02 \x03(\x04R\x05taken\x121\n" +
+	"\areplies\x18\x03 \x03(\v2\x17.foyer.cluster.v1.ReplyR\areplies\x128\n" +
+	"\tdecisions\x18\x04 \x03(\v2\x1a.foyer.cluster.v1.DecisionR\tdecisions\"[\n" +
+	"\x05Reply\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x12 \n" +
+	"\vattachments\x18\x03 \x03(\fR\vattachments\"\xd4\x01\n" +
+	"\bDecision\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05rooms\x18\x02 \x03(\tR\x05rooms\x12\x17\n" +
+	"\auser_id\x18\x03 \x01(\tR\x06userId\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x1a\n" +
+	"\brejected\x18\x05 \x01(\bR\brejected\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12!\n" +
+	"\fmessage_data\x18\a \x01(\fR\vmessageData\x12\x14\n" +
+	"\x05close\x18\b \x01(\bR\x05close*b\n" +
 	"\x05Stage\x12\x15\n" +
 	"\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTAGE_JOINING\x10\x01\x12\f\n" +
@@ -2564,7 +3903,7 @@ func file_foyer_cluster_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_foyer_cluster_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_foyer_cluster_v1_envelope_proto_goTypes = []any{
 	(Stage)(0),           // 0: foyer.cluster.v1.Stage
 	(*Frame)(nil),        // 1: foyer.cluster.v1.Frame
@@ -2593,8 +3932,21 @@ var file_foyer_cluster_v1_envelope_proto_goTypes = []any{
 	(*AckOutcome)(nil),   // 24: foyer.cluster.v1.AckOutcome
 	(*Hello)(nil),        // 25: foyer.cluster.v1.Hello
 	(*Known)(nil),        // 26: foyer.cluster.v1.Known
-	nil,                  // 27: foyer.cluster.v1.Handshake.QueryEntry
-	nil,                  // 28: foyer.cluster.v1.Handshake.HeadersEntry
+	(*HandlerNews)(nil),  // 27: foyer.cluster.v1.HandlerNews
+	(*Roster)(nil),       // 28: foyer.cluster.v1.Roster
+	(*Registration)(nil), // 29: foyer.cluster.v1.Registration
+	(*Replaced)(nil),     // 30: foyer.cluster.v1.Replaced
+	(*Verdict)(nil),      // 31: foyer.cluster.v1.Verdict
+	(*Names)(nil),        // 32: foyer.cluster.v1.Names
+	(*Notices)(nil),      // 33: foyer.cluster.v1.Notices
+	(*Notice)(nil),       // 34: foyer.cluster.v1.Notice
+	(*SocketEvent)(nil),  // 35: foyer.cluster.v1.SocketEvent
+	(*SocketNotice)(nil), // 36: foyer.cluster.v1.SocketNotice
+	(*Replies)(nil),      // 37: foyer.cluster.v1.Replies
+	(*Reply)(nil),        // 38: foyer.cluster.v1.Reply
+	(*Decision)(nil),     // 39: foyer.cluster.v1.Decision
+	nil,                  // 40: foyer.cluster.v1.Handshake.QueryEntry
+	nil,                  // 41: foyer.cluster.v1.Handshake.HeadersEntry
 }
 var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	2,  // 0: foyer.cluster.v1.Frame.items:type_name -> foyer.cluster.v1.Item
@@ -2608,32 +3960,49 @@ var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	10, // 8: foyer.cluster.v1.Item.question:type_name -> foyer.cluster.v1.Question
 	18, // 9: foyer.cluster.v1.Item.answer:type_name -> foyer.cluster.v1.Answer
 	23, // 10: foyer.cluster.v1.Item.acks:type_name -> foyer.cluster.v1.Acks
-	8,  // 11: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
-	12, // 12: foyer.cluster.v1.Question.join:type_name -> foyer.cluster.v1.Rooms
-	12, // 13: foyer.cluster.v1.Question.leave:type_name -> foyer.cluster.v1.Rooms
-	13, // 14: foyer.cluster.v1.Question.disconnect:type_name -> foyer.cluster.v1.Disconnect
-	11, // 15: foyer.cluster.v1.Question.count:type_name -> foyer.cluster.v1.Target
-	14, // 16: foyer.cluster.v1.Question.list_rooms:type_name -> foyer.cluster.v1.ListRooms
-	15, // 17: foyer.cluster.v1.Question.get_socket:type_name -> foyer.cluster.v1.GetSocket
-	16, // 18: foyer.cluster.v1.Question.update_socket:type_name -> foyer.cluster.v1.UpdateSocket
-	17, // 19: foyer.cluster.v1.Question.list_sockets:type_name -> foyer.cluster.v1.ListSockets
-	11, // 20: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
-	11, // 21: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
-	11, // 22: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
-	19, // 23: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
-	20, // 24: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
-	21, // 25: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
-	22, // 26: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
-	27, // 27: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
-	28, // 28: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
-	24, // 29: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
-	0,  // 30: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
-	26, // 31: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	27, // 11: foyer.cluster.v1.Item.handler_news:type_name -> foyer.cluster.v1.HandlerNews
+	33, // 12: foyer.cluster.v1.Item.notices:type_name -> foyer.cluster.v1.Notices
+	37, // 13: foyer.cluster.v1.Item.replies:type_name -> foyer.cluster.v1.Replies
+	8,  // 14: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
+	12, // 15: foyer.cluster.v1.Question.join:type_name -> foyer.cluster.v1.Rooms
+	12, // 16: foyer.cluster.v1.Question.leave:type_name -> foyer.cluster.v1.Rooms
+	13, // 17: foyer.cluster.v1.Question.disconnect:type_name -> foyer.cluster.v1.Disconnect
+	11, // 18: foyer.cluster.v1.Question.count:type_name -> foyer.cluster.v1.Target
+	14, // 19: foyer.cluster.v1.Question.list_rooms:type_name -> foyer.cluster.v1.ListRooms
+	15, // 20: foyer.cluster.v1.Question.get_socket:type_name -> foyer.cluster.v1.GetSocket
+	16, // 21: foyer.cluster.v1.Question.update_socket:type_name -> foyer.cluster.v1.UpdateSocket
+	17, // 22: foyer.cluster.v1.Question.list_sockets:type_name -> foyer.cluster.v1.ListSockets
+	11, // 23: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
+	11, // 24: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
+	11, // 25: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
+	19, // 26: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
+	20, // 27: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
+	21, // 28: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
+	22, // 29: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
+	40, // 30: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
+	41, // 31: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
+	24, // 32: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
+	0,  // 33: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
+	26, // 34: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
+	28, // 35: foyer.cluster.v1.HandlerNews.roster:type_name -> foyer.cluster.v1.Roster
+	29, // 36: foyer.cluster.v1.HandlerNews.claim:type_name -> foyer.cluster.v1.Registration
+	29, // 37: foyer.cluster.v1.HandlerNews.registered:type_name -> foyer.cluster.v1.Registration
+	31, // 38: foyer.cluster.v1.HandlerNews.verdict:type_name -> foyer.cluster.v1.Verdict
+	32, // 39: foyer.cluster.v1.HandlerNews.names:type_name -> foyer.cluster.v1.Names
+	30, // 40: foyer.cluster.v1.Registration.replaces:type_name -> foyer.cluster.v1.Replaced
+	19, // 41: foyer.cluster.v1.Verdict.error:type_name -> foyer.cluster.v1.Error
+	34, // 42: foyer.cluster.v1.Notices.notices:type_name -> foyer.cluster.v1.Notice
+	35, // 43: foyer.cluster.v1.Notice.event:type_name -> foyer.cluster.v1.SocketEvent
+	36, // 44: foyer.cluster.v1.Notice.other:type_name -> foyer.cluster.v1.SocketNotice
+	8,  // 45: foyer.cluster.v1.SocketEvent.packet:type_name -> foyer.cluster.v1.Packet
+	21, // 46: foyer.cluster.v1.SocketNotice.sockets:type_name -> foyer.cluster.v1.Socket
+	38, // 47: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
+	39, // 48: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_foyer_cluster_v1_envelope_proto_init() }
@@ -2651,6 +4020,9 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*Item_Question)(nil),
 		(*Item_Answer)(nil),
 		(*Item_Acks)(nil),
+		(*Item_HandlerNews)(nil),
+		(*Item_Notices)(nil),
+		(*Item_Replies)(nil),
 	}
 	file_foyer_cluster_v1_envelope_proto_msgTypes[9].OneofWrappers = []any{
 		(*Question_Join)(nil),
@@ -2664,13 +4036,29 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*Question_Finished)(nil),
 	}
 	file_foyer_cluster_v1_envelope_proto_msgTypes[15].OneofWrappers = []any{}
+	file_foyer_cluster_v1_envelope_proto_msgTypes[26].OneofWrappers = []any{
+		(*HandlerNews_Roster)(nil),
+		(*HandlerNews_Claim)(nil),
+		(*HandlerNews_Unclaimed)(nil),
+		(*HandlerNews_Registered)(nil),
+		(*HandlerNews_Leaves)(nil),
+		(*HandlerNews_Gone)(nil),
+		(*HandlerNews_Verdict)(nil),
+		(*HandlerNews_Stalls)(nil),
+		(*HandlerNews_Names)(nil),
+		(*HandlerNews_UnknownStream)(nil),
+	}
+	file_foyer_cluster_v1_envelope_proto_msgTypes[33].OneofWrappers = []any{
+		(*Notice_Event)(nil),
+		(*Notice_Other)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_cluster_v1_envelope_proto_rawDesc), len(file_foyer_cluster_v1_envelope_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
