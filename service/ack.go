@@ -72,10 +72,11 @@ type acks struct {
 // number): an Error with reason TOO_MANY_RECIPIENTS, and nothing was sent. A single recipient that is full is waited
 // for, as by Emit. The caller ends the wait with Finish.
 func (n *Node) CollectAcks(ctx context.Context, e Emit, limit int) (*Acks, error) {
-	return n.collect(ctx, e, limit, forEver)
+	return n.collect(ctx, e, limit, turn{patience: forEver})
 }
 
-func (n *Node) collect(ctx context.Context, e Emit, limit int, patience time.Duration) (*Acks, error) {
+// collect delivers by a turn as one is.
+func (n *Node) collect(ctx context.Context, e Emit, limit int, like turn) (*Acks, error) {
 	c := &Acks{limit: limit, came: make(chan struct{}, 1)}
 	var made bool
 	if c.ns, made = n.laneOf(&e.Target); c.ns == nil {
@@ -88,7 +89,8 @@ func (n *Node) collect(ctx context.Context, e Emit, limit int, patience time.Dur
 	}
 	e.collect = c
 	receipts := make([]Receipt, 1)
-	t := &turn{emits: []Emit{e}, receipts: receipts, patience: patience}
+	t := &like
+	t.emits, t.receipts = []Emit{e}, receipts
 	c.ns.pass(ctx, t)
 	if err := receipts[0].Err; err != nil {
 		c.Finish()
@@ -217,7 +219,7 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 	for _, s := range full {
 		out := Closed
 		if s.present {
-			out = s.send(&once, e.Flags, touched)
+			out = s.send(&once, d.again(), touched)
 		}
 		switch {
 		case out != Full:

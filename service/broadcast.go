@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"sync"
-	"time"
 )
 
 // Emit is one event for a target.
@@ -69,10 +68,11 @@ func (n *Node) pass(ctx context.Context, t *turn) *handed {
 // namespace that follow each other pass together, with one write for each link. Since others wait behind it, an event
 // waits no longer than HoldStream for a link, from when that became full.
 func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
-	return n.passAll(ctx, emits, n.cfg.HoldStream)
+	return n.passAll(ctx, emits, turn{patience: n.cfg.HoldStream})
 }
 
-func (n *Node) passAll(ctx context.Context, emits []Emit, patience time.Duration) []Receipt {
+// passAll takes emits through their lanes by turns as one is.
+func (n *Node) passAll(ctx context.Context, emits []Emit, like turn) []Receipt {
 	receipts := make([]Receipt, len(emits))
 	var handed *handed
 	for rest := receipts; len(emits) > 0; {
@@ -80,7 +80,9 @@ func (n *Node) passAll(ctx context.Context, emits []Emit, patience time.Duration
 		for run < len(emits) && emits[run].Target.Namespace == emits[0].Target.Namespace {
 			run++
 		}
-		handed = n.pass(ctx, &turn{emits: emits[:run], receipts: rest[:run], patience: patience, handed: handed})
+		t := like
+		t.emits, t.receipts, t.handed = emits[:run], rest[:run], handed
+		handed = n.pass(ctx, &t)
 		emits, rest = emits[run:], rest[run:]
 	}
 	handed.await(ctx)
@@ -167,7 +169,7 @@ func (ns *Namespace) offerAgain(run []delivery, once *encodeOnce, touched *touch
 	for _, s := range full {
 		out := Closed
 		if s.present {
-			out = s.send(once, run[0].emit.Flags, touched)
+			out = s.send(once, run[0].again(), touched)
 		}
 		for i := range run {
 			if out == Full && len(run) > 1 {
@@ -198,9 +200,18 @@ func (ns *Namespace) offerAlone(s *Socket, d *delivery, touched *touched) {
 	once := encodeOnce{packets: []*Packet{d.emit.Packet}}
 	out := Full
 	if !d.turn.held() {
-		out = s.send(&once, d.emit.Flags, touched)
+		out = s.send(&once, d.again(), touched)
 	}
 	d.settle(s, out, once.frame(s.conn.Codec()))
+}
+
+// again are the flags for a link that was full: for the only recipient of an event of another node the bound is wider,
+// as its emitter cannot be kept waiting.
+func (d *delivery) again() Flags {
+	if d.turn.relayed && d.receipt.Matched == 1 {
+		return d.emit.Flags | Relayed
+	}
+	return d.emit.Flags
 }
 
 // settle counts the outcome of a link that was full at first.

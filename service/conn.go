@@ -23,6 +23,7 @@ const (
 	Volatile   Flags = 1 << iota // drop it where the transport is not writable now
 	NoCompress                   // do not compress it
 	Owed                         // an answer that its client is owed: it goes over the bound, and the client is not read meanwhile
+	Relayed                      // it comes from another node, where nobody can wait for room here: its bound is wider
 )
 
 // Outcome says what became of a frame at one link.

@@ -27,6 +27,7 @@ type turn struct {
 	receipts []Receipt
 	patience time.Duration // how long an emit may wait for a link, from when that became full; 0: not at all
 	narrow   bool          // few hear it
+	relayed  bool          // it comes from another node
 
 	done, beside bool          // set before wake: it is delivered, or goes beside who leads
 	next         int32         // the place in emits of the one that waits for room

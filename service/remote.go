@@ -114,15 +114,16 @@ func (n *Node) laneOf(t *Target) (ns *Namespace, made bool) {
 }
 
 // DeliverHere delivers events that come from another node to the sockets of this one, in their order, and returns a
-// receipt for each. Their targets are Local. It waits for no link: one that is full goes without.
+// receipt for each. Their targets are Local. It waits for no link: one that is full goes without, or, if it is the only
+// recipient, gets it within a wider bound.
 func (n *Node) DeliverHere(emits []Emit) []Receipt {
-	return n.passAll(context.Background(), emits, 0)
+	return n.passAll(context.Background(), emits, turn{relayed: true})
 }
 
 // CollectHere is CollectAcks for an event that comes from another node: for any number of recipients here, and without
 // waiting for a link.
 func (n *Node) CollectHere(e Emit) (*Acks, error) {
-	return n.collect(context.Background(), e, 0, 0)
+	return n.collect(context.Background(), e, 0, turn{relayed: true})
 }
 
 // Watches are the other nodes for those that watch here: part of Remote where a node has others.

@@ -331,3 +331,43 @@ func TestOthersHearOfRoomsBeforeTheClientIsIn(t *testing.T) {
 		wantEqual(t, "a node that closes lets nobody in", []int{len(late.sockets), len(late.refusals())}, []int{0, 1})
 	})
 }
+
+// TestDeliverHereWaitsForNoLink: what comes from another node for one full link finds its wider bound, and what is for
+// several, or too much, is dropped at once.
+func TestDeliverHereWaitsForNoLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{Remote: &fakeRemote{}})
+		s, c := connect(t, n, "/", "r")
+		c.full(0)
+		c.wider = 3 * 14
+		var batch []Emit
+		for i := range 4 {
+			batch = append(batch, Emit{Target: Target{Namespace: "/", Rooms: []string{"r"}, Local: true}, Packet: event("e", i)})
+		}
+		start := time.Now()
+		for i, r := range n.DeliverHere(batch) {
+			want := Receipt{Matched: 1, Enqueued: 1}
+			if i == 3 {
+				want = Receipt{Matched: 1, DroppedSlow: 1}
+			}
+			wantEqual(t, fmt.Sprint("receipt ", i), r, want)
+		}
+		wantEqual(t, "frames", c.take(), numbered(3))
+		c.wider = 100
+		acks, err := n.CollectHere(batch[0])
+		if err != nil || acks.Matched != 1 {
+			t.Fatal(acks, err)
+		}
+		wantEqual(t, "asked", len(c.take()), 1)
+		n.End(s, ReasonTransportClose, "")
+		if list, err := acks.Next(t.Context()); err != nil || len(list) != 1 || list[0].Failure != AckDisconnected {
+			t.Error(list, err)
+		}
+		_, c = connect(t, n, "/", "r")
+		connect(t, n, "/", "r")
+		c.full(0)
+		c.wider = 100
+		wantEqual(t, "one of two", n.DeliverHere(batch[:1])[0], Receipt{Matched: 2, Enqueued: 1, DroppedSlow: 1})
+		wantEqual(t, "waited", time.Since(start), time.Duration(0))
+	})
+}

@@ -74,6 +74,7 @@ type fakeConn struct {
 	pauses  int
 	sends   int           // frames, joined ones as one
 	space   int           // what its queue has room for, when out is Full
+	wider   int           // the same for what is relayed
 	since   time.Time     // when it became full
 	room    chan struct{} // made by Room
 }
@@ -91,10 +92,12 @@ func (c *fakeConn) Send(f Frame, flags Flags) Outcome {
 		return Queued
 	}
 	if c.out == Full && flags&Owed == 0 {
-		if f.Len() > c.space {
+		if flags&Relayed != 0 && f.Len() <= c.wider {
+			c.wider -= f.Len()
+		} else if f.Len() > c.space {
 			return Full
 		}
-		c.space -= f.Len()
+		c.space = max(0, c.space-f.Len())
 		c.sends++
 		c.frames = append(c.frames, strings.Split(string(f.(textFrame)), joint)...)
 		return QueuedFlush

@@ -18,6 +18,9 @@ type pressure struct {
 	owed   bool // what is owed went over the bound: the session is paused
 }
 
+// relayedQueues is how many times its usual bound a queue may hold where nobody can wait for room.
+const relayedQueues = 8
+
 const (
 	freeBytes  = 16 << 10 // of a queue; what is above is taken from the node's budget, so that small queues touch nothing shared
 	budgetStep = 64 << 10
@@ -64,7 +67,11 @@ func (s *Session) misfitLocked(m *Message, f Flags) Outcome {
 		return Closed
 	}
 	s.refusedLocked()
-	if f&Owed == 0 {
+	switch {
+	case f&Owed != 0:
+	case f&Relayed != 0 && s.pending+m.size <= relayedQueues*s.queueLimit() && s.chargeLocked(m.size+itemOverhead, false):
+		return Queued
+	default:
 		return Full
 	}
 	s.chargeLocked(m.size+itemOverhead, true)

@@ -118,6 +118,44 @@ func TestTakerIsNeverSlow(t *testing.T) {
 	}
 }
 
+// TestRelayedMessages: they find room in eight queues, others do not while there are more than one; all arrive in order,
+// and who takes nothing is closed as for one queue.
+func TestRelayedMessages(t *testing.T) {
+	inKernel(t, Config{QueueBytes: 64 << 10}, 4<<10, func(l *kernelLink) {
+		s := l.r.session
+		n := l.fill(1 << 10)
+		for ; ; n++ {
+			out := s.Send(NewMessage([]byte(fmt.Sprint(n, strings.Repeat("y", 1<<10))), nil), Relayed)
+			if out == Full {
+				break
+			}
+			if pending := s.pendingNow(); out != Queued || pending > relayedQueues*(64<<10)+2<<10 {
+				t.Fatalf("%v with %d pending", out, pending)
+			}
+		}
+		if s.pendingNow() < (relayedQueues-1)*(64<<10) {
+			t.Errorf("full with %d pending", s.pendingNow())
+		}
+		if out := s.Send(NewMessage([]byte("x"), nil), 0); out != Full {
+			t.Errorf("another one: %v", out)
+		}
+		for s.pendingNow() > 0 {
+			l.parse(l.kernel.take(4 << 10))
+			synctest.Wait()
+		}
+		l.parse(l.kernel.take(4 << 10))
+		if len(l.got) != n {
+			t.Errorf("%d messages arrived, want %d", len(l.got), n)
+		}
+	})
+	inKernel(t, Config{QueueBytes: 64 << 10}, 4<<10, func(l *kernelLink) {
+		l.fill(1 << 10)
+		l.r.session.Send(NewMessage(make([]byte, 1<<10), nil), Relayed)
+		<-l.r.done
+		l.r.wantClosed(t, ReasonSlow)
+	})
+}
+
 // TestOwedMessages: they go over the bound, and then the client is not read until it has taken half of what waits.
 func TestOwedMessages(t *testing.T) {
 	inKernel(t, Config{QueueBytes: 64 << 10}, 4<<10, func(l *kernelLink) {

@@ -16,6 +16,7 @@ const (
 	Volatile   Flags = 1 << iota // drop the message when it cannot be written now
 	NoCompress                   // do not compress it
 	Owed                         // the client is owed it: it may go over the bound, and the client is not read while it does
+	Relayed                      // nobody can wait until there is room for it: its bound is relayedQueues times the usual one
 )
 
 // Outcome says what became of a Send.

@@ -29,6 +29,7 @@ var (
 	_ = [1]struct{}{}[uint8(service.Volatile)-uint8(engineio.Volatile)]
 	_ = [1]struct{}{}[uint8(service.NoCompress)-uint8(engineio.NoCompress)]
 	_ = [1]struct{}{}[uint8(service.Owed)-uint8(engineio.Owed)]
+	_ = [1]struct{}{}[uint8(service.Relayed)-uint8(engineio.Relayed)]
 	_ = [1]struct{}{}[uint8(service.Queued)-uint8(engineio.Queued)]
 	_ = [1]struct{}{}[uint8(service.QueuedFlush)-uint8(engineio.QueuedFlush)]
 	_ = [1]struct{}{}[uint8(service.DroppedVolatile)-uint8(engineio.DroppedVolatile)]
