@@ -26,6 +26,7 @@ type link struct {
 	got    []string
 	full   bool
 	socket *service.Socket
+	in     chan string // gets "" with the answer to its CONNECT, or why it is refused; nil: nobody wants to know
 	closed bool
 }
 
@@ -59,6 +60,10 @@ func (l *link) Send(f service.Frame, flags service.Flags) service.Outcome {
 		return service.Full
 	}
 	l.got = append(l.got, strings.Split(string(f.(frame)), "\n")...)
+	if in := l.in; in != nil {
+		l.in = nil
+		in <- ""
+	}
 	return service.Queued
 }
 func (l *link) Room(int) (<-chan struct{}, time.Time) { return nil, time.Now() }
@@ -103,24 +108,32 @@ func newCluster(t testing.TB, names ...service.NodeID) *cluster {
 	for _, name := range names {
 		c.start(name, service.Config{}, adapter.Config{})
 	}
-	c.settle()
 	return c
 }
 
-// settle waits until all know all.
+// settle waits until all know all, in a bubble.
 func (c *cluster) settle() {
+	c.Helper()
 	time.Sleep(3 * time.Second)
 	synctest.Wait()
+	if missing := c.unsettled(); missing != "" {
+		c.Fatal(missing)
+	}
+}
+
+// unsettled says who does not know whom.
+func (c *cluster) unsettled() string {
 	for name, n := range c.nodes {
 		for _, m := range n.Members() {
 			if c.nodes[m.Node] != nil && m.State != adapter.Up {
-				c.Fatalf("at %s, %s is %v", name, m.Node, m.State)
+				return fmt.Sprintf("at %s, %s is %v", name, m.Node, m.State)
 			}
 		}
 		if len(n.Members()) < len(c.nodes)-1 {
-			c.Fatalf("%s knows %v", name, n.Members())
+			return fmt.Sprintf("%s knows %v", name, n.Members())
 		}
 	}
+	return ""
 }
 
 func (c *cluster) start(name service.NodeID, sc service.Config, cc adapter.Config) *adapter.Cluster {
@@ -160,17 +173,17 @@ func (c *cluster) stop(name service.NodeID) {
 	n.Close(ctx)
 }
 
+// enter connects a client at a node, and returns when all have heard of it or had their time.
+func (c *cluster) enter(at service.NodeID) (*service.Socket, *link) { return c.connect(at, "/") }
+
 func (c *cluster) connect(at service.NodeID, namespace string, rooms ...string) (*service.Socket, *link) {
 	c.Helper()
-	l := &link{}
-	refused := ""
+	l := &link{in: make(chan string, 1)}
 	c.nodes[at].Connect(service.Connect{
 		Conn: l, Namespace: namespace, Bind: func(s *service.Socket) bool { l.socket = s; return true },
-		Refuse: func(r service.Refusal) { refused = r.Message },
+		Refuse: func(r service.Refusal) { l.in <- r.Message },
 	})
-	time.Sleep(time.Second)
-	synctest.Wait()
-	if l.socket == nil || refused != "" {
+	if refused := <-l.in; refused != "" {
 		c.Fatalf("not let in: %q", refused)
 	}
 	l.take()
@@ -206,7 +219,11 @@ func want[T any](t testing.TB, what string, got, want T) {
 
 // bubble runs a test of a cluster in its own time.
 func bubble(t *testing.T, names []service.NodeID, test func(t *testing.T, c *cluster)) {
-	synctest.Test(t, func(t *testing.T) { test(t, newCluster(t, names...)) })
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, names...)
+		c.settle()
+		test(t, c)
+	})
 }
 
 var abc = []service.NodeID{"AAAA", "BBBB", "CCCC"}
