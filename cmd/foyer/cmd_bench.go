@@ -55,11 +55,12 @@ type benchIdle struct {
 	benchFlags
 	benchTransport
 	Seconds float64 `default:"5" placeholder:"N" help:"How long the sessions rest. Default ${default}."`
+	Collect string  `placeholder:"URL" help:"What has the server collect its garbage before its memory is read: of Foyer with --pprof, http://ADMIN/debug/pprof/heap?gc=1. Default: it does when it likes, and two runs differ."`
 }
 
 func (c *benchIdle) options() *bench.Options {
 	o := c.benchFlags.options("idle", c.Transport)
-	o.Duration = seconds(c.Seconds)
+	o.Duration, o.Collect = seconds(c.Seconds), c.Collect
 	return o
 }
 

@@ -27,6 +27,7 @@ type options struct {
 	seconds     float64
 	warmup      time.Duration
 	rest        float64
+	collects    bool // idle servers are asked to collect their garbage
 	only        *regexp.Regexp
 	idle        int
 	connects    int

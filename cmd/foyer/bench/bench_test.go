@@ -720,6 +720,7 @@ func TestValidate(t *testing.T) {
 		{"broadcast", func(o *Options) { o.Rate = -1 }, "--rate: -1 is no number of emits a second"},
 		{"broadcast", func(o *Options) { o.Bytes = 20 }, "--bytes: 20 is not between 40 and"},
 		{"echo", func(o *Options) { o.Bytes = 20 }, "--bytes: 20 is not between 40 and"},
+		{"idle", func(o *Options) { o.Collect = "nowhere" }, `--collect: "nowhere" is no URL`},
 		{"idle", func(o *Options) { o.Duration = 0 }, "--seconds: 0 is not above zero"},
 		{"echo", func(o *Options) { o.Warmup = -1 }, "--warmup: -1ns is below zero"},
 		{"idle", func(o *Options) { o.Clients = 0 }, "--clients: 0 is not above zero"},
@@ -843,6 +844,32 @@ func TestProcess(t *testing.T) {
 	o.ServerPID = 1 << 30
 	r, err := Run(t.Context(), o)
 	want{err: "there is no process"}.check(t, r, err)
+}
+
+// The server is asked to collect its garbage before each reading, twice.
+func TestCollect(t *testing.T) {
+	for status, want := range map[int]string{http.StatusOK: "", http.StatusNotFound: "answers 404"} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			f := &fake{handshake: func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.RequestURI() != "/debug/pprof/heap?gc=1" {
+					return true
+				}
+				asked++
+				w.WriteHeader(status)
+				return false
+			}}
+			o := f.serve(t, "idle")
+			o.Collect = "http://" + fakeAddr + "/debug/pprof/heap?gc=1"
+			_, err := Run(t.Context(), o)
+			switch {
+			case want == "" && (err != nil || asked != 4):
+				t.Errorf("asked %d times, %v", asked, err)
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+				t.Errorf("got %v, want %q", err, want)
+			}
+		})
+	}
 }
 
 func TestProgress(t *testing.T) {

@@ -36,6 +36,7 @@ type Options struct {
 	Duration  time.Duration // measured; for idle how long the crowd rests before its memory is read
 	Patience  time.Duration // how long the server may take for any one step; what has not come by then is lost. Default 15 s
 
+	Collect   string    // idle: URL that has the server collect its garbage; "": it does when it likes
 	ServerPID int       // for the server's CPU and memory; 0: not told
 	Progress  io.Writer // gets a line a second; nil: none
 	Notes     io.Writer // gets what explains a silence, such as a wait for the server; nil: nothing
@@ -63,6 +64,10 @@ func (o *Options) Validate() error {
 	wrong(s == nil, "there is no scenario %q", o.Scenario)
 	if _, err := serverURL(o.URL); err != nil {
 		errs = append(errs, fmt.Errorf("--url: %w", err))
+	}
+	if o.Collect != "" {
+		u, err := url.Parse(o.Collect)
+		wrong(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "", "--collect: %q is no URL of the form http://host:port/path", o.Collect)
 	}
 	if o.API != "" {
 		_, _, err := net.SplitHostPort(o.API)
