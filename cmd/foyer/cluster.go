@@ -17,6 +17,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
+	"foyer/transport/passing"
 )
 
 // minClusterKey is the shortest secret of a cluster in bytes.
@@ -121,6 +122,34 @@ func (f *foyer) openCluster(ctx context.Context) (err error) {
 	return nil
 }
 
+// openPassing makes the way of requests to the nodes that have their sessions, when this node is not alone.
+func (f *foyer) openPassing() (err error) {
+	if f.cluster == nil {
+		return nil
+	}
+	where := func(node service.NodeID) (passing.Member, bool) {
+		m, heard, ok := f.cluster.Member(node)
+		return passing.Member{Address: m.Address, Heard: heard}, ok && m.State.Reachable() && m.Address != ""
+	}
+	f.passing, err = passing.New(passing.Config{
+		Self: f.self.Node, Key: f.clusterKey, Where: where, TLS: f.memberTLS(), Most: f.files.passed, SlowAfter: f.s.SlowAfter, Told: f.told,
+	})
+	return err
+}
+
+// servePeers serves what other nodes pass on.
+func (f *foyer) servePeers() {
+	if f.peerListener == nil {
+		return
+	}
+	l := f.peerConns.listen(f.peerListener)
+	if config := f.memberTLS(); config != nil {
+		config.NextProtos = []string{"http/1.1"} // an upgrade needs it
+		l = tls.NewListener(l, config)
+	}
+	f.loop("peer", func() error { return f.peerServer.Serve(l) })
+}
+
 // join makes this node one of its cluster. It returns when the node may serve.
 func (f *foyer) join(ctx context.Context) error {
 	if f.cluster == nil {
@@ -188,7 +217,7 @@ func (f *foyer) leaveCluster(ctx context.Context) {
 		}
 	}
 	if f.peerListener != nil {
-		_ = f.peerListener.Close()
+		_ = f.peerListener.Close() // whoever serves it has closed it
 	}
 }
 

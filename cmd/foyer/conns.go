@@ -251,7 +251,7 @@ func hostKey(addr netip.Addr) netip.Addr {
 
 // files says how the descriptors of the process are shared out: what is kept back lets the API and the admin address accept
 // whatever happens at the edge.
-type files struct{ edge, api, admin int } // connections; 0: no bound
+type files struct{ edge, api, admin, peer, passed int } // connections; 0: no bound, or of what is passed on the default
 
 // sharedFiles divides so many descriptors, of which the API is to have a number.
 func sharedFiles(limit uint64, api int) files {
@@ -263,5 +263,16 @@ func sharedFiles(limit uint64, api int) files {
 	f := files{api: max(1, min(api, all/4)), admin: min(max(4, all/128), 512)}
 	own := min(32+all/64, 512) // the listeners, the log, what watches the websockets
 	f.edge = max(1, all-f.api-f.admin-own)
+	return f
+}
+
+// withPeers takes a part of the edge's for the nodes of a cluster: an eighth for what they pass on to this one, and at
+// most as much for what this one passes on to them.
+func (f files) withPeers() files {
+	if f.edge == 0 {
+		return f
+	}
+	f.peer, f.passed = max(1, f.edge/8), min(max(1, f.edge/8), 10_000)
+	f.edge = max(1, f.edge-f.peer-f.passed)
 	return f
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,12 +16,16 @@ const perClose = 10 * time.Millisecond
 // waited for by no step, nor is a connection that has not asked for anything. A second signal ends the process.
 func (f *foyer) drain() {
 	began, sessions := time.Now(), f.engine.Len()
-	window := min(f.s.DrainWindow, time.Duration(f.engine.Len())*perClose)
+	links := f.engine.Len()
+	if f.passing != nil {
+		links += f.passing.Len()
+	}
+	window := min(f.s.DrainWindow, time.Duration(links)*perClose)
 	linksGone, stop := context.WithTimeout(context.Background(), f.s.DrainNotice+window+f.waits.lastPoll)
 	f.empty(linksGone, f.s.DrainNotice, window) // 1 to 3
 	stop()
 	left := f.engine.Len()
-	f.engine.Close()
+	f.endLinks()
 
 	ctx, cancel := context.WithTimeout(context.Background(), f.waits.end) // handlers' last words, and running calls
 	defer cancel()
@@ -39,8 +44,7 @@ func (f *foyer) drain() {
 	// 6. The others hear what is left to be told, and goodbye; then the rest.
 	f.leaveCluster(ctx)
 	f.unload()
-	_ = f.edgeServer.Close()
-	_ = f.adminServer.Close()
+	f.closeServers()
 	f.serving.Wait()
 	_ = f.told.Sync() // what it has not said yet
 	f.tellDrained("signal", began, drained{sessions, left, handlers, busy, f.api.Cut()})
@@ -82,8 +86,22 @@ func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
 	// 2. No new sessions; the listener stays, since polls and posts of known ones are still served.
 	f.engine.Refuse()
 
-	// 3. Links are closed one by one, by their transport, so that clients come back elsewhere.
+	// 3. Links are closed one by one, by their transport, so that clients come back elsewhere; and so are those of clients
+	// whose sessions are at other nodes, and which this one passes on.
+	var passed sync.WaitGroup
+	if f.passing != nil {
+		passed.Go(func() { f.passing.Drain(ctx, window) })
+	}
 	f.engine.Drain(ctx, window)
+	passed.Wait()
+}
+
+// endLinks closes what is left of links at once.
+func (f *foyer) endLinks() {
+	f.engine.Close()
+	if f.passing != nil {
+		f.passing.Close()
+	}
 }
 
 // emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is stopped.
@@ -117,13 +135,20 @@ func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress 
 	}
 }
 
+func (f *foyer) closeServers() {
+	_ = f.edgeServer.Close()
+	_ = f.adminServer.Close()
+	if f.peerServer != nil {
+		_ = f.peerServer.Close()
+	}
+}
+
 // close ends everything at once.
 func (f *foyer) close() {
 	f.unload()
 	f.stopDemo()
-	_ = f.edgeServer.Close()
-	_ = f.adminServer.Close()
-	f.engine.Close()
+	f.closeServers()
+	f.endLinks()
 	f.node.Close()
 	f.api.Stop()
 	now, cancel := context.WithCancel(context.Background())

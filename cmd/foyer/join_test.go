@@ -157,3 +157,66 @@ func TestPeerAdvertise(t *testing.T) {
 		t.Errorf("it tells %q", got)
 	}
 }
+
+// TestAnyNodeServesASession: a client that polls may be sent to any node with each request, also where the nodes know
+// each other by certificates.
+func TestAnyNodeServesASession(t *testing.T) {
+	ca := newAuthority(t)
+	certificates := func() []string {
+		files := ca.member(t)
+		dir := t.TempDir()
+		put(t, dir+"/cert", string(files[0]))
+		put(t, dir+"/key", string(files[1]))
+		return []string{"--cluster-tls-cert", dir + "/cert", "--cluster-tls-key", dir + "/key", "--cluster-tls-ca", ca.file}
+	}
+	for name, args := range map[string]func() []string{"plain": func() []string { return nil }, "certificates": certificates} {
+		t.Run(name, func(t *testing.T) {
+			first := listening(t, append(args(), "--node-id", "AAAA")...)
+			second := listening(t, append(args(), "--node-id", "BBBB", "--cluster-routes", first.clusterAddr)...)
+			for _, f := range []*foyer{first, second} {
+				if err := f.join(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				defer f.close()
+			}
+			eventually(t, "the nodes know each other", func() bool {
+				_, _, there := first.cluster.Member("BBBB")
+				_, _, here := second.cluster.Member("AAAA")
+				return there && here
+			})
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			do := func(f *foyer, method, query, body string) string {
+				t.Helper()
+				url := "http://" + f.edgeListener.Addr().String() + "/socket.io/?EIO=4&transport=polling" + query
+				req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				text, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(text)
+			}
+			open := do(first, http.MethodGet, "", "")
+			sid, _, _ := strings.Cut(strings.TrimPrefix(open, `0{"sid":"`), `"`)
+			if !strings.HasPrefix(sid, "AAAA") {
+				t.Fatalf("the handshake is %q", open)
+			}
+			if got := do(second, http.MethodPost, "&sid="+sid, "40"); got != "ok" {
+				t.Errorf("what is posted to the other node is answered with %q", got)
+			}
+			if got := do(second, http.MethodGet, "&sid="+sid, ""); !strings.HasPrefix(got, "40{") {
+				t.Errorf("a poll at the other node is answered with %q", got)
+			}
+			if got := do(second, http.MethodGet, "&sid="+sid[:40]+"AAAA", ""); !strings.Contains(got, "Session ID unknown") {
+				t.Errorf("a forged sid is answered with %q", got)
+			}
+		})
+	}
+}

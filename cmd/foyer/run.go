@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +30,7 @@ import (
 	"foyer/transport/admin"
 	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
+	"foyer/transport/passing"
 	"foyer/transport/socketio"
 )
 
@@ -78,7 +80,10 @@ type foyer struct {
 	clusterKey   []byte
 	cluster      *adapter.Cluster // nil: it is alone
 	clusterAddr  string           // where its embedded server listens; "": the server is another process
-	peerListener net.Listener     // nil: nobody passes on anything
+	passing      *passing.Passing // nil: it is alone
+	peerListener net.Listener     // nil: nobody passes on anything to this node
+	peerServer   *http.Server
+	peerConns    *conns
 	joined       atomic.Bool
 
 	node   *service.Node
@@ -102,6 +107,9 @@ func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
 		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
 		failed: make(chan error, 3), stopDemo: func() {}, unload: func() {},
+	}
+	if s.Cluster != clusterOff {
+		f.files = f.files.withPeers()
 	}
 	if s.MaxConnections > 0 {
 		f.files.edge = s.MaxConnections
@@ -212,7 +220,10 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	f.engine, err = engineio.New(engineio.Config{
+	if err := f.openPassing(); err != nil {
+		return err
+	}
+	edge := engineio.Config{
 		Path: s.Path, PingInterval: s.PingInterval, PingTimeout: s.PingTimeout, UpgradeTimeout: s.UpgradeTimeout,
 		MaxPayload: int(s.MaxPayload), MaxPayloadBeforeAdmit: int(s.MaxConnectPayload), QueueBytes: int(s.QueueBytes), SlowAfter: s.SlowAfter,
 		Budget: use{f.node.Budget(), service.UseOutbound}, Inbound: use{f.node.Budget(), service.UseInbound}, MaxSessions: s.MaxSessions, Compression: s.Compression,
@@ -220,8 +231,11 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
 		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log, Told: f.told,
-	}, links.Accept)
-	if err != nil {
+	}
+	if f.passing != nil {
+		edge.NewSID, edge.Unknown = f.passing.NewSID, f.passing.Pass
+	}
+	if f.engine, err = engineio.New(edge, links.Accept); err != nil {
 		return err
 	}
 	edgeCounts := func() map[string]int64 {
@@ -233,6 +247,10 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		}
 		for name, v := range links.Counters() {
 			counts["socketio_"+name] = v
+		}
+		if f.passing != nil {
+			maps.Copy(counts, f.passing.Dropped())
+			f.peerConns.counts(counts)
 		}
 		counts["page_panic"] = f.panics.Load()
 		f.edgeConns.counts(counts)
@@ -263,6 +281,10 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, f.told)
 	f.adminConns = newConns("admin", f.files.admin, 0, nil, f.told)
 	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
+	if f.passing != nil {
+		f.peerConns = newConns("peer", f.files.peer, f.files.peer, nil, f.told)
+		f.peerServer = f.httpServer(f.passing.Handler(f.engine), f.peerConns)
+	}
 	status := admin.Handler(f.ready)
 	if s.Pprof {
 		status = admin.WithProfiles(status)
@@ -348,6 +370,7 @@ func (f *foyer) serve() {
 		edge = tls.NewListener(edge, f.edgeTLS)
 	}
 	f.loop("edge", func() error { return f.edgeServer.Serve(edge) })
+	f.servePeers()
 	f.loop("api", func() error { return f.api.Serve(f.apiListener) })
 	if f.adminListener != nil {
 		admin := f.adminConns.listen(f.adminListener)
