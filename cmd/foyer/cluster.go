@@ -57,7 +57,7 @@ func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (*
 	_ = try.Close()
 	e := natsbus.Embedded{
 		Node: node, Cluster: c.Name, Listen: listen, Routes: c.Routes, Advertise: c.Advertise, SecretKey: key, TLS: f.memberTLS(),
-		Logger: f.log.Named("cluster"),
+		Logger: f.told.Named("cluster"),
 	}
 	return natsbus.Embed(e)
 }
@@ -65,7 +65,7 @@ func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (*
 func (f *foyer) connectBus(node service.NodeID) (*natsbus.Bus, error) {
 	c := &f.s.ClusterFlags
 	e := natsbus.External{
-		Node: node, Cluster: c.Name, URL: c.URL, Credentials: c.Credentials, Logger: f.log.Named("cluster"),
+		Node: node, Cluster: c.Name, URL: c.URL, Credentials: c.Credentials, Logger: f.told.Named("cluster"),
 	}
 	if c.Credentials != "" {
 		if _, err := os.ReadFile(c.Credentials); err != nil {
@@ -162,6 +162,12 @@ func (f *foyer) join(ctx context.Context) error {
 		return fmt.Errorf("the name %s, which this node has by chance, is taken (%w): start it again", f.self.Node, err)
 	case errors.Is(err, adapter.ErrNameTaken):
 		return fmt.Errorf("--node-id: the name %s is taken (%w); stop that node, or give this one another name", f.self.Node, err)
+	case errors.Is(err, natsbus.ErrKey):
+		return fmt.Errorf("--cluster-key-file: %w", err)
+	case errors.Is(err, natsbus.ErrName):
+		return fmt.Errorf("--cluster-name: %w", err)
+	case errors.Is(err, natsbus.ErrCertificate):
+		return fmt.Errorf("--cluster-tls-cert: %w", err)
 	case err != nil:
 		return err
 	}

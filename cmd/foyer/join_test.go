@@ -149,6 +149,28 @@ func TestSecondOfAName(t *testing.T) {
 	}
 }
 
+// TestRefusedByOthers: a node that no other node takes does not start, and says which setting differs.
+func TestRefusedByOthers(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir+"/key", "the secret of the cluster\n")
+	put(t, dir+"/other", "another secret altogether\n")
+	first := listening(t, "--node-id", "AAAA", "--cluster-key-file", dir+"/key")
+	defer first.close()
+	if err := first.join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"--cluster-key-file: ": {"--cluster-key-file", dir + "/other"},
+		"--cluster-name: ":     {"--cluster-key-file", dir + "/key", "--cluster-name", "other"},
+	} {
+		f := listening(t, append(args, "--node-id", "BBBB", "--cluster-routes", first.clusterAddr)...)
+		if err := f.join(t.Context()); err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), first.clusterAddr) {
+			t.Errorf("%q: %v", args, err)
+		}
+		f.close()
+	}
+}
+
 // TestPeerAdvertise: the others are told of the address that is given for them.
 func TestPeerAdvertise(t *testing.T) {
 	f := listening(t, "--peer-advertise", "foyer.example:7000")

@@ -33,6 +33,7 @@ type Cluster struct {
 	ended   sync.WaitGroup
 
 	mu       sync.Mutex
+	started  bool // frames are taken
 	peers    *Peers
 	calls    calls
 	marks    []*marked // who waits until the others have heard
@@ -81,6 +82,7 @@ func (c *Cluster) Start(ctx context.Context, node *service.Node) error {
 		return fmt.Errorf("bus: %w", err)
 	}
 	c.mu.Lock()
+	c.started = true
 	c.peers.Start(c.now())
 	c.leave()
 	c.ended.Go(c.run)
@@ -200,6 +202,10 @@ func (c *Cluster) turned() {
 // receive takes a frame from the bus.
 func (c *Cluster) receive(frame []byte) {
 	c.mu.Lock()
+	if !c.started { // the bus is not ready yet, so nobody could hear an answer
+		c.mu.Unlock()
+		return
+	}
 	c.peers.Receive(c.now(), frame)
 	c.leave()
 }

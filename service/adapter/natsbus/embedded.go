@@ -147,6 +147,9 @@ func (p inProcess) InProcessConn() (net.Conn, error) {
 
 func (c *Embedded) startServer(cluster string, log *zap.Logger) (*embedded, error) {
 	e := &embedded{log: &serverLog{log: log.Named("nats"), failed: make(chan string, 1)}, done: make(chan struct{})}
+	e.finder = newFinder(c, log)
+	addresses := e.finder.find()
+	e.log.tries = newTries(addresses)
 	user, password := "foyer", random()
 	if len(c.SecretKey) > 0 {
 		mac := hmac.New(sha256.New, c.SecretKey)
@@ -186,8 +189,7 @@ func (c *Embedded) startServer(cluster string, log *zap.Logger) (*embedded, erro
 	if c.TLS != nil {
 		e.options.Cluster.TLSConfig, e.options.Cluster.TLSTimeout = c.TLS, dialTimeout.Seconds()
 	}
-	e.finder = newFinder(c, log)
-	e.options.Routes = e.urls(e.finder.find())
+	e.options.Routes = e.urls(addresses)
 
 	if e.server, err = server.NewServer(e.options.Clone()); err != nil {
 		return nil, fmt.Errorf("NATS server: %w", err)

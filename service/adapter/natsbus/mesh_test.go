@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -29,16 +30,32 @@ type ear struct {
 	got     map[string]bool // guarded by mu
 }
 
+func newEar(b *Bus) *ear {
+	return &ear{Bus: b, arrived: make(chan struct{}, 1), got: make(map[string]bool)}
+}
+
 func listen(t *testing.T, b *Bus) *ear {
 	t.Helper()
-	e := &ear{Bus: b, arrived: make(chan struct{}, 1), got: make(map[string]bool)}
-	if err := b.Receive(func(frame []byte) {
-		defer poke(e.arrived)
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.got[string(frame)] = true
-	}); err != nil {
+	e := newEar(b)
+	if err := b.Receive(e.hear); err != nil {
 		t.Fatal(err)
+	}
+	return e
+}
+
+func (e *ear) hear(frame []byte) {
+	defer poke(e.arrived)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.got[string(frame)] = true
+}
+
+// refused is an ear that goes on although no other node takes it.
+func refused(t *testing.T, b *Bus) *ear {
+	t.Helper()
+	e := newEar(b)
+	if err := b.Receive(e.hear); err == nil {
+		t.Error("it is not refused")
 	}
 	return e
 }
@@ -243,7 +260,7 @@ func TestKeys(t *testing.T) {
 		log, logs := testLog()
 		c := with("CCCC", key, at)
 		c.Logger = log
-		stranger := listen(t, embed(t, c))
+		stranger := refused(t, embed(t, c))
 		await(t, "a refusal", func() bool { return logs.FilterLevelExact(1).Len() > 0 })
 		_ = a.SendAll([]byte("secret"))
 		_ = stranger.SendAll([]byte("strange"))
@@ -272,7 +289,7 @@ func TestTLS(t *testing.T) {
 	whole(t, a, b)
 
 	for name, files := range map[string]*tls.Config{"of another CA": theirs.member(t, theirs), "that trusts ours": theirs.member(t, ours), "none": nil} {
-		stranger := listen(t, embed(t, with("CCCC", files, at)))
+		stranger := refused(t, embed(t, with("CCCC", files, at)))
 		for range 20 {
 			_ = stranger.SendAll([]byte("strange"))
 			_ = a.SendAll([]byte("secret"))
@@ -282,6 +299,113 @@ func TestTLS(t *testing.T) {
 			t.Errorf("a certificate %s takes part", name)
 		}
 		stranger.Close()
+	}
+}
+
+// A node that all others refuse hears why when it begins to receive; where one takes it, or nobody is there, it begins.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newCA(t), newCA(t)
+	key := func(text string) func(c *Embedded) { return func(c *Embedded) { c.SecretKey = []byte(text) } }
+	certificate := func(of, trusts *authority) func(c *Embedded) {
+		return func(c *Embedded) { c.TLS = of.member(t, trusts) }
+	}
+	cluster := func(name string) func(c *Embedded) { return func(c *Embedded) { c.Cluster = name } }
+	none := func(*Embedded) {}
+	for name, c := range map[string]struct {
+		there, here func(c *Embedded)
+		want        error
+	}{
+		"taken":                    {none, none, nil},
+		"taken with a key":         {key("a"), key("a"), nil},
+		"taken with a certificate": {certificate(ours, ours), certificate(ours, ours), nil},
+		"another key":              {key("a"), key("b"), ErrKey},
+		"no key":                   {key("a"), none, ErrKey},
+		"another name":             {none, cluster("other"), ErrName},
+		"a certificate of another": {certificate(ours, ours), certificate(theirs, theirs), ErrCertificate},
+		"a certificate it refuses": {certificate(ours, ours), certificate(theirs, ours), ErrCertificate},
+		"no certificate":           {certificate(ours, ours), none, ErrCertificate},
+		"a certificate alone":      {none, certificate(ours, ours), ErrCertificate},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			there := meshConfig("AAAA")
+			c.there(&there)
+			a := listen(t, embed(t, there))
+			at := a.RouteAddr().String()
+			for others, routes := range map[string][]string{"": {at}, " and nobody": {at, "127.0.0.1:9"}, " and itself": {at, ""}} {
+				here := meshConfig("BBBB", routes...)
+				c.here(&here)
+				if others == " and itself" {
+					here.Listen = freeAddress(t)
+					here.Routes[1] = here.Listen
+				}
+				b := embed(t, here)
+				err := b.Receive(func([]byte) {})
+				if !errors.Is(err, c.want) {
+					t.Errorf("%s: got %v, want %v", others, err, c.want)
+				}
+				if err != nil && (strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), at) && !strings.Contains(err.Error(), here.Listen)) {
+					t.Errorf("%s: %q does not name a node in one line", others, err)
+				}
+				b.Close()
+			}
+			if name == "a certificate it refuses" { // nobody else takes that either
+				return
+			}
+			// One that takes it is enough.
+			friend := meshConfig("CCCC")
+			c.here(&friend)
+			f := listen(t, embed(t, friend))
+			here := meshConfig("BBBB", at, f.RouteAddr().String())
+			c.here(&here)
+			if err := embed(t, here).Receive(func([]byte) {}); err != nil {
+				t.Errorf("with a friend: %v", err)
+			}
+		})
+	}
+	for name, c := range map[string]Embedded{"nobody": meshConfig("AAAA", "127.0.0.1:9"), "no name": meshConfig("AAAA", "nowhere.invalid:9"), "alone": meshConfig("AAAA")} {
+		if err := embed(t, c).Receive(func([]byte) {}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// What a node that has just begun to receive sends to the others at once is heard.
+func TestFirstWords(t *testing.T) {
+	a := listen(t, embed(t, meshConfig("AAAA")))
+	for i := range 20 {
+		b := listen(t, embed(t, meshConfig("BBBB", a.RouteAddr().String())))
+		word := fmt.Sprint("first ", i)
+		if err := b.SendAll([]byte(word)); err != nil {
+			t.Fatal(err)
+		}
+		await(t, word, func() bool { return a.has(word) })
+		b.Close()
+	}
+}
+
+// What a node sends just before it closes its bus is heard, as long as the others are there.
+func TestLastWords(t *testing.T) {
+	a := listen(t, embed(t, meshConfig("AAAA")))
+	for i := range 20 {
+		b := listen(t, embed(t, meshConfig("BBBB", a.RouteAddr().String())))
+		word := fmt.Sprint("last ", i)
+		if err := b.SendAll([]byte(word)); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		await(t, word, func() bool { return a.has(word) })
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	pingsOut     = 2 // without an answer: then the server counts as gone
 	dialTimeout  = 2 * time.Second
 	flushTimeout = 5 * time.Second
+	lastTimeout  = time.Second
 	retryWait    = 250 * time.Millisecond
 	retryJitter  = 500 * time.Millisecond
 	recheckEvery = 5 * time.Second
@@ -193,8 +194,16 @@ func (b *Bus) publish(subject string, frame []byte) error {
 }
 
 // Receive implements adapter.Bus. What is for one and what is for all come through one channel, so that they keep their
-// order.
+// order. A bus with a server of its own waits a moment for the others that it knows to be at hand; ErrKey, ErrName and
+// ErrCertificate say that none of them takes this node.
 func (b *Bus) Receive(each func(frame []byte)) error {
+	if err := b.subscribe(each); err != nil || b.server == nil {
+		return err
+	}
+	return b.server.settle(b.all())
+}
+
+func (b *Bus) subscribe(each func(frame []byte)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -268,6 +277,9 @@ func (b *Bus) Close() error {
 		b.mu.Lock() // Receive has returned
 		defer b.mu.Unlock()
 		if b.nc != nil {
+			if b.up.Load() { // the last word, a goodbye, is to be with the server before that ends
+				_ = b.nc.FlushTimeout(lastTimeout)
+			}
 			b.nc.Close()
 		}
 		if out := b.pipe.Load(); out != nil {
