@@ -20,6 +20,7 @@ SEED      ?= 1
 SEEDS     ?= 5000
 # How long `make soak` lasts.
 SOAKTIME  ?= 60s
+CHAOSTIME ?= 60s
 # Extra flags of `make e2e`, such as E2EFLAGS='-run Page'.
 E2EFLAGS  ?=
 
@@ -129,6 +130,11 @@ race: test-tools bin/foyer-race ## Run unit tests on one and more processors and
 soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and move amid faults for SOAKTIME, and storms and frozen readers
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	FOYER_BIN="$(CURDIR)/bin/foyer" SOAKTIME=$(SOAKTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Soak|Storm|Frozen' ./e2e/
+
+# By hand each rest between two faults is longer.
+.PHONY: chaos
+chaos: bin/foyer e2e/node_modules/.package-lock.json ## Freeze, kill, cut and restart nodes of a cluster under load, CHAOSTIME each, and hold what was seen against what was promised
+	FOYER_BIN="$(CURDIR)/bin/foyer" CHAOSTIME=$(CHAOSTIME) go test -tags e2e -count=1 -timeout 0 -v -run Chaos ./e2e/
 
 .PHONY: autobahn
 autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes

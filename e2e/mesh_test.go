@@ -1,0 +1,247 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	foyerv1 "foyer/gen/foyer/v1"
+)
+
+// mesh is a few nodes of one cluster as processes, between which every connection goes through a relay of the test, one
+// for each ordered pair, so that ways can be cut.
+type mesh struct {
+	t      testing.TB
+	names  []string
+	ports  []string // where each listens for the others
+	relays map[[2]int]*relay
+	nodes  []*meshNode
+	flags  []string
+}
+
+type meshNode struct {
+	*foyer
+	name string
+	conn *grpc.ClientConn
+	node foyerv1.NodeServiceClient
+}
+
+// startMesh starts nodes named A000, B000 and so on, and waits until each knows all others.
+func startMesh(t testing.TB, n int, flags ...string) *mesh {
+	t.Helper()
+	m := &mesh{t: t, relays: map[[2]int]*relay{}, nodes: make([]*meshNode, n)}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("a secret of the test's own"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.flags = append([]string{"--cluster=embedded", "--cluster-key-file=" + key, "--log-level=info"}, flags...)
+	for i := range n {
+		m.names = append(m.names, string(rune('A'+i))+"000")
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.ports = append(m.ports, l.Addr().String())
+		l.Close()
+	}
+	for i := range n {
+		for j := range n {
+			if i != j {
+				m.relays[[2]int{i, j}] = startRelay(t, m.ports[j])
+			}
+		}
+	}
+	for i := range n {
+		m.start(i)
+	}
+	m.settle()
+	return m
+}
+
+// start starts a node, which may have been there before.
+func (m *mesh) start(i int) {
+	m.t.Helper()
+	var routes []string
+	for j := range m.names {
+		if j != i {
+			routes = append(routes, m.relays[[2]int{i, j}].address)
+		}
+	}
+	f := startFoyer(m.t, append([]string{
+		"--node-id=" + m.names[i], "--cluster-listen=" + m.ports[i], "--cluster-routes=" + strings.Join(routes, ","),
+		"--cluster-advertise=127.0.0.1:9", // whoever is told of it has no other way than the relay
+	}, m.flags...)...)
+	conn, err := dial(f.api, insecure.NewCredentials())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { conn.Close() })
+	m.nodes[i] = &meshNode{f, m.names[i], conn, foyerv1.NewNodeServiceClient(conn)}
+}
+
+// settle waits until every node that runs says that all are up.
+func (m *mesh) settle() {
+	m.t.Helper()
+	eventually(m.t, func() error {
+		for _, n := range m.nodes {
+			if n.stopped {
+				continue
+			}
+			ctx, stop := context.WithTimeout(context.Background(), patience)
+			r, err := n.node.ListNodes(ctx, &foyerv1.ListNodesRequest{})
+			stop()
+			if err != nil {
+				return err
+			}
+			for _, other := range m.nodes {
+				if !other.stopped && !slices.ContainsFunc(r.GetNodes(), func(o *foyerv1.Node) bool {
+					return o.GetNodeId() == other.name && o.GetState() == foyerv1.NodeState_NODE_STATE_UP
+				}) {
+					return fmt.Errorf("at %s, %s is not up: %v", n.name, other.name, r.GetNodes())
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// cut has nothing pass from one node to another, or again; connections stay, as in a network that drops.
+func (m *mesh) cut(i, j int, on bool) {
+	// Either may have made the connection between them.
+	m.relays[[2]int{i, j}].hold(true, on)
+	m.relays[[2]int{j, i}].hold(false, on)
+}
+
+// part cuts both ways.
+func (m *mesh) part(i, j int, on bool) { m.cut(i, j, on); m.cut(j, i, on) }
+
+// reset breaks the connections between two nodes.
+func (m *mesh) reset(i, j int) {
+	m.relays[[2]int{i, j}].reset()
+	m.relays[[2]int{j, i}].reset()
+}
+
+func (n *meshNode) freeze() { _ = n.cmd.Process.Signal(syscall.SIGSTOP) }
+func (n *meshNode) thaw()   { _ = n.cmd.Process.Signal(syscall.SIGCONT) }
+
+// relay passes connections on to an address, as long as it is let.
+type relay struct {
+	address, to string
+
+	mu      sync.Mutex
+	free    *sync.Cond
+	held    [2]bool // what connections say to the address, and what it says to them
+	closed  bool
+	current map[net.Conn]struct{}
+}
+
+func startRelay(t testing.TB, to string) *relay {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{address: l.Addr().String(), to: to, current: map[net.Conn]struct{}{}}
+	r.free = sync.NewCond(&r.mu)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			done.Go(func() { r.pass(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		r.mu.Lock()
+		r.closed = true
+		r.mu.Unlock()
+		r.reset()
+		done.Wait()
+	})
+	return r
+}
+
+func (r *relay) pass(from net.Conn) {
+	defer from.Close()
+	r.wait(0) // a black hole takes no connection
+	to, err := net.Dial("tcp", r.to)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	r.mu.Lock()
+	r.current[from], r.current[to] = struct{}{}, struct{}{}
+	r.mu.Unlock()
+	var both sync.WaitGroup
+	for way, pair := range [2][2]net.Conn{{from, to}, {to, from}} {
+		both.Go(func() {
+			defer from.Close()
+			defer to.Close()
+			buf := make([]byte, 32<<10)
+			for {
+				n, err := pair[0].Read(buf)
+				if n > 0 {
+					r.wait(way)
+					if _, err := pair[1].Write(buf[:n]); err != nil {
+						return
+					}
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
+	r.mu.Lock()
+	delete(r.current, from)
+	delete(r.current, to)
+	r.mu.Unlock()
+}
+
+// wait returns when a way is free.
+func (r *relay) wait(way int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.held[way] && !r.closed {
+		r.free.Wait()
+	}
+}
+
+// hold stops what goes to the address, or what comes from it, or lets it go on.
+func (r *relay) hold(to, on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	way := 1
+	if to {
+		way = 0
+	}
+	r.held[way] = on
+	r.free.Broadcast()
+}
+
+func (r *relay) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.current {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		c.Close()
+	}
+	r.free.Broadcast()
+}
