@@ -177,6 +177,9 @@ func (h *header) readHeader(w *wireField) bool {
 	default:
 		return false
 	}
+	if w.key >= 11<<3 && w.varint > 1 {
+		return false // what is said or not has one form
+	}
 	return w.key&7 != varintField || w.varint != 0 // a zero is left out
 }
 

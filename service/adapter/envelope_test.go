@@ -230,6 +230,7 @@ func TestFramesThatAreNotHeard(t *testing.T) {
 		{"a number without items", k.appendFrame(nil, &good, nil), DropUnreadable},
 		{"an unknown item", k.appendFrame(nil, &good, [][]byte{{15<<3 | 2, 0}}), DropUnreadable},
 		{"an empty item", k.appendFrame(nil, &good, [][]byte{{}}), DropUnreadable},
+		{"a flag of another form", k.seal([]byte("\b\x01\x12\x04AAAM\x18\x01\"\x04BBBB(\x010\x018\x02@\x02H\x01X\tj\a\x12\x05\n\x03x\x10\x01")), DropUnreadable},
 		{"two items in one", k.appendFrame(nil, &good, [][]byte{slices.Concat(emit, emit)}), DropUnreadable},
 		{"an item that is cut", k.appendFrame(nil, &good, [][]byte{emit[:len(emit)-1]}), DropUnreadable},
 		{"too many items", k.appendFrame(nil, &good, slices.Repeat([][]byte{toldItem}, maxFrameItems+1)), DropUnreadable},
