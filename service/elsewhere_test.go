@@ -90,14 +90,11 @@ func (x *neighbour) Tellers() (list []Incarnation, c Coverage) {
 func (x *neighbour) Past(_ context.Context, of Incarnation, namespace string, from, before uint64) (list []PresenceEvent, ok bool) {
 	for _, y := range x.nodes {
 		if y.n.self == of {
-			f, err := y.n.Feed(namespace, from, func() {})
-			if err != nil {
-				return nil, false
-			}
+			f := y.n.Feed(namespace, from, func() {})
 			defer f.Close()
 			for {
-				t, ok, err := f.Next(1000)
-				if !ok || err != nil || t.Begin {
+				t, ok := f.Next(1000)
+				if !ok || t.Begin {
 					return list, false
 				}
 				if list = append(list, t.Changes...); t.Next >= before {
@@ -120,20 +117,12 @@ func (x *neighbour) hear(y *neighbour, most int) bool {
 		return false
 	}
 	if w.feed == nil {
-		f, err := y.n.Feed("/", w.from, func() { w.ready = true })
-		if err != nil {
-			panic(err)
-		}
-		w.feed, w.ready = f, true
+		w.feed, w.ready = y.n.Feed("/", w.from, func() { w.ready = true }), true
 	}
 	if !w.ready {
 		return false
 	}
-	t, ok, err := w.feed.Next(most)
-	if err != nil {
-		w.end()
-		return true
-	}
+	t, ok := w.feed.Next(most)
 	if !ok {
 		w.ready = false
 		return true
@@ -618,16 +607,9 @@ func TestFeedWakesOnceAndNeverForOthers(t *testing.T) {
 	s, _ := connect(t, here.n, "/")
 	theirs, _ := connect(t, there.n, "/")
 	woken := 0
-	f, err := here.n.Feed("/", 0, func() { woken++ })
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := here.n.Feed("/", 0, func() { woken++ })
 	defer f.Close()
-	next := func() (t Told, ok bool) {
-		told, ok, e := f.Next(1000)
-		err = errors.Join(err, e)
-		return told, ok
-	}
+	next := func() (t Told, ok bool) { return f.Next(1000) }
 	first, _ := next()
 	whole, _ := next()
 	wantEqual(t, "all", []any{first.Begin, len(first.Sockets), whole.Whole, whole.From == whole.Next}, []any{true, 1, true, true})
@@ -645,11 +627,8 @@ func TestFeedWakesOnceAndNeverForOthers(t *testing.T) {
 	wantEqual(t, "woken", woken, 1)
 	told, ok := next()
 	wantEqual(t, "told", []any{ok, len(told.Changes), told.From, told.Next}, []any{true, 2, whole.Next, whole.Next + 2})
-	f2, err2 := here.n.Feed("/", told.From+1, func() {})
-	if err = errors.Join(err, err2); err != nil {
-		t.Fatal(err)
-	}
-	defer f2.Close()
-	told, ok, err = f2.Next(1000)
-	wantEqual(t, "from a number on", []any{ok, told.Begin, len(told.Changes), told.From, err}, []any{true, false, 1, whole.Next + 1, nil})
+	late := here.n.Feed("/", told.From+1, func() {})
+	defer late.Close()
+	told, ok = late.Next(1000)
+	wantEqual(t, "from a number on", []any{ok, told.Begin, len(told.Changes), told.From}, []any{true, false, 1, whole.Next + 1})
 }

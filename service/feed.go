@@ -15,12 +15,17 @@ type Feed struct {
 
 // Feed begins to tell a follower, from the change with a number on if all of them are kept, else with a snapshot. wake is
 // called when Next may have something after it had nothing: with locks of this package held, once, and it must not call back.
-// Errors: LIMIT_REACHED, when the namespace can not be made.
-func (n *Node) Feed(namespace string, from uint64, wake func()) (*Feed, error) {
+// The caller ends it with Close.
+func (n *Node) Feed(namespace string, from uint64, wake func()) *Feed {
+	f := &Feed{}
+	f.begin(n, namespace, from, wake)
+	return f
+}
+
+func (f *Feed) begin(n *Node, namespace string, from uint64, wake func()) {
 	w := &Watcher{node: n, scope: Scope{Namespace: namespace, All: true}, done: make(chan struct{}), wake: wake}
-	if err := w.enter(); err != nil {
-		return nil, err
-	}
+	*f = Feed{w: w}
+	w.enter(n.acquire(namespace, true, "")) // how many there may be is bound where they are watched
 	w.ns.mu.RLock()
 	defer w.ns.mu.RUnlock()
 	l := w.log
@@ -35,15 +40,24 @@ func (n *Node) Feed(namespace string, from uint64, wake func()) (*Feed, error) {
 	if !resumes {
 		w.startWalkLocked(nil)
 	}
-	return &Feed{w: w}, nil
 }
 
 // Close ends the feed.
 func (f *Feed) Close() { f.w.Close() }
 
-// Next is what there is to tell, of about so many bytes; ok false: nothing, until wake is called. TOO_SLOW: it was overtaken
-// too often, and is over, as it is with every error.
-func (f *Feed) Next(most int) (t Told, ok bool, err error) {
+// Next is what there is to tell, of about so many bytes; ok false: nothing, until wake is called.
+func (f *Feed) Next(most int) (t Told, ok bool) {
+	t, ok, err := f.next(most)
+	if err != nil { // the log has overtaken it too often
+		w := f.w
+		f.Close()
+		f.begin(w.node, w.scope.Namespace, 0, w.wake)
+		t, ok, _ = f.next(most)
+	}
+	return t, ok
+}
+
+func (f *Feed) next(most int) (t Told, ok bool, err error) {
 	w := f.w
 	w.letGo(false)
 	w.most = most

@@ -60,7 +60,7 @@ func New(cfg Config) (*Node, error) {
 	n.abroad, _ = cfg.Remote.(RemoteHandlers)
 	n.handlers = newHandlers(n)
 	n.connects.node = n
-	n.watches, _ = cfg.Remote.(Watches)
+	n.watches = cfg.Remote
 	return n, nil
 }
 

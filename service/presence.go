@@ -122,10 +122,15 @@ func (n *Node) Watch(ctx context.Context, s Scope, token string) (*Watcher, erro
 		n.watchers.Add(-1)
 		return nil, &Error{Code: Exhausted, Reason: "LIMIT_REACHED", Message: fmt.Sprintf("the node has %d watches, and takes no more", n.cfg.MaxWatchers)}
 	}
-	if err := w.enter(); err != nil {
+	ns := n.acquire(s.Namespace, false, "")
+	if ns == nil {
 		n.watchers.Add(-1)
-		return nil, err
+		return nil, &Error{
+			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "namespace",
+			Message: fmt.Sprintf("the node has %d namespaces, and takes no more", n.cfg.MaxNamespaces),
+		}
 	}
+	w.enter(ns)
 	w.idle = time.NewTimer(n.cfg.BookmarkEvery)
 	w.gather(ctx)
 	if token == "" {
@@ -136,16 +141,9 @@ func (n *Node) Watch(ctx context.Context, s Scope, token string) (*Watcher, erro
 	return w, nil
 }
 
-// enter finds the namespace, begins its log if there is none, and has the other nodes followed.
-func (w *Watcher) enter() error {
+// enter takes a namespace, of which it is a user, begins its log if there is none, and has the other nodes followed.
+func (w *Watcher) enter(ns *Namespace) {
 	n := w.node
-	ns := n.acquire(w.scope.Namespace, false, "")
-	if ns == nil {
-		return &Error{
-			Code: Exhausted, Reason: "LIMIT_REACHED", Field: "namespace",
-			Message: fmt.Sprintf("the node has %d namespaces, and takes no more", n.cfg.MaxNamespaces),
-		}
-	}
 	n.mu.RLock()
 	above := n.logsEnd
 	n.mu.RUnlock()
@@ -165,7 +163,6 @@ func (w *Watcher) enter() error {
 	if follows {
 		n.acquire(ns.name, true, "")
 	}
-	return nil
 }
 
 // Done is closed when the watch was ended by the node, whether or not Next is being called: Next then says why.
@@ -288,7 +285,7 @@ func (w *Watcher) readLocked() (events []PresenceEvent, void ResetReason, end bo
 				}
 			} else if e, ok := w.see(c); ok {
 				events = append(events, e)
-				bytes += c.cost
+				bytes += w.weigh(c)
 			}
 			w.advance(c)
 		}
@@ -312,9 +309,19 @@ func (w *Watcher) readLocked() (events []PresenceEvent, void ResetReason, end bo
 	return events, void, true, l.changed, nil
 }
 
+// weigh is how many bytes a change keeps alive, or takes when it is told to another node.
+func (w *Watcher) weigh(c *change) int {
+	if w.wake == nil || c.Socket.Handshake == nil {
+		return c.cost
+	}
+	return c.cost + c.Socket.bytes() + c.Socket.Handshake.Bytes()
+}
+
 // hold takes bytes of the budget until the next step is asked for. false: it is spent.
 func (w *Watcher) hold(bytes int) bool {
-	if !w.node.cfg.Budget.Take(UsePresence, bytes) {
+	if w.wake != nil { // what others are told is little, and must not stop
+		w.node.cfg.Budget.Force(UsePresence, bytes)
+	} else if !w.node.cfg.Budget.Take(UsePresence, bytes) {
 		w.node.budgetSpent(UsePresence)
 		return false
 	}

@@ -5,6 +5,7 @@ import "context"
 // Remote are the other nodes, as this one tells them what it does and who is here. Unless it says otherwise, a method
 // is called with locks of this package held: memory only, and it calls nothing of this package.
 type Remote interface {
+	Watches
 	// Publish hands out a batch that is about to be delivered here. Batches of a namespace come one after the other, in
 	// the order in which they are delivered, and never one that is for this node alone. The ticket stands for what
 	// others do with it; nil: no other node wants it. Then it may wait here for the link of its only recipient, and it
@@ -126,7 +127,7 @@ func (n *Node) CollectHere(e Emit) (*Acks, error) {
 	return n.collect(context.Background(), e, 0, turn{relayed: true})
 }
 
-// Watches are the other nodes for those that watch here: part of Remote where a node has others.
+// Watches are the other nodes for those that watch here.
 type Watches interface {
 	// Follow says that this node is to be told, from now on, what sockets of others there are in a namespace and what
 	// changes among them: by Heard and Lost. Or that it is not any more. It comes in the order of its being so, and may

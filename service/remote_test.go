@@ -38,6 +38,14 @@ func (f *fakeRemote) Expect(namespace string, rooms []string, ready func()) {
 	}
 }
 
+func (f *fakeRemote) Follow(string, bool) {}
+
+func (f *fakeRemote) Tellers() ([]Incarnation, Coverage) { return nil, Coverage{} }
+
+func (f *fakeRemote) Past(context.Context, Incarnation, string, uint64, uint64) ([]PresenceEvent, bool) {
+	return nil, false
+}
+
 func (f *fakeRemote) Publish(b Batch) Ticket {
 	f.mu.Lock()
 	defer f.mu.Unlock()

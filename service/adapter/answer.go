@@ -94,6 +94,8 @@ func (c *Cluster) answer(ctx context.Context, from Member, q *clusterv1.Question
 			a.Sockets = append(a.Sockets, socketMessage(&page.Sockets[i], request.View))
 		}
 		a.Next = page.Next.Seq
+	case *clusterv1.Question_Past:
+		a.Presence = c.past(ask.Past)
 	}
 	return a
 }

@@ -66,6 +66,8 @@ func readQuestion(b []byte) (*clusterv1.Question, bool) {
 	case *clusterv1.Question_ListSockets:
 		l := a.ListSockets
 		ok = validTarget(l.GetTarget()) && l.GetLimit() > 0 && l.GetLimit() <= maxPage && l.GetView() <= uint32(service.ViewFull)
+	case *clusterv1.Question_Past:
+		ok = validNamespace(a.Past.GetNamespace()) && a.Past.GetRun() != 0 && a.Past.GetFrom() != 0
 	case *clusterv1.Question_Finished:
 		ok = a.Finished != 0
 	}
@@ -106,6 +108,9 @@ func readAnswer(b []byte) (*clusterv1.Answer, bool) {
 		if r.GetName() == "" || len(r.GetName()) > service.MaxNameBytes || r.GetSize() > maxCount {
 			return nil, false
 		}
+	}
+	if p := a.GetPresence(); p != nil && !validPresence(p) {
+		return nil, false
 	}
 	return a, !slices.ContainsFunc(a.GetSockets(), func(s *clusterv1.Socket) bool { return !validSocket(s) })
 }

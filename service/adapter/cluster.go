@@ -40,6 +40,7 @@ type Cluster struct {
 	collect  collects
 	handlers handlers
 	streams  map[*service.Handler]*stream // to handlers of other nodes
+	feeds    feeds
 	inboxes  map[service.NodeID]*inbox
 	hellos   inbox         // what is to be done without the mutex that is of no peer
 	marksDue time.Duration // when the next of them has had its time
@@ -143,7 +144,7 @@ func (c *Cluster) Depart() {
 func (c *Cluster) Close(ctx context.Context) error {
 	for again := time.NewTicker(10 * time.Millisecond); ; {
 		c.mu.Lock()
-		idle := c.peers.Idle()
+		idle := c.peers.Idle() && len(c.feeds.ready) == 0 && !c.feeds.working
 		c.mu.Unlock()
 		if idle || ctx.Err() != nil || !c.bus.Up() {
 			again.Stop()
@@ -160,6 +161,7 @@ func (c *Cluster) Close(ctx context.Context) error {
 	c.stop()
 	err := c.bus.Close()
 	c.ended.Wait()
+	c.closeAllFeeds()
 	return err
 }
 
@@ -229,6 +231,7 @@ func (c *Cluster) send(now time.Duration) {
 	c.giveReplies(false)
 	c.peers.Flush(now)
 	c.resolve(now)
+	c.workFeeds()
 	for _, o := range c.peers.Take() {
 		var err error
 		if o.To == "" {
@@ -276,7 +279,12 @@ func (u upper) Ended(to Member, why End, lost int) {
 	if why == EndOver {
 		u.push(to, told{over: true})
 	}
+	if len(u.feeds.of[to.Node]) > 0 {
+		u.push(to, told{ended: true})
+	}
 }
+
+func (u upper) Risen(term uint64) { u.Rise(term) }
 
 func (u upper) Changed(m Member) {
 	if !m.State.Reachable() || m.State == Silent {

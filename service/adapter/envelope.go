@@ -48,6 +48,8 @@ type item struct {
 	news       *clusterv1.HandlerNews
 	notices    *notices
 	replies    *replies
+	follow     *clusterv1.Follow
+	presence   *clusterv1.Presence
 	bytes      int // of all of it, encoded
 }
 
@@ -234,6 +236,10 @@ func readItem(b []byte) (it item, ok bool) {
 		it.notices, ok = readNotices(w.bytes)
 	case 12<<3 | bytesField:
 		it.replies, ok = readReplies(w.bytes)
+	case 13<<3 | bytesField:
+		it.follow, ok = readFollow(w.bytes)
+	case 14<<3 | bytesField:
+		it.presence, ok = readPresence(w.bytes)
 	default:
 		ok = false
 	}

@@ -21,7 +21,7 @@ import (
 // of them fails the test until the code treats it and it is named here.
 var byHand = map[protoreflect.FullName]string{
 	"foyer.cluster.v1.Frame":    "version from from_run to to_run epoch seq last ack_epoch ack asks over items hello check",
-	"foyer.cluster.v1.Item":     "open part told interest emit counts question answer acks handler_news notices replies",
+	"foyer.cluster.v1.Item":     "open part told interest emit counts question answer acks handler_news notices replies follow presence",
 	"foyer.cluster.v1.Open":     "",
 	"foyer.cluster.v1.Told":     "",
 	"foyer.cluster.v1.Part":     "data last",
@@ -41,6 +41,7 @@ var byHand = map[protoreflect.FullName]string{
 var generated = []protoreflect.FullName{
 	"foyer.cluster.v1.Hello", "foyer.cluster.v1.Question", "foyer.cluster.v1.Answer", "foyer.cluster.v1.Acks",
 	"foyer.cluster.v1.HandlerNews", "foyer.cluster.v1.SocketNotice", "foyer.cluster.v1.Decision",
+	"foyer.cluster.v1.Follow", "foyer.cluster.v1.Presence",
 }
 
 func TestEachFieldIsTreated(t *testing.T) {
@@ -278,6 +279,8 @@ func FuzzFrame(f *testing.F) {
 		{questionItem(&clusterv1.Question{Call: 7, Ask: &clusterv1.Question_Join{Join: &clusterv1.Rooms{
 			Target: &clusterv1.Target{Namespace: "/", All: true}, Rooms: []string{"a"},
 		}}})},
+		{followItem(&clusterv1.Follow{Namespace: "/", Number: 2, Next: 3})},
+		{presenceItem(somePresence())},
 		{answerItem(&clusterv1.Answer{Call: 7, Sockets: []*clusterv1.Socket{{Id: strings.Repeat("a", 20), Data: []byte("{}")}}})},
 		{acksItem(&clusterv1.Acks{Call: 7, Outcomes: []*clusterv1.AckOutcome{{Id: strings.Repeat("a", 20), Payload: []byte("[]")}}})},
 	} {

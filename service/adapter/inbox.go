@@ -24,6 +24,7 @@ type told struct {
 	began   bool   // it tells all anew
 	changed bool   // it has come into another state
 	over    bool   // it has forgotten what it was told
+	ended   bool   // an epoch of the way to it has ended
 	do      func() // something of this node's own
 }
 
@@ -150,12 +151,20 @@ func (c *Cluster) hear(in *inbox, t *told) {
 			zap.Uint64("term", t.from.Term), zap.String("address", t.from.Address))
 		if !t.from.State.Reachable() {
 			c.loseAcks(t.from)
+			c.losePresence(t.from)
 		}
 		c.handlersChanged(in, t.from)
 	case t.over:
 		c.handlersOver(in)
+	case t.ended:
+		c.closeFeeds(t.from.Node) // it follows again when it hears of the next epoch
 	case t.began:
 		c.loseAcks(t.from)
+		c.closeFeeds(t.from.Node) // it tells anew what it follows
+	case t.item.follow != nil:
+		c.hearFollow(t.from, t.item.follow)
+	case t.item.presence != nil:
+		c.hearPresence(t.from, t.item.presence)
 	case t.item.emit != nil:
 		c.collectFor(t.from, t.item.emit)
 	case t.item.acks != nil:

@@ -52,18 +52,19 @@ type Member struct {
 // member is a peer, and the trunk to it.
 type member struct {
 	Member
-	out    out
-	in     in
-	rooms  theirRooms
-	wire   uint64 // the version that both speak
-	count  uint64 // of its last hello
-	heard  time.Duration
-	since  time.Duration // it is lost, or known by hearsay
-	turned time.Duration // it came into its state
-	goes   bool          // it said that it is leaving
-	bye    bool          // it said goodbye: this run does not come back
-	lost   bool          // it was declared lost, and has not come back under a higher term
-	whole  bool          // both directions were told all since it joined
+	out     out
+	in      in
+	rooms   theirRooms
+	follows map[string]*following // by namespace
+	wire    uint64                // the version that both speak
+	count   uint64                // of its last hello
+	heard   time.Duration
+	since   time.Duration // it is lost, or known by hearsay
+	turned  time.Duration // it came into its state
+	goes    bool          // it said that it is leaving
+	bye     bool          // it said goodbye: this run does not come back
+	lost    bool          // it was declared lost, and has not come back under a higher term
+	whole   bool          // both directions were told all since it joined
 }
 
 // find returns the place of a name among the members.
@@ -89,7 +90,7 @@ func (p *Peers) member(name service.NodeID) *member {
 // meet makes a member of a name that there is none of, or one anew of a later run.
 func (p *Peers) meet(of service.Incarnation, state State, now time.Duration) *member {
 	m := &member{Member: Member{Incarnation: of, State: state}, heard: now, since: now, turned: now}
-	m.out = out{window: p.cfg.Window, maxItem: p.maxItem}
+	m.out = out{window: p.cfg.Window, maxItem: p.maxItem, to: m}
 	m.in = in{asked: now - repairAfter}
 	i, ok := p.find(of.Node)
 	if ok {
@@ -235,6 +236,7 @@ func (p *Peers) hearSelf(run uint64, k *clusterv1.Known, now time.Duration) {
 	case run == p.self.Run:
 		if k.GetLost() && k.GetTerm() >= p.term {
 			p.term = k.GetTerm() + 1
+			p.upper.Risen(p.term)
 			p.beat(now)
 		}
 	case p.stage != clusterv1.Stage_STAGE_JOINING:
@@ -293,7 +295,7 @@ func (p *Peers) change(m *member, to State, now time.Duration) {
 	case had && !to.Reachable():
 		p.endEpoch(m, EndLost)
 		m.in.close()
-		m.rooms, m.whole = nil, false
+		m.rooms, m.follows, m.whole = nil, nil, false
 	case !had && to.Reachable():
 		p.openEpoch(m, now)
 	}

@@ -91,6 +91,8 @@ type Upper interface {
 	Ended(to Member, why End, lost int)
 	// Changed says that a member has come into another state.
 	Changed(m Member)
+	// Risen says that this node was declared lost, and is back in a term.
+	Risen(term uint64)
 	// Ready says, once, that this node knows what there is to know and may serve.
 	Ready()
 	// Refused says that another node has the name of this one, and where its peer listener is, if that is known. Peers are
@@ -158,6 +160,7 @@ type Peers struct {
 	epochs  uint64    // of all trunks: so one that was forgotten begins with a later one
 	members []*member // by name; those that are gone are remembered
 	own     ownRooms
+	follows follows
 
 	began, started time.Duration
 	beatAt         time.Duration // the next heartbeat
@@ -292,6 +295,7 @@ func (p *Peers) hearItems(m *member, f *frame, now time.Duration) Drop {
 	if began {
 		m.rooms = nil
 		p.upper.Began(m.Member)
+		p.followAgain(m, now)
 		if m.out.base > 0 && f.ackEpoch != m.out.epoch {
 			// It begins anew and has forgotten what it acked: it had declared this node lost.
 			p.reopen(m, EndOver, now)
@@ -304,7 +308,7 @@ func (p *Peers) hearItems(m *member, f *frame, now time.Duration) Drop {
 				m.rooms = theirRooms{}
 			}
 			m.rooms.hear(it.interest)
-		case it.open, it.told:
+		case it.open, it.told, it.presence != nil && !p.hearPresence(m, it.presence, now):
 		default:
 			p.upper.Heard(m.Member, it)
 		}
@@ -477,11 +481,18 @@ func (p *Peers) tellRooms(now time.Duration) {
 		news.plus, news.minus = news.plus[len(plus):], news.minus[len(minus):]
 		item := interestItem(&interest{plus, minus})
 		for _, m := range p.members {
-			if m.State.Reachable() && !m.out.news(item) {
-				p.reopen(m, EndFull, now)
-				m.out.full = true
+			if m.State.Reachable() {
+				p.news(m, item, now)
 			}
 		}
+	}
+}
+
+// news gives a member what it has to hear. Where that finds no room the epoch ends, and the next one tells all.
+func (p *Peers) news(m *member, item []byte, now time.Duration) {
+	if !m.out.news(item) {
+		p.reopen(m, EndFull, now)
+		m.out.full = true
 	}
 }
 
@@ -498,9 +509,15 @@ func (p *Peers) tellState(o *out) []byte {
 		}
 		o.part, o.cursor = 1, -1
 	}
-	for ; o.part <= len(p.tellers); o.part, o.cursor = o.part+1, -1 {
+	if o.part == 1 {
+		if item := p.tellFollow(o.to); item != nil {
+			return item
+		}
+		o.part, o.cursor = 2, -1
+	}
+	for ; o.part-2 < len(p.tellers); o.part, o.cursor = o.part+1, -1 {
 		var item []byte
-		if item, o.cursor = p.tellers[o.part-1](o.cursor); item != nil {
+		if item, o.cursor = p.tellers[o.part-2](o.cursor); item != nil {
 			return item
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func (s *sim) act() {
 	n := s.nodes[s.IntN(len(s.nodes))]
 	o := s.nodes[s.IntN(len(s.nodes))]
-	switch s.IntN(14) {
+	switch s.IntN(17) {
 	case 0, 1, 2, 3: // emits
 		if !n.alive || n.frozen {
 			return
@@ -83,6 +83,16 @@ func (s *sim) act() {
 	case 12:
 		s.repeat = s.Float64() * 0.5
 		s.after(s.between(0, 5*time.Second), func() { s.repeat = 0 })
+	case 14, 15: // sockets
+		if n.alive && !n.frozen {
+			n.live(1 + s.IntN(1+s.IntN(60)))
+			n.done()
+		}
+	case 16:
+		if n.alive && !n.frozen {
+			n.watch()
+			n.done()
+		}
 	case 13:
 		s.jitter = s.between(time.Millisecond, 400*time.Millisecond)
 		if s.IntN(4) == 0 {

@@ -79,6 +79,8 @@ type simNode struct {
 	since   time.Duration                         // frozen
 	heardAt map[service.Incarnation]time.Duration // of frames, by the time that the node was awake
 	refuses map[service.Incarnation]bool          // a full window, of which half is not free yet
+
+	presence *simPresence
 }
 
 type simEvent struct {
@@ -141,6 +143,7 @@ func (s *sim) begin(n *simNode, run uint64) {
 	n.alive, n.frozen, n.ready, n.inbox = true, false, false, nil
 	n.rooms, n.joins, n.heardBy = map[string]bool{}, nil, map[string][]service.Incarnation{}
 	n.last, n.trunk, n.runs, n.got = map[service.Incarnation]int{}, map[service.Incarnation][2]uint64{}, map[service.NodeID]uint64{}, map[uint64]int{}
+	n.presence = newSimPresence()
 	n.slept, n.heardAt, n.refuses = 0, map[service.Incarnation]time.Duration{}, map[service.Incarnation]bool{}
 	cfg := Config{Self: n.id, Key: s.key, Window: simWindow, MaxFrame: simFrame, Address: "at " + string(n.id.Node)}
 	if n.config != nil {
@@ -163,6 +166,8 @@ func (n *simNode) done() {
 	if id, _ := n.p.Self(); id != n.id { // for the others it is another one
 		n.id, n.last = id, map[service.Incarnation]int{}
 	}
+	n.feed()
+	n.p.Flush(n.now)
 	for _, o := range n.p.Take() {
 		for _, to := range n.nodes {
 			if to != n && (o.To == "" || o.To == to.id.Node) {
@@ -308,11 +313,20 @@ func (n *simNode) Began(m Member) {
 	if n.p.member(m.Node).rooms != nil {
 		n.fail("%s keeps what %s told in an earlier epoch", n.id.Node, m.Node)
 	}
+	delete(n.presence.feeds, m.Incarnation)
 }
 
 func (n *simNode) Room(Member, int) bool { return n.loss == 0 || n.IntN(50) > 0 }
 
 func (n *simNode) Heard(from Member, it *item) {
+	switch {
+	case it.follow != nil:
+		n.hearFollow(from, it.follow)
+		return
+	case it.presence != nil:
+		n.hearTold(from, it.presence)
+		return
+	}
 	e := it.emit
 	way := simWay{from.Incarnation, n.id}
 	list := n.sends[way]
@@ -343,6 +357,7 @@ func (n *simNode) Heard(from Member, it *item) {
 
 func (n *simNode) Ended(to Member, why End, lost int) {
 	n.say("%s ends its epoch to %s: %d, %d lost", n.id.Node, to.Node, why, lost)
+	delete(n.presence.feeds, to.Incarnation)
 }
 
 func (n *simNode) Changed(m Member) {
@@ -351,6 +366,9 @@ func (n *simNode) Changed(m Member) {
 		n.fail("T5: %s loses %s, which it has heard %v ago", n.id.Node, m.Node, n.awake()-at)
 	}
 	n.say("%s: %s/%d is %v, term %d", n.id.Node, m.Node, m.Run, m.State, m.Term)
+	if !m.State.Reachable() {
+		n.losePresence(m)
+	}
 }
 
 func (n *simNode) Ready() { n.ready = true }
@@ -431,6 +449,7 @@ func (s *sim) healed() {
 		if len(n.p.own.list) != len(n.rooms) || len(n.p.own.going) > 0 || len(n.p.own.fresh) > 0 {
 			s.fail("%s has %d rooms and tells %d", n.id.Node, len(n.rooms), len(n.p.own.list))
 		}
+		n.healedPresence()
 		if got := n.p.Members(); len(got) != len(s.nodes)-1 {
 			s.fail("%s knows %v", n.id.Node, got)
 		}

@@ -66,7 +66,8 @@ type out struct {
 	facts   [][]byte   // of the last epoch, for the one that is to be opened
 	full    bool       // no emits until half of the window is free (T4)
 	part    int        // of the state that is being told
-	cursor  int        // what is left of that part
+	cursor  int        // what is left of that part; -1: all
+	to      *member
 
 	repairing bool          // at goes over frames that were sent before
 	budget    int           // of a repair, in bytes

@@ -278,6 +278,8 @@ type Item struct {
 	//	*Item_HandlerNews
 	//	*Item_Notices
 	//	*Item_Replies
+	//	*Item_Follow
+	//	*Item_Presence
 	Item          isItem_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -428,6 +430,24 @@ func (x *Item) GetReplies() *Replies {
 	return nil
 }
 
+func (x *Item) GetFollow() *Follow {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Follow); ok {
+			return x.Follow
+		}
+	}
+	return nil
+}
+
+func (x *Item) GetPresence() *Presence {
+	if x != nil {
+		if x, ok := x.Item.(*Item_Presence); ok {
+			return x.Presence
+		}
+	}
+	return nil
+}
+
 type isItem_Item interface {
 	isItem_Item()
 }
@@ -493,6 +513,16 @@ type Item_Replies struct {
 	Replies *Replies `protobuf:"bytes,12,opt,name=replies,proto3,oneof"`
 }
 
+type Item_Follow struct {
+	// The sender wants to be told of the receiver's sockets in a namespace, or does not any more.
+	Follow *Follow `protobuf:"bytes,13,opt,name=follow,proto3,oneof"`
+}
+
+type Item_Presence struct {
+	// What the sender tells of its sockets in a namespace.
+	Presence *Presence `protobuf:"bytes,14,opt,name=presence,proto3,oneof"`
+}
+
 func (*Item_Open) isItem_Item() {}
 
 func (*Item_Part) isItem_Item() {}
@@ -516,6 +546,10 @@ func (*Item_HandlerNews) isItem_Item() {}
 func (*Item_Notices) isItem_Item() {}
 
 func (*Item_Replies) isItem_Item() {}
+
+func (*Item_Follow) isItem_Item() {}
+
+func (*Item_Presence) isItem_Item() {}
 
 // Open begins an epoch.
 type Open struct {
@@ -949,6 +983,7 @@ type Question struct {
 	//	*Question_UpdateSocket
 	//	*Question_ListSockets
 	//	*Question_Finished
+	//	*Question_Past
 	Ask           isQuestion_Ask `protobuf_oneof:"ask"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1079,6 +1114,15 @@ func (x *Question) GetFinished() uint64 {
 	return 0
 }
 
+func (x *Question) GetPast() *Past {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Past); ok {
+			return x.Past
+		}
+	}
+	return nil
+}
+
 type isQuestion_Ask interface {
 	isQuestion_Ask()
 }
@@ -1128,6 +1172,11 @@ type Question_Finished struct {
 	Finished uint64 `protobuf:"varint,10,opt,name=finished,proto3,oneof"`
 }
 
+type Question_Past struct {
+	// What has changed among the sockets of a namespace.
+	Past *Past `protobuf:"bytes,11,opt,name=past,proto3,oneof"`
+}
+
 func (*Question_Join) isQuestion_Ask() {}
 
 func (*Question_Leave) isQuestion_Ask() {}
@@ -1145,6 +1194,8 @@ func (*Question_UpdateSocket) isQuestion_Ask() {}
 func (*Question_ListSockets) isQuestion_Ask() {}
 
 func (*Question_Finished) isQuestion_Ask() {}
+
+func (*Question_Past) isQuestion_Ask() {}
 
 // Target says which sockets of a namespace are meant.
 type Target struct {
@@ -1630,6 +1681,70 @@ func (x *ListSockets) GetView() uint32 {
 	return 0
 }
 
+// Past asks for changes that the receiver had numbered.
+type Past struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of the namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The run that the numbers are of.
+	Run uint64 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
+	// Number of the first change that is wanted.
+	From          uint64 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Past) Reset() {
+	*x = Past{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Past) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Past) ProtoMessage() {}
+
+func (x *Past) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Past.ProtoReflect.Descriptor instead.
+func (*Past) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Past) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Past) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Past) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
 // Answer answers a question.
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1646,14 +1761,16 @@ type Answer struct {
 	// The sockets.
 	Sockets []*Socket `protobuf:"bytes,6,rep,name=sockets,proto3" json:"sockets,omitempty"`
 	// Place of the next socket; 0: these were the last.
-	Next          uint64 `protobuf:"varint,7,opt,name=next,proto3" json:"next,omitempty"`
+	Next uint64 `protobuf:"varint,7,opt,name=next,proto3" json:"next,omitempty"`
+	// Changes of sockets. There may be more of them.
+	Presence      *Presence `protobuf:"bytes,8,opt,name=presence,proto3" json:"presence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[17]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1782,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[17]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1795,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{17}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -1730,6 +1847,13 @@ func (x *Answer) GetNext() uint64 {
 	return 0
 }
 
+func (x *Answer) GetPresence() *Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
 // Error says what was wrong.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1747,7 +1871,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1883,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1896,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{18}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Error) GetCode() uint32 {
@@ -1816,7 +1940,7 @@ type RoomSize struct {
 
 func (x *RoomSize) Reset() {
 	*x = RoomSize{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1952,7 @@ func (x *RoomSize) String() string {
 func (*RoomSize) ProtoMessage() {}
 
 func (x *RoomSize) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1965,7 @@ func (x *RoomSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomSize.ProtoReflect.Descriptor instead.
 func (*RoomSize) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{19}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RoomSize) GetName() string {
@@ -1885,7 +2009,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2021,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2034,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{20}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Socket) GetId() string {
@@ -1995,7 +2119,7 @@ type Handshake struct {
 
 func (x *Handshake) Reset() {
 	*x = Handshake{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2131,7 @@ func (x *Handshake) String() string {
 func (*Handshake) ProtoMessage() {}
 
 func (x *Handshake) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2144,7 @@ func (x *Handshake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
 func (*Handshake) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{21}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Handshake) GetAddress() string {
@@ -2077,7 +2201,7 @@ type Acks struct {
 
 func (x *Acks) Reset() {
 	*x = Acks{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2213,7 @@ func (x *Acks) String() string {
 func (*Acks) ProtoMessage() {}
 
 func (x *Acks) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2226,7 @@ func (x *Acks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acks.ProtoReflect.Descriptor instead.
 func (*Acks) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{22}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Acks) GetCall() uint64 {
@@ -2159,7 +2283,7 @@ type AckOutcome struct {
 
 func (x *AckOutcome) Reset() {
 	*x = AckOutcome{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2295,7 @@ func (x *AckOutcome) String() string {
 func (*AckOutcome) ProtoMessage() {}
 
 func (x *AckOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2308,7 @@ func (x *AckOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckOutcome.ProtoReflect.Descriptor instead.
 func (*AckOutcome) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{23}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AckOutcome) GetId() string {
@@ -2222,6 +2346,289 @@ func (x *AckOutcome) GetAttachments() [][]byte {
 	return nil
 }
 
+// Follow says whether the sender wants to be told of a namespace.
+type Follow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of the namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Number of this wish, which grows in the sender's run: what is told under an earlier one is nothing any more.
+	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// Number of the first change that the sender has not heard; 0: it wants all.
+	Next uint64 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	// It wants nothing any more.
+	End           bool `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Follow) Reset() {
+	*x = Follow{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Follow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Follow) ProtoMessage() {}
+
+func (x *Follow) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Follow.ProtoReflect.Descriptor instead.
+func (*Follow) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Follow) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Follow) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Follow) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *Follow) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+// Presence is a piece of what is told of the sender's sockets in a namespace: first the sockets, unless the changes can go
+// on from what the receiver has heard; then the changes, of which the sender numbers all, without a gap.
+type Presence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full name of the namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Number of the wish that it is told for.
+	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// The telling begins: it replaces what was told before as soon as it is whole.
+	Begin bool `protobuf:"varint,3,opt,name=begin,proto3" json:"begin,omitempty"`
+	// Some of the sockets, with what all but a full view shows. Each is told once.
+	Sockets []*Socket `protobuf:"bytes,4,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// Changes, by their numbers.
+	Changes []*Change `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Number of the first change that may be among these.
+	From uint64 `protobuf:"varint,6,opt,name=from,proto3" json:"from,omitempty"`
+	// Number of the change that is to come; 0: no changes were told yet.
+	Next uint64 `protobuf:"varint,7,opt,name=next,proto3" json:"next,omitempty"`
+	// All that there is was told, and from here on every change is.
+	Whole         bool `protobuf:"varint,8,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Presence) Reset() {
+	*x = Presence{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Presence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Presence) ProtoMessage() {}
+
+func (x *Presence) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Presence.ProtoReflect.Descriptor instead.
+func (*Presence) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Presence) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Presence) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Presence) GetBegin() bool {
+	if x != nil {
+		return x.Begin
+	}
+	return false
+}
+
+func (x *Presence) GetSockets() []*Socket {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+func (x *Presence) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *Presence) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Presence) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *Presence) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+// Change is one of a socket, or of all sockets of the sender.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is, by the numbers of the service.
+	Kind uint32 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The socket after it, in full. Of a change of all sockets: the generation that each has at least.
+	Socket *Socket `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"`
+	// The rooms of the change.
+	Rooms []string `protobuf:"bytes,3,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	// Why it is gone, by the numbers of the service.
+	Reason uint32 `protobuf:"varint,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same in words.
+	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Its number.
+	Number uint64 `protobuf:"varint,6,opt,name=number,proto3" json:"number,omitempty"`
+	// When, in nanoseconds since 1970 by the clock of the sender.
+	Time          int64 `protobuf:"varint,7,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Change) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Change) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
+func (x *Change) GetRooms() []string {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+func (x *Change) GetReason() uint32 {
+	if x != nil {
+		return x.Reason
+	}
+	return 0
+}
+
+func (x *Change) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Change) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Change) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
 // Hello says who the sender is and whom it knows.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2249,7 +2656,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2668,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2681,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{24}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Hello) GetCluster() string {
@@ -2357,7 +2764,7 @@ type Known struct {
 
 func (x *Known) Reset() {
 	*x = Known{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2776,7 @@ func (x *Known) String() string {
 func (*Known) ProtoMessage() {}
 
 func (x *Known) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2789,7 @@ func (x *Known) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Known.ProtoReflect.Descriptor instead.
 func (*Known) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{25}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Known) GetName() string {
@@ -2437,7 +2844,7 @@ type HandlerNews struct {
 
 func (x *HandlerNews) Reset() {
 	*x = HandlerNews{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2856,7 @@ func (x *HandlerNews) String() string {
 func (*HandlerNews) ProtoMessage() {}
 
 func (x *HandlerNews) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2869,7 @@ func (x *HandlerNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandlerNews.ProtoReflect.Descriptor instead.
 func (*HandlerNews) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{26}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HandlerNews) GetNews() isHandlerNews_News {
@@ -2647,7 +3054,7 @@ type Roster struct {
 
 func (x *Roster) Reset() {
 	*x = Roster{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +3066,7 @@ func (x *Roster) String() string {
 func (*Roster) ProtoMessage() {}
 
 func (x *Roster) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +3079,7 @@ func (x *Roster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roster.ProtoReflect.Descriptor instead.
 func (*Roster) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{27}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Roster) GetNumbers() []uint64 {
@@ -2717,7 +3124,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +3136,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3149,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{28}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Registration) GetNumber() uint64 {
@@ -2849,7 +3256,7 @@ type Replaced struct {
 
 func (x *Replaced) Reset() {
 	*x = Replaced{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2861,7 +3268,7 @@ func (x *Replaced) String() string {
 func (*Replaced) ProtoMessage() {}
 
 func (x *Replaced) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2874,7 +3281,7 @@ func (x *Replaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replaced.ProtoReflect.Descriptor instead.
 func (*Replaced) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{29}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Replaced) GetNode() string {
@@ -2904,7 +3311,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3323,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2929,7 +3336,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{30}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Verdict) GetNumber() uint64 {
@@ -2959,7 +3366,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3378,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3391,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{31}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Names) GetKnown() []string {
@@ -3019,7 +3426,7 @@ type Notices struct {
 
 func (x *Notices) Reset() {
 	*x = Notices{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3438,7 @@ func (x *Notices) String() string {
 func (*Notices) ProtoMessage() {}
 
 func (x *Notices) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3451,7 @@ func (x *Notices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notices.ProtoReflect.Descriptor instead.
 func (*Notices) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{32}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Notices) GetStream() uint64 {
@@ -3093,7 +3500,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3512,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3525,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{33}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Notice) GetNumber() uint64 {
@@ -3190,7 +3597,7 @@ type SocketEvent struct {
 
 func (x *SocketEvent) Reset() {
 	*x = SocketEvent{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3609,7 @@ func (x *SocketEvent) String() string {
 func (*SocketEvent) ProtoMessage() {}
 
 func (x *SocketEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3622,7 @@ func (x *SocketEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEvent.ProtoReflect.Descriptor instead.
 func (*SocketEvent) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{34}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SocketEvent) GetId() string {
@@ -3278,7 +3685,7 @@ type SocketNotice struct {
 
 func (x *SocketNotice) Reset() {
 	*x = SocketNotice{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3697,7 @@ func (x *SocketNotice) String() string {
 func (*SocketNotice) ProtoMessage() {}
 
 func (x *SocketNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3710,7 @@ func (x *SocketNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketNotice.ProtoReflect.Descriptor instead.
 func (*SocketNotice) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{35}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SocketNotice) GetKind() uint32 {
@@ -3379,7 +3786,7 @@ type Replies struct {
 
 func (x *Replies) Reset() {
 	*x = Replies{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3798,7 @@ func (x *Replies) String() string {
 func (*Replies) ProtoMessage() {}
 
 func (x *Replies) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3811,7 @@ func (x *Replies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replies.ProtoReflect.Descriptor instead.
 func (*Replies) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{36}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Replies) GetStream() uint64 {
@@ -3450,7 +3857,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3462,7 +3869,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3475,7 +3882,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{37}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Reply) GetNumber() uint64 {
@@ -3524,7 +3931,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3943,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3956,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{38}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Decision) GetNumber() uint64 {
@@ -3629,7 +4036,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04over\x18\f \x01(\bR\x04over\x12,\n" +
 	"\x05items\x18\r \x03(\v2\x16.foyer.cluster.v1.ItemR\x05items\x12-\n" +
 	"\x05hello\x18\x0e \x01(\v2\x17.foyer.cluster.v1.HelloR\x05hello\x12\x14\n" +
-	"\x05check\x18\x0f \x01(\fR\x05check\"\x82\x05\n" +
+	"\x05check\x18\x0f \x01(\fR\x05check\"\xf0\x05\n" +
 	"\x04Item\x12,\n" +
 	"\x04open\x18\x01 \x01(\v2\x16.foyer.cluster.v1.OpenH\x00R\x04open\x12,\n" +
 	"\x04part\x18\x02 \x01(\v2\x16.foyer.cluster.v1.PartH\x00R\x04part\x12,\n" +
@@ -3643,7 +4050,9 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\fhandler_news\x18\n" +
 	" \x01(\v2\x1d.foyer.cluster.v1.HandlerNewsH\x00R\vhandlerNews\x125\n" +
 	"\anotices\x18\v \x01(\v2\x19.foyer.cluster.v1.NoticesH\x00R\anotices\x125\n" +
-	"\areplies\x18\f \x01(\v2\x19.foyer.cluster.v1.RepliesH\x00R\arepliesB\x06\n" +
+	"\areplies\x18\f \x01(\v2\x19.foyer.cluster.v1.RepliesH\x00R\areplies\x122\n" +
+	"\x06follow\x18\r \x01(\v2\x18.foyer.cluster.v1.FollowH\x00R\x06follow\x128\n" +
+	"\bpresence\x18\x0e \x01(\v2\x1a.foyer.cluster.v1.PresenceH\x00R\bpresenceB\x06\n" +
 	"\x04item\"\x06\n" +
 	"\x04Open\"\x06\n" +
 	"\x04Told\".\n" +
@@ -3669,7 +4078,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\vattachments\x18\x02 \x03(\fR\vattachments\"6\n" +
 	"\x06Counts\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
-	"\anumbers\x18\x02 \x03(\rR\anumbers\"\x9c\x04\n" +
+	"\anumbers\x18\x02 \x03(\rR\anumbers\"\xca\x04\n" +
 	"\bQuestion\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
 	"\x04join\x18\x02 \x01(\v2\x17.foyer.cluster.v1.RoomsH\x00R\x04join\x12/\n" +
@@ -3685,7 +4094,8 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\rupdate_socket\x18\b \x01(\v2\x1e.foyer.cluster.v1.UpdateSocketH\x00R\fupdateSocket\x12B\n" +
 	"\flist_sockets\x18\t \x01(\v2\x1d.foyer.cluster.v1.ListSocketsH\x00R\vlistSockets\x12\x1c\n" +
 	"\bfinished\x18\n" +
-	" \x01(\x04H\x00R\bfinishedB\x05\n" +
+	" \x01(\x04H\x00R\bfinished\x12,\n" +
+	"\x04past\x18\v \x01(\v2\x16.foyer.cluster.v1.PastH\x00R\x04pastB\x05\n" +
 	"\x03ask\"q\n" +
 	"\x06Target\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
@@ -3721,7 +4131,11 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\rR\x05bytes\x12\x12\n" +
-	"\x04view\x18\x06 \x01(\rR\x04view\"\x81\x02\n" +
+	"\x04view\x18\x06 \x01(\rR\x04view\"J\n" +
+	"\x04Past\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\"\xb9\x02\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
 	"\x05error\x18\x02 \x01(\v2\x17.foyer.cluster.v1.ErrorR\x05error\x12\x18\n" +
@@ -3729,7 +4143,8 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\vunreachable\x18\x04 \x03(\tR\vunreachable\x120\n" +
 	"\x05rooms\x18\x05 \x03(\v2\x1a.foyer.cluster.v1.RoomSizeR\x05rooms\x122\n" +
 	"\asockets\x18\x06 \x03(\v2\x18.foyer.cluster.v1.SocketR\asockets\x12\x12\n" +
-	"\x04next\x18\a \x01(\x04R\x04next\"c\n" +
+	"\x04next\x18\a \x01(\x04R\x04next\x126\n" +
+	"\bpresence\x18\b \x01(\v2\x1a.foyer.cluster.v1.PresenceR\bpresence\"c\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -3778,7 +4193,29 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\alatency\x18\x02 \x01(\x03R\alatency\x12\x18\n" +
 	"\afailure\x18\x03 \x01(\rR\afailure\x12\x18\n" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12 \n" +
-	"\vattachments\x18\x05 \x03(\fR\vattachments\"\x97\x02\n" +
+	"\vattachments\x18\x05 \x03(\fR\vattachments\"d\n" +
+	"\x06Follow\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x04R\x04next\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\"\xfc\x01\n" +
+	"\bPresence\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05begin\x18\x03 \x01(\bR\x05begin\x122\n" +
+	"\asockets\x18\x04 \x03(\v2\x18.foyer.cluster.v1.SocketR\asockets\x122\n" +
+	"\achanges\x18\x05 \x03(\v2\x18.foyer.cluster.v1.ChangeR\achanges\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\x04R\x04from\x12\x12\n" +
+	"\x04next\x18\a \x01(\x04R\x04next\x12\x14\n" +
+	"\x05whole\x18\b \x01(\bR\x05whole\"\xc0\x01\n" +
+	"\x06Change\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x120\n" +
+	"\x06socket\x18\x02 \x01(\v2\x18.foyer.cluster.v1.SocketR\x06socket\x12\x14\n" +
+	"\x05rooms\x18\x03 \x03(\tR\x05rooms\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\rR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\x12\x16\n" +
+	"\x06number\x18\x06 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04time\x18\a \x01(\x03R\x04time\"\x97\x02\n" +
 	"\x05Hello\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x1b\n" +
@@ -3903,7 +4340,7 @@ func file_foyer_cluster_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_foyer_cluster_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_foyer_cluster_v1_envelope_proto_goTypes = []any{
 	(Stage)(0),           // 0: foyer.cluster.v1.Stage
 	(*Frame)(nil),        // 1: foyer.cluster.v1.Frame
@@ -3923,34 +4360,38 @@ var file_foyer_cluster_v1_envelope_proto_goTypes = []any{
 	(*GetSocket)(nil),    // 15: foyer.cluster.v1.GetSocket
 	(*UpdateSocket)(nil), // 16: foyer.cluster.v1.UpdateSocket
 	(*ListSockets)(nil),  // 17: foyer.cluster.v1.ListSockets
-	(*Answer)(nil),       // 18: foyer.cluster.v1.Answer
-	(*Error)(nil),        // 19: foyer.cluster.v1.Error
-	(*RoomSize)(nil),     // 20: foyer.cluster.v1.RoomSize
-	(*Socket)(nil),       // 21: foyer.cluster.v1.Socket
-	(*Handshake)(nil),    // 22: foyer.cluster.v1.Handshake
-	(*Acks)(nil),         // 23: foyer.cluster.v1.Acks
-	(*AckOutcome)(nil),   // 24: foyer.cluster.v1.AckOutcome
-	(*Hello)(nil),        // 25: foyer.cluster.v1.Hello
-	(*Known)(nil),        // 26: foyer.cluster.v1.Known
-	(*HandlerNews)(nil),  // 27: foyer.cluster.v1.HandlerNews
-	(*Roster)(nil),       // 28: foyer.cluster.v1.Roster
-	(*Registration)(nil), // 29: foyer.cluster.v1.Registration
-	(*Replaced)(nil),     // 30: foyer.cluster.v1.Replaced
-	(*Verdict)(nil),      // 31: foyer.cluster.v1.Verdict
-	(*Names)(nil),        // 32: foyer.cluster.v1.Names
-	(*Notices)(nil),      // 33: foyer.cluster.v1.Notices
-	(*Notice)(nil),       // 34: foyer.cluster.v1.Notice
-	(*SocketEvent)(nil),  // 35: foyer.cluster.v1.SocketEvent
-	(*SocketNotice)(nil), // 36: foyer.cluster.v1.SocketNotice
-	(*Replies)(nil),      // 37: foyer.cluster.v1.Replies
-	(*Reply)(nil),        // 38: foyer.cluster.v1.Reply
-	(*Decision)(nil),     // 39: foyer.cluster.v1.Decision
-	nil,                  // 40: foyer.cluster.v1.Handshake.QueryEntry
-	nil,                  // 41: foyer.cluster.v1.Handshake.HeadersEntry
+	(*Past)(nil),         // 18: foyer.cluster.v1.Past
+	(*Answer)(nil),       // 19: foyer.cluster.v1.Answer
+	(*Error)(nil),        // 20: foyer.cluster.v1.Error
+	(*RoomSize)(nil),     // 21: foyer.cluster.v1.RoomSize
+	(*Socket)(nil),       // 22: foyer.cluster.v1.Socket
+	(*Handshake)(nil),    // 23: foyer.cluster.v1.Handshake
+	(*Acks)(nil),         // 24: foyer.cluster.v1.Acks
+	(*AckOutcome)(nil),   // 25: foyer.cluster.v1.AckOutcome
+	(*Follow)(nil),       // 26: foyer.cluster.v1.Follow
+	(*Presence)(nil),     // 27: foyer.cluster.v1.Presence
+	(*Change)(nil),       // 28: foyer.cluster.v1.Change
+	(*Hello)(nil),        // 29: foyer.cluster.v1.Hello
+	(*Known)(nil),        // 30: foyer.cluster.v1.Known
+	(*HandlerNews)(nil),  // 31: foyer.cluster.v1.HandlerNews
+	(*Roster)(nil),       // 32: foyer.cluster.v1.Roster
+	(*Registration)(nil), // 33: foyer.cluster.v1.Registration
+	(*Replaced)(nil),     // 34: foyer.cluster.v1.Replaced
+	(*Verdict)(nil),      // 35: foyer.cluster.v1.Verdict
+	(*Names)(nil),        // 36: foyer.cluster.v1.Names
+	(*Notices)(nil),      // 37: foyer.cluster.v1.Notices
+	(*Notice)(nil),       // 38: foyer.cluster.v1.Notice
+	(*SocketEvent)(nil),  // 39: foyer.cluster.v1.SocketEvent
+	(*SocketNotice)(nil), // 40: foyer.cluster.v1.SocketNotice
+	(*Replies)(nil),      // 41: foyer.cluster.v1.Replies
+	(*Reply)(nil),        // 42: foyer.cluster.v1.Reply
+	(*Decision)(nil),     // 43: foyer.cluster.v1.Decision
+	nil,                  // 44: foyer.cluster.v1.Handshake.QueryEntry
+	nil,                  // 45: foyer.cluster.v1.Handshake.HeadersEntry
 }
 var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	2,  // 0: foyer.cluster.v1.Frame.items:type_name -> foyer.cluster.v1.Item
-	25, // 1: foyer.cluster.v1.Frame.hello:type_name -> foyer.cluster.v1.Hello
+	29, // 1: foyer.cluster.v1.Frame.hello:type_name -> foyer.cluster.v1.Hello
 	3,  // 2: foyer.cluster.v1.Item.open:type_name -> foyer.cluster.v1.Open
 	5,  // 3: foyer.cluster.v1.Item.part:type_name -> foyer.cluster.v1.Part
 	4,  // 4: foyer.cluster.v1.Item.told:type_name -> foyer.cluster.v1.Told
@@ -3958,51 +4399,58 @@ var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	7,  // 6: foyer.cluster.v1.Item.emit:type_name -> foyer.cluster.v1.Emit
 	9,  // 7: foyer.cluster.v1.Item.counts:type_name -> foyer.cluster.v1.Counts
 	10, // 8: foyer.cluster.v1.Item.question:type_name -> foyer.cluster.v1.Question
-	18, // 9: foyer.cluster.v1.Item.answer:type_name -> foyer.cluster.v1.Answer
-	23, // 10: foyer.cluster.v1.Item.acks:type_name -> foyer.cluster.v1.Acks
-	27, // 11: foyer.cluster.v1.Item.handler_news:type_name -> foyer.cluster.v1.HandlerNews
-	33, // 12: foyer.cluster.v1.Item.notices:type_name -> foyer.cluster.v1.Notices
-	37, // 13: foyer.cluster.v1.Item.replies:type_name -> foyer.cluster.v1.Replies
-	8,  // 14: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
-	12, // 15: foyer.cluster.v1.Question.join:type_name -> foyer.cluster.v1.Rooms
-	12, // 16: foyer.cluster.v1.Question.leave:type_name -> foyer.cluster.v1.Rooms
-	13, // 17: foyer.cluster.v1.Question.disconnect:type_name -> foyer.cluster.v1.Disconnect
-	11, // 18: foyer.cluster.v1.Question.count:type_name -> foyer.cluster.v1.Target
-	14, // 19: foyer.cluster.v1.Question.list_rooms:type_name -> foyer.cluster.v1.ListRooms
-	15, // 20: foyer.cluster.v1.Question.get_socket:type_name -> foyer.cluster.v1.GetSocket
-	16, // 21: foyer.cluster.v1.Question.update_socket:type_name -> foyer.cluster.v1.UpdateSocket
-	17, // 22: foyer.cluster.v1.Question.list_sockets:type_name -> foyer.cluster.v1.ListSockets
-	11, // 23: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
-	11, // 24: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
-	11, // 25: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
-	19, // 26: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
-	20, // 27: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
-	21, // 28: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
-	22, // 29: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
-	40, // 30: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
-	41, // 31: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
-	24, // 32: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
-	0,  // 33: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
-	26, // 34: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
-	28, // 35: foyer.cluster.v1.HandlerNews.roster:type_name -> foyer.cluster.v1.Roster
-	29, // 36: foyer.cluster.v1.HandlerNews.claim:type_name -> foyer.cluster.v1.Registration
-	29, // 37: foyer.cluster.v1.HandlerNews.registered:type_name -> foyer.cluster.v1.Registration
-	31, // 38: foyer.cluster.v1.HandlerNews.verdict:type_name -> foyer.cluster.v1.Verdict
-	32, // 39: foyer.cluster.v1.HandlerNews.names:type_name -> foyer.cluster.v1.Names
-	30, // 40: foyer.cluster.v1.Registration.replaces:type_name -> foyer.cluster.v1.Replaced
-	19, // 41: foyer.cluster.v1.Verdict.error:type_name -> foyer.cluster.v1.Error
-	34, // 42: foyer.cluster.v1.Notices.notices:type_name -> foyer.cluster.v1.Notice
-	35, // 43: foyer.cluster.v1.Notice.event:type_name -> foyer.cluster.v1.SocketEvent
-	36, // 44: foyer.cluster.v1.Notice.other:type_name -> foyer.cluster.v1.SocketNotice
-	8,  // 45: foyer.cluster.v1.SocketEvent.packet:type_name -> foyer.cluster.v1.Packet
-	21, // 46: foyer.cluster.v1.SocketNotice.sockets:type_name -> foyer.cluster.v1.Socket
-	38, // 47: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
-	39, // 48: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	19, // 9: foyer.cluster.v1.Item.answer:type_name -> foyer.cluster.v1.Answer
+	24, // 10: foyer.cluster.v1.Item.acks:type_name -> foyer.cluster.v1.Acks
+	31, // 11: foyer.cluster.v1.Item.handler_news:type_name -> foyer.cluster.v1.HandlerNews
+	37, // 12: foyer.cluster.v1.Item.notices:type_name -> foyer.cluster.v1.Notices
+	41, // 13: foyer.cluster.v1.Item.replies:type_name -> foyer.cluster.v1.Replies
+	26, // 14: foyer.cluster.v1.Item.follow:type_name -> foyer.cluster.v1.Follow
+	27, // 15: foyer.cluster.v1.Item.presence:type_name -> foyer.cluster.v1.Presence
+	8,  // 16: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
+	12, // 17: foyer.cluster.v1.Question.join:type_name -> foyer.cluster.v1.Rooms
+	12, // 18: foyer.cluster.v1.Question.leave:type_name -> foyer.cluster.v1.Rooms
+	13, // 19: foyer.cluster.v1.Question.disconnect:type_name -> foyer.cluster.v1.Disconnect
+	11, // 20: foyer.cluster.v1.Question.count:type_name -> foyer.cluster.v1.Target
+	14, // 21: foyer.cluster.v1.Question.list_rooms:type_name -> foyer.cluster.v1.ListRooms
+	15, // 22: foyer.cluster.v1.Question.get_socket:type_name -> foyer.cluster.v1.GetSocket
+	16, // 23: foyer.cluster.v1.Question.update_socket:type_name -> foyer.cluster.v1.UpdateSocket
+	17, // 24: foyer.cluster.v1.Question.list_sockets:type_name -> foyer.cluster.v1.ListSockets
+	18, // 25: foyer.cluster.v1.Question.past:type_name -> foyer.cluster.v1.Past
+	11, // 26: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
+	11, // 27: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
+	11, // 28: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
+	20, // 29: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
+	21, // 30: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
+	22, // 31: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
+	27, // 32: foyer.cluster.v1.Answer.presence:type_name -> foyer.cluster.v1.Presence
+	23, // 33: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
+	44, // 34: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
+	45, // 35: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
+	25, // 36: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
+	22, // 37: foyer.cluster.v1.Presence.sockets:type_name -> foyer.cluster.v1.Socket
+	28, // 38: foyer.cluster.v1.Presence.changes:type_name -> foyer.cluster.v1.Change
+	22, // 39: foyer.cluster.v1.Change.socket:type_name -> foyer.cluster.v1.Socket
+	0,  // 40: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
+	30, // 41: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
+	32, // 42: foyer.cluster.v1.HandlerNews.roster:type_name -> foyer.cluster.v1.Roster
+	33, // 43: foyer.cluster.v1.HandlerNews.claim:type_name -> foyer.cluster.v1.Registration
+	33, // 44: foyer.cluster.v1.HandlerNews.registered:type_name -> foyer.cluster.v1.Registration
+	35, // 45: foyer.cluster.v1.HandlerNews.verdict:type_name -> foyer.cluster.v1.Verdict
+	36, // 46: foyer.cluster.v1.HandlerNews.names:type_name -> foyer.cluster.v1.Names
+	34, // 47: foyer.cluster.v1.Registration.replaces:type_name -> foyer.cluster.v1.Replaced
+	20, // 48: foyer.cluster.v1.Verdict.error:type_name -> foyer.cluster.v1.Error
+	38, // 49: foyer.cluster.v1.Notices.notices:type_name -> foyer.cluster.v1.Notice
+	39, // 50: foyer.cluster.v1.Notice.event:type_name -> foyer.cluster.v1.SocketEvent
+	40, // 51: foyer.cluster.v1.Notice.other:type_name -> foyer.cluster.v1.SocketNotice
+	8,  // 52: foyer.cluster.v1.SocketEvent.packet:type_name -> foyer.cluster.v1.Packet
+	22, // 53: foyer.cluster.v1.SocketNotice.sockets:type_name -> foyer.cluster.v1.Socket
+	42, // 54: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
+	43, // 55: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_foyer_cluster_v1_envelope_proto_init() }
@@ -4023,6 +4471,8 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*Item_HandlerNews)(nil),
 		(*Item_Notices)(nil),
 		(*Item_Replies)(nil),
+		(*Item_Follow)(nil),
+		(*Item_Presence)(nil),
 	}
 	file_foyer_cluster_v1_envelope_proto_msgTypes[9].OneofWrappers = []any{
 		(*Question_Join)(nil),
@@ -4034,9 +4484,10 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*Question_UpdateSocket)(nil),
 		(*Question_ListSockets)(nil),
 		(*Question_Finished)(nil),
+		(*Question_Past)(nil),
 	}
 	file_foyer_cluster_v1_envelope_proto_msgTypes[15].OneofWrappers = []any{}
-	file_foyer_cluster_v1_envelope_proto_msgTypes[26].OneofWrappers = []any{
+	file_foyer_cluster_v1_envelope_proto_msgTypes[30].OneofWrappers = []any{
 		(*HandlerNews_Roster)(nil),
 		(*HandlerNews_Claim)(nil),
 		(*HandlerNews_Unclaimed)(nil),
@@ -4048,7 +4499,7 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*HandlerNews_Names)(nil),
 		(*HandlerNews_UnknownStream)(nil),
 	}
-	file_foyer_cluster_v1_envelope_proto_msgTypes[33].OneofWrappers = []any{
+	file_foyer_cluster_v1_envelope_proto_msgTypes[37].OneofWrappers = []any{
 		(*Notice_Event)(nil),
 		(*Notice_Other)(nil),
 	}
@@ -4058,7 +4509,7 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_cluster_v1_envelope_proto_rawDesc), len(file_foyer_cluster_v1_envelope_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   41,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
