@@ -31,8 +31,25 @@ func TestMain(m *testing.M) {
 		runBackendProcess(addr) // this is not the test but a backend that a test may kill
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if sharing {
+		os.RemoveAll(commonFolder())
+	}
+	os.Exit(code)
 }
+
+// commonFolder is a folder for what several tests use.
+var (
+	sharing      bool
+	commonFolder = sync.OnceValue(func() string {
+		dir, err := os.MkdirTemp("", "foyer-e2e-")
+		if err != nil {
+			panic(err)
+		}
+		sharing = true
+		return dir
+	})
+)
 
 func binary(t testing.TB) string {
 	t.Helper()
@@ -216,6 +233,14 @@ func startFoyer(t testing.TB, args ...string) *foyer {
 // startFoyerOn is startFoyer with a terminal as its standard output, if that is not nil.
 func startFoyerOn(t testing.TB, terminal *os.File, args ...string) *foyer {
 	t.Helper()
+	f := launchFoyer(t, terminal, args...)
+	f.listens(t)
+	return f
+}
+
+// launchFoyer is startFoyerOn that does not wait until the node listens.
+func launchFoyer(t testing.TB, terminal *os.File, args ...string) *foyer {
+	t.Helper()
 	command := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
@@ -242,6 +267,12 @@ func startFoyerOn(t testing.TB, terminal *os.File, args ...string) *foyer {
 			t.Logf("foyer's log, its end:\n%s", f.tail(100))
 		}
 	})
+	return f
+}
+
+// listens waits until it does.
+func (f *foyer) listens(t testing.TB) {
+	t.Helper()
 	_, _, err := f.log.await(0, patience, func(line string) bool {
 		var entry struct{ Msg, Edge, API, Admin string }
 		if _, fields, console := strings.Cut(line, "\tlistening\t"); console {
@@ -254,9 +285,8 @@ func startFoyerOn(t testing.TB, terminal *os.File, args ...string) *foyer {
 		return true
 	})
 	if err != nil {
-		t.Fatalf("foyer %q does not listen: %v\n%s", args, err, f.tail(20))
+		t.Fatalf("foyer %q does not listen: %v\n%s", f.cmd.Args[1:], err, f.tail(20))
 	}
-	return f
 }
 
 // stop asks it to end, as an operator does, and fails the test unless it ends well and soon.

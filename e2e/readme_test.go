@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -50,7 +51,7 @@ func TestReadme(t *testing.T) {
 	page := d.next("html", "socket.io.js")
 	chat.stop()
 	node := term.serve(d.next("sh", "--cors-origin"))
-	pages := servePage(t, term, page, d.next("sh", "http.server"))
+	pages, folder := servePage(t, term, page, d.next("sh", "http.server"))
 	chrome.open("news", pages)
 	chrome.shows("news", "connected as")
 
@@ -67,6 +68,39 @@ func TestReadme(t *testing.T) {
 
 	t.Run("sheet", func(t *testing.T) { testSheetCells(t, d, term) })
 	node.stop()
+
+	// Many nodes
+	first := term.serve(d.next("sh", "node-id AAAA"))
+	second := term.serve(d.next("sh", "node-id BBBB"))
+	third := term.serve(d.next("sh", "node-id CCCC"))
+	term.run("cd " + folder + "\n" + d.next("sh", "second.html"))
+	chrome.open("second", pages+"second.html")
+	for _, window := range []string{"news", "second"} {
+		chrome.shows(window, "connected as")
+	}
+	said := d.next("sh", "it crosses")
+	term.run(said)
+	chrome.shows("news", "it crosses")
+	chrome.shows("second", "it crosses")
+	// Not by that command: another test on this machine may have a node of this name.
+	if kill := d.next("sh", "pkill"); !strings.Contains(kill, "-9") {
+		t.Errorf("%s does not kill", kill)
+	}
+	second.crash()
+	list := d.next("sh", "foyer nodes")
+	for _, state := range []string{"silent", "lost"} {
+		eventually(t, func() error {
+			out := term.run(list)
+			lines := strings.Split(out, "\n")
+			if len(lines) != 4 || !strings.HasPrefix(lines[0], "NODE   STATE") || !strings.HasPrefix(lines[1], "AAAA   up ") ||
+				!strings.HasPrefix(lines[2], "BBBB   "+state+" ") || !strings.HasPrefix(lines[3], "CCCC   up ") {
+				return fmt.Errorf("the second node is not %s:\n%s", state, out)
+			}
+			return nil
+		})
+	}
+	first.stop()
+	third.stop()
 
 	// How fast it is
 	bench := term.start(shortened(d.next("sh", "bench broadcast")))
@@ -111,22 +145,22 @@ func wantMatched(t testing.TB, out string, sockets int) {
 	}
 }
 
-// servePage serves a page by the command that the text has for it, and returns its address.
-func servePage(t testing.TB, term *terminal, page, command string) (url string) {
+// servePage serves a page by the command that the text has for it, and returns its address and its folder.
+func servePage(t testing.TB, term *terminal, page, command string) (url, dir string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	writeFile(t, filepath.Join(dir, "index.html"), term.here(page))
 	term.start("cd " + dir + "\n" + command)
 	url = term.url("http://localhost:8000/")
 	awaitPort(t, term.ports["8000"])
-	return url
+	return url, dir
 }
 
-// TestToday holds what the README says there is today: two nodes know nothing of each other, and the API has the words
-// already. Who joins nodes to a cluster changes the README with this test.
+// TestToday holds what the README says there is today: without --cluster a node is alone, and two of them know nothing of
+// each other.
 func TestToday(t *testing.T) {
-	if text := openText(t, "README.md"); !strings.Contains(text, "**There is no cluster yet.**") {
-		t.Fatal("the README says something else about clusters; say it here too")
+	if text := openText(t, "README.md"); !strings.Contains(text, "a second one is a second hall") {
+		t.Fatal("the README says something else about nodes that are alone; say it here too")
 	}
 	here, there := startFoyer(t), startFoyer(t)
 	c, id := startPuppets(t).connect(t, here.url(), "/", opts{})

@@ -26,8 +26,9 @@ type terminal struct {
 	ports map[string]string
 }
 
-// portsOf are those that the documents name: the edge, the API, the admin address, and a server for a page.
-var portsOf = []string{"3000", "50051", "9090", "8000"}
+// portsOf are those that the documents name: the edge, the API and the admin address of up to three nodes, a server for
+// a page, what nodes of a cluster listen at, and a NATS server.
+var portsOf = []string{"3000", "50051", "9090", "8000", "3001", "50052", "9091", "3002", "50053", "9092", "6222", "6223", "6224", "4222"}
 
 func openTerminal(t testing.TB, dir string) *terminal {
 	t.Helper()
@@ -103,6 +104,12 @@ func (j *job) stop() {
 		_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGKILL)
 		<-j.done
 	}
+}
+
+// crash ends all of it without a word.
+func (j *job) crash() {
+	_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGKILL)
+	<-j.done
 }
 
 // prints waits for a line with this in it.

@@ -80,7 +80,7 @@ func (c *Cluster) Start(ctx context.Context, node *service.Node) error {
 		c.Node = node
 	}
 	if err := c.bus.Receive(c.receive); err != nil {
-		return fmt.Errorf("bus: %w", err)
+		return err
 	}
 	c.mu.Lock()
 	c.started = true

@@ -147,7 +147,11 @@ func (c *Cluster) hear(in *inbox, t *told) {
 	case t.do != nil:
 		t.do()
 	case t.changed:
-		c.log.Info("member "+t.from.State.String(), zap.String("node", string(t.from.Node)), zap.Uint64("run", t.from.Run),
+		level := zap.InfoLevel
+		if t.from.State == Lost || t.from.State == Incompatible {
+			level = zap.WarnLevel
+		}
+		c.log.Log(level, "member "+t.from.State.String(), zap.String("node", string(t.from.Node)), zap.Uint64("run", t.from.Run),
 			zap.Uint64("term", t.from.Term), zap.String("address", t.from.Address))
 		if !t.from.State.Reachable() {
 			c.loseAcks(t.from)

@@ -86,7 +86,7 @@ func (b *Bus) options() []nats.Option {
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			b.setUp(false)
 			if !b.closed.Load() {
-				b.log.Warn("bus lost", zap.Error(err))
+				b.log.Debug("connection lost", zap.Error(err)) // that the bus is down, says who uses it
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -118,7 +118,7 @@ func (b *Bus) keep() {
 		}
 		if !b.up.Load() && b.nc.IsConnected() {
 			b.setUp(true)
-			b.log.Info("bus up", zap.String("server", b.nc.ConnectedServerName()))
+			b.log.Debug("connected", zap.String("server", b.nc.ConnectedServerName()))
 			if !b.nc.IsConnected() { // it went meanwhile, and its handler may have come first
 				b.setUp(false)
 			}
