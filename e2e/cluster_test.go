@@ -234,7 +234,7 @@ func TestClusterRefuses(t *testing.T) {
 
 // TestClusterAtRest tells what a node of a cluster costs that does nothing: its memory, and its time to ready.
 func TestClusterAtRest(t *testing.T) {
-	const rounds = 5
+	const rounds = 3
 	flags := map[string][]string{"alone": nil, "embedded": embedded(t, 1)[0]}
 	memory, ready := map[string][]int{}, map[string][]time.Duration{}
 	for range rounds {

@@ -92,8 +92,8 @@ func (f *foyer) memberTLS() *tls.Config {
 	return f.membership.config()
 }
 
-// openCluster makes this node's way to others and what stands for all of them, when there is to be a cluster. Nobody hears
-// of this node before join.
+// openCluster makes this node's way to others and what stands for all of them, when there is to be a cluster. Nobody
+// hears of this node before join.
 func (f *foyer) openCluster(ctx context.Context) (err error) {
 	if f.s.Cluster == clusterOff {
 		return nil

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,8 +53,8 @@ func (f *foyer) asks(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-// TestNotReadyBeforeItHasJoined: whoever asks hears that a node is joining, and its clients are sent elsewhere, until it
-// has joined; when it is told to go, the other nodes hear so before its clients do.
+// TestNotReadyBeforeItHasJoined: whoever asks hears that a node is joining, and its clients are sent elsewhere, until
+// it has joined; when it is told to go, the other nodes hear so before its clients do.
 func TestNotReadyBeforeItHasJoined(t *testing.T) {
 	first := listening(t, "--node-id", "AAAA")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -171,12 +173,50 @@ func TestRefusedByOthers(t *testing.T) {
 	}
 }
 
-// TestPeerAdvertise: the others are told of the address that is given for them.
+// TestPeerAdvertise: the others are told of the address that is given for them, else of one by which they reach it.
 func TestPeerAdvertise(t *testing.T) {
-	f := listening(t, "--peer-advertise", "foyer.example:7000")
-	defer f.close()
-	if got := f.peerAddress(); got != "foyer.example:7000" {
-		t.Errorf("it tells %q", got)
+	key := t.TempDir() + "/key"
+	put(t, key, "the secret of the cluster\n")
+	for args, want := range map[string]string{
+		"--peer-advertise foyer.example:7000": `^foyer\.example:7000$`,
+		"":                                    `^127\.0\.0\.1:[1-9][0-9]*$`,
+		"--peer= ":                            `^$`,
+		"--peer :0 --cluster-key-file " + key: `^[^:].*:[1-9][0-9]*$`,
+	} {
+		f := listening(t, strings.Fields(args)...)
+		got := f.peerAddress()
+		if host, _, _ := net.SplitHostPort(got); !regexp.MustCompile(want).MatchString(got) || net.ParseIP(host).IsUnspecified() {
+			t.Errorf("%q: it tells %q", args, got)
+		}
+		f.close()
+	}
+}
+
+// TestStopWhileJoining: a signal to a node that has not joined yet ends it, and that is no failure.
+func TestStopWhileJoining(t *testing.T) {
+	s, err := parse(t, "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "", "--log-level", "error", "--cluster", "embedded", "--cluster-listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, s, false, nil); err != nil {
+		t.Errorf("it fails with %v", err)
+	}
+}
+
+// TestFilesOfACluster: what nodes pass to each other has a part of the descriptors, and the edge the rest.
+func TestFilesOfACluster(t *testing.T) {
+	alone := sharedFiles(1024, 64)
+	got := alone.withPeers()
+	if sum := got.edge + got.peer + got.passed; sum != alone.edge || got.peer < alone.edge/10 || got.passed < alone.edge/10 || got.api != alone.api || got.admin != alone.admin {
+		t.Errorf("of %+v there are %+v", alone, got)
+	}
+	if got := sharedFiles(0, 64).withPeers(); got.edge != 0 || got.peer != 0 {
+		t.Errorf("without a limit: %+v", got)
+	}
+	if got := sharedFiles(8, 64).withPeers(); got.edge < 1 || got.peer < 1 || got.passed < 1 {
+		t.Errorf("of few: %+v", got)
 	}
 }
 

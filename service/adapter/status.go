@@ -47,8 +47,8 @@ func (c *Cluster) Nodes() []service.NodeStatus {
 	return nodes
 }
 
-// Missing are the nodes that this one knows and that have not told it all, or been told all: it waits for them before it
-// serves.
+// Missing are the nodes that this one knows and that have not told it all, or been told all: it waits for them before
+// it serves.
 func (c *Cluster) Missing() (names []service.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -24,8 +24,8 @@ func (c *cluster) listed(at service.NodeID) (list []string) {
 	return list
 }
 
-// TestNodes: a node lists itself and the others, each as it is: silent and lost in their time, draining when it says so,
-// and not at all when it has gone. Nobody is asked.
+// TestNodes: a node lists itself and the others, each as it is: silent and lost in their time, draining when it says
+// so, and not at all when it has gone. Nobody is asked.
 func TestNodes(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		want(t, "at rest", c.listed("BBBB"), []string{"AAAA up 3s 0s", "BBBB up 3s 0s", "CCCC up 3s 0s"})

@@ -163,7 +163,8 @@ type GetInfoResponse struct {
 	// check: of another key, foreign, cluster, unknown, held, run, term, epoch, repeated, gap), cluster_epoch (what was on the way
 	// to a node, or for it, when the way to it was given up: emits and answers), cluster_question (calls of other nodes beyond
 	// those that are answered at once), cluster_bus and cluster_bus_refused (frames that the bus has lost, or had no room for;
-	// most are sent again).
+	// most are sent again). passing_ are requests of clients whose session another node has, and peer_ the connections of other
+	// nodes for such requests.
 	Dropped       map[string]int64 `protobuf:"bytes,10,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

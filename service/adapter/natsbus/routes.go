@@ -34,8 +34,8 @@ const (
 	settleStep   = 5 * time.Millisecond
 )
 
-// tries are what has become of the server's tries to connect to the addresses that it was given at its start. The server
-// tells nobody but its log. Safe for concurrent use.
+// tries are what has become of the server's tries to connect to the addresses that it was given at its start. The
+// server tells nobody but its log. Safe for concurrent use.
 type tries struct {
 	mu sync.Mutex
 	of map[string]*try // guarded by mu; nil: nobody wants to know any more
@@ -137,8 +137,8 @@ func (t *tries) forget() {
 	t.of = nil
 }
 
-// settle waits until all others that this node was told of have taken it, or have not, for settleTimeout as a rule: then
-// those that have hear what it says from now on. It is an error when some have refused it and nobody has taken it.
+// settle waits until all others that this node was told of have taken it, or have not, for settleTimeout as a rule:
+// then those that have hear what it says from now on. It is an error when some have refused it and nobody has taken it.
 func (e *embedded) settle(subject string) error {
 	defer e.log.tries.forget()
 	tick := time.NewTicker(settleStep)
