@@ -37,7 +37,7 @@ func openTerminal(t testing.TB, dir string) *terminal {
 		term.ports[port] = freePort(t)
 	}
 	term.env = append(os.Environ(), "FOYER_EDGE=:"+term.ports["3000"], "FOYER_API=127.0.0.1:"+term.ports["50051"], "FOYER_ADMIN=127.0.0.1:"+term.ports["9090"],
-		"FOYER_LOG_FORMAT=json", "FOYER_DRAIN_WINDOW=1s", "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+		"FOYER_CLUSTER_LEASE="+longLease, "FOYER_LOG_FORMAT=json", "FOYER_DRAIN_WINDOW=1s", "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
 	return term
 }
 
