@@ -122,7 +122,7 @@ func (h *Handler) abandon() (lost int) {
 		}
 	}
 	for _, n := range h.out.take() {
-		if n.Kind == NoticeServerSide {
+		if n.Kind == NoticeServerSide && n.visit == nil {
 			lost++
 		}
 	}

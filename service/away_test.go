@@ -66,6 +66,7 @@ func abroad(t testing.TB, owner, other *Node, reg Registration) (h *Handler, r *
 					of = n.From.ID()
 				}
 				number, copied := n.Number(), Notice{
+					Namespace: n.Namespace, WantsReply: n.WantsReply,
 					Kind: n.Kind, Failover: n.Failover, Reason: n.Reason, Generation: n.Generation, Packet: n.Packet, Time: n.Time,
 					Sockets: n.Sockets, Detail: n.Detail, CallID: n.CallID,
 				}
@@ -411,5 +412,38 @@ func TestStalledHandlerElsewhereIsGivenUpByItsNode(t *testing.T) {
 		well := attach(t, other, Registration{ID: "well"})
 		other.Shed(well)
 		wantEqual(t, "one that does not stall stays", well.hasEnded(), false)
+	})
+}
+
+// TestServerSideEventsElsewhere: they are told and answered; one that nobody waits for any more is withdrawn, and what is
+// too much is lost, and ends nobody.
+func TestServerSideEventsElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		owner, other := pair(t, Config{MaxHandlerQueue: 10})
+		h, r := abroad(t, owner, other, Registration{ID: "far", ServerSideEvents: true})
+		e := ServerSideEmit{Namespace: "/", Packet: event("s"), WantsReplies: true, Timeout: time.Second}
+		result := make(chan ServerSideResult, 1)
+		emit := func() { go func() { r, _ := owner.ServerSideEmit(t.Context(), e); result <- r }() }
+		emit()
+		list := next(t, h)
+		wantEqual(t, "told", []any{list[0].Kind, list[0].FromNode, list[0].WantsReply}, []any{NoticeServerSide, owner.id, true})
+		h.Reply(list[0].CallID, []byte(`[1]`), nil)
+		wantEqual(t, "reply", <-result, ServerSideResult{Matched: 1, Replies: []ServerSideReply{{Node: "othr", Handler: "far", Payload: []byte(`[1]`)}}})
+		emit()
+		wantEqual(t, "no reply", len((<-result).Replies), 0)
+		wantEqual(t, "withdrawn", soon(t, h), []string(nil))
+		emit()
+		list = next(t, h)
+		wantEqual(t, "no reply", len((<-result).Replies), 0)
+		synctest.Wait()
+		wantEqual(t, "kept", []int{len(h.serverCalls), len(r.visit.asked), len(r.away.serverCalls), r.away.out.len(), r.away.own}, make([]int, 5))
+		h.Reply(list[0].CallID, []byte(`[1]`), nil)
+		wantEqual(t, "late", other.drops[dropReplyUnknown].Load(), int64(1))
+		e.WantsReplies = false
+		for range 25 {
+			_, _ = owner.ServerSideEmit(t.Context(), e)
+		}
+		wantEqual(t, "lost", owner.drops[dropHandlerLost].Load() > 0, true)
+		wantEqual(t, "not ended", r.away.hasEnded(), false)
 	})
 }

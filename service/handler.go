@@ -210,8 +210,12 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 			h.node.drops.add(dropReplyUnknown, 1)
 			return
 		}
+		if payload == nil && h.at != "" { // it has left, or could not say it
+			call.settle(nil)
+			return
+		}
 		call.settle(&ServerSideReply{
-			Node: h.node.id, Handler: h.reg.ID, Payload: bytes.Clone(payload), Attachments: attachments,
+			Node: h.At(), Handler: h.reg.ID, Payload: bytes.Clone(payload), Attachments: attachments,
 		})
 		return
 	}

@@ -41,14 +41,19 @@ const maxReplyBytes = 3 << 20
 type serverCall struct {
 	done chan struct{} // closed when everybody has replied or left
 
+	// Of a call that another node waits for: what it came with, and its number in out. Set before start.
+	visit *Visit
+	there uint64
+	seq   uint64
+
 	mu      sync.Mutex
 	missing int
 	bytes   int
 	replies []ServerSideReply
 }
 
-// ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, except the caller's
-// own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
+// ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, on every node and
+// except the caller's own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
 func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
 	call := &serverCall{done: make(chan struct{})}
 	to := n.handlers.servers(e.Namespace, e.From)
@@ -58,7 +63,7 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 		if e.WantsReplies {
 			h.askServer(notice, call)
 		} else {
-			h.tell(notice)
+			h.tellServer(notice)
 		}
 	}
 	if e.Told != nil {
@@ -84,13 +89,13 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	return r, nil
 }
 
-// servers are the handlers of this node that asked for server-side events of a namespace.
+// servers are the handlers that asked for server-side events of a namespace.
 func (hs *handlers) servers(namespace string, but *Handler) (to []*Handler) {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
 	hs.coveringLocked(namespace, func(g *group) {
 		for _, h := range g.members.Load().handlers {
-			if h != but && h.at == "" && h.reg.ServerSideEvents {
+			if h != but && h.reg.ServerSideEvents {
 				to = append(to, h)
 			}
 		}
@@ -98,11 +103,31 @@ func (hs *handlers) servers(namespace string, but *Handler) (to []*Handler) {
 	return to
 }
 
+// tellServer tells a handler of a server-side event.
+func (h *Handler) tellServer(n Notice) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.crowdedLocked(&n) {
+		h.tellLocked(&n)
+	}
+}
+
+// crowdedLocked says whether a handler elsewhere has too many server-side events before it: they are lost, where one of
+// this node is ended.
+func (h *Handler) crowdedLocked(n *Notice) bool {
+	cfg := &h.node.cfg
+	crowded := h.at != "" && (h.own >= cfg.MaxHandlerQueue || h.ownBytes+n.weigh() > cfg.MaxNoticeBytes || h.notices.spent && h.ownBytes > accountStep)
+	if crowded {
+		h.node.drops.add(dropHandlerLost, 1)
+	}
+	return crowded
+}
+
 // askServer tells a handler of a server-side event that wants its reply.
 func (h *Handler) askServer(n Notice, call *serverCall) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.ended != nil {
+	if h.ended != nil || h.crowdedLocked(&n) {
 		call.settle(nil)
 		return
 	}
@@ -112,12 +137,19 @@ func (h *Handler) askServer(n Notice, call *serverCall) {
 	}
 	h.serverCalls[n.CallID] = call
 	h.tellLocked(&n)
+	if n.visit != nil {
+		call.seq = h.lastSeq
+		n.visit.asked[n.there] = n.CallID
+	}
 }
 
 // serverCallLocked takes out the server-side event that has a call id; nil: there is none.
 func (h *Handler) serverCallLocked(callID uint64) *serverCall {
 	call := h.serverCalls[callID]
 	delete(h.serverCalls, callID)
+	if call != nil && call.visit != nil {
+		delete(call.visit.asked, call.there)
+	}
 	h.signal() // Next may have to say that a drain is over
 	return call
 }
@@ -126,8 +158,12 @@ func (h *Handler) forgetServer(call *serverCall) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, c := range h.serverCalls {
-		if c == call {
-			delete(h.serverCalls, id)
+		if c != call {
+			continue
+		}
+		delete(h.serverCalls, id)
+		if h.at != "" {
+			h.withdrawLocked(id)
 		}
 	}
 	h.signal()
@@ -135,6 +171,13 @@ func (h *Handler) forgetServer(call *serverCall) {
 
 // settle counts one server off, with its reply or without.
 func (c *serverCall) settle(r *ServerSideReply) {
+	if c.visit != nil {
+		if r == nil {
+			r = &ServerSideReply{}
+		}
+		c.visit.way.Answered(c.there, r.Payload, r.Attachments)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r != nil {

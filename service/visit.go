@@ -8,8 +8,9 @@ type Way interface {
 	// Taken says that a notice is out of the hands of this node: the backend has got it, or it has come to nothing. All
 	// that is taken is told before the handler is said to leave. Called with locks of handlers held.
 	Taken(number uint64)
-	// Answered says that the backend has answered an event that was taken; payload is nil when there is nothing to be
-	// acknowledged. It is read before Answered returns, and not kept.
+	// Answered says that the backend has answered an event that was taken, of a client or of a server; payload is nil when
+	// there is nothing to be acknowledged. It is read before Answered returns, and not kept. It may be called with locks
+	// of handlers held.
 	Answered(number uint64, payload []byte, attachments [][]byte)
 	// Decided says what the backend has decided of a connect that was taken.
 	Decided(number uint64, d Decision)
@@ -23,7 +24,7 @@ type Visit struct {
 	way    Way
 	heard  uint64 // the last number
 	guests map[SocketID]*guest
-	asked  map[uint64]uint64 // the call ids of its questions by their numbers; guarded by Handler.mu
+	asked  map[uint64]uint64 // the call ids of what it asks by their numbers; guarded by Handler.mu
 }
 
 // guest is a socket of another node. Its owner knows by Taken and Answered all that it needs: the rest has no effect.
@@ -96,6 +97,13 @@ func (v *Visit) Offer(number uint64, of SocketID, n Notice) {
 		}
 	case NoticeConnect:
 		v.h.offerQuestion(&n)
+	case NoticeServerSide:
+		n.FromNode = v.node
+		if n.WantsReply {
+			v.h.askServer(n, &serverCall{visit: v, there: number})
+		} else {
+			v.h.tell(n)
+		}
 	case NoticeWithdrawn:
 		v.h.withdrawQuestion(v, n.CallID)
 		n.leave()
@@ -164,8 +172,18 @@ func (h *Handler) offerQuestion(n *Notice) {
 func (h *Handler) withdrawQuestion(v *Visit, there uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if call, ok := v.asked[there]; ok {
-		h.closeQuestionLocked(call, h.questions[call])
+	h.closeAskedLocked(v, there)
+}
+
+func (h *Handler) closeAskedLocked(v *Visit, there uint64) {
+	call, ok := v.asked[there]
+	if !ok {
+		return
+	}
+	if q, ok := h.questions[call]; ok {
+		h.closeQuestionLocked(call, q)
+	} else if c := h.serverCallLocked(call); c != nil {
+		h.takeBackLocked(c.seq)
 	}
 }
 
@@ -199,8 +217,8 @@ func (h *Handler) forgetVisit(v *Visit) (untold map[Origin]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	untold = map[Origin]bool{}
-	for _, call := range v.asked {
-		h.closeQuestionLocked(call, h.questions[call])
+	for there := range v.asked {
+		h.closeAskedLocked(v, there)
 	}
 	var seqs []uint64
 	for _, n := range h.out.items[h.out.head:] {

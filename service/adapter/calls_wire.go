@@ -62,7 +62,7 @@ func readQuestion(b []byte) (*clusterv1.Question, bool) {
 	case *clusterv1.Question_UpdateSocket:
 		u := a.UpdateSocket
 		ok = validNamespace(u.GetNamespace()) && len(u.GetId()) == socketIDLen && validObject(u.GetData()) &&
-			validObject(u.GetMerge()) && len(u.GetUserId()) <= service.MaxNameBytes
+			validObject(u.GetMerge()) && len(u.GetUserId()) <= maxUserID
 	case *clusterv1.Question_ListSockets:
 		l := a.ListSockets
 		ok = validTarget(l.GetTarget()) && l.GetLimit() > 0 && l.GetLimit() <= maxPage && l.GetView() <= uint32(service.ViewFull)
@@ -116,8 +116,11 @@ func readAnswer(b []byte) (*clusterv1.Answer, bool) {
 }
 
 func validSocket(s *clusterv1.Socket) bool {
-	return len(s.GetId()) == socketIDLen && validObject(s.GetData()) && len(s.GetUserId()) <= service.MaxNameBytes
+	return len(s.GetId()) == socketIDLen && validObject(s.GetData()) && len(s.GetUserId()) <= maxUserID
 }
+
+// maxUserID is the longest name of a user that a node takes from another one. Those that the API lets in are shorter.
+const maxUserID = 4096
 
 func readAcks(b []byte) (*clusterv1.Acks, bool) {
 	a := &clusterv1.Acks{}

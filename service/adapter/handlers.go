@@ -225,3 +225,28 @@ func (hs *handlers) tellNames(left int) (item []byte, rest int) {
 	}
 	return handlerNewsItem(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Names{Names: m}}), left + len(names)
 }
+
+// ServerSideEmit sends an event to the handlers of all nodes that asked for it. The coverage names the nodes whose handlers
+// nobody knows, and those that are silent and have some.
+func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (service.ServerSideResult, error) {
+	var missed []service.NodeID
+	c.mu.Lock()
+	for _, m := range c.peers.Members() {
+		if !m.State.Reachable() || m.State == Silent && c.hearsServers(m.Node) {
+			missed = append(missed, m.Node)
+		}
+	}
+	c.mu.Unlock()
+	r, err := c.Node.ServerSideEmit(ctx, e)
+	r.Coverage = coverageOf(missed)
+	return r, err
+}
+
+func (c *Cluster) hearsServers(node service.NodeID) bool {
+	for h, s := range c.streams {
+		if s.to.Node == node && h.Registration().ServerSideEvents {
+			return true
+		}
+	}
+	return false
+}

@@ -86,6 +86,8 @@ func (b *backend) hear(n *service.Notice) {
 		line = "disconnected " + n.Reason.String()
 	case service.NoticeDraining:
 		line = "draining"
+	case service.NoticeServerSide:
+		line = "server " + string(n.FromNode) + " " + string(n.Packet.Payload)
 	}
 	b.mu.Lock()
 	b.lines = append(b.lines, line)
@@ -96,7 +98,7 @@ func (b *backend) hear(n *service.Notice) {
 	b.mu.Unlock()
 	switch {
 	case !answer:
-	case n.Kind == service.NoticeEvent:
+	case n.Kind == service.NoticeEvent || n.WantsReply:
 		b.Reply(n.CallID, []byte(`["ok"]`), nil)
 	case n.Kind == service.NoticeConnect:
 		b.Decide(n.CallID, service.Decision{Rooms: []string{"vip"}, UserID: b.ID(), Data: []byte(`{"by":1}`)})
@@ -492,5 +494,46 @@ func TestNothingIsLostWhenAnEpochEnds(t *testing.T) {
 			}
 			want(t, "events and acks", fmt.Sprint(next[k], acks), fmt.Sprint(rounds, rounds))
 		}
+	})
+}
+
+// TestServerSideEmitOverNodes: the handlers of all nodes that asked for it hear it and reply, but not the caller's own; one
+// that is gone is not waited for, and a node that is lost is named.
+func TestServerSideEmitOverNodes(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		from := c.attach("AAAA", service.Registration{ID: "a", ServerSideEvents: true}, nil)
+		b := c.attach("BBBB", service.Registration{ID: "b", ServerSideEvents: true}, nil)
+		d := c.attach("CCCC", service.Registration{ID: "d", ServerSideEvents: true}, never)
+		c.attach("CCCC", service.Registration{ID: "not asked"}, nil)
+		c.pass(time.Second)
+		e := service.ServerSideEmit{Namespace: "/", Packet: event(`["server",1]`), From: from.Handler}
+		r, err := c.nodes["AAAA"].ServerSideEmit(t.Context(), e)
+		want(t, "without replies", fmt.Sprint(r, err), "{2 [] {[] 0 0}} <nil>")
+		want(t, "heard", fmt.Sprint(from.take(), b.take(), d.take()), `[] [server AAAA ["server",1]] [server AAAA ["server",1]]`)
+
+		e.WantsReplies, e.Timeout = true, time.Second
+		start := time.Now()
+		r, err = c.nodes["AAAA"].ServerSideEmit(t.Context(), e)
+		want(t, "matched", fmt.Sprint(r.Matched, len(r.Replies), err, time.Since(start)), "2 1 <nil> 1s")
+		want(t, "reply", fmt.Sprintf("%s %s %s", r.Replies[0].Node, r.Replies[0].Handler, r.Replies[0].Payload), `BBBB b ["ok"]`)
+		synctest.Wait()
+		d.Drain()
+		synctest.Wait()
+		want(t, "who was not waited for owes nothing", d.ended() != nil, true)
+
+		gone := c.attach("CCCC", service.Registration{ID: "gone", ServerSideEvents: true}, never)
+		c.pass(time.Second)
+		go func() {
+			time.Sleep(time.Second)
+			gone.leave()
+		}()
+		start, e.Timeout = time.Now(), time.Minute
+		r, err = c.nodes["AAAA"].ServerSideEmit(t.Context(), e)
+		want(t, "one has left", fmt.Sprint(r.Matched, len(r.Replies), err, time.Since(start)), "2 1 <nil> 1s")
+
+		c.cut("AAAA", "BBBB")
+		c.pass(10 * time.Second)
+		r, err = c.nodes["AAAA"].ServerSideEmit(t.Context(), e)
+		want(t, "lost", fmt.Sprint(r, err), "{0 [] {[BBBB] 0 0}} <nil>")
 	})
 }

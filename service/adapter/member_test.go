@@ -2,6 +2,7 @@ package adapter_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"foyer/service/adapter"
@@ -30,6 +31,7 @@ func TestMember(t *testing.T) {
 		c.faults.Clear()
 		c.settle()
 		c.stop("BBBB")
+		synctest.Wait() // its goodbye is heard
 		if m, _, ok := a.Member("BBBB"); ok {
 			t.Errorf("one that has gone: %+v", m)
 		}

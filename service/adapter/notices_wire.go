@@ -57,6 +57,12 @@ func appendNotice(dst []byte, number uint64, n *service.Notice, view service.Vie
 	case service.NoticeWithdrawn:
 		return appendOther(dst, number, &clusterv1.SocketNotice{Kind: uint32(n.Kind), Withdrawn: n.CallID})
 	}
+	if n.Kind == service.NoticeServerSide {
+		return appendOther(dst, number, &clusterv1.SocketNotice{
+			Kind: uint32(n.Kind), Namespace: text(n.Namespace), WantsReply: n.WantsReply,
+			Packet: &clusterv1.Packet{Payload: n.Packet.Payload, Attachments: n.Packet.Attachments},
+		})
+	}
 	m := &clusterv1.SocketNotice{Kind: uint32(n.Kind), Failover: n.Failover, Reason: uint32(n.Reason), Detail: text(n.Detail)}
 	if n.Kind == service.NoticeConnect {
 		m.Auth, view = n.Sockets[0].Auth, service.ViewFull
@@ -196,6 +202,11 @@ func (n *notice) readEvent(b []byte) (ok bool) {
 	if n.Packet == nil || len(n.of) != socketIDLen {
 		return false
 	}
+	return validEvent(p)
+}
+
+// validEvent says whether a packet can be told to a handler, and sets its event's name.
+func validEvent(p *service.Packet) bool {
 	name, _, ok := payload.Token(p.Payload)
 	p.Event = payload.Unquote(name)
 	return ok && payload.Check(p.Payload, len(p.Attachments), payload.Options{}) == nil
@@ -235,6 +246,12 @@ func (n *notice) readOther(b []byte) bool {
 	case service.NoticeWithdrawn:
 		n.CallID = m.GetWithdrawn()
 		return n.number != 0 && sockets == 0 && n.CallID != 0
+	case service.NoticeServerSide:
+		n.Namespace, n.WantsReply = m.GetNamespace(), m.GetWantsReply()
+		n.Packet = &service.Packet{
+			Kind: service.KindEvent, AckID: service.NoAck, Namespace: n.Namespace, Payload: m.GetPacket().GetPayload(), Attachments: m.GetPacket().GetAttachments(),
+		}
+		return n.number != 0 && sockets == 0 && validNamespace(n.Namespace) && validEvent(n.Packet)
 	case service.NoticeAssigned:
 		if sockets == 0 || sockets > maxAssigned {
 			return false
@@ -424,7 +441,7 @@ func validDecision(d *clusterv1.Decision) bool {
 			return false
 		}
 	}
-	return d.GetNumber() != 0 && len(d.GetUserId()) <= service.MaxNameBytes && validObject(d.GetData())
+	return d.GetNumber() != 0 && len(d.GetUserId()) <= maxUserID && validObject(d.GetData())
 }
 
 func decisionMessage(number uint64, d *service.Decision) *clusterv1.Decision {

@@ -3677,8 +3677,12 @@ type SocketNotice struct {
 	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
 	// What the client has sent to be let in: a JSON object, or nothing.
 	Auth []byte `protobuf:"bytes,7,opt,name=auth,proto3" json:"auth,omitempty"`
-	// The number of the connect that is withdrawn.
-	Withdrawn     uint64 `protobuf:"varint,8,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// The number of the connect, or of the event of a server, that is withdrawn.
+	Withdrawn uint64 `protobuf:"varint,8,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// The event of a server.
+	Packet *Packet `protobuf:"bytes,9,opt,name=packet,proto3" json:"packet,omitempty"`
+	// That server waits for a reply.
+	WantsReply    bool `protobuf:"varint,10,opt,name=wants_reply,json=wantsReply,proto3" json:"wants_reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3767,6 +3771,20 @@ func (x *SocketNotice) GetWithdrawn() uint64 {
 		return x.Withdrawn
 	}
 	return 0
+}
+
+func (x *SocketNotice) GetPacket() *Packet {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+func (x *SocketNotice) GetWantsReply() bool {
+	if x != nil {
+		return x.WantsReply
+	}
+	return false
 }
 
 // Replies are told on a stream in the other direction. It is read and written by hand.
@@ -4291,7 +4309,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"generation\x120\n" +
 	"\x06packet\x18\x03 \x01(\v2\x18.foyer.cluster.v1.PacketR\x06packet\x12\x1b\n" +
 	"\twants_ack\x18\x04 \x01(\bR\bwantsAck\x12\x10\n" +
-	"\x03age\x18\x05 \x01(\x04R\x03age\"\xf2\x01\n" +
+	"\x03age\x18\x05 \x01(\x04R\x03age\"\xc5\x02\n" +
 	"\fSocketNotice\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x122\n" +
@@ -4300,7 +4318,11 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x06 \x01(\tR\x06detail\x12\x12\n" +
 	"\x04auth\x18\a \x01(\fR\x04auth\x12\x1c\n" +
-	"\twithdrawn\x18\b \x01(\x04R\twithdrawn\"\xa4\x01\n" +
+	"\twithdrawn\x18\b \x01(\x04R\twithdrawn\x120\n" +
+	"\x06packet\x18\t \x01(\v2\x18.foyer.cluster.v1.PacketR\x06packet\x12\x1f\n" +
+	"\vwants_reply\x18\n" +
+	" \x01(\bR\n" +
+	"wantsReply\"\xa4\x01\n" +
 	"\aReplies\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\x04R\x06stream\x12\x14\n" +
 	"\x05taken\x18\x02 \x03(\x04R\x05taken\x121\n" +
@@ -4444,13 +4466,14 @@ var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	40, // 51: foyer.cluster.v1.Notice.other:type_name -> foyer.cluster.v1.SocketNotice
 	8,  // 52: foyer.cluster.v1.SocketEvent.packet:type_name -> foyer.cluster.v1.Packet
 	22, // 53: foyer.cluster.v1.SocketNotice.sockets:type_name -> foyer.cluster.v1.Socket
-	42, // 54: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
-	43, // 55: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	8,  // 54: foyer.cluster.v1.SocketNotice.packet:type_name -> foyer.cluster.v1.Packet
+	42, // 55: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
+	43, // 56: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_foyer_cluster_v1_envelope_proto_init() }
