@@ -41,11 +41,12 @@ func (h *Handler) shedOnce() bool {
 	return first
 }
 
-// Avoid lets new sockets go to others as long as there are any: the handler's node is about to go.
-func (h *Handler) Avoid() {
+// Avoid says whether new sockets are to go to others as long as there are any: the handler's node is silent, or is about
+// to go.
+func (h *Handler) Avoid(on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.avoided = true
+	h.avoided = on
 }
 
 // giveLocked appends to buf what is to go to the handler's node.

@@ -293,7 +293,7 @@ func TestNearHandlersComeFirst(t *testing.T) {
 		wantEqual(t, "near ones first", append(counts(), near.sockets.Load()), []int64{2, 2, 10})
 		near.Drain()
 		wantEqual(t, "failover", counts(), []int64{7, 7})
-		far1.away.Avoid()
+		far1.away.Avoid(true)
 		for range 3 {
 			connect(t, owner, "/")
 		}

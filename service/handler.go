@@ -61,7 +61,7 @@ type Handler struct {
 
 	// What it is told.
 	out      fifo[Notice]
-	avoided  bool   // its node is about to go
+	avoided  bool   // its node is silent, or about to go
 	shedding bool   // its node was asked to give it up
 	given    int    // places at the head of out that are on their way to the node of the handler; 0 of one that is here
 	gaps     int    // places in out whose notice was taken back

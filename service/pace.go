@@ -41,7 +41,7 @@ type fitness uint8
 
 const (
 	unfit   fitness = iota // it has ended, or has too much before it
-	stalled                // it makes no progress, its queue is over half, or its node is about to go
+	stalled                // it makes no progress, its queue is over half, or its node is silent or about to go
 	well
 )
 

@@ -24,15 +24,16 @@ type Visit struct {
 	way    Way
 	heard  uint64 // the last number
 	guests map[SocketID]*guest
+	names  map[string]string // the namespaces that they were in
 	asked  map[uint64]uint64 // the call ids of what it asks by their numbers; guarded by Handler.mu
 }
 
 // guest is a socket of another node. Its owner knows by Taken and Answered all that it needs: the rest has no effect.
 type guest struct {
-	visit     *Visit
-	id        SocketID
-	namespace string
-	info      *SocketInfo // its name
+	visit      *Visit
+	id         SocketID
+	namespace  string
+	generation uint64 // when it came
 }
 
 func (g *guest) ID() SocketID                 { return g.id }
@@ -54,7 +55,7 @@ type question struct {
 
 // Visit lets the sockets of another node come to the handler. The caller ends it with Close.
 func (h *Handler) Visit(node NodeID, way Way) *Visit {
-	return &Visit{h: h, node: node, way: way, guests: map[SocketID]*guest{}, asked: map[uint64]uint64{}}
+	return &Visit{h: h, node: node, way: way, guests: map[SocketID]*guest{}, names: map[string]string{}, asked: map[uint64]uint64{}}
 }
 
 // Heard is the last number that was offered.
@@ -123,20 +124,28 @@ func (v *Visit) OfferPart(n Notice) {
 func (v *Visit) welcome(info *SocketInfo) *guest {
 	g := v.guests[info.ID]
 	if g == nil {
-		g = &guest{visit: v, id: info.ID, namespace: info.Namespace, info: info.name()}
+		namespace, known := v.names[info.Namespace] // one text for all of its sockets
+		if !known {
+			if namespace = info.Namespace; len(v.names) >= maxNames {
+				clear(v.names)
+			}
+			v.names[namespace] = namespace
+		}
+		g = &guest{visit: v, id: info.ID, namespace: namespace, generation: info.Generation}
 		v.guests[g.id] = g
 	}
 	return g
 }
 
 // Close ends the visit: what the backend has not taken is forgotten, and what it still answers goes nowhere. With a
-// reason, which says that the sockets are gone, it is told of the end of each that it knows.
+// reason, which says that the sockets are gone, it is told of the end of each that it knows, by its name alone.
 func (v *Visit) Close(reason Reason) {
 	untold := v.h.forgetVisit(v)
 	if reason != ReasonNone {
 		for _, g := range v.guests {
 			if !untold[g] {
-				v.h.part(&Notice{Kind: NoticeDisconnected, From: g, Sockets: []*SocketInfo{g.info}, Reason: reason})
+				info := &SocketInfo{ID: g.id, Generation: g.generation, Namespace: g.namespace, NodeID: v.node}
+				v.h.part(&Notice{Kind: NoticeDisconnected, From: g, Sockets: []*SocketInfo{info}, Reason: reason})
 			}
 		}
 	}

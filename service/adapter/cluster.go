@@ -64,6 +64,7 @@ func NewCluster(cfg Config, bus Bus, log *zap.Logger) (*Cluster, error) {
 	if c.peers, err = New(cfg, upper{c}); err != nil {
 		return nil, err
 	}
+	c.handlers.due = never
 	c.peers.tellers = []teller{c.handlers.tellRegistrations, c.handlers.tellNames}
 	c.context, c.stop = context.WithCancel(context.Background())
 	return c, nil
@@ -224,11 +225,11 @@ func (c *Cluster) leave() {
 }
 
 // due is when time has something to do.
-func (c *Cluster) due() time.Duration { return min(c.peers.Due(), c.marksDue) }
+func (c *Cluster) due() time.Duration { return min(c.peers.Due(), c.marksDue, c.handlers.due) }
 
 // send sends what waits, and looks who has waited for what was heard.
 func (c *Cluster) send(now time.Duration) {
-	c.giveReplies(false)
+	c.giveReplies(now, false)
 	c.peers.Flush(now)
 	c.resolve(now)
 	c.workFeeds()

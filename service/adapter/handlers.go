@@ -22,6 +22,8 @@ type handlers struct {
 	names   []string
 	decides map[string]bool // the names, and whether a handler decides who connects
 	told    []*visiting     // with replies that are to be given
+	due     time.Duration   // when the next of them are
+	given   time.Duration   // when some were last
 }
 
 // claim is a handler that is about to be attached.
@@ -101,11 +103,6 @@ func (c *Cluster) Unclaimed(h *service.Handler) {
 // tellHandlers tells all what is new of handlers.
 func (c *Cluster) tellHandlers(n *clusterv1.HandlerNews) {
 	c.peers.Tell(c.now(), "", handlerNewsItem(n))
-	c.soon()
-}
-
-// soon lets the loop send what waits.
-func (c *Cluster) soon() {
 	poke(c.wake)
 }
 
@@ -149,7 +146,7 @@ func (c *Cluster) Leaves(h *service.Handler) {
 	defer c.mu.Unlock()
 	if i := c.handlers.place(h); i >= 0 && !c.handlers.own[i].leaving {
 		c.handlers.own[i].leaving = true
-		c.giveReplies(true)
+		c.giveReplies(c.now(), true)
 		c.tellHandlers(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Leaves{Leaves: c.handlers.own[i].number}})
 	}
 	c.reconsider()
@@ -162,7 +159,7 @@ func (c *Cluster) Gone(h *service.Handler) {
 	if i := c.handlers.place(h); i >= 0 {
 		number := c.handlers.own[i].number
 		c.handlers.own = slices.Delete(c.handlers.own, i, i+1)
-		c.giveReplies(true)
+		c.giveReplies(c.now(), true)
 		c.tellHandlers(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Gone{Gone: number}})
 	}
 }

@@ -191,9 +191,7 @@ func (c *Cluster) admit(in *inbox, t *theirs) {
 		}
 		return
 	}
-	if a.from.State == Leaving {
-		h.Avoid()
-	}
+	h.Avoid(a.from.avoided())
 	t.stream = c.openStream(a.from, t.number, t.reg.View, h)
 	a.streams[t.stream.id] = t
 }
@@ -201,7 +199,7 @@ func (c *Cluster) admit(in *inbox, t *theirs) {
 // reconsider has those that wait for others to leave tried again, with the mutex held.
 func (c *Cluster) reconsider() {
 	for _, in := range c.inboxes {
-		if in.abroad.from.Node != "" && !in.retries {
+		if in.tells && !in.retries {
 			in.retries = true
 			c.add(in, told{do: func() { c.retry(in) }})
 		}
@@ -260,18 +258,21 @@ func (c *Cluster) handlersOver(in *inbox) {
 	}
 }
 
+// avoided says whether new sockets are to go to handlers of others.
+func (m Member) avoided() bool { return m.State == Leaving || m.State == Silent }
+
 // handlersChanged does what follows for handlers from the state of a member.
 func (c *Cluster) handlersChanged(in *inbox, m Member) {
 	a := &in.abroad
 	switch {
-	case m.State == Leaving:
+	case m.State.Reachable():
 		a.from = m
 		for _, t := range a.theirs {
 			if t.stream != nil {
-				t.stream.handler.Avoid()
+				t.stream.handler.Avoid(m.avoided())
 			}
 		}
-	case !m.State.Reachable():
+	default:
 		reason := service.ReasonNodeLost
 		if m.State == Gone {
 			reason = service.ReasonShutdown

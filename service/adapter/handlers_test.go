@@ -228,6 +228,7 @@ func TestHandlersNodeDies(t *testing.T) {
 			c.send("AAAA", s, int64(i), fmt.Sprintf(`["e",%d]`, i))
 		}
 		want(t, "taken", b.take(), []string{"connected", `["e",0]`, `["e",1]`, `["e",2]`})
+		c.pass(10 * time.Millisecond) // the owner hears so
 		for i := 3; i < 20; i++ {
 			c.send("AAAA", s, int64(i), fmt.Sprintf(`["e",%d]`, i))
 		}

@@ -13,6 +13,7 @@ type inbox struct {
 	bytes   int // of what is in it, and in hand
 	asked   int // questions of the member that are being answered
 	working bool
+	tells   bool // of handlers
 	retries bool // it will try again what waited for others to leave
 	abroad  abroad
 }
@@ -48,6 +49,7 @@ func (c *Cluster) later(do func()) { c.add(&c.hellos, told{do: do}) }
 func (c *Cluster) add(in *inbox, t told) {
 	if t.item != nil {
 		in.bytes += t.item.bytes
+		in.tells = in.tells || t.item.news != nil
 	}
 	in.list = append(in.list, t)
 	if !in.working && c.context.Err() == nil {

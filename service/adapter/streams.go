@@ -58,6 +58,10 @@ func (c *Cluster) closeStream(s *stream) {
 const (
 	noticesStep = 48 << 10 // bytes in one item, or one notice more
 	roomForFact = 10 * time.Millisecond
+	// takenWithin is how long it may take until the owner of an event hears that a backend has got it. Most often the
+	// answer comes by then, which takes that along: it is a third of all frames.
+	takenWithin = 2 * time.Millisecond
+	together    = 500 * time.Microsecond // answers closer than this go in one frame
 )
 
 // tellHandler gives what a handler is told to the trunk, until the handler or the stream ends.
@@ -130,8 +134,9 @@ type visiting struct {
 	visit  *service.Visit
 
 	// Guarded by Cluster.mu.
-	replies replies // that are to be given
-	waits   bool    // it is among those that have some
+	replies replies       // that are to be given
+	waits   bool          // it is among those that have some
+	by      time.Duration // when they are to be given at the latest
 	closed  bool
 }
 
@@ -139,8 +144,16 @@ type visiting struct {
 func (v *visiting) Taken(number uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	by := v.by
+	if v.replies.empty() {
+		by = v.now() + takenWithin
+	}
 	v.replies.taken = append(v.replies.taken, number)
-	v.wait()
+	v.wait(by)
+	if v.handlers.due < v.planned {
+		v.planned = v.handlers.due
+		poke(v.wake)
+	}
 }
 
 // Answered implements service.Way.
@@ -151,61 +164,89 @@ func (v *visiting) Answered(number uint64, payload []byte, attachments [][]byte)
 	}
 	size := a.size()
 	v.mu.Lock()
-	defer v.mu.Unlock()
+	defer v.unlock()
 	if v.replies.bytes+size > v.peers.cfg.Window/2 { // the other node takes nothing: its slots are free all the same
 		a.payload, a.attachments, size = nil, nil, 0
 		v.lost++
 	}
 	v.replies.list = append(v.replies.list, a)
 	v.replies.bytes += size
-	v.wait()
+	v.wait(0)
 }
 
 // Decided implements service.Way.
 func (v *visiting) Decided(number uint64, d service.Decision) {
 	m := decisionMessage(number, &d)
 	v.mu.Lock()
-	defer v.mu.Unlock()
+	defer v.unlock()
 	v.replies.decisions = append(v.replies.decisions, m)
 	v.replies.bytes += decisionBytes(m)
-	v.wait()
+	v.wait(0)
 }
 
-// wait has the loop give what is to be given, with what comes until it does.
-func (v *visiting) wait() {
-	switch {
-	case v.closed:
+// wait has the loop give what is to be given, with what comes until it does, at a time at the latest.
+func (v *visiting) wait(by time.Duration) {
+	if v.closed {
 		v.replies = replies{}
-	case !v.waits:
+		return
+	}
+	if !v.waits {
 		v.waits = true
 		v.handlers.told = append(v.handlers.told, v)
-		v.soon()
 	}
+	v.by = by
+	v.handlers.due = min(v.handlers.due, by)
 }
 
-// giveReplies gives the replies of all visits to the trunks, as far as there is room. all: what finds none ends the
-// epoch, so that there is some, since something is to be told behind it.
-func (c *Cluster) giveReplies(all bool) {
+// giveReplies gives the replies of visits to the trunks whose time has come, as far as there is room. all: those of all
+// visits, and what finds no room ends the epoch, so that there is some, since something is to be told behind it.
+func (c *Cluster) giveReplies(now time.Duration, all bool) {
+	if !all && c.handlers.due > now {
+		return
+	}
 	kept := c.handlers.told[:0]
+	c.handlers.due, c.handlers.given = never, now
 	for _, v := range c.handlers.told {
-		if v.closed {
-			continue
+		if all || v.by <= now {
+			v.give(now, all)
 		}
-		for v.waits = !v.replies.empty(); v.waits; v.waits = !v.replies.empty() {
-			part, rest := v.replies.cut()
-			given, there := c.peers.Fact(v.from.Incarnation, part.item())
-			if !given && there && all {
-				given = c.peers.Tell(c.now(), v.from.Node, part.item())
-			}
-			if !given && there {
-				kept = append(kept, v)
-				break
-			}
-			v.replies = rest
+		if v.waits = !v.closed && !v.replies.empty(); v.waits {
+			kept = append(kept, v)
+			c.handlers.due = min(c.handlers.due, v.by)
 		}
 	}
 	clear(c.handlers.told[len(kept):])
 	c.handlers.told = kept
+}
+
+// give gives the replies of a visit.
+func (v *visiting) give(now time.Duration, must bool) {
+	for !v.closed && !v.replies.empty() {
+		part, rest := v.replies.cut()
+		given, there := v.peers.Fact(v.from.Incarnation, part.item())
+		if !given && there && must {
+			given = v.peers.Tell(now, v.from.Node, part.item())
+		}
+		if !given && there {
+			v.by = now + roomForFact
+			return
+		}
+		v.replies = rest
+	}
+}
+
+// unlock gives the mutex back, and sends what there is when it is a while since that was last done: so one answer at a
+// time needs no other goroutine, and many of them go together.
+func (v *visiting) unlock() {
+	if now := v.now(); v.handlers.due == 0 && now-v.handlers.given > together {
+		v.leave()
+		return
+	}
+	if v.handlers.due < v.planned {
+		v.planned = v.handlers.due
+		poke(v.wake)
+	}
+	v.mu.Unlock()
 }
 
 // closeVisit ends a visit; with a reason, its sockets are gone.
@@ -224,7 +265,7 @@ func (c *Cluster) hearNotices(in *inbox, from Member, n *notices) {
 		o := c.handlers.find(n.handler)
 		if o != nil && !n.opens { // this node had lost it, and it does not know that
 			c.peers.Tell(c.now(), from.Node, handlerNewsItem(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_UnknownStream{UnknownStream: n.stream}}))
-			c.soon()
+			poke(c.wake)
 		}
 		c.mu.Unlock()
 		if o == nil || !n.opens { // it is gone, which is said to all
