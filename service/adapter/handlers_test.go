@@ -538,3 +538,40 @@ func TestServerSideEmitOverNodes(t *testing.T) {
 		want(t, "lost", fmt.Sprint(r, err), "{0 [] {[BBBB] 0 0}} <nil>")
 	})
 }
+
+// TestOnlyOneSideLosesTheOther: a backend whose node has lost the owner of sockets is told that they are gone, and has them
+// again when that is back, though the owner never lost it and has nothing to tell. The other way round another backend has
+// them.
+func TestOnlyOneSideLosesTheOther(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		b := c.attach("BBBB", service.Registration{ID: "b"}, nil)
+		c.pass(time.Second)
+		s, l := c.connect("AAAA", "/")
+		b.take()
+		c.faults.Cut("AAAA", "BBBB")
+		c.pass(7 * time.Second)
+		want(t, "lost", b.take(), []string{"disconnected node lost"})
+		c.heal()
+		c.pass(7 * time.Second)
+		want(t, "back", b.take(), []string{"assigned 1"})
+		c.send("AAAA", s, 1, `["e",1]`)
+		want(t, "told", b.take(), []string{`["e",1]`})
+		want(t, "ack", l.take(), []string{`1["ok"]`})
+
+		c.faults.Cut("BBBB", "AAAA")
+		c.pass(7 * time.Second)
+		want(t, "the owner tells nothing", len(b.take()), 0)
+		near, _, err := c.tryAttach("AAAA", service.Registration{ID: "a"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.send("AAAA", s, 2, `["e",2]`)
+		want(t, "another has it", near.take(), []string{"assigned 1", `["e",2]`})
+		c.heal()
+		c.pass(7 * time.Second)
+		near.leave()
+		c.send("AAAA", s, 3, `["e",3]`)
+		want(t, "and then b again", b.take(), []string{"assigned 1", `["e",3]`})
+		want(t, "acks", l.take(), []string{`2["ok"]`, `3["ok"]`})
+	})
+}
