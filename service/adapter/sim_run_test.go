@@ -86,6 +86,7 @@ func (s *sim) act() {
 	case 14, 15: // sockets
 		if n.alive && !n.frozen {
 			n.live(1 + s.IntN(1+s.IntN(60)))
+			n.tellFacts()
 			n.done()
 		}
 	case 16:

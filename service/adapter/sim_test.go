@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	clusterv1 "foyer/gen/foyer/cluster/v1"
 	"foyer/service"
 )
 
@@ -37,6 +38,8 @@ type sim struct {
 	key    []byte
 	sends  map[simWay][]simEmit
 	emits  uint64
+	facts  map[simWay][]uint64 // those that a trunk took since an epoch ended otherwise than for want of room
+	told   uint64              // facts
 	log    []string
 	fault  string
 	frames int
@@ -78,6 +81,7 @@ type simNode struct {
 	slept   time.Duration                         // in this run
 	since   time.Duration                         // frozen
 	heardAt map[service.Incarnation]time.Duration // of frames, by the time that the node was awake
+	facts   map[service.Incarnation]uint64        // the last one that was heard
 	refuses map[service.Incarnation]bool          // a full window, of which half is not free yet
 
 	presence *simPresence
@@ -143,7 +147,7 @@ func (s *sim) begin(n *simNode, run uint64) {
 	n.alive, n.frozen, n.ready, n.inbox = true, false, false, nil
 	n.rooms, n.joins, n.heardBy = map[string]bool{}, nil, map[string][]service.Incarnation{}
 	n.last, n.trunk, n.runs, n.got = map[service.Incarnation]int{}, map[service.Incarnation][2]uint64{}, map[service.NodeID]uint64{}, map[uint64]int{}
-	n.presence = newSimPresence()
+	n.presence, n.facts = newSimPresence(), map[service.Incarnation]uint64{}
 	n.slept, n.heardAt, n.refuses = 0, map[service.Incarnation]time.Duration{}, map[service.Incarnation]bool{}
 	cfg := Config{Self: n.id, Key: s.key, Window: simWindow, MaxFrame: simFrame, Address: "at " + string(n.id.Node)}
 	if n.config != nil {
@@ -320,6 +324,9 @@ func (n *simNode) Room(Member, int) bool { return n.loss == 0 || n.IntN(50) > 0 
 
 func (n *simNode) Heard(from Member, it *item) {
 	switch {
+	case it.news != nil:
+		n.hearFact(from, it.news.GetStalls())
+		return
 	case it.follow != nil:
 		n.hearFollow(from, it.follow)
 		return
@@ -358,6 +365,35 @@ func (n *simNode) Heard(from Member, it *item) {
 func (n *simNode) Ended(to Member, why End, lost int) {
 	n.say("%s ends its epoch to %s: %d, %d lost", n.id.Node, to.Node, why, lost)
 	delete(n.presence.feeds, to.Incarnation)
+	if why != EndFull {
+		delete(n.sim.facts, simWay{n.id, to.Incarnation})
+	}
+}
+
+// tellFacts gives a fact to each trunk that has room.
+func (n *simNode) tellFacts() {
+	for _, m := range n.p.Members() {
+		item := handlerNewsItem(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Stalls{Stalls: n.told + 1}})
+		if given, _ := n.p.Fact(m.Incarnation, item); given {
+			n.told++
+			way := simWay{n.id, m.Incarnation}
+			n.sim.facts[way] = append(n.sim.facts[way], n.told)
+		}
+	}
+	n.p.Flush(n.now)
+}
+
+// hearFact takes a fact, which may come again; but between one and the next that is new, none is missing.
+func (n *simNode) hearFact(from Member, number uint64) {
+	last := n.facts[from.Incarnation]
+	if number <= last {
+		return
+	}
+	n.facts[from.Incarnation] = number
+	list := n.sim.facts[simWay{from.Incarnation, n.id}]
+	if i, ok := slices.BinarySearch(list, number); ok && i > 0 && list[i-1] > last {
+		n.fail("%s hears fact %d of %s after %d, and not %d before it", n.id.Node, number, from.Node, last, list[i-1])
+	}
 }
 
 func (n *simNode) Changed(m Member) {
@@ -469,6 +505,9 @@ func (s *sim) healed() {
 			case len(m.rooms) != len(o.rooms):
 				s.fail("%s knows %d rooms of %s, which has %d", n.id.Node, len(m.rooms), m.Node, len(o.rooms))
 			}
+			if list := s.facts[simWay{o.id, n.id}]; len(list) > 0 && list[len(list)-1] > n.facts[o.id] {
+				s.fail("%s has heard fact %d of %s, and %d was the last", n.id.Node, n.facts[o.id], o.id.Node, list[len(list)-1])
+			}
 			for room := range o.rooms {
 				if _, ok := m.rooms[n.p.keys.room("/", room)]; !ok {
 					s.fail("%s does not know %s of %s", n.id.Node, room, m.Node)
@@ -509,7 +548,7 @@ func (s *sim) last() {
 }
 
 func newSim(seed uint64) *sim {
-	return &sim{Rand: rand.New(rand.NewPCG(seed, 12)), sends: map[simWay][]simEmit{}}
+	return &sim{Rand: rand.New(rand.NewPCG(seed, 12)), sends: map[simWay][]simEmit{}, facts: map[simWay][]uint64{}}
 }
 
 // node makes a node that has not begun.
