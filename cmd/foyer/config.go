@@ -74,7 +74,7 @@ type settings struct {
 	ClusterFlags  clusterFlags `embed:"" prefix:"cluster-"`
 	Peer          string       `default:"auto" placeholder:"ADDR" help:"Where other nodes of the cluster pass on what clients send to them and this node owns; empty: nowhere, and a balancer has to keep clients at their node. auto is a free port where --cluster-listen is, or, with nats, on all addresses unless the server is on this machine. Default ${default}."`
 	PeerAdvertise string       `placeholder:"ADDR" help:"What other nodes are told of that address, when they reach it by another one. Default: what it listens at, or the first address of this machine."`
-	PresenceBytes byteSize     `default:"64MiB" placeholder:"BYTES" help:"Most that this node keeps of other nodes' sockets, for its watchers. Default ${default}."`
+	PresenceBytes byteSize     `default:"256MiB" placeholder:"BYTES" help:"Most that this node keeps of other nodes' sockets, for its watchers. Default ${default}."`
 
 	DrainNotice time.Duration `default:"0s" placeholder:"TIME" help:"After SIGTERM, how long to serve on as not ready before links are closed. Default ${default}."`
 	DrainWindow time.Duration `default:"10s" placeholder:"TIME" help:"Over how long links are closed at most. Default ${default}."`

@@ -198,7 +198,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	f.budgetFrom = from
 	config := service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait, HandlerPatience: s.HandlerPatience,
-		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog),
+		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog), PresenceBytes: int(s.PresenceBytes),
 		Budget: service.NewBudget(bytes), Logger: f.log, Told: f.told,
 	}
 	if f.cluster != nil {
