@@ -59,6 +59,14 @@ type HandlerServiceClient interface {
 	// ended with TOO_SLOW where another one of its group takes its sockets. A socket goes over to another handler once the last
 	// event that its old one has seen was answered.
 	//
+	// In a cluster a handler serves the sockets of every node, unless it is `local`: those of its own node come before
+	// handlers of other nodes. `registered` comes when all nodes that can be reached have agreed to what it asks for, after
+	// 2 s at the latest. Of two handlers of different groups that ask for the same at two nodes that can not hear each other,
+	// the earlier one stays when they can, and the other one ends with ALREADY_CLAIMED. A stream with the handler_id of a
+	// live one at another node replaces it as well. When the node of a handler is lost, its events go to the next handler,
+	// save those that it had taken. When the node of sockets is lost, its handlers hear Disconnected with NODE_LOST, and
+	// Assigned when it is back.
+	//
 	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
 	// when another group has what it asks for, or its own has registered otherwise; INVALID_ARGUMENT with INVALID_FIELD or
 	// RESERVED_EVENT; RESOURCE_EXHAUSTED TOO_SLOW for a handler that does not read what its callers cause, or makes no
@@ -124,6 +132,14 @@ type HandlerServiceServer interface {
 	// when its handler has taken nothing from it for 30 s, a setting; before that, a handler that makes no progress at all is
 	// ended with TOO_SLOW where another one of its group takes its sockets. A socket goes over to another handler once the last
 	// event that its old one has seen was answered.
+	//
+	// In a cluster a handler serves the sockets of every node, unless it is `local`: those of its own node come before
+	// handlers of other nodes. `registered` comes when all nodes that can be reached have agreed to what it asks for, after
+	// 2 s at the latest. Of two handlers of different groups that ask for the same at two nodes that can not hear each other,
+	// the earlier one stays when they can, and the other one ends with ALREADY_CLAIMED. A stream with the handler_id of a
+	// live one at another node replaces it as well. When the node of a handler is lost, its events go to the next handler,
+	// save those that it had taken. When the node of sockets is lost, its handlers hear Disconnected with NODE_LOST, and
+	// Assigned when it is back.
 	//
 	// Errors: FAILED_PRECONDITION NOT_REGISTERED for a stream that does not register within 10 s, or twice, and ALREADY_CLAIMED
 	// when another group has what it asks for, or its own has registered otherwise; INVALID_ARGUMENT with INVALID_FIELD or
