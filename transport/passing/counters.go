@@ -17,11 +17,10 @@ const (
 	countCut                      // answers that broke off
 	countSlow                     // streams closed because their client took nothing
 	countNotMember                // requests at the peer listener of somebody who is no member
-	dropped
 
-	countRequests counter = iota - 1 // that were passed and answered
-	countStreams                     // that were begun
-	countServed                      // requests of this node's sessions that members have passed
+	countRequests // that were passed and answered
+	countStreams  // that were begun
+	countServed   // requests of this node's sessions that members have passed
 	countersLen
 )
 
@@ -37,17 +36,12 @@ type counters [countersLen]atomic.Uint64
 
 func (c *counters) add(k counter) { c[k].Add(1) }
 
-// Dropped returns what was refused or ended since New, by reason. The set of keys is fixed; the map is the caller's.
+// Dropped returns what was refused or ended since New, by reason, and what was passed and served. The set of keys is
+// fixed; the map is the caller's.
 func (p *Passing) Dropped() map[string]int64 {
-	m := make(map[string]int64, dropped)
-	for k := range dropped {
+	m := make(map[string]int64, countersLen)
+	for k := range countersLen {
 		m[k.reason()] = int64(p.counts[k].Load())
 	}
 	return m
-}
-
-// Totals are how many requests and streams of other nodes' sessions have been passed since New, and how many requests of
-// its own this node was passed.
-func (p *Passing) Totals() (requests, streams, served uint64) {
-	return p.counts[countRequests].Load(), p.counts[countStreams].Load(), p.counts[countServed].Load()
 }

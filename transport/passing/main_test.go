@@ -266,6 +266,15 @@ func (n *node) upgrade(query string) *peer {
 
 func (n *node) count(k counter) uint64 { return n.passing.counts[k].Load() }
 
+// drops are the counts of what should not have happened.
+func (p *Passing) drops() map[string]int64 {
+	m := p.Dropped()
+	for k := countRequests; k < countersLen; k++ {
+		delete(m, k.reason())
+	}
+	return m
+}
+
 func (n *node) wantClosed(want engineio.Reason) {
 	n.cluster.Helper()
 	eventually(n.cluster, "the session ends", func() bool {

@@ -96,14 +96,14 @@ const (
 // Passing is the way from one node to the sessions of the others, and from theirs to its own. Safe for concurrent use.
 type Passing struct {
 	// set before start
-	cfg       Config
-	keys      *keys
-	told      *zap.Logger
-	dialer    net.Dialer
-	dial      func(ctx context.Context, network, addr string) (net.Conn, error) // tests replace it
-	transport *http.Transport
-	proxy     *httputil.ReverseProxy
+	cfg    Config
+	keys   *keys
+	told   *zap.Logger
+	dialer net.Dialer
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // tests replace it
+	proxy  *httputil.ReverseProxy
 
+	lines    lines
 	counts   counters
 	buffers  buffers
 	draining atomic.Bool
@@ -134,15 +134,10 @@ func New(cfg Config) (*Passing, error) {
 		Timeout:         cfg.Patience,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
-	p.transport = &http.Transport{
-		TLSClientConfig: cfg.TLS.Clone(), TLSHandshakeTimeout: cfg.Patience,
-		DisableCompression: true, MaxIdleConnsPerHost: idlePerMember, IdleConnTimeout: idleFor,
-		ReadBufferSize: 2 << 10, WriteBufferSize: 2 << 10,
-	}
 	p.dial = p.dialer.DialContext
-	p.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) { return p.dial(ctx, network, addr) }
+	p.lines = lines{passing: p, idle: map[string][]*line{}}
 	p.proxy = &httputil.ReverseProxy{
-		Rewrite: p.rewrite, Transport: p.transport, ModifyResponse: p.received, ErrorHandler: failed, BufferPool: &p.buffers,
+		Rewrite: p.rewrite, Transport: &p.lines, ModifyResponse: p.received, ErrorHandler: failed, BufferPool: &p.buffers,
 	}
 	return p, nil
 }
@@ -363,5 +358,5 @@ func (p *Passing) Close() {
 	p.mu.Unlock()
 	p.endAll(countDraining, func(pass) bool { return true })
 	p.carriers.Wait()
-	p.transport.CloseIdleConnections()
+	p.lines.closeIdle(true)
 }

@@ -52,7 +52,7 @@ func TestPollingOverAllNodes(t *testing.T) {
 	for _, n := range c.nodes {
 		passed += n.count(countRequests)
 		served += n.count(countServed)
-		for name, v := range n.passing.Dropped() {
+		for name, v := range n.passing.drops() {
 			if v != 0 {
 				t.Errorf("%s: %s is %d", n.name, name, v)
 			}
@@ -150,7 +150,7 @@ func TestClientLeaves(t *testing.T) {
 			how(t, c.nodes[1], c.nodes[0].open())
 			eventually(t, "the session ends", func() bool { return c.nodes[0].engine.Len() == 0 })
 			eventually(t, "nothing is passed", func() bool { return c.nodes[1].passing.Len() == 0 })
-			for name, v := range c.nodes[1].passing.Dropped() {
+			for name, v := range c.nodes[1].passing.drops() {
 				if v != 0 {
 					t.Errorf("%s is %d", name, v)
 				}
@@ -236,7 +236,7 @@ func TestForgedSIDs(t *testing.T) {
 		t.Errorf("%d are passed", n)
 	}
 	if a.count(countForged) == 0 || a.count(countOdd) == 0 {
-		t.Errorf("counted: %v", a.passing.Dropped())
+		t.Errorf("counted: %v", a.passing.drops())
 	}
 	for _, method := range []string{"PUT", "HEAD", "DELETE"} {
 		if res := a.ask(method, polling+"&sid="+sid, ""); res.status != http.StatusBadRequest {
@@ -410,7 +410,7 @@ func TestRequestComesAsItWas(t *testing.T) {
 	defer peers.Close()
 	query := b.open() + "&t=a;b&x=%zz" // net/url can not read it
 	c.put("bbbb", peers.Listener.Addr().String())
-	defer a.passing.transport.CloseIdleConnections()
+	defer a.passing.lines.closeIdle(false)
 	sent := map[string]string{
 		"Origin": "https://page.example", "Cookie": "a=b", "X-Forwarded-For": "192.0.2.7, 192.0.2.8", "X-Forwarded-Proto": "https",
 		"Forwarded": "for=192.0.2.9", "User-Agent": "browser", "Foyer-Member": "cccc.xxx", "Foyer-Client": "192.0.2.66:66",
@@ -502,7 +502,7 @@ func TestNothingIsLeft(t *testing.T) {
 	c := startCluster(t, options{}, "aaaa", "bbbb")
 	a, b := c.nodes[0], c.nodes[1]
 	rest := func() int {
-		a.passing.transport.CloseIdleConnections()
+		a.passing.lines.closeIdle(false)
 		http.DefaultClient.CloseIdleConnections()
 		return descriptors(t)
 	}

@@ -104,13 +104,13 @@ func (p *Passing) passUpgrade(q *request, w http.ResponseWriter, r *http.Request
 	return nil
 }
 
-// connect connects to a member for a stream.
+// connect connects to a member.
 func (p *Passing) connect(q *request) (net.Conn, error) {
 	conn, err := p.dial(q, "tcp", q.at)
 	if err != nil || p.cfg.TLS == nil {
 		return conn, err
 	}
-	config := p.transport.TLSClientConfig
+	config := p.cfg.TLS
 	if config.ServerName == "" {
 		config = config.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(q.at)

@@ -1,6 +1,7 @@
 package passing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -24,6 +25,48 @@ type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
+	eager bool // what the listening side writes is taken at once, as by a kernel
+}
+
+// eager is a connection that takes some writes before its other side reads.
+type eager struct {
+	net.Conn
+	out  chan []byte
+	once sync.Once
+	done chan struct{}
+}
+
+func newEager(c net.Conn) *eager {
+	e := &eager{Conn: c, out: make(chan []byte, 1000), done: make(chan struct{})}
+	go func() {
+		defer func() { _ = e.Conn.Close() }()
+		for {
+			select {
+			case b := <-e.out:
+				_, _ = e.Conn.Write(b)
+				continue
+			default:
+			}
+			select {
+			case b := <-e.out:
+				_, _ = e.Conn.Write(b)
+			case <-e.done:
+				return
+			}
+		}
+	}()
+	return e
+}
+
+func (e *eager) Write(b []byte) (int, error) {
+	e.out <- bytes.Clone(b)
+	return len(b), nil
+}
+
+func (e *eager) Close() error {
+	e.once.Do(func() { close(e.done) })
+	_ = e.SetDeadline(time.Now().Add(time.Second))
+	return nil
 }
 
 func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
@@ -41,6 +84,9 @@ func (l *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (l *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	here, there := net.Pipe()
+	if l.eager {
+		there = newEager(there)
+	}
 	select {
 	case l.conns <- there:
 		return here, nil
@@ -89,6 +135,7 @@ func inBubble(t *testing.T, run func(p *pair)) {
 			}
 			return n
 		}
+		p.at.eager = true
 		p.other, p.owner = make1("aaaa"), make1("bbbb")
 		p.other.passing.dial = p.at.dial
 		c.put("bbbb", "owner:1")
@@ -185,7 +232,7 @@ func (p *pair) upgrade(query string) *websocket.Conn {
 func (p *pair) freeze() {
 	frozen := newPipes()
 	p.other.passing.dial = frozen.dial
-	p.other.passing.transport.CloseIdleConnections()
+	p.other.passing.lines.closeIdle(false)
 	go func() {
 		for {
 			c, err := frozen.Accept()
@@ -274,7 +321,7 @@ func TestPollWaits(t *testing.T) {
 		if res, _ := p.ask(http.MethodGet, query, nil); !strings.HasSuffix(res.body, "4late") { // behind some pings
 			t.Errorf("%v", res)
 		}
-		for name, n := range p.other.passing.Dropped() {
+		for name, n := range p.other.passing.drops() {
 			if n != 0 {
 				t.Errorf("%s is %d", name, n)
 			}
