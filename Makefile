@@ -27,6 +27,7 @@ E2EFLAGS  ?=
 # Tools are built once per version, outside of the checkout, so that a fresh clone finds them; bin/ has links.
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 DEBIAN := $(TOOLS)/debian
+HAPROXY := $(TOOLS)/haproxy
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and
@@ -199,7 +200,8 @@ bin/golangci-lint: $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 bin/grpcurl:       $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl
 bin/nginx:         $(DEBIAN)/usr/sbin/nginx
 bin/caddy:         $(DEBIAN)/usr/bin/caddy
-bin/golangci-lint bin/grpcurl bin/nginx bin/caddy:
+bin/haproxy:       $(HAPROXY)/haproxy
+bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy:
 	mkdir -p bin
 	ln -sf $< $@
 
@@ -218,10 +220,10 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint:
 $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl:
 	$(call go-install,github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION))
 
-# The proxies that docs/proxy.md is tried with. They are taken out of Debian's packages without installing these, which
-# would start both as services.
+# The proxies that docs/proxy.md and docs/balancer.md are tried with. They are taken out of Debian's packages without
+# installing these, which would start them as services.
 .PHONY: proxies
-proxies: bin/nginx bin/caddy
+proxies: bin/nginx bin/caddy bin/haproxy
 $(DEBIAN)/usr/sbin/nginx $(DEBIAN)/usr/bin/caddy &:
 	rm -rf $(DEBIAN)
 	mkdir -p $(DEBIAN)/part
@@ -229,6 +231,19 @@ $(DEBIAN)/usr/sbin/nginx $(DEBIAN)/usr/bin/caddy &:
 	for package in $(DEBIAN)/part/*.deb; do dpkg -x "$$package" $(DEBIAN)/part/root; done
 	mv $(DEBIAN)/part/root/usr $(DEBIAN)/usr
 	rm -rf $(DEBIAN)/part
+
+# HAProxy needs libraries that few have, so it comes with them.
+$(HAPROXY)/haproxy:
+	rm -rf $(HAPROXY)
+	mkdir -p $(HAPROXY)/part
+	cd $(HAPROXY)/part && { $(haproxy-packages) || { $(call locked,update -q) && $(haproxy-packages); }; }
+	for package in $(HAPROXY)/part/*.deb; do dpkg -x "$$package" $(HAPROXY)/root; done
+	rm -rf $(HAPROXY)/part
+	printf '#!/bin/sh\nLD_LIBRARY_PATH="$$(echo $(HAPROXY)/root/usr/lib/*-linux-gnu)" exec $(HAPROXY)/root/usr/sbin/haproxy "$$@"\n' >$@
+	chmod +x $@
+
+haproxy-packages = apt-get download -q haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)' | sort -u)
 
 # Debian packages, only when their command is missing: the browser of the page's test, the C compiler of the race detector.
 # The lock lets the two run under make -j.

@@ -266,13 +266,15 @@ func sharedFiles(limit uint64, api int) files {
 	return f
 }
 
-// withPeers takes a part of the edge's for the nodes of a cluster: an eighth for what they pass on to this one, and at
-// most as much for what this one passes on to them.
-func (f files) withPeers() files {
+// withPeers takes a part of the edge's for the nodes of a cluster: behind a balancer that knows nothing of sessions most
+// links come to another node than their own, where they take two files, and one more at their own. There are no more of
+// them than the sessions that a node may have.
+func (f files) withPeers(sessions int) files {
 	if f.edge == 0 {
 		return f
 	}
-	f.peer, f.passed = max(1, f.edge/8), min(max(1, f.edge/8), 10_000)
+	f.peer = min(max(1, f.edge/4), sessions)
+	f.passed = f.peer
 	f.edge = max(1, f.edge-f.peer-f.passed)
 	return f
 }

@@ -109,7 +109,7 @@ func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 		failed: make(chan error, 3), stopDemo: func() {}, unload: func() {},
 	}
 	if s.Cluster != clusterOff {
-		f.files = f.files.withPeers()
+		f.files = f.files.withPeers(s.MaxSessions)
 	}
 	if s.MaxConnections > 0 {
 		f.files.edge = s.MaxConnections
@@ -284,6 +284,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	if f.passing != nil {
 		f.peerConns = newConns("peer", f.files.peer, f.files.peer, nil, f.told)
 		f.peerServer = f.httpServer(f.passing.Handler(f.engine), f.peerConns)
+		f.peerServer.MaxHeaderBytes += passing.HeaderBytes // what the edge of another node has taken is taken here as well
 	}
 	status := admin.Handler(f.ready)
 	if s.Pprof {

@@ -22,6 +22,9 @@ const (
 	nodeHeader = "Foyer-Node" // of an answer: whose it is
 )
 
+// HeaderBytes is the most that a member adds to the header of a request that it passes.
+const HeaderBytes = 1 << 10
+
 // earlyAfter is how long the other member waits before it hears that this one is there.
 const earlyAfter = 250 * time.Millisecond
 
