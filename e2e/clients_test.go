@@ -50,7 +50,12 @@ type stage struct {
 
 func setStage(t testing.TB, args ...string) *stage {
 	t.Helper()
-	f := startFoyer(t, args...)
+	return setStageAt(t, startFoyer(t, args...))
+}
+
+// setStageAt is setStage for what clients and the backend see as one node.
+func setStageAt(t testing.TB, f *foyer) *stage {
+	t.Helper()
 	b := attach(t, f.api, &foyerv1.Register{
 		Namespaces: []string{"/", "/chat", "/tenant-*"}, Group: "e2e", DecideConnects: true,
 		SocketView: foyerv1.SocketView_SOCKET_VIEW_FULL,
@@ -90,41 +95,44 @@ func TestClients(t *testing.T) {
 	for _, transport := range transports {
 		for _, parser := range parsers {
 			t.Run(transport.name+"/"+parser.name, func(t *testing.T) {
-				s := setStage(t, "--max-payload=100000")
-				o := quick.with(transport.opts).with(parser.opts)
-				for _, test := range []struct {
-					name string
-					run  func(*testing.T, *stage, opts)
-				}{
-					{"values", testValues},
-					{"binary", testBinary},
-					{"acks", testAcks},
-					{"connect decisions", testDecisions},
-					{"namespaces on one link", testNamespaces},
-					{"rooms", testRooms},
-					{"emit with ack", testEmitWithAck},
-					{"disconnected by the backend", testServerDisconnects},
-					{"disconnected by the client", testClientDisconnects},
-					{"volatile", testVolatile},
-					{"reserved events", testReserved},
-					{"too large", testTooLarge},
-					{"order", testOrder},
-				} {
-					t.Run(test.name, func(t *testing.T) { test.run(t, s, o) })
-				}
-				t.Run("transport", func(t *testing.T) {
-					c, _ := s.p.connect(t, s.f.url(), "/", o)
-					if transport.name == "upgrade" {
-						c.expect("upgrade")
-						c.settle()
-					}
-					if got := c.state().Transport; got != transport.ends {
-						t.Errorf("got %q, want %q", got, transport.ends)
-					}
-				})
+				setStage(t, "--max-payload=100000").test(t, transport.name, transport.ends, quick.with(transport.opts).with(parser.opts))
 			})
 		}
 	}
+}
+
+// test runs all that a stock client must be able to do.
+func (s *stage) test(t *testing.T, transport, ends string, o opts) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *stage, opts)
+	}{
+		{"values", testValues},
+		{"binary", testBinary},
+		{"acks", testAcks},
+		{"connect decisions", testDecisions},
+		{"namespaces on one link", testNamespaces},
+		{"rooms", testRooms},
+		{"emit with ack", testEmitWithAck},
+		{"disconnected by the backend", testServerDisconnects},
+		{"disconnected by the client", testClientDisconnects},
+		{"volatile", testVolatile},
+		{"reserved events", testReserved},
+		{"too large", testTooLarge},
+		{"order", testOrder},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, s, o) })
+	}
+	t.Run("transport", func(t *testing.T) {
+		c, _ := s.p.connect(t, s.f.url(), "/", o)
+		if transport == "upgrade" {
+			c.expect("upgrade")
+			c.settle()
+		}
+		if got := c.state().Transport; got != ends {
+			t.Errorf("got %q, want %q", got, ends)
+		}
+	})
 }
 
 // Values come back as they went out, by the acknowledgement and by an event of the backend.

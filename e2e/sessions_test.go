@@ -200,6 +200,18 @@ func TestSessionsOnAnyNode(t *testing.T) {
 	}
 }
 
+// TestClientsOverNodes is what TestClients is, over three nodes: clients come to any of them with each request, and the
+// backend is attached to one.
+func TestClientsOverNodes(t *testing.T) {
+	for _, transport := range transports {
+		t.Run(transport.name, func(t *testing.T) {
+			nodes := startMembersWith(t, []string{"AAAA", "BBBB", "CCCC"}, "--max-payload=100000")
+			all := &foyer{process: nodes[1].process, edge: strings.TrimPrefix(roundRobin(t, nodes), "http://"), api: nodes[1].api, admin: nodes[1].admin}
+			setStageAt(t, all).test(t, transport.name, transport.ends, quick.with(transport.opts))
+		})
+	}
+}
+
 // name is the node's.
 func (f *foyer) name(t testing.TB) string {
 	for _, arg := range f.cmd.Args {
