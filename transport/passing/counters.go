@@ -1,6 +1,12 @@
 package passing
 
-import "sync/atomic"
+import (
+	"net"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
 
 // counter names a thing that was refused, ended or done. The set is closed: these become metric labels.
 type counter uint8
@@ -35,6 +41,14 @@ func (k counter) reason() string { return "passing_" + counterNames[k] }
 type counters [countersLen]atomic.Uint64
 
 func (c *counters) add(k counter) { c[k].Add(1) }
+
+// tell logs what was refused or ended, and why.
+func (p *Passing) tell(level zapcore.Level, message string, why counter, from, detail string) {
+	if host, _, err := net.SplitHostPort(from); err == nil {
+		from = host
+	}
+	p.told.Log(level, message, zap.String("reason", why.reason()), zap.String("address", from), zap.String("detail", detail))
+}
 
 // Dropped returns what was refused or ended since New, by reason, and what was passed and served. The set of keys is
 // fixed; the map is the caller's.

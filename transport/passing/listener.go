@@ -2,7 +2,6 @@ package passing
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -62,14 +61,13 @@ func (p *Passing) Handler(sessions http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := p.memberOf(r); !ok {
 			p.counts.add(countNotMember)
-			address, _, _ := net.SplitHostPort(r.RemoteAddr)
-			p.told.Warn("request refused", zap.String("reason", countNotMember.reason()), zap.String("address", address),
-				zap.String("detail", "only nodes of this cluster may call the peer listener: it has another key, or is none"))
+			p.tell(zap.WarnLevel, "request refused", countNotMember, r.RemoteAddr, "only nodes of this cluster may call the peer listener: it has another key, or is none")
 			http.Error(w, "only nodes of this cluster may call here", http.StatusForbidden)
 			return
 		}
 		if sid := sidOf(r.URL.RawQuery); !strings.HasPrefix(sid, string(p.cfg.Self)) {
 			p.counts.add(countForeign)
+			p.tell(zap.WarnLevel, "request refused", countForeign, r.RemoteAddr, "a node has passed a request to this one that names no session of it")
 			http.Error(w, "the session is not of this node", http.StatusMisdirectedRequest)
 			return
 		}

@@ -61,7 +61,7 @@ func (p *Passing) passUpgrade(q *request, w http.ResponseWriter, r *http.Request
 	defer stop()
 
 	out := r.Clone(q)
-	out.Body, out.ContentLength = http.NoBody, 0
+	out.Body, out.ContentLength, out.TransferEncoding = http.NoBody, 0, nil
 	p.address(out, q)
 	p.sign(out, r, q.to)
 	if err := out.Write(owner); err != nil {
@@ -155,8 +155,7 @@ func (s *stream) end(why counter) {
 		if why == countSlow {
 			detail = "its client has taken nothing of what was passed to it"
 		}
-		address, _, _ := net.SplitHostPort(s.client.RemoteAddr().String())
-		s.passing.told.Info("stream closed", zap.String("reason", why.reason()), zap.String("address", address), zap.String("detail", detail))
+		s.passing.tell(zap.InfoLevel, "stream closed", why, s.client.RemoteAddr().String(), detail)
 	}
 	s.close()
 }
