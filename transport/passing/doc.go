@@ -5,7 +5,7 @@
 //
 // A sid names its node and is authenticated (sid.go). Of a sid that is not its own, engineio asks Pass (passing.go), which
 // finds out whose it is, asks the cluster where that member's peer listener is, and sends the request there as it came. A
-// poll or a POST takes net/http's ReverseProxy and a connection that is kept for the next one (request.go). An upgrade has
+// poll or a POST takes net/http's ReverseProxy (request.go) and a connection that is kept for the next one (lines.go). An upgrade has
 // a connection of its own, and becomes a stream: bytes both ways for as long as both sides last (stream.go). At the other
 // node Handler lets members in and gives the request to that node's engineio (listener.go), which cannot tell it from one
 // that has come directly. What was passed to a node is never passed on.
@@ -21,7 +21,7 @@
 // Config.Patience when its node says nothing. An answer that takes its time, as that of a poll does, is announced by an
 // informational status 102 (listener.go); and a member of which the cluster has heard meanwhile is slow, not silent.
 // While requests or streams are under way it is looked once a second whether their members are still there: those of a
-// lost one end.
+// lost one end. A node that has ended its own part does not answer at all: a balancer then asks another one.
 //
 // # Members
 //
@@ -31,7 +31,7 @@
 //
 // # Bounds
 //
-// Config.Most bounds what is under way. A stream has two goroutines and two buffers of 512 bytes; who fills one borrows one
+// Config.Most bounds what is under way, and 256 the connections to a member that rest for the next request. A stream has two goroutines and two buffers of 512 bytes; who fills one borrows one
 // of 256 large ones, for as long as it does. A request has the buffers of net/http.
 //
 // # Goroutines and timers

@@ -171,8 +171,14 @@ func (p *Passing) Pass(sid string, w http.ResponseWriter, r *http.Request) (why 
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	q := &request{Context: ctx, passing: p, to: name, at: m.Address, cancel: cancel}
-	if !p.enter(q) {
+	if room, closed := p.enter(q); !room {
 		cancel(nil)
+		if closed {
+			// A balancer that gets no answer asks another node, where the session is as good as before. That there is none
+			// would be the end of it.
+			p.counts.add(countDraining)
+			panic(http.ErrAbortHandler)
+		}
 		return p.refuse(countFull, fmt.Sprintf("this node passes as many requests as it may, which are %d", p.cfg.Most))
 	}
 	defer p.leave(q)
@@ -222,18 +228,18 @@ func (p *Passing) refuse(k counter, why string) string {
 	return why
 }
 
-// enter counts a pass. False: there is no room for it.
-func (p *Passing) enter(what pass) bool {
+// enter counts a pass, if there is room for it and this node does not end.
+func (p *Passing) enter(what pass) (room, closed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.passes) >= p.cfg.Most {
-		return false
+		return false, p.closed
 	}
 	p.passes[what] = struct{}{}
 	if p.look == nil {
 		p.look = time.AfterFunc(lookEvery, p.lookForMembers)
 	}
-	return true
+	return true, false
 }
 
 // become puts a stream in the place of the request that it came of. False: this node ends.
