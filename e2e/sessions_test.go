@@ -137,8 +137,8 @@ const passAll = `
 		proxy_read_timeout 90s;
 	}`
 
-// TestSessionsOnAnyNode: behind a balancer that knows nothing of sessions, stock clients work whatever way they come in,
-// and no session is lost.
+// TestSessionsOnAnyNode: behind a balancer that knows nothing of sessions, stock clients work whatever way they come
+// in, and no session is lost.
 func TestSessionsOnAnyNode(t *testing.T) {
 	nodes := startMembers(t, "AAAA", "BBBB", "CCCC")
 	for _, n := range nodes {
@@ -223,8 +223,8 @@ func (f *foyer) name(t testing.TB) string {
 	return ""
 }
 
-// TestOwnerGone: clients whose node is killed, or stopped for longer than its lease, hear it from the others and come back
-// elsewhere.
+// TestOwnerGone: clients whose node is killed, or stopped for longer than its lease, hear it from the others and come
+// back elsewhere.
 func TestOwnerGone(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "frozen": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {

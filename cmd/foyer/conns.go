@@ -266,9 +266,9 @@ func sharedFiles(limit uint64, api int) files {
 	return f
 }
 
-// withPeers takes a part of the edge's for the nodes of a cluster: behind a balancer that knows nothing of sessions most
-// links come to another node than their own, where they take two files, and one more at their own. There are no more of
-// them than the sessions that a node may have.
+// withPeers takes a part of the edge's for the nodes of a cluster: behind a balancer that knows nothing of sessions
+// most links come to another node than their own, where they take two files, and one more at their own. There are no
+// more of them than the sessions that a node may have.
 func (f files) withPeers(sessions int) files {
 	if f.edge == 0 {
 		return f

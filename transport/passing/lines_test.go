@@ -18,8 +18,8 @@ func (ls *lines) resting() (n int) {
 	return n
 }
 
-// TestClosedLines: a connection that the other side has closed while it rested is not used again, so no client loses its
-// session by it.
+// TestClosedLines: a connection that the other side has closed while it rested is not used again, so no client loses
+// its session by it.
 func TestClosedLines(t *testing.T) {
 	for name, o := range map[string]options{"plain": {}, "TLS": {secure: newAuthority(t)}} {
 		t.Run(name, func(t *testing.T) {

@@ -89,8 +89,8 @@ func (p *Passing) Handler(sessions http.Handler) http.Handler {
 	})
 }
 
-// early says a word before an answer that takes long, so that the member which passed the request knows that this one is
-// there.
+// early says a word before an answer that takes long, so that the member which passed the request knows that this one
+// is there.
 type early struct {
 	apart
 

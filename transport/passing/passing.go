@@ -145,8 +145,9 @@ func New(cfg Config) (*Passing, error) {
 // NewSID makes the sid of a session of this node. It is for engineio.Config.
 func (p *Passing) NewSID() string { return p.keys.newSID(p.cfg.Self) }
 
-// Pass has the node answer a request whose session a sid names, and returns when it has done so, or when the request has
-// become a stream. It is for engineio.Config.Unknown: what it returns is why the request was not answered; "": it was.
+// Pass has the node answer a request whose session a sid names, and returns when it has done so, or when the request
+// has become a stream. It is for engineio.Config.Unknown: what it returns is why the request was not answered; "": it
+// was.
 func (p *Passing) Pass(sid string, w http.ResponseWriter, r *http.Request) (why string) {
 	upgrade := says(r.Header, "Connection", "upgrade") && says(r.Header, "Upgrade", "websocket")
 	name, ok := p.keys.owner(sid)
@@ -314,8 +315,8 @@ func (p *Passing) Len() int {
 }
 
 // Drain refuses upgrades from now on, and ends the streams one by one, spread over window at jittered moments, so that
-// their clients do not come back all at once. Requests are passed on as before. It blocks until no stream is left or ctx
-// ends; then streams may remain for Close.
+// their clients do not come back all at once. Requests are passed on as before. It blocks until no stream is left or
+// ctx ends; then streams may remain for Close.
 func (p *Passing) Drain(ctx context.Context, window time.Duration) {
 	p.draining.Store(true)
 	for {

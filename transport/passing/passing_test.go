@@ -113,8 +113,8 @@ func TestUpgradeOverAnother(t *testing.T) {
 	eventually(t, "the stream ends", func() bool { return other.passing.Len() == 0 })
 }
 
-// TestClientLeaves: a client that goes away in the middle of a poll, a POST or a stream is seen by its session's node, as
-// it would be there.
+// TestClientLeaves: a client that goes away in the middle of a poll, a POST or a stream is seen by its session's node,
+// as it would be there.
 func TestClientLeaves(t *testing.T) {
 	leave := map[string]func(t *testing.T, other *node, query string){
 		"poll": func(t *testing.T, other *node, query string) {

@@ -12,8 +12,8 @@ import (
 	"foyer/service"
 )
 
-// A sid is the name of its node, 24 random characters and 16 of a check, all of base64url. The name comes first, so that
-// a balancer can send a request to its session's node without knowing the key.
+// A sid is the name of its node, 24 random characters and 16 of a check, all of base64url. The name comes first, so
+// that a balancer can send a request to its session's node without knowing the key.
 const (
 	nameLen   = 4
 	randomLen = 24
@@ -46,8 +46,8 @@ type state struct {
 	sum [sha256.Size]byte
 }
 
-// check appends the first n characters of the check of parts to b. Lengths stand between the parts, so that no two lists
-// of them have one text.
+// check appends the first n characters of the check of parts to b. Lengths stand between the parts, so that no two
+// lists of them have one text.
 func (k *keyed) check(b []byte, n int, parts ...string) []byte {
 	s := k.states.Get().(*state)
 	s.in = s.in[:0]

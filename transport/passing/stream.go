@@ -44,8 +44,8 @@ type stream struct {
 	until    time.Time        // when the client has to have taken what was written to it last; owned by its carrier
 }
 
-// passUpgrade passes an upgrade on. When its member agrees, the client's connection becomes a stream, and the request is
-// over.
+// passUpgrade passes an upgrade on. When its member agrees, the client's connection becomes a stream, and the request
+// is over.
 func (p *Passing) passUpgrade(q *request, w http.ResponseWriter, r *http.Request) error {
 	owner, err := p.connect(q)
 	if err != nil {
@@ -216,8 +216,8 @@ func (s *stream) copy(small []byte, to, from net.Conn) error {
 	}
 }
 
-// write writes all of b. The session's node may take its time: it ends what is too slow for it, and when it is lost that
-// is seen. A client that takes nothing at all for SlowAfter is closed.
+// write writes all of b. The session's node may take its time: it ends what is too slow for it, and when it is lost
+// that is seen. A client that takes nothing at all for SlowAfter is closed.
 func (s *stream) write(to net.Conn, b []byte) error {
 	if to == s.owner {
 		_, err := to.Write(b)

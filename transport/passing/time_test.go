@@ -245,8 +245,8 @@ func (p *pair) freeze() {
 	p.closeLater(frozen)
 }
 
-// TestSilentOwner: a node that does not answer costs a second, whatever is asked for, and whether it takes the connection
-// or not.
+// TestSilentOwner: a node that does not answer costs a second, whatever is asked for, and whether it takes the
+// connection or not.
 func TestSilentOwner(t *testing.T) {
 	for name, silence := range map[string]func(p *pair){
 		"frozen": (*pair).freeze,
@@ -284,8 +284,8 @@ func TestSilentOwner(t *testing.T) {
 	}
 }
 
-// TestSlowOwnerIsNotSilent: a node that is heard of is waited for, though it has no time to answer; until it is not heard
-// of any more.
+// TestSlowOwnerIsNotSilent: a node that is heard of is waited for, though it has no time to answer; until it is not
+// heard of any more.
 func TestSlowOwnerIsNotSilent(t *testing.T) {
 	inBubble(t, func(p *pair) {
 		query, _ := p.open()
@@ -398,8 +398,8 @@ func TestLostMember(t *testing.T) {
 	})
 }
 
-// TestClientTakesNothing: a client that does not read what is passed to it is let go of after SlowAfter, and not one that
-// reads a little.
+// TestClientTakesNothing: a client that does not read what is passed to it is let go of after SlowAfter, and not one
+// that reads a little.
 func TestClientTakesNothing(t *testing.T) {
 	inBubble(t, func(p *pair) {
 		query, session := p.open()
