@@ -223,6 +223,51 @@ func (f *foyer) name(t testing.TB) string {
 	return ""
 }
 
+// firstAt is a balancer that gives handshakes to one node, and all else to another.
+func firstAt(t testing.TB, first, then *foyer) string {
+	t.Helper()
+	s := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		to := then
+		if r.In.URL.Query().Get("sid") == "" {
+			to = first
+		}
+		r.SetURL(&url.URL{Scheme: "http", Host: to.edge})
+	}})
+	t.Cleanup(s.CloseClientConnections)
+	return s.URL
+}
+
+// TestPassingNodeLeaves: when a node stops that passes streams, it closes them as it closes links of its own, so that
+// their clients come back; and it ends well.
+func TestPassingNodeLeaves(t *testing.T) {
+	nodes := startMembers(t, "AAAA", "BBBB")
+	owner, other := nodes[0], nodes[1]
+	p := startPuppets(t)
+	var clients []*client
+	for range 5 {
+		c, id := p.connect(t, firstAt(t, owner, other), "/", quick.with(opts{"reconnection": false}))
+		if !strings.HasPrefix(id, "AAAA") {
+			t.Fatalf("it is at %s", id)
+		}
+		c.expect("upgrade")
+		clients = append(clients, c)
+	}
+	other.stop(t)
+	for _, c := range clients {
+		if reason := c.expect("disconnect").Reason; reason != "transport close" {
+			t.Errorf("it was disconnected by %q", reason)
+		}
+	}
+	b := api(t, owner.api)
+	eventually(t, func() error {
+		list, err := b.sockets.ListSockets(t.Context(), &foyerv1.ListSocketsRequest{Target: &foyerv1.Target{All: true}})
+		if err == nil && len(list.GetSockets()) > 0 {
+			err = fmt.Errorf("%d sockets are left", len(list.GetSockets()))
+		}
+		return err
+	})
+}
+
 // TestOwnerGone: clients whose node is killed, or stopped for longer than its lease, hear it from the others and come
 // back elsewhere.
 func TestOwnerGone(t *testing.T) {
@@ -236,16 +281,8 @@ func TestOwnerGone(t *testing.T) {
 				if transport.name == "websocket" {
 					continue // it is at its node, and nobody else's
 				}
-				// The handshake is at the node that goes, all else at the other one.
-				first := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
-					to := left
-					if r.In.URL.Query().Get("sid") == "" {
-						to = gone
-					}
-					r.SetURL(&url.URL{Scheme: "http", Host: to.edge})
-				}})
-				t.Cleanup(first.CloseClientConnections)
-				c, id := p.connect(t, first.URL, "/", quick.with(transport.opts).with(opts{"reconnection": false}))
+				first := firstAt(t, gone, left)
+				c, id := p.connect(t, first, "/", quick.with(transport.opts).with(opts{"reconnection": false}))
 				if !strings.HasPrefix(id, "AAAA") {
 					t.Fatalf("it is at %s", id)
 				}
