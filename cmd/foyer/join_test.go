@@ -208,14 +208,17 @@ func TestStopWhileJoining(t *testing.T) {
 // TestFilesOfACluster: what nodes pass to each other has a part of the descriptors, and the edge the rest.
 func TestFilesOfACluster(t *testing.T) {
 	alone := sharedFiles(1024, 64)
-	got := alone.withPeers()
+	got := alone.withPeers(100_000)
 	if sum := got.edge + got.peer + got.passed; sum != alone.edge || got.peer < alone.edge/10 || got.passed < alone.edge/10 || got.api != alone.api || got.admin != alone.admin {
 		t.Errorf("of %+v there are %+v", alone, got)
 	}
-	if got := sharedFiles(0, 64).withPeers(); got.edge != 0 || got.peer != 0 {
+	if got := sharedFiles(1<<20, 64).withPeers(1000); got.peer != 1000 || got.passed != 1000 {
+		t.Errorf("more than there may be sessions: %+v", got)
+	}
+	if got := sharedFiles(0, 64).withPeers(100_000); got.edge != 0 || got.peer != 0 {
 		t.Errorf("without a limit: %+v", got)
 	}
-	if got := sharedFiles(8, 64).withPeers(); got.edge < 1 || got.peer < 1 || got.passed < 1 {
+	if got := sharedFiles(8, 64).withPeers(100_000); got.edge < 1 || got.peer < 1 || got.passed < 1 {
 		t.Errorf("of few: %+v", got)
 	}
 }
