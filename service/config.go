@@ -60,7 +60,7 @@ type Config struct {
 	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
 	PresenceLogBytes     int // the same in bytes; default 16 MiB
 
-	PresenceBytes int // what is kept of sockets elsewhere, as long as they are watched here; default 256 MiB
+	PresenceBytes int // what is kept of sockets elsewhere, as long as they are watched here; default 64 MiB
 
 	// What the node and its edges may keep for their peers, all together. Default: a new one without a limit.
 	Budget *Budget
@@ -131,7 +131,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxWatchers, 10_000)
 	def(&c.PresenceLog, 16_384)
 	def(&c.PresenceLogBytes, 16<<20)
-	def(&c.PresenceBytes, 256<<20)
+	def(&c.PresenceBytes, 64<<20)
 	if c.NodeID == "" {
 		c.NodeID = newNodeID()
 	}

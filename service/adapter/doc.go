@@ -18,6 +18,8 @@
 //	remote.go                   the way out of the service: emits, rooms, connects that others are to hear of first
 //	everywhere.go, answer.go    the calls of the API that take other nodes, and what they do there
 //	collect.go                  acknowledgements that come from other nodes
+//	presence.go                 which namespaces are followed at whom, and how far each was heard (presence_wire.go)
+//	feeds.go                    what followers are told here, at the pace at which their windows have room
 //	handlers.go                 this node's handlers as others hear of them: claims, registrations (handlers_wire.go)
 //	handlers_peer.go            those of a member: what this node says to their claims, and how they serve here
 //	streams.go                  the way from sockets to a handler elsewhere, and back (notices_wire.go)
@@ -29,6 +31,13 @@
 // frame, finds that it is the next one of its epoch, and puts its items into the inbox of their sender. The goroutine of
 // that inbox delivers the emits by Node.DeliverHere, into the queues of the links there, and gives the counts to the
 // trunk back, where Ticket.Wait adds them to the receipt.
+//
+// The walk of presence. The first watcher of a namespace makes the service call Cluster.Follow, and Peers tell every member
+// that it is wanted, and again in each new epoch, from the first change that was not heard. There the inbox opens a
+// service.Feed, a watcher of that node's own sockets, and the goroutine of feeds.go gives its pieces to the trunk: news that
+// waits for room rather than end the epoch, since the log at its owner keeps what is not told yet. What comes is checked to
+// go on from what was heard, and goes by the inbox to Node.Heard, into the log that watchers here follow. Who is lost goes the
+// same way, to Node.Lost.
 //
 // The life of a way. A hello makes two nodes know each other. Each opens an epoch to the other with a frame that goes
 // alone, and waits for its ack: so an epoch begins only where the other end is, and what was on its way before has

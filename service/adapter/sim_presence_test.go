@@ -31,7 +31,7 @@ type simPresence struct {
 	coming  map[service.NodeID]*simCopies
 	told    map[string]uint64 // generation of each socket that was told of, ever
 	there   map[string]bool   // those that were told to be there
-	news    int               // changes told
+	serves  bool              // clients and watchers may come
 }
 
 type simChange struct {
@@ -89,6 +89,18 @@ func (n *simNode) change(kind service.PresenceKind, id string) {
 	s.log = append(s.log, simChange{kind, id, of, s.next})
 	s.next++
 	s.log = s.log[max(0, len(s.log)-simLog):]
+}
+
+// serve lets the first watchers and sockets come when the node is ready.
+func (n *simNode) serve() {
+	if n.presence.serves || !n.ready {
+		return
+	}
+	n.presence.serves = true
+	n.live(n.IntN(10))
+	if n.IntN(4) > 0 {
+		n.watch()
+	}
 }
 
 // live lets sockets come, go and change.
@@ -265,7 +277,6 @@ func (n *simNode) tell(kind service.PresenceKind, id string, generation uint64) 
 	}
 	s.told[id] = generation
 	s.there[id] = kind != service.PresenceDisconnected
-	s.news++
 }
 
 // losePresence tells watchers that a node is gone.

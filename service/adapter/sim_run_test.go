@@ -84,13 +84,13 @@ func (s *sim) act() {
 		s.repeat = s.Float64() * 0.5
 		s.after(s.between(0, 5*time.Second), func() { s.repeat = 0 })
 	case 14, 15: // sockets
-		if n.alive && !n.frozen {
+		if n.alive && !n.frozen && n.ready {
 			n.live(1 + s.IntN(1+s.IntN(60)))
 			n.tellFacts()
 			n.done()
 		}
 	case 16:
-		if n.alive && !n.frozen {
+		if n.alive && !n.frozen && n.ready {
 			n.watch()
 			n.done()
 		}

@@ -170,6 +170,7 @@ func (n *simNode) done() {
 	if id, _ := n.p.Self(); id != n.id { // for the others it is another one
 		n.id, n.last = id, map[service.Incarnation]int{}
 	}
+	n.serve()
 	n.feed()
 	n.p.Flush(n.now)
 	for _, o := range n.p.Take() {
