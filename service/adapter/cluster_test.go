@@ -178,12 +178,13 @@ func (c *cluster) enter(at service.NodeID) (*service.Socket, *link) { return c.c
 
 func (c *cluster) connect(at service.NodeID, namespace string, rooms ...string) (*service.Socket, *link) {
 	c.Helper()
-	l := &link{in: make(chan string, 1)}
+	in := make(chan string, 1)
+	l := &link{in: in}
 	c.nodes[at].Connect(service.Connect{
 		Conn: l, Namespace: namespace, Bind: func(s *service.Socket) bool { l.socket = s; return true },
-		Refuse: func(r service.Refusal) { l.in <- r.Message },
+		Refuse: func(r service.Refusal) { in <- r.Message },
 	})
-	if refused := <-l.in; refused != "" {
+	if refused := <-in; refused != "" {
 		c.Fatalf("not let in: %q", refused)
 	}
 	l.take()
