@@ -236,6 +236,28 @@ func TestClusterRefuses(t *testing.T) {
 	node.awaitStates(t, "AAAA=UP")
 }
 
+// Two nodes of one name that could not know of each other, and meet later, do not both stay: the one that started first
+// drains and says why, so that whoever looks after it starts it with another name.
+func TestClusterNamesakesMeet(t *testing.T) {
+	flags := embedded(t, 3)
+	alone := func(args []string) []string {
+		return slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.HasPrefix(arg, "--cluster-routes=") })
+	}
+	first := startFoyer(t, alone(flags[0])...)
+	second := startFoyer(t, append(alone(flags[1]), "--node-id=AAAA")...)
+	first.stopped = true
+	third := startFoyer(t, flags[2]...) // it knows both
+	if code := first.exit(t, patience); code != 1 {
+		t.Errorf("the first one ends with code %d, want 1", code)
+	}
+	told := first.log.all()
+	if last := told[len(told)-1]; !strings.HasPrefix(last, "foyer: another node has taken the name AAAA") {
+		t.Errorf("the first one says %q", last)
+	}
+	awaitUp(t, []*foyer{second, third}, "AAAA", "CCCC")
+	crosses(t, []*foyer{second, third})
+}
+
 // TestClusterAtRest tells what a node of a cluster costs that does nothing: its memory, and its time to ready.
 func TestClusterAtRest(t *testing.T) {
 	const rounds = 3
