@@ -122,7 +122,11 @@ func appendPacket(dst []byte, field protowire.Number, p *service.Packet) []byte 
 
 // readNotices reads what append has written behind the item's head. Nothing of it is of b.
 func readNotices(b []byte) (n *notices, ok bool) {
-	n = &notices{}
+	count, ok := countNotices(b)
+	if !ok || count == 0 || count > maxNotices {
+		return nil, false
+	}
+	n = &notices{list: make([]notice, 0, count)} // a notice is large, and is not to be copied
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
 		if b, ok = w.next(b); !ok || w.key < before || w.key == before && w.key != 4<<3|bytesField || w.key&7 == varintField && w.varint == 0 {
@@ -137,9 +141,8 @@ func readNotices(b []byte) (n *notices, ok bool) {
 			n.opens = true
 			ok = w.varint == 1
 		case 4<<3 | bytesField:
-			var one notice
-			ok = len(n.list) < maxNotices && one.read(w.bytes)
-			n.list = append(n.list, one)
+			n.list = n.list[:len(n.list)+1]
+			ok = n.list[len(n.list)-1].read(w.bytes)
 		default:
 			return nil, false
 		}
@@ -147,7 +150,21 @@ func readNotices(b []byte) (n *notices, ok bool) {
 			return nil, false
 		}
 	}
-	return n, n.stream != 0 && n.handler != 0 && len(n.list) > 0
+	return n, n.stream != 0 && n.handler != 0
+}
+
+// countNotices is how many notices there are.
+func countNotices(b []byte) (n int, ok bool) {
+	var w wireField
+	for len(b) > 0 {
+		if b, ok = w.next(b); !ok {
+			return 0, false
+		}
+		if w.key == 4<<3|bytesField {
+			n++
+		}
+	}
+	return n, true
 }
 
 func (n *notice) read(b []byte) (ok bool) {
