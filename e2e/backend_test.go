@@ -32,6 +32,7 @@ type backend struct {
 	forgetEvents bool // it takes no note of events; set before it is attached
 
 	conn   *grpc.ClientConn
+	attach *grpc.ClientConn // for its stream
 	stream foyerv1.HandlerService_AttachClient
 	stop   context.CancelFunc
 	decide func(*foyerv1.Connect) *foyerv1.ConnectReply // nil: all are accepted
@@ -100,12 +101,19 @@ func api(t testing.TB, addr string) *backend {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return newBackend(conn)
+	b := newBackend(conn)
+	if other, ok := streamsAt.Load(addr); ok {
+		if b.attach, err = dial(other.(string), nil); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.attach.Close() })
+	}
+	return b
 }
 
 func newBackend(conn *grpc.ClientConn) *backend {
 	return &backend{
-		conn: conn, on: map[string]func(*event){}, told: newFeed[*foyerv1.AttachResponse](),
+		conn: conn, attach: conn, on: map[string]func(*event){}, told: newFeed[*foyerv1.AttachResponse](),
 		emits: foyerv1.NewEmitServiceClient(conn), rooms: foyerv1.NewRoomServiceClient(conn),
 		sockets: foyerv1.NewSocketServiceClient(conn), presence: foyerv1.NewPresenceServiceClient(conn),
 		node: foyerv1.NewNodeServiceClient(conn),
@@ -153,7 +161,7 @@ var errDetached = errors.New("detached")
 func (b *backend) run(ctx context.Context, register *foyerv1.Register, attached func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := foyerv1.NewHandlerServiceClient(b.conn).Attach(ctx)
+	stream, err := foyerv1.NewHandlerServiceClient(b.attach).Attach(ctx)
 	if err != nil {
 		return err
 	}

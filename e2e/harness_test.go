@@ -217,7 +217,8 @@ func (p *process) tail(lines int) string {
 type foyer struct {
 	*process
 	edge, api, admin string
-	stopped          bool // on purpose: how it ended has been looked at
+	stopped          bool     // on purpose: how it ended has been looked at
+	nodes            []*foyer // of a cluster that is looked at as one
 }
 
 // url is where clients connect.
@@ -227,6 +228,11 @@ func (f *foyer) url() string { return "http://" + f.edge }
 // is stopped, and has to end well.
 func startFoyer(t testing.TB, args ...string) *foyer {
 	t.Helper()
+	if n := nodesOfOne(); n > 1 && (len(args) == 0 || strings.HasPrefix(args[0], "-")) && !slices.ContainsFunc(args, func(a string) bool {
+		return strings.HasPrefix(a, "--cluster")
+	}) {
+		return startNodes(t, n, args...)
+	}
 	return startFoyerOn(t, nil, args...)
 }
 
@@ -292,6 +298,12 @@ func (f *foyer) listens(t testing.TB) {
 // stop asks it to end, as an operator does, and fails the test unless it ends well and soon.
 func (f *foyer) stop(t testing.TB) {
 	t.Helper()
+	if len(f.nodes) > 0 {
+		for _, node := range f.nodes {
+			node.stop(t)
+		}
+		return
+	}
 	f.stopped = true
 	f.cmd.Process.Signal(syscall.SIGTERM)
 	if code := f.exit(t, patience); code != 0 {
@@ -301,6 +313,12 @@ func (f *foyer) stop(t testing.TB) {
 
 // crash ends it without a word.
 func (f *foyer) crash() {
+	if len(f.nodes) > 0 {
+		for _, node := range f.nodes {
+			node.crash()
+		}
+		return
+	}
 	f.stopped = true
 	f.kill()
 }

@@ -83,12 +83,21 @@ func (m *mesh) start(i int) {
 		"--node-id=" + m.names[i], "--cluster-listen=" + m.ports[i], "--cluster-routes=" + strings.Join(routes, ","),
 		"--cluster-advertise=127.0.0.1:9", // whoever is told of it has no other way than the relay
 	}, m.flags...)...)
+	m.add(i, f, m.names[i])
+}
+
+// add makes a process a node of the mesh.
+func (m *mesh) add(i int, f *foyer, name string) {
+	m.t.Helper()
 	conn, err := dial(f.api, insecure.NewCredentials())
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { conn.Close() })
-	m.nodes[i] = &meshNode{f, m.names[i], conn, foyerv1.NewNodeServiceClient(conn)}
+	for len(m.nodes) <= i {
+		m.nodes = append(m.nodes, nil)
+	}
+	m.nodes[i] = &meshNode{f, name, conn, foyerv1.NewNodeServiceClient(conn)}
 }
 
 // settle waits until every node that runs says that all are up.

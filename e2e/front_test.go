@@ -1,0 +1,81 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// With FOYER_NODES=3 in the environment, what a test starts as one Foyer is three nodes of one cluster: each request of
+// its clients goes to the next node in turn, calls to the second one, and handlers' streams to the third.
+
+func nodesOfOne() int {
+	n, err := strconv.Atoi(os.Getenv("FOYER_NODES"))
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
+// streamsAt is where handlers attach whose calls go to an address.
+var streamsAt sync.Map
+
+// startNodes starts nodes as one.
+func startNodes(t testing.TB, n int, args ...string) *foyer {
+	t.Helper()
+	var listen []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listen = append(listen, l.Addr().String())
+		l.Close()
+	}
+	m := &mesh{t: t}
+	for i := range n {
+		f := startFoyerOn(t, nil, append([]string{
+			"--cluster=embedded", "--cluster-listen=" + listen[i], "--cluster-routes=" + strings.Join(listen, ","),
+			"--node-id=" + string(rune('A'+i)) + "nod",
+		}, args...)...)
+		m.add(i, f, string(rune('A'+i))+"nod")
+	}
+	m.settle()
+	front := startFront(t, m)
+	first := m.nodes[0].foyer
+	one := &foyer{process: first.process, edge: front, api: m.nodes[1%n].api, admin: first.admin, stopped: true}
+	for _, node := range m.nodes {
+		one.nodes = append(one.nodes, node.foyer)
+	}
+	streamsAt.Store(one.api, m.nodes[2%n].api)
+	return one
+}
+
+// startFront passes each request on to the next node in turn, upgrades too.
+func startFront(t testing.TB, m *mesh) string {
+	var turn atomic.Int64
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			node := m.nodes[int(turn.Add(1))%len(m.nodes)]
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", node.edge
+			r.Out.Host = r.In.Host
+			r.SetXForwarded()
+		},
+		FlushInterval: -1,
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Second},
+		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	s := httptest.NewServer(proxy)
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	return s.Listener.Addr().String()
+}
