@@ -28,7 +28,7 @@ type benchFlags struct {
 	Clients   int           `default:"1000" placeholder:"N" help:"How many. Default ${default}."`
 	Parallel  int           `default:"64" placeholder:"N" help:"Most connects at once. Default ${default}."`
 	Patience  time.Duration `default:"15s" placeholder:"TIME" help:"How long the server may take for any one step, and to be there at all; what has not come by then is lost. Default ${default}."`
-	ServerPID int           `name:"server-pid" placeholder:"PID" help:"The server's process on this machine: adds its CPU and memory."`
+	ServerPID []int         `name:"server-pid" placeholder:"PID,..." help:"The server's process on this machine, or those of a cluster: adds its CPU and memory."`
 	Output    string        `short:"o" default:"table" enum:"table,json" placeholder:"FORMAT" help:"table or json. Default ${default}."`
 }
 

@@ -39,7 +39,7 @@ type options struct {
 
 func main() {
 	var o options
-	only, floor := "", ""
+	only, floor, cluster := "", "", false
 	flag.StringVar(&o.foyer, "foyer", "bin/foyer", "the binary")
 	flag.StringVar(&o.node, "node", "e2e/js/bench_server.js", "the server to compare with")
 	flag.StringVar(&o.before, "before", "", "an earlier binary of Foyer, to compare with instead of Node")
@@ -51,6 +51,7 @@ func main() {
 	flag.IntVar(&o.idle, "idle", 9000, "idle sessions")
 	flag.IntVar(&o.connects, "connects", 5000, "sessions that are connected")
 	flag.IntVar(&o.divide, "divide", 1, "by what all other numbers of clients are divided, for a quick look")
+	flag.BoolVar(&cluster, "cluster", false, "what it costs that clients are at another node of a cluster, instead of Node")
 	flag.StringVar(&o.raw, "raw", "", "a file to add every single result to, as JSON lines")
 	flag.StringVar(&o.profile, "profile", "", "a scenario of foyer bench: leave profiles of it in profiles/; arguments are more of its flags")
 	flag.StringVar(&floor, "floor", "", "for the program's own use: be one side of the floor")
@@ -66,6 +67,8 @@ func main() {
 			err = floorSide(ctx, floor, o.args)
 		case o.profile != "":
 			err = profile(ctx, &o)
+		case cluster:
+			err = compareCluster(ctx, &o)
 		default:
 			err = compare(ctx, &o)
 		}

@@ -12,7 +12,7 @@ import (
 type bench struct {
 	o       *Options
 	server  *server
-	process process
+	process processes
 	driver  driver // nil for scenarios without
 	result  *Result
 	tally   *tally
@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	b := &bench{
-		o: &o, server: to, process: process{o.ServerPID}, tally: newTally(),
+		o: &o, server: to, process: processes(o.ServerPID), tally: newTally(),
 		result: &Result{Scenario: o.Scenario, URL: o.URL, Transport: o.Transport, Clients: o.Clients},
 	}
 	if _, err := b.process.usage(); err != nil { // better told now than after the crowd has come

@@ -726,7 +726,7 @@ func TestValidate(t *testing.T) {
 		{"idle", func(o *Options) { o.Clients = 0 }, "--clients: 0 is not above zero"},
 		{"idle", func(o *Options) { o.Parallel = 0 }, "--parallel: 0 is not above zero"},
 		{"idle", func(o *Options) { o.Patience = -1 }, "--patience: -1ns is below zero"},
-		{"idle", func(o *Options) { o.ServerPID = -1 }, "--server-pid: -1 is no process"},
+		{"idle", func(o *Options) { o.ServerPID = []int{-1} }, "--server-pid: -1 is no process"},
 		{"idle", func(o *Options) { o.Transport = "pigeon" }, `--transport: "pigeon" is neither websocket nor polling`},
 		{"idle", func(o *Options) { o.URL = "127.0.0.1:3000" }, `--url: "127.0.0.1:3000" is no URL`},
 		{"idle", func(o *Options) { o.URL = "ws://x" }, `--url: "ws://x" is no URL`},
@@ -833,7 +833,7 @@ func TestProcess(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip(err)
 	}
-	u, err := process{os.Getpid()}.usage()
+	u, err := processes{os.Getpid()}.usage()
 	if err != nil || u.rss < 1<<20 || u.cpu < 0 {
 		t.Errorf("usage: %+v, %v", u, err)
 	}
@@ -841,7 +841,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("no process: %v", err)
 	}
 	o := new(fake).options("idle")
-	o.ServerPID = 1 << 30
+	o.ServerPID = []int{1 << 30}
 	r, err := Run(t.Context(), o)
 	want{err: "there is no process"}.check(t, r, err)
 }

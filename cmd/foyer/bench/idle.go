@@ -71,7 +71,7 @@ func (b *bench) idle(ctx context.Context) error {
 		return err
 	}
 	b.result.ServerRSS = full.rss
-	if b.o.ServerPID != 0 {
+	if len(b.o.ServerPID) > 0 {
 		perSession := float64(full.rss-empty.rss) / float64(b.o.Clients)
 		b.result.RSSPerSession = &perSession
 	}

@@ -37,7 +37,7 @@ type Options struct {
 	Patience  time.Duration // how long the server may take for any one step; what has not come by then is lost. Default 15 s
 
 	Collect   string    // idle: URL that has the server collect its garbage; "": it does when it likes
-	ServerPID int       // for the server's CPU and memory; 0: not told
+	ServerPID []int     // for the CPU and memory of the server, or of a cluster; none: not told
 	Progress  io.Writer // gets a line a second; nil: none
 	Notes     io.Writer // gets what explains a silence, such as a wait for the server; nil: nothing
 
@@ -76,7 +76,9 @@ func (o *Options) Validate() error {
 	wrong(!slices.Contains([]string{transportWebSocket, transportPolling}, o.Transport), "--transport: %q is neither websocket nor polling", o.Transport)
 	wrong(o.Clients < 1, "--clients: %d is not above zero", o.Clients)
 	wrong(o.Parallel < 1, "--parallel: %d is not above zero", o.Parallel)
-	wrong(o.ServerPID < 0, "--server-pid: %d is no process", o.ServerPID)
+	for _, pid := range o.ServerPID {
+		wrong(pid <= 0, "--server-pid: %d is no process", pid)
+	}
 	wrong(o.Patience < 0, "--patience: %v is below zero", o.Patience)
 	if s == nil {
 		return errors.Join(errs...)

@@ -12,7 +12,11 @@ import (
 // clockTick is the unit of times in /proc/PID/stat: Linux tells programs that it is a hundredth of a second, always.
 const clockTick = 10 * time.Millisecond
 
-// process is the server as /proc shows it. Without a pid it knows nothing and says so by zeros.
+// processes are the server as /proc shows it, which may be several nodes. Without any it knows nothing and says so by
+// zeros.
+type processes []int
+
+// process is one of them.
 type process struct{ pid int }
 
 // usage is what a process has used of the machine.
@@ -21,10 +25,20 @@ type usage struct {
 	rss int64         // bytes that are in RAM
 }
 
-func (p process) usage() (u usage, err error) {
-	if p.pid == 0 {
-		return usage{}, nil
+// usage is the sum of what all have used.
+func (ps processes) usage() (sum usage, err error) {
+	for _, pid := range ps {
+		u, err := process{pid}.usage()
+		if err != nil {
+			return usage{}, err
+		}
+		sum.cpu += u.cpu
+		sum.rss += u.rss
 	}
+	return sum, nil
+}
+
+func (p process) usage() (u usage, err error) {
 	if u.cpu, err = p.cpu(); err == nil {
 		u.rss, err = p.rss()
 	}
