@@ -41,7 +41,7 @@ func emitStream(t testing.TB, b *backend, to *foyerv1.Target, n, batch int, payl
 		for i := 0; i < n; {
 			m := &foyerv1.EmitStreamRequest{}
 			for range min(batch, n-i) {
-				m.Items = append(m.Items, &foyerv1.EmitStreamItem{Id: uint64(i), Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(i)}})
+				m.Items = append(m.Items, &foyerv1.EmitStreamItem{Id: uint64(i), Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(i), Receipt: receiptOfAll()}})
 				i++
 			}
 			if stream.Send(m) != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -326,7 +327,8 @@ func wantDropped(t testing.TB, f *foyer, expected ...string) {
 		t.Fatal(err)
 	}
 	for reason, n := range info.GetDropped() {
-		if n != 0 && !slices.Contains(expected, reason) {
+		again := nodesOfOne() > 1 && strings.HasPrefix(reason, "cluster_frame_") // a slow machine's nodes tell each other twice
+		if n != 0 && !again && !slices.Contains(expected, reason) {
 			t.Errorf("dropped: %s %d", reason, n)
 		}
 	}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	foyerv1 "foyer/gen/foyer/v1"
 )
 
 // With FOYER_NODES=3 in the environment, what a test starts as one Foyer is three nodes of one cluster: each request of
@@ -27,21 +28,35 @@ func nodesOfOne() int {
 	return n
 }
 
+// receiptOfAll is what an emit on a stream has to want, so that it counts the recipients of all nodes.
+func receiptOfAll() foyerv1.Receipt {
+	if nodesOfOne() > 1 {
+		return foyerv1.Receipt_RECEIPT_ALL_NODES
+	}
+	return foyerv1.Receipt_RECEIPT_UNSPECIFIED
+}
+
+// atCalls are those of some names whose sockets are at the node that calls go to: all of them, where there is one.
+func atCalls(names string, id func(name string) string) string {
+	if nodesOfOne() == 1 {
+		return names
+	}
+	var here []string
+	for _, name := range strings.Fields(names) {
+		if strings.HasPrefix(id(name), "Bnod") {
+			here = append(here, name)
+		}
+	}
+	return strings.Join(here, " ")
+}
+
 // streamsAt is where handlers attach whose calls go to an address.
 var streamsAt sync.Map
 
 // startNodes starts nodes as one.
 func startNodes(t testing.TB, n int, args ...string) *foyer {
 	t.Helper()
-	var listen []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listen = append(listen, l.Addr().String())
-		l.Close()
-	}
+	listen := freePorts(t, n)
 	m := &mesh{t: t}
 	for i := range n {
 		f := startFoyerOn(t, nil, append([]string{

@@ -49,13 +49,8 @@ func startMesh(t testing.TB, n int, flags ...string) *mesh {
 	m.flags = append([]string{"--cluster=embedded", "--cluster-key-file=" + key, "--log-level=info"}, flags...)
 	for i := range n {
 		m.names = append(m.names, string(rune('A'+i))+"000")
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.ports = append(m.ports, l.Addr().String())
-		l.Close()
 	}
+	m.ports = freePorts(t, n)
 	for i := range n {
 		for j := range n {
 			if i != j {
@@ -68,6 +63,20 @@ func startMesh(t testing.TB, n int, flags ...string) *mesh {
 	}
 	m.settle()
 	return m
+}
+
+// freePorts are addresses that nobody listens at.
+func freePorts(t testing.TB, n int) (list []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // only then may one of them be given out again
+		list = append(list, l.Addr().String())
+	}
+	return list
 }
 
 // start starts a node, which may have been there before.

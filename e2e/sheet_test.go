@@ -97,7 +97,7 @@ func TestCheatSheet(t *testing.T) {
 		{"io.to([room1,room2]).except(room3).emit", except(rooms("room1", "room2"), "room3"), nil, "sender in1 in12 in2"},
 		{"io.of(myNamespace).emit", in("myNamespace", everyone()), nil, "ns ns1"},
 		{"io.of(myNamespace).to(room1).emit", in("myNamespace", rooms("room1")), nil, "ns1"},
-		{"io.local.emit", &foyerv1.Target{All: true, Local: true}, nil, "sender in1 in12 in2 in23 none"},
+		{"io.local.emit", &foyerv1.Target{All: true, Local: true}, nil, atCalls("sender in1 in12 in2 in23 none", func(name string) string { return who[name].id })},
 		{"io.emit", everyone(), nil, "sender in1 in12 in2 in23 none"},
 		{"socket.compress(false).emit", rooms(sender.id), &foyerv1.EmitOptions{Compress: &off}, "sender"},
 		{"to an empty room", rooms("nobody is here"), nil, ""},

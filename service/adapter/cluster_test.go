@@ -339,6 +339,7 @@ func TestSocketsOverNodes(t *testing.T) {
 					}
 				}
 				if request.Place = page.Next; page.Next == (service.Place{}) {
+					want(t, "pages", pages+1, 5) // they go over nodes
 					break
 				}
 			}

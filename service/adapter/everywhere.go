@@ -226,8 +226,9 @@ func (c *Cluster) socketAt(ctx context.Context, owner service.NodeID, namespace 
 	return socketInfo(owner, namespace, a.GetSockets()[0]), nil
 }
 
-// Sockets is a page of the sockets of all nodes: those of one node after those of another, by the nodes' names. A page
-// is of one node. Nodes that do not answer are stepped over, and named.
+// Sockets is a page of the sockets of all nodes: those of one node after those of another, by the nodes' names. A place
+// is at one node; a page goes on with the next node while it has room, so that a short list is one page as on one node.
+// Nodes that do not answer are stepped over, and named.
 func (c *Cluster) Sockets(ctx context.Context, t service.Target, r service.PageRequest) (service.Page, error) {
 	if t.Local {
 		return c.Node.Sockets(ctx, t, r)
@@ -244,13 +245,17 @@ func (c *Cluster) Sockets(ctx context.Context, t service.Target, r service.PageR
 	for _, name := range coverage.Unreachable {
 		missed[name] = struct{}{}
 	}
-	page := service.Page{Total: total}
+	page, bytes := service.Page{Total: total}, 0
 	for i, m := range nodes {
 		if m.Node < place.Node {
 			continue
 		}
 		request := r
 		request.Place = service.Place{}
+		request.Limit -= len(page.Sockets)
+		if request.Bytes > 0 {
+			request.Bytes -= bytes
+		}
 		if m.Node == place.Node {
 			request.Place = place
 		}
@@ -261,11 +266,14 @@ func (c *Cluster) Sockets(ctx context.Context, t service.Target, r service.PageR
 		if !ok {
 			missed[string(m.Node)] = struct{}{}
 		}
-		page.Sockets, page.Next = part.Sockets, part.Next
+		for k := range part.Sockets {
+			bytes += r.View.Bytes(&part.Sockets[k])
+		}
+		page.Sockets, page.Next = append(page.Sockets, part.Sockets...), part.Next
 		if page.Next == (service.Place{}) && i+1 < len(nodes) {
 			page.Next = service.Place{Incarnation: nodes[i+1].Incarnation, Seq: 1}
 		}
-		if len(page.Sockets) > 0 {
+		if part.Next != (service.Place{}) || len(page.Sockets) >= r.Limit || r.Bytes > 0 && bytes >= r.Bytes {
 			break
 		}
 	}
