@@ -54,7 +54,7 @@ func (c *Cluster) answer(ctx context.Context, from Member, q *clusterv1.Question
 	case *clusterv1.Question_Join:
 		matched(c.Node.Join(ctx, targetHere(ask.Join.GetTarget()), ask.Join.GetRooms()))
 		if a.Error == nil && a.Matched > 0 {
-			for _, n := range c.tell(ctx, from.Node) { // that one hears the news before the answer
+			for _, n := range c.telling(from.Node).unheard(ctx) { // that one hears the news before the answer
 				a.Unreachable = append(a.Unreachable, string(n))
 			}
 		}

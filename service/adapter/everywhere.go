@@ -79,18 +79,18 @@ func (c *Cluster) Join(ctx context.Context, t service.Target, rooms []string) (i
 	if err != nil {
 		return 0, service.Coverage{}, err
 	}
-	unheard := make(chan []service.NodeID, 1)
+	var heard *telling
 	if here > 0 {
-		go func() { unheard <- c.tell(ctx, "") }()
-	} else {
-		unheard <- nil
+		heard = c.telling("")
 	}
 	n, coverage, err := c.both(ctx, &t, &clusterv1.Question{Ask: &clusterv1.Question_Join{Join: &clusterv1.Rooms{Target: targetMessage(&t), Rooms: rooms}}}, here)
-	for _, node := range <-unheard {
-		coverage.Unreachable = append(coverage.Unreachable, string(node))
+	if heard != nil && err == nil {
+		for _, node := range heard.unheard(ctx) {
+			coverage.Unreachable = append(coverage.Unreachable, string(node))
+		}
+		slices.Sort(coverage.Unreachable)
+		coverage.Unreachable = slices.Compact(coverage.Unreachable)
 	}
-	slices.Sort(coverage.Unreachable)
-	coverage.Unreachable = slices.Compact(coverage.Unreachable)
 	return n, coverage, err
 }
 

@@ -166,24 +166,34 @@ func (c *Cluster) resolve(now time.Duration) {
 	c.marks = kept
 }
 
-// tell waits until the others, but for one, have heard of what has changed here, for joinWait at the most, and says
-// who has not.
-func (c *Cluster) tell(ctx context.Context, except service.NodeID) (unheard []service.NodeID) {
-	done := make(chan []service.NodeID, 1)
+// telling is the wait until the others, but for one, have heard of what has changed here: joinWait at the most.
+type telling struct {
+	*Cluster
+	except service.NodeID
+	done   chan []service.NodeID // gets those who have not
+}
+
+func (c *Cluster) telling(except service.NodeID) *telling {
+	t := &telling{c, except, make(chan []service.NodeID, 1)}
 	c.mu.Lock()
-	c.mark(c.now(), joinWait, except, func(unheard []service.NodeID) { done <- unheard })
+	c.mark(c.now(), joinWait, except, func(unheard []service.NodeID) { t.done <- unheard })
 	c.leave()
+	return t
+}
+
+// unheard are those who have not heard, when all have or the wait is over.
+func (t *telling) unheard(ctx context.Context) (unheard []service.NodeID) {
 	select {
-	case unheard = <-done:
+	case unheard = <-t.done:
 	case <-ctx.Done():
-		c.mu.Lock()
-		for _, k := range c.peers.Unheard(c.peers.Marks(c.now())) {
-			if k.to.Node != except {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, k := range t.peers.Unheard(t.peers.Marks(t.now())) {
+			if k.to.Node != t.except {
 				unheard = append(unheard, k.to.Node)
 			}
 		}
-		c.mu.Unlock()
-	case <-c.context.Done():
+	case <-t.context.Done():
 	}
 	return unheard
 }
