@@ -53,8 +53,8 @@ func atCalls(names string, id func(name string) string) string {
 // streamsAt is where handlers attach whose calls go to an address.
 var streamsAt sync.Map
 
-// startNodes starts nodes as one.
-func startNodes(t testing.TB, n int, args ...string) *foyer {
+// startAsOne starts nodes that are looked at as one.
+func startAsOne(t testing.TB, n int, args ...string) *foyer {
 	t.Helper()
 	listen := freePorts(t, n)
 	m := &mesh{t: t}

@@ -231,7 +231,7 @@ func startFoyer(t testing.TB, args ...string) *foyer {
 	if n := nodesOfOne(); n > 1 && (len(args) == 0 || strings.HasPrefix(args[0], "-")) && !slices.ContainsFunc(args, func(a string) bool {
 		return strings.HasPrefix(a, "--cluster")
 	}) {
-		return startNodes(t, n, args...)
+		return startAsOne(t, n, args...)
 	}
 	return startFoyerOn(t, nil, args...)
 }

@@ -268,7 +268,11 @@ func FuzzFrame(f *testing.F) {
 		{Payload: []byte(`["e",{"_placeholder":true,"num":0}]`), Attachments: [][]byte{{1}}},
 	}})
 	for _, items := range [][][]byte{
-		{openItem}, {toldItem}, {partItem([]byte("x"), true)}, {interestItem(&interest{[]uint64{1}, []uint64{2}})}, {emit, emit},
+		{openItem},
+		{toldItem},
+		{partItem([]byte("x"), true)},
+		{interestItem(&interest{[]uint64{1}, []uint64{2}})},
+		{emit, emit},
 		{handlerNewsItem(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Gone{Gone: 7}})},
 		{(&notices{stream: 1, handler: 2, opens: true}).append(nil, appendOther(nil, 3, &clusterv1.SocketNotice{Kind: uint32(service.NoticeWithdrawn), Withdrawn: 2}))},
 		{(&notices{stream: 1, handler: 2}).append(nil, appendEvent(nil, 3, &service.Notice{

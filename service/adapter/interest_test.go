@@ -25,6 +25,7 @@ func (deaf) Room(Member, int) bool  { return true }
 func (deaf) Began(Member)           {}
 func (deaf) Heard(Member, *item)    {}
 func (deaf) Ended(Member, End, int) {}
+func (deaf) Risen(uint64)           {}
 func (deaf) Changed(Member)         {}
 func (deaf) Ready()                 {}
 func (deaf) Refused(address string) {}
