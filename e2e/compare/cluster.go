@@ -49,7 +49,7 @@ func (p pair) stop() {
 func startPair(ctx context.Context, o *options) (p pair, err error) {
 	var ports [2]string
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return p, err
 		}

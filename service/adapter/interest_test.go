@@ -28,7 +28,7 @@ func (deaf) Ended(Member, End, int) {}
 func (deaf) Risen(uint64)           {}
 func (deaf) Changed(Member)         {}
 func (deaf) Ready()                 {}
-func (deaf) Refused(address string) {}
+func (deaf) Refused(string)         {}
 
 // tellMany has one of two nodes tell the other one of so many rooms, and returns the bytes of a room here and there.
 func tellMany(tb testing.TB, rooms int) (here, there int64) {
