@@ -191,7 +191,7 @@ func (l *presenceLog) arriveLocked(o *owner) {
 		l.forgetLocked(was)
 	} else {
 		l.loseLocked(was, ReasonNodeLost)
-		all.list = o.list()
+		all.list = x.list(o)
 	}
 	x.owners[o.Node] = o
 	o.whole, o.first, o.place = true, o.next, l.next
@@ -206,15 +206,12 @@ func (l *presenceLog) loseLocked(o *owner, why Reason) {
 	if o == nil {
 		return
 	}
-	all := &roll{list: o.list()}
+	all := &roll{list: l.others.list(o)}
 	for i := range all.list {
 		all.held += all.list[i].info.bytes() + replicaBytes
 	}
-	for _, r := range o.sockets {
-		l.others.copies.remove(r)
-	}
+	l.others.remove(o)
 	delete(l.others.owners, o.Node)
-	o.sockets = nil
 	c := change{owner: o, all: all, cost: entryBytes}
 	c.Kind, c.Time, c.Reason, c.Number = PresenceDisconnected, time.Now(), why, o.next
 	l.append(&c)
@@ -244,17 +241,26 @@ func (l *presenceLog) riseLocked() {
 }
 
 // list is what is known of an owner's sockets, in the order in which it was heard.
-func (o *owner) list() []known {
+func (x *others) list(o *owner) []known {
 	list := make([]known, 0, len(o.sockets))
-	for _, r := range o.sockets {
+	for i := range x.copies.entries {
+		r := x.copies.entries[i].socket
+		if r == nil || r.owner != o {
+			continue
+		}
 		info := r.info
 		if info.Generation < o.risen {
 			info = r.shown()
 		}
 		list = append(list, known{r.seq, info})
 	}
-	slices.SortFunc(list, func(a, b known) int { return int(int64(a.seq - b.seq)) })
 	return list
+}
+
+// remove takes out the copies of an owner.
+func (x *others) remove(o *owner) {
+	x.copies.removeAll(func(r *replica) bool { return r.owner == o })
+	o.sockets = nil
 }
 
 // forgetLocked drops the copies of an owner that nobody is told of.
@@ -265,10 +271,9 @@ func (l *presenceLog) forgetLocked(o *owner) {
 	bytes := 0
 	for _, r := range o.sockets {
 		bytes += r.info.bytes() + replicaBytes
-		l.others.copies.remove(r)
 	}
 	l.ns.node.letCopiesGo(bytes)
-	o.sockets = nil
+	l.others.remove(o)
 }
 
 // Lost says that a node is lost, or gone with a goodbye: each of its sockets that watchers know of is disconnected, for that

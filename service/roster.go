@@ -41,6 +41,19 @@ func (r *roster[S]) remove(s S) {
 	}
 }
 
+// removeAll takes out all that go says, in one walk.
+func (r *roster[S]) removeAll(gone func(S) bool) {
+	var hole S
+	r.entries = slices.DeleteFunc(r.entries, func(e rosterEntry[S]) bool { return e.socket == hole || gone(e.socket) })
+	r.holes = 0
+	for i := range r.entries {
+		*r.entries[i].socket.slot() = uint32(i)
+	}
+	if cap(r.entries) > 4*len(r.entries) {
+		r.entries = slices.Clone(r.entries)
+	}
+}
+
 // from is the place of the first entry whose seq is not below seq.
 func (r *roster[S]) from(seq uint64) int {
 	i, _ := slices.BinarySearchFunc(r.entries, seq, func(e rosterEntry[S], seq uint64) int {
