@@ -251,3 +251,27 @@ func TestWhoIsOfAnotherCluster(t *testing.T) {
 		}
 	}
 }
+
+// TestBothClocksGoBack: two nodes start again with clocks that went back, and each hears a late frame of the other's run
+// before: each learns from the other that its name has had a later run, though it takes the other for an earlier one.
+func TestBothClocksGoBack(t *testing.T) {
+	s := begun(t, "AAAA", "BBBB")
+	a, b := s.nodes[0], s.nodes[1]
+	late := map[*simNode][]byte{}
+	for _, n := range s.nodes {
+		n.p.Take()
+		n.p.beat(s.now)
+		late[n] = n.p.Take()[0].Frame
+		n.alive = false
+	}
+	s.run(s.now + time.Second)
+	s.begin(a, 50)
+	s.begin(b, 50)
+	a.p.Receive(s.now, late[b])
+	a.done()
+	b.p.Receive(s.now, late[a])
+	b.done()
+	s.run(s.now + 30*time.Second)
+	a.wantState(t, "BBBB", Up)
+	b.wantState(t, "AAAA", Up)
+}
