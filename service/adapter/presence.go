@@ -19,7 +19,7 @@ type follows struct {
 type following struct {
 	number uint64 // of the wish: what is told for another one is old
 	next   uint64 // number of the change that is to come; 0: all is to be told
-	begun  bool   // it is being told
+	begun  bool   // a snapshot is being told
 }
 
 // Follow says that this node wants to hear of the sockets of all others in a namespace, or does not any more. It is told
@@ -128,8 +128,8 @@ func (p *Peers) hearPresence(m *member, t *clusterv1.Presence, now time.Duration
 		p.follow(m, t.GetNamespace(), 0, now)
 		return false
 	}
-	if t.GetWhole() {
-		f.next = t.GetNext()
+	if t.GetWhole() || !f.begun { // changes count as they come, and a snapshot when all of it is there
+		f.begun, f.next = false, t.GetNext()
 	}
 	return true
 }
