@@ -161,7 +161,7 @@ func (p *Peers) hearHello(f *frame, now time.Duration) Drop {
 	case m == nil:
 	case f.from.Run < m.Run || f.from.Run == m.Run && m.bye:
 		p.hearMembers(h, true, now) // both may have to hear it, and neither take the other's word for more
-		if f.to.Node == "" { // it slept, or its clock went back: it has to hear that there was a later run
+		if f.to.Node == "" {        // it slept, or its clock went back: it has to hear that there was a later run
 			p.greet(f.from.Node)
 		}
 		return DropRun
