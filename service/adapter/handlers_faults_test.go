@@ -54,6 +54,7 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 	f.mu.Unlock()
 	f.busy.Go(func() {
 		var b *backend
+		there := make(chan struct{}) // closed when b is known: it may be told of events before
 		b, _, err := f.tryAttach(at, service.Registration{ID: id, MaxInFlight: 1 + len(id)%3}, func(n *service.Notice) bool {
 			if n.Kind != service.NoticeEvent {
 				return true
@@ -68,6 +69,7 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 			call := n.CallID
 			f.busy.Go(func() {
 				time.Sleep(slow)
+				<-there
 				b.Reply(call, []byte(`["ok"]`), nil)
 			})
 			return false
@@ -76,6 +78,7 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 			f.Error(err)
 			return
 		}
+		close(there)
 		time.Sleep(life)
 		b.Drain()
 		if f.lossless {
