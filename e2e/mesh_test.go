@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -196,14 +197,15 @@ func startRelay(t testing.TB, to string) *relay {
 func (r *relay) pass(from net.Conn) {
 	defer from.Close()
 	r.wait(0) // a black hole takes no connection
-	to, err := net.Dial("tcp", r.to)
-	if err != nil {
+	r.keep(from, true)
+	defer r.keep(from, false)
+	to := r.dial()
+	if to == nil {
 		return
 	}
 	defer to.Close()
-	r.mu.Lock()
-	r.current[from], r.current[to] = struct{}{}, struct{}{}
-	r.mu.Unlock()
+	r.keep(to, true)
+	defer r.keep(to, false)
 	var both sync.WaitGroup
 	for way, pair := range [2][2]net.Conn{{from, to}, {to, from}} {
 		both.Go(func() {
@@ -225,10 +227,35 @@ func (r *relay) pass(from net.Conn) {
 		})
 	}
 	both.Wait()
+}
+
+// dial connects to the address, and waits until somebody listens there: who is taken and then closed without a word
+// would think that it is refused.
+func (r *relay) dial() net.Conn {
+	for {
+		to, err := net.Dial("tcp", r.to)
+		if err == nil {
+			return to
+		}
+		r.mu.Lock()
+		closed := r.closed
+		r.mu.Unlock()
+		if closed {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// keep notes a connection that a reset breaks, until it is over.
+func (r *relay) keep(c net.Conn, on bool) {
 	r.mu.Lock()
-	delete(r.current, from)
-	delete(r.current, to)
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	if on {
+		r.current[c] = struct{}{}
+	} else {
+		delete(r.current, c)
+	}
 }
 
 // wait returns when a way is free.
