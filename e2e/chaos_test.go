@@ -311,7 +311,7 @@ func couldBe(writes []*chaosChange, e *chaosEmit, in bool) bool {
 }
 
 // TestChaos: whatever happens between nodes, nobody hears a thing twice or out of order, what was counted arrived, who is
-// in doubt is named, and rooms are linearizable.
+// in doubt is named, and emits reach who is in a room.
 func TestChaos(t *testing.T) {
 	rest := func() { time.Sleep(chaosTime(t) / 6) }
 	for _, test := range []struct {
