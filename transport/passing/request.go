@@ -101,6 +101,7 @@ func (p *Passing) passRequest(q *request, w http.ResponseWriter, r *http.Request
 	}
 	defer a.finish()
 	p.proxy.ServeHTTP(a, out)
+	a.whole = true
 	return a.err
 }
 
@@ -198,6 +199,7 @@ type answer struct {
 	request *request
 	body    *body // nil: the request has none
 	err     error // why there is no answer
+	whole   bool  // it has not broken off
 }
 
 // WriteHeader begins the answer, or takes the member's early word, which is not for the client.
@@ -222,14 +224,14 @@ func (a *answer) deadline() {
 	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(a.request.passing.cfg.SlowAfter + time.Second))
 }
 
-// finish sends what is still buffered. It runs when the answer has broken off, too.
+// finish sends what is still buffered, or counts an answer that has broken off.
 func (a *answer) finish() {
-	control := http.NewResponseController(a.ResponseWriter)
-	if v := recover(); v != nil { // how ReverseProxy ends a connection
+	if !a.whole { // ReverseProxy ends the connection by a panic, which goes on to the server
 		a.request.passing.counts.add(countCut)
-		panic(v)
+		return
 	}
 	if a.began {
+		control := http.NewResponseController(a.ResponseWriter)
 		a.request.passing.counts.add(countRequests)
 		_ = control.Flush()
 		_ = control.SetWriteDeadline(time.Time{}) // the connection may go on with other handlers
