@@ -490,3 +490,27 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestProxyWithoutNode: a proxy that takes connections and closes them, since its node is not there, refuses nobody.
+func TestProxyWithoutNode(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taking sync.WaitGroup
+	taking.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	})
+	defer taking.Wait()
+	defer l.Close()
+	if err := embed(t, meshConfig("AAAA", l.Addr().String())).Receive(func([]byte) {}); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,9 +1,11 @@
 package natsbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -32,6 +34,8 @@ const (
 	// closeTimeout is the time for a second try, which comes after a second and some, when a connection was made.
 	closeTimeout = 4 * time.Second
 	settleStep   = 5 * time.Millisecond
+	// askTimeout is how long somebody may wait for a certificate until that is believed.
+	askTimeout = 300 * time.Millisecond
 )
 
 // tries are what has become of the server's tries to connect to the addresses that it was given at its start. The
@@ -46,6 +50,7 @@ type try struct {
 	there  bool  // a connection was made
 	fault  error // the last one
 	closed int   // how often the other end has closed a connection without a word
+	asked  bool  // whether there is anybody behind it
 }
 
 func newTries(addresses []string) *tries {
@@ -108,6 +113,38 @@ func (t *tries) note(line string) (address string, fault error) {
 	return address, fault
 }
 
+// ask looks at the addresses that have closed connections without a word. A node that wants a certificate waits for one;
+// what closes at once is a proxy, and nobody is behind it.
+func (t *tries) ask() {
+	for _, address := range t.mutes() {
+		conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(context.Background(), "tcp", address)
+		if err == nil {
+			_ = conn.SetReadDeadline(time.Now().Add(askTimeout))
+			_, err = conn.Read(make([]byte, 1))
+			conn.Close()
+		}
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		t.mu.Lock()
+		t.of[address].over = true
+		t.mu.Unlock()
+	}
+}
+
+// mutes are the addresses that are to be asked, each once.
+func (t *tries) mutes() (list []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for address, one := range t.of {
+		if one.closed >= mute && one.fault == nil && !one.over && !one.asked {
+			one.asked = true
+			list = append(list, address)
+		}
+	}
+	return list
+}
+
 // end says whether nobody is left of whom it is not known whether it takes this node, but for those in taken; whether
 // there was a connection to one of those that are left; and who has refused it.
 func (t *tries) end(taken map[string]bool) (all, there bool, refused error) {
@@ -145,6 +182,7 @@ func (e *embedded) settle(subject string) error {
 	defer tick.Stop()
 	for began := time.Now(); ; {
 		taken, waits := e.taken(subject)
+		e.log.tries.ask()
 		all, there, refused := e.log.tries.end(taken)
 		if len(taken) > 0 {
 			refused, there = nil, false
