@@ -12,6 +12,7 @@
 //	members.go                  hello, leases, runs of a name, terms: who is there and how
 //	interest.go                 which rooms a node has sockets in
 //	peers.go                    what makes one of them: calls in, frames out
+//	handing.go                  who is given an emit or a question, by what each has told
 //	calls.go                    what is asked of others, and who has answered (calls_wire.go, counts_wire.go)
 //	cluster.go                  the loop: one mutex around all of these, their time and their bus
 //	inbox.go                    what a member has told and this node has yet to do, in order, without that mutex

@@ -1,0 +1,95 @@
+package adapter
+
+import (
+	"slices"
+	"time"
+
+	"foyer/service"
+)
+
+// Handed says who was given an item.
+type Handed struct {
+	Given  []service.NodeID // they will answer
+	Silent []service.NodeID // they have it on the way to them, and are not to be waited for
+	Missed []service.NodeID // it could not be given to them
+}
+
+// Publish gives an item that is for a target to the trunks of all who may have sockets for it. The item is made when it
+// is wanted; one of more than MaxItem bytes, or none, can be given to nobody. It goes out at the next Flush, in one
+// frame with what came before.
+func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item func() []byte) (to Handed) {
+	if len(p.members) == 0 {
+		return to
+	}
+	p.tellRooms(now)
+	p.hash(t)
+	var encoded []byte
+	for _, m := range p.members {
+		if m.State == Gone || m.in.told && !m.wants(t, p.hashes) {
+			continue
+		}
+		if m.State.Reachable() && encoded == nil {
+			encoded = item()
+		}
+		switch {
+		case volatile && m.State == Silent || !m.give(encoded):
+			to.Missed = append(to.Missed, m.Node)
+		case m.State == Silent:
+			to.Silent = append(to.Silent, m.Node)
+		default:
+			to.Given = append(to.Given, m.Node)
+		}
+	}
+	return to
+}
+
+// Wanting are the members that may have sockets for a target, by name.
+func (p *Peers) Wanting(t *service.Target) []Member {
+	p.hash(t)
+	var list []Member
+	for _, m := range p.members {
+		if m.State != Gone && (!m.in.told || m.wants(t, p.hashes)) {
+			list = append(list, m.Member)
+		}
+	}
+	return list
+}
+
+// hash sets the hashes of what a target names.
+func (p *Peers) hash(t *service.Target) {
+	p.hashes = p.hashes[:0]
+	if t.All {
+		p.hashes = append(p.hashes, p.keys.room(t.Namespace, ""))
+	}
+	for _, room := range t.Rooms {
+		p.hashes = append(p.hashes, p.keys.room(t.Namespace, room))
+	}
+}
+
+// Give gives an item to the trunk of one node. False: it is not there, or its window is full.
+func (p *Peers) Give(to service.NodeID, item []byte) bool {
+	m := p.member(to)
+	return m != nil && m.give(item)
+}
+
+func (m *member) give(item []byte) bool {
+	return m.State.Reachable() && len(item) > 0 && len(item) <= MaxItem && m.out.emit(item)
+}
+
+// State is how a node is; Gone: nobody knows it.
+func (p *Peers) State(of service.NodeID) State {
+	if m := p.member(of); m != nil {
+		return m.State
+	}
+	return Gone
+}
+
+// wants says whether a member that has told all may have sockets for a target.
+func (m *member) wants(t *service.Target, hashes []uint64) bool {
+	return m.rooms.wants(hashes) || slices.ContainsFunc(t.Rooms, func(room string) bool {
+		return len(room) == socketIDLen && room[:4] == string(m.Node)
+	})
+}
+
+// socketIDLen is the length of a socket's id, which begins with the name of its node.
+const socketIDLen = 20
