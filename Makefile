@@ -28,6 +28,7 @@ E2EFLAGS  ?=
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 DEBIAN := $(TOOLS)/debian
 HAPROXY := $(TOOLS)/haproxy
+REDIS := $(TOOLS)/redis
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and
@@ -116,7 +117,7 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium proxies examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium proxies bin/redis-server examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -189,7 +190,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc proxies examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium gcc proxies bin/redis-server examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -209,7 +210,8 @@ bin/grpcurl:       $(TOOLS)/grpcurl-$(GRPCURL_VERSION)/grpcurl
 bin/nginx:         $(DEBIAN)/usr/sbin/nginx
 bin/caddy:         $(DEBIAN)/usr/bin/caddy
 bin/haproxy:       $(HAPROXY)/haproxy
-bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy:
+bin/redis-server:  $(REDIS)/redis-server
+bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server:
 	mkdir -p bin
 	ln -sf $< $@
 
@@ -240,18 +242,20 @@ $(DEBIAN)/usr/sbin/nginx $(DEBIAN)/usr/bin/caddy &:
 	mv $(DEBIAN)/part/root/usr $(DEBIAN)/usr
 	rm -rf $(DEBIAN)/part
 
-# HAProxy needs libraries that few have, so it comes with them.
-$(HAPROXY)/haproxy:
-	rm -rf $(HAPROXY)
-	mkdir -p $(HAPROXY)/part
-	cd $(HAPROXY)/part && { $(haproxy-packages) || { $(call locked,update -q) && $(haproxy-packages); }; }
-	for package in $(HAPROXY)/part/*.deb; do dpkg -x "$$package" $(HAPROXY)/root; done
-	rm -rf $(HAPROXY)/part
-	printf '#!/bin/sh\nLD_LIBRARY_PATH="$$(echo $(HAPROXY)/root/usr/lib/*-linux-gnu)" exec $(HAPROXY)/root/usr/sbin/haproxy "$$@"\n' >$@
-	chmod +x $@
+# HAProxy and Redis need libraries that few have, so they come with them.
+with-libraries = rm -rf $(@D); mkdir -p $(@D)/part; cd $(@D)/part; { $(1) || { $(call locked,update -q) && $(1); }; }; \
+	for package in *.deb; do dpkg -x "$$package" $(@D)/root; done; rm -rf $(@D)/part; \
+	printf '\#!/bin/sh\nLD_LIBRARY_PATH="$$(echo $(@D)/root/usr/lib/*-linux-gnu)" exec $(@D)/root/usr/$(2)/$(@F) "$$@"\n' >$(@D)/$(@F).part; \
+	chmod +x $(@D)/$(@F).part; mv $(@D)/$(@F).part $@
 
-haproxy-packages = apt-get download -q haproxy $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
-	--no-breaks --no-replaces --no-enhances haproxy | grep -E '^lib(lua|opentracing)' | sort -u)
+$(HAPROXY)/haproxy:
+	$(call with-libraries,$(call packages,haproxy,lua|opentracing),sbin)
+$(REDIS)/redis-server:
+	$(call with-libraries,$(call packages,redis-server redis-tools,jemalloc|lzf|atomic),bin)
+
+# A command and those of its libraries whose names begin so.
+packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+	--no-breaks --no-replaces --no-enhances $(firstword $(1)) | grep -E '^lib($(2))' | sort -u)
 
 # Debian packages, only when their command is missing: the browser of the page's test, the C compiler of the race detector.
 # The lock lets the two run under make -j.

@@ -1,0 +1,154 @@
+package redisbus
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"time"
+)
+
+// conn is a connection to a server that has let this node in.
+type conn struct {
+	net.Conn
+	reader
+}
+
+// awake is a connection that is broken when nothing comes for a while. Something comes: it is asked again and again.
+type awake struct{ net.Conn }
+
+func (a awake) Read(p []byte) (int, error) {
+	if err := a.SetReadDeadline(time.Now().Add(silentFor)); err != nil {
+		return 0, err
+	}
+	return a.Conn.Read(p)
+}
+
+// refusal is why a server does not do, and will not by itself.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// passing are the words of servers that do not do now. Any other error of a server is a refusal.
+var passing = []string{"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM"}
+
+// judge makes a refusal of what will not pass by itself.
+func judge(err error) error {
+	var answer serverError
+	var record tls.RecordHeaderError
+	var network *net.OpError
+	var verify *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &answer):
+		if slices.Contains(passing, answer.word()) || answer == "ERR max number of clients reached" {
+			return err
+		}
+	case errors.As(err, &record):
+		err = errors.New("the server does not speak TLS there; redis:// is without")
+	case errors.As(err, &network) && network.Op == "remote error": // the server has said by TLS why not
+	case errors.As(err, &verify), errors.Is(err, errProtocol):
+	default:
+		return err
+	}
+	return &refusal{err}
+}
+
+// dial makes a connection to an address and is let in. It waits for dialTimeout and answerTimeout at most.
+func (b *Bus) dial(ctx context.Context, address, host string) (*conn, error) {
+	if b.refuse.Load() {
+		return nil, net.ErrClosed
+	}
+	nc, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: nc}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer stop()
+	if err = nc.SetDeadline(time.Now().Add(answerTimeout)); err == nil {
+		err = b.enter(ctx, c, host)
+	}
+	if err == nil {
+		err = nc.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// enter makes a new connection one that takes commands.
+func (b *Bus) enter(ctx context.Context, c *conn, host string) error {
+	if b.servers.TLS {
+		config, err := b.tlsConfig(host)
+		if err != nil {
+			return err
+		}
+		secure := tls.Client(c.Conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("TLS: %w", err)
+		}
+		c.Conn = secure
+	}
+	c.reader = newReader(awake{c.Conn})
+	var ask []byte
+	login := b.servers.password != "" || b.servers.user != ""
+	switch {
+	case b.servers.user != "":
+		ask = appendCommand(ask, "AUTH", b.servers.user, b.servers.password)
+	case login:
+		ask = appendCommand(ask, "AUTH", b.servers.password)
+	}
+	ask = appendCommand(ask, "CLIENT", "SETNAME", "foyer-"+string(b.self))
+	if _, err := c.Write(ask); err != nil {
+		return err
+	}
+	if login {
+		if err := c.ok(); err != nil {
+			return fmt.Errorf("the user and password of the URL are not taken: %w", err)
+		}
+	}
+	err := c.ok() // a name is for people; a user that may not give one does
+	if answer, ok := errors.AsType[serverError](err); ok {
+		switch answer.word() {
+		case "NOAUTH":
+			return fmt.Errorf("the URL has no password, and the server wants one: %w", err)
+		case "NOPERM", "ERR":
+			return nil
+		}
+	}
+	if errors.Is(err, io.EOF) && !b.servers.TLS {
+		return fmt.Errorf("the server closes the connection, as one does that wants TLS (rediss://): %w", err)
+	}
+	return err
+}
+
+// tlsConfig reads the files anew for each connection: they may have changed.
+func (b *Bus) tlsConfig(host string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	if b.files.CA != "" {
+		text, err := os.ReadFile(b.files.CA)
+		if err != nil {
+			return nil, &refusal{err}
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, &refusal{fmt.Errorf("there is no certificate in %s", b.files.CA)}
+		}
+	}
+	if b.files.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(b.files.Cert, b.files.Key)
+		if err != nil {
+			return nil, &refusal{err}
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
