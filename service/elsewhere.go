@@ -21,6 +21,7 @@ type owner struct {
 	first   uint64 // number from which on the log has all changes
 	place   uint64 // where the log says that it has told all; what is before is of an earlier time
 	risen   uint64 // the generation that each of its sockets has at least
+	lowest  uint64 // the lowest generation in which one of its sockets came; 0: none has come
 	sockets map[SocketID]*replica
 }
 
@@ -167,6 +168,9 @@ func (l *presenceLog) keepLocked(o *owner, s *SocketInfo) (kept bool) {
 	l.ns.seq++
 	r := &replica{seq: l.ns.seq, owner: o, info: info}
 	o.sockets[s.ID] = r
+	if o.lowest == 0 || s.Generation < o.lowest {
+		o.lowest = s.Generation
+	}
 	l.others.copies.add(r.seq, r)
 	return true
 }
@@ -193,6 +197,7 @@ func (l *presenceLog) arriveLocked(o *owner) {
 		l.loseLocked(was, ReasonNodeLost)
 		all.list = x.list(o)
 	}
+	all.term = o.term()
 	x.owners[o.Node] = o
 	o.whole, o.first, o.place = true, o.next, l.next
 	c := change{owner: o, all: all, cost: entryBytes + 16*len(all.list)}
@@ -207,14 +212,24 @@ func (l *presenceLog) loseLocked(o *owner, why Reason) {
 		return
 	}
 	all := &roll{list: l.others.list(o)}
+	all.term = o.risen >> termShift
 	for i := range all.list {
 		all.held += all.list[i].info.bytes() + replicaBytes
+		all.term = max(all.term, all.list[i].info.Generation>>termShift)
 	}
 	l.others.remove(o)
 	delete(l.others.owners, o.Node)
 	c := change{owner: o, all: all, cost: entryBytes}
 	c.Kind, c.Time, c.Reason, c.Number = PresenceDisconnected, time.Now(), why, o.next
 	l.append(&c)
+}
+
+// term is the one in which each of its sockets counts at least.
+func (o *owner) term() uint64 {
+	if o.lowest == 0 {
+		return wasLost - 1 // there is none of an earlier time
+	}
+	return max(o.lowest, o.risen) >> termShift
 }
 
 // shown is a copy of what is known, as it counts since its owner has risen.

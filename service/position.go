@@ -11,15 +11,23 @@ import (
 // from.
 type position []heard
 
-// heard is how far it has heard of one.
+// heard is how far it has heard of one, or that this one was lost. Another node may know the sockets of a lost one as
+// they were: a watcher that was told of their end, and goes on there, must not be told that they are there again unless
+// the lost node has risen since.
 type heard struct {
 	Incarnation
-	next uint64 // number of the first change that it has not
+	next uint64 // number of the first change that it has not; of a lost one: wasLost, and the highest term that was told
 }
+
+// wasLost stands above all numbers of changes.
+const wasLost = 1 << 63
+
+// lost says whether the node was lost, and in which term it was told last.
+func (h heard) lost() (term uint64, lost bool) { return h.next &^ wasLost, h.next&wasLost != 0 }
 
 // A resume token is a version, the scope's hash, and of each node its name, its run and a number.
 const (
-	tokenVersion = 2
+	tokenVersion = 3
 	heardBytes   = nodeIDLen + 8 + 8
 	maxHeard     = 64 // nodes in a cluster
 )

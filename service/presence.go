@@ -387,13 +387,25 @@ func (w *Watcher) advance(c *change) {
 	switch {
 	case c.all != nil && c.Kind == PresenceDisconnected:
 		if i >= 0 {
-			w.heard = slices.Delete(w.heard, i, i+1)
+			w.heard[i].next = wasLost | c.all.term
 		}
-	case c.all != nil && i < 0:
-		w.heard = append(w.heard, heard{c.owner.Incarnation, c.Number})
+	case c.all != nil:
+		w.hears(heard{c.owner.Incarnation, c.Number})
 	case i >= 0:
 		w.heard[i].next = c.Number + 1
 	}
+}
+
+// hears notes how far was heard of a node of which nothing was, or that it was lost. Who is lost for long makes room for
+// who is there.
+func (w *Watcher) hears(h heard) {
+	w.heard = slices.DeleteFunc(w.heard, func(o heard) bool { return o.Node == h.Node })
+	if len(w.heard) >= maxHeard-2 {
+		if i := slices.IndexFunc(w.heard, func(o heard) bool { _, lost := o.lost(); return lost }); i >= 0 {
+			w.heard = slices.Delete(w.heard, i, i+1)
+		}
+	}
+	w.heard = append(w.heard, h)
 }
 
 // see is a change as the scope has it; false: nothing of it is in scope, or the snapshot had it in it.

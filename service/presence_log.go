@@ -48,6 +48,7 @@ type roll struct {
 	list []known // none with a gap
 	held int     // bytes that nothing else keeps alive, counted as those of copies
 	gap  bool    // what watchers know of the owner is void
+	term uint64  // of what it has told: with a loss the highest, else the lowest
 }
 
 // known is a copy at one moment.

@@ -331,9 +331,6 @@ func (w *modelWatcher) step(rt *rapid.T) bool {
 			rt.Fatalf("change %d of %s: known %v, snapshot complete %v, generation %d after %d", e.Kind, id, known, w.complete, e.Socket.Generation, w.generation[id])
 		}
 		w.generation[id] = e.Socket.Generation
-		if lost { // at another node, which has not lost it, it is there as that one knows it
-			delete(w.generation, id)
-		}
 		if e.Kind == PresenceDisconnected || !w.scope.All && len(e.Socket.Rooms) == 0 {
 			delete(w.view, id)
 		} else {

@@ -116,6 +116,15 @@ func (w *Watcher) resumeLocked(from position, asked map[*owner][]PresenceEvent) 
 		if l.others != nil {
 			o = l.others.owners[h.Node]
 		}
+		if term, lost := h.lost(); lost {
+			switch {
+			case h.Incarnation == self && w.ns.term.Load() <= term, o != nil && o.Run < h.Run, o != nil && o.Run == h.Run && o.term() <= term:
+				return ResetNodeLost, nil
+			case o == nil && h.Node != self.Node:
+				heard = append(heard, h)
+			}
+			continue
+		}
 		switch {
 		case h.Incarnation == self:
 			if h.next < ownFirst || h.next > own {
@@ -258,13 +267,19 @@ func (w *Watcher) skips(c *change) bool {
 	return known && c.all == nil && c.Number < m.number
 }
 
-// voids says whether a change makes void what the watcher was told: its owner's news went on behind a gap, or it is lost
-// before this node has heard of it what the watcher was told elsewhere.
+// voids says whether a change makes void what the watcher was told: its owner's news went on behind a gap, or it is
+// lost before this node has heard of it what the watcher was told elsewhere, or there as it was before the watcher was
+// told elsewhere that it is lost.
 func (w *Watcher) voids(c *change) ResetReason {
 	switch m := w.marks[c.owner]; {
 	case c.all == nil:
 	case c.all.gap:
 		return ResetGap
+	case c.Kind == PresenceConnected && slices.ContainsFunc(w.heard, func(h heard) bool {
+		term, lost := h.lost()
+		return lost && h.Node == c.owner.Node && (c.owner.Run < h.Run || c.owner.Run == h.Run && c.all.term <= term)
+	}):
+		return ResetNodeLost
 	case c.Kind == PresenceDisconnected && c.Number < m.number:
 		return ResetNodeLost
 	}
