@@ -41,6 +41,12 @@ type chaosClient struct {
 	gone bool     // its link ended before the test did
 }
 
+func (c *chaosClient) isGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
+
 // read keeps what comes until the link ends, and answers pings.
 func (c *chaosClient) read() {
 	for {
@@ -89,12 +95,15 @@ type chaosChange struct {
 // chaos is the history of one run.
 type chaos struct {
 	*mesh
-	began   time.Time
-	clients []*chaosClient
+	began    time.Time
+	clients  []*chaosClient
+	watchers []*chaosWatcher
+	loses    [][2]int // who is to take whom for lost
 
 	mu      sync.Mutex
 	emits   []*chaosEmit
 	changes []*chaosChange
+	guests  []*chaosGuest
 }
 
 func (c *chaos) now() int64 { return int64(time.Since(c.began)) }
@@ -123,11 +132,10 @@ func (c *chaos) reach(each int) {
 
 // emit emits at one node, one after the other, until ctx ends.
 func (c *chaos) emit(ctx context.Context, at, stream int, rooms ...string) {
-	emits := foyerv1.NewEmitServiceClient(c.nodes[at].conn)
 	for seq := 0; ctx.Err() == nil; seq++ {
 		e := &chaosEmit{at: at, stream: stream, seq: seq, room: rooms[seq%len(rooms)], call: c.now()}
 		within, stop := context.WithTimeout(context.Background(), 5*time.Second)
-		e.receipt, e.err = emits.Emit(within, &foyerv1.EmitRequest{
+		e.receipt, e.err = foyerv1.NewEmitServiceClient(c.node(at).conn).Emit(within, &foyerv1.EmitRequest{
 			Target: &foyerv1.Target{Rooms: []string{e.room}}, Payload: &foyerv1.Payload{Event: "chaos", Args: &foyerv1.Payload_Json{Json: fmt.Sprintf("[%d,%d]", stream, seq)}},
 		})
 		stop()
@@ -145,7 +153,7 @@ func (c *chaos) emit(ctx context.Context, at, stream int, rooms ...string) {
 // move has clients join and leave a room of their own kind, each change made at some node.
 func (c *chaos) move(ctx context.Context, client *chaosClient, room string) {
 	for in := true; ctx.Err() == nil; in = !in {
-		rooms := foyerv1.NewRoomServiceClient(c.nodes[rand.IntN(len(c.nodes))].conn)
+		rooms := foyerv1.NewRoomServiceClient(c.node(rand.IntN(len(c.nodes))).conn)
 		x := &chaosChange{room: room, socket: client.id, in: in, call: c.now()}
 		within, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		target := &foyerv1.Target{Rooms: []string{client.id}}
@@ -172,8 +180,15 @@ func (c *chaos) move(ctx context.Context, client *chaosClient, room string) {
 func (c *chaos) run(do func(), dead, frozen []int) {
 	t := c.t
 	ctx, stop := context.WithCancel(t.Context())
-	var work sync.WaitGroup
+	var work, watching sync.WaitGroup
+	watch, unwatch := context.WithCancel(t.Context())
+	defer watching.Wait()
+	defer unwatch()
+	defer work.Wait()
+	defer stop()
+	c.watch(watch, &watching)
 	for i := range c.nodes {
+		work.Go(func() { c.visit(ctx, i) })
 		work.Go(func() { c.emit(ctx, i, 2*i, "all", "some") })
 		work.Go(func() { c.emit(ctx, i, 2*i+1, "moving0", "moving1", "moving2") })
 	}
@@ -186,7 +201,11 @@ func (c *chaos) run(do func(), dead, frozen []int) {
 	stop()
 	work.Wait()
 	c.last(dead)
+	c.agree()
+	unwatch()
+	watching.Wait()
 	c.check(dead, frozen)
+	c.checkWatchers(dead)
 }
 
 // lastWord is the text of what each client is sent last.
@@ -348,6 +367,7 @@ func TestChaos(t *testing.T) {
 		name         string
 		do           func(c *chaos)
 		dead, frozen []int
+		loses        [][2]int
 	}{
 		{name: "nothing", do: func(*chaos) { rest() }},
 		{name: "connections are reset", do: func(c *chaos) {
@@ -364,7 +384,7 @@ func TestChaos(t *testing.T) {
 			c.nodes[1].thaw()
 			rest()
 		}},
-		{name: "a node is frozen for more than the lease", frozen: []int{1}, do: func(c *chaos) {
+		{name: "a node is frozen for more than the lease", frozen: []int{1}, loses: [][2]int{{0, 1}, {2, 1}}, do: func(c *chaos) {
 			rest()
 			c.nodes[1].freeze()
 			time.Sleep(8 * time.Second)
@@ -380,7 +400,7 @@ func TestChaos(t *testing.T) {
 			rest()
 			c.settle()
 		}},
-		{name: "one way is cut for longer than the lease", do: func(c *chaos) {
+		{name: "one way is cut for longer than the lease", loses: [][2]int{{1, 0}}, do: func(c *chaos) {
 			rest()
 			c.cut(0, 1, true)
 			time.Sleep(8 * time.Second)
@@ -388,7 +408,7 @@ func TestChaos(t *testing.T) {
 			rest()
 			c.settle()
 		}},
-		{name: "both ways are cut for longer than the lease", do: func(c *chaos) {
+		{name: "both ways are cut for longer than the lease", loses: [][2]int{{0, 1}, {1, 0}}, do: func(c *chaos) {
 			rest()
 			c.part(0, 1, true)
 			time.Sleep(8 * time.Second)
@@ -396,16 +416,17 @@ func TestChaos(t *testing.T) {
 			rest()
 			c.settle()
 		}},
-		{name: "a node is killed and comes back", dead: []int{2}, do: func(c *chaos) {
+		{name: "a node is killed and comes back", dead: []int{2}, loses: [][2]int{{0, 2}, {1, 2}}, do: func(c *chaos) {
 			rest()
 			c.nodes[2].crash()
 			rest()
+			c.start(2)
 			c.settle()
 			rest()
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := &chaos{mesh: startMesh(t, 3, "--cluster-lease=3s", "--ping-interval=5s", "--ping-timeout=20s"), began: time.Now()}
+			c := &chaos{mesh: startMesh(t, 3, "--cluster-lease=3s", "--ping-interval=5s", "--ping-timeout=20s"), began: time.Now(), loses: test.loses}
 			c.reach(4)
 			c.run(func() { test.do(c) }, test.dead, test.frozen)
 		})

@@ -28,8 +28,17 @@ type mesh struct {
 	names  []string
 	ports  []string // where each listens for the others
 	relays map[[2]int]*relay
-	nodes  []*meshNode
 	flags  []string
+
+	mu    sync.Mutex
+	nodes []*meshNode // changed under mu, by the test itself; others than that ask node
+}
+
+// node is the node that runs under a name now, for who goes on while nodes are killed and started again.
+func (m *mesh) node(i int) *meshNode {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nodes[i]
 }
 
 type meshNode struct {
@@ -66,11 +75,14 @@ func startMesh(t testing.TB, n int, flags ...string) *mesh {
 	return m
 }
 
-// freePorts are addresses that nobody listens at.
+// freePorts are addresses that nobody listens at. Their host is this process's own, so that what else runs on this machine
+// does not take them meanwhile.
 func freePorts(t testing.TB, n int) (list []string) {
 	t.Helper()
+	pid := os.Getpid()
+	host := net.IPv4(127, byte(1+pid>>16), byte(pid>>8), byte(pid)).String()
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,6 +116,8 @@ func (m *mesh) add(i int, f *foyer, name string) {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { conn.Close() })
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for len(m.nodes) <= i {
 		m.nodes = append(m.nodes, nil)
 	}
