@@ -129,7 +129,7 @@ func (f *foyer) openPassing() (err error) {
 	}
 	where := func(node service.NodeID) (passing.Member, bool) {
 		m, heard, ok := f.cluster.Member(node)
-		return passing.Member{Address: m.Address, Heard: heard}, ok && m.State.Reachable() && m.Address != ""
+		return passing.Member{Address: m.Address, Heard: heard, Leaving: m.State == adapter.Leaving}, ok && m.State.Reachable() && m.Address != ""
 	}
 	f.passing, err = passing.New(passing.Config{
 		Self: f.self.Node, Key: f.clusterKey, Where: where, TLS: f.memberTLS(), Most: f.files.passed, SlowAfter: f.s.SlowAfter, Told: f.told,

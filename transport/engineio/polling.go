@@ -78,6 +78,8 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 
 	select {
+	case <-wayEnds(w):
+		s.servePollVerdict(w, r, s.withdraw(p))
 	case v := <-p.ready:
 		gone := r.Context().Err() != nil // which of the two was first does not count
 		s.servePollVerdict(w, r, v)
@@ -99,6 +101,35 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		}
 		s.end(endLost, "1") // the poll connection closed prematurely
 	}
+}
+
+// passedOn is a ResponseWriter of a request that another server passes on.
+type passedOn interface {
+	// WayEnds is closed when that server is about to end: a poll that waits is answered then, and its client makes the next
+	// one, which comes by another way.
+	WayEnds() <-chan struct{}
+}
+
+// wayEnds is nil for a request that has come directly.
+func wayEnds(w http.ResponseWriter) <-chan struct{} {
+	if p, ok := w.(passedOn); ok {
+		return p.WayEnds()
+	}
+	return nil
+}
+
+// withdraw ends the wait of a GET before there is something to say, unless there is by now.
+func (s *Session) withdraw(p *poll) pollVerdict {
+	s.mu.Lock()
+	mine := s.poll == p
+	if mine {
+		s.poll = nil
+	}
+	s.mu.Unlock()
+	if mine {
+		return pollNoop
+	}
+	return <-p.ready
 }
 
 func (s *Session) servePollVerdict(w http.ResponseWriter, r *http.Request, v pollVerdict) {

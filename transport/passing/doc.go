@@ -21,7 +21,9 @@
 // Config.Patience when its node says nothing. An answer that takes its time, as that of a poll does, is announced by
 // an informational status 102 (listener.go); and a member of which the cluster has heard meanwhile is slow, not
 // silent. While requests or streams are under way it is looked once a second whether their members are still there:
-// those of a lost one end. A node that has ended its own part does not answer at all: a balancer then asks another
+// those of a lost one end. A poll may wait for longer than the node that passes it is there, and its client would lose a
+// session at another node which is well. So the session's node answers what a member has passed that is about to leave,
+// with nothing, and the client's next poll comes by another node. A node that has ended its own part does not answer at all: a balancer then asks another
 // one.
 //
 // # Members

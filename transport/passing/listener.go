@@ -59,7 +59,8 @@ func passed(r *http.Request) bool { return r.Context().Value(passedKey{}) != nil
 // from their clients: RemoteAddr is that of the client. Everybody else gets status 403.
 func (p *Passing) Handler(sessions http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := p.memberOf(r); !ok {
+		from, ok := p.memberOf(r)
+		if !ok {
 			p.counts.add(countNotMember)
 			p.tell(zap.WarnLevel, "request refused", countNotMember, r.RemoteAddr, "only nodes of this cluster may call the peer listener: it has another key, or is none")
 			http.Error(w, "only nodes of this cluster may call here", http.StatusForbidden)
@@ -82,11 +83,29 @@ func (p *Passing) Handler(sessions http.Handler) http.Handler {
 			sessions.ServeHTTP(w, r)
 			return
 		}
-		e := &early{apart: apart{ResponseWriter: w, header: http.Header{nodeHeader: own}}}
+		e := &early{apart: apart{ResponseWriter: w, header: http.Header{nodeHeader: own}}, ends: make(chan struct{})}
 		e.timer = time.AfterFunc(earlyAfter, e.say)
 		defer e.over()
+		if r.Method == http.MethodGet {
+			p.wait(e, from)
+			defer p.served(e)
+		}
 		sessions.ServeHTTP(e, r)
 	})
+}
+
+// wait notes a poll that a member has passed, until it is served.
+func (p *Passing) wait(e *early, from service.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waits[e] = from
+	p.lookLocked()
+}
+
+func (p *Passing) served(e *early) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.waits, e)
 }
 
 // early says a word before an answer that takes long, so that the member which passed the request knows that this one
@@ -94,10 +113,14 @@ func (p *Passing) Handler(sessions http.Handler) http.Handler {
 type early struct {
 	apart
 
+	ends  chan struct{} // closed by answer
 	timer *time.Timer
 	mu    sync.Mutex
 	quiet bool // guarded by mu: no word any more
 }
+
+// WayEnds is for engineio: it answers a poll then.
+func (e *early) WayEnds() <-chan struct{} { return e.ends }
 
 func (e *early) say() {
 	e.mu.Lock()

@@ -170,6 +170,15 @@ func (c *cluster) put(name service.NodeID, address string) {
 	c.members[name] = Member{Address: address}
 }
 
+// leave has all know that a member is about to end.
+func (c *cluster) leave(name service.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.members[name]
+	m.Leaving = true
+	c.members[name] = m
+}
+
 func (c *cluster) lose(name service.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -49,6 +49,7 @@ type Config struct {
 type Member struct {
 	Address string    // host:port of its peer listener
 	Heard   time.Time // when this node last heard of it
+	Leaving bool      // it is about to end
 }
 
 // Validate reports everything that is wrong with the Config, joined.
@@ -83,7 +84,8 @@ func (c Config) withDefaults() Config {
 }
 
 const (
-	// lookEvery is how often it is looked whether the members are still there that requests and streams wait for.
+	// lookEvery is how often it is looked whether the members are still there that requests and streams wait for, and
+	// whether those are about to leave that have passed a poll to this node.
 	lookEvery = time.Second
 	// Connections between members are kept for the next request, for less time than the other side keeps them: one that
 	// is used again while it is being closed would cost a client its session.
@@ -112,7 +114,8 @@ type Passing struct {
 	mu sync.Mutex
 	// guarded by mu
 	passes map[pass]struct{}
-	look   *time.Timer // nil while there is nobody to look for
+	waits  map[*early]service.NodeID // what members have passed to this node, and wait for
+	look   *time.Timer               // nil while there is nobody to look for
 	closed bool
 }
 
@@ -129,7 +132,7 @@ func New(cfg Config) (*Passing, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	p := &Passing{cfg: cfg, keys: newKeys(cfg.Key), told: cfg.Told.Named("passing"), passes: map[pass]struct{}{}}
+	p := &Passing{cfg: cfg, keys: newKeys(cfg.Key), told: cfg.Told.Named("passing"), passes: map[pass]struct{}{}, waits: map[*early]service.NodeID{}}
 	p.dialer = net.Dialer{
 		Timeout:         cfg.Patience,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3},
@@ -237,10 +240,15 @@ func (p *Passing) enter(what pass) (room, closed bool) {
 		return false, p.closed
 	}
 	p.passes[what] = struct{}{}
-	if p.look == nil {
+	p.lookLocked()
+	return true, false
+}
+
+// lookLocked begins to look for members, as long as somebody needs it.
+func (p *Passing) lookLocked() {
+	if p.look == nil && !p.closed {
 		p.look = time.AfterFunc(lookEvery, p.lookForMembers)
 	}
-	return true, false
 }
 
 // become puts a stream in the place of the request that it came of. False: this node ends.
@@ -262,16 +270,21 @@ func (p *Passing) leave(what pass) {
 	p.mu.Unlock()
 }
 
-// lookForMembers ends what waits for members that are gone. A member that is only silent may come back.
+// lookForMembers ends what waits for members that are gone. A member that is only silent may come back. Polls that have
+// come by members that are about to go are answered.
 func (p *Passing) lookForMembers() {
 	p.mu.Lock()
 	there := map[service.NodeID]bool{}
 	for what := range p.passes {
 		there[what.member()] = true
 	}
+	by := map[service.NodeID]bool{}
+	for _, from := range p.waits {
+		by[from] = true
+	}
 	switch {
 	case p.closed:
-	case len(there) == 0:
+	case len(p.passes)+len(p.waits) == 0:
 		p.look = nil
 	default:
 		p.look.Reset(lookEvery)
@@ -280,6 +293,23 @@ func (p *Passing) lookForMembers() {
 	for name := range there {
 		if _, ok := p.cfg.Where(name); !ok {
 			p.endAll(countGone, func(of pass) bool { return of.member() == name })
+		}
+	}
+	for name := range by {
+		if m, ok := p.cfg.Where(name); ok && m.Leaving {
+			p.answer(name)
+		}
+	}
+}
+
+// answer has the polls answered that would be cut off with the member that has passed them.
+func (p *Passing) answer(from service.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e, by := range p.waits {
+		if by == from {
+			close(e.ends)
+			delete(p.waits, e)
 		}
 	}
 }
@@ -315,13 +345,13 @@ func (p *Passing) Len() int {
 }
 
 // Drain refuses upgrades from now on, and ends the streams one by one, spread over window at jittered moments, so that
-// their clients do not come back all at once. Requests are passed on as before. It blocks until no stream is left or
-// ctx ends; then streams may remain for Close.
+// their clients do not come back all at once. Requests are passed on as before; the members that they go to answer polls
+// when they hear that this node leaves. It blocks until nothing is left or ctx ends; then Close cuts what remains.
 func (p *Passing) Drain(ctx context.Context, window time.Duration) {
 	p.draining.Store(true)
 	for {
 		streams := p.all(func(of pass) bool { _, is := of.(*stream); return is })
-		if len(streams) == 0 {
+		if len(streams) == 0 && p.Len() == 0 {
 			return
 		}
 		rand.Shuffle(len(streams), func(i, j int) { streams[i], streams[j] = streams[j], streams[i] })

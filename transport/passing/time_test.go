@@ -175,6 +175,13 @@ func (p *pair) closeLater(c io.Closer) {
 // open makes a session of the owner's, which the other node is asked for.
 func (p *pair) open() (query string, s *engineio.Session) {
 	p.t.Helper()
+	res := p.direct(polling)
+	return polling + "&sid=" + sidIn(p.t, res.body), p.owner.all[len(p.owner.all)-1]
+}
+
+// direct asks the owner itself.
+func (p *pair) direct(query string) response {
+	p.t.Helper()
 	tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		l := newPipes()
 		srv := &http.Server{Handler: p.owner.engine, ErrorLog: quietLog}
@@ -183,11 +190,11 @@ func (p *pair) open() (query string, s *engineio.Session) {
 		return l.dial(ctx, network, addr)
 	}}
 	defer tr.CloseIdleConnections()
-	res, err := request1(p.t.Context(), &http.Client{Transport: tr}, "http://owner", http.MethodGet, polling, nil)
+	res, err := request1(p.t.Context(), &http.Client{Transport: tr}, "http://owner", http.MethodGet, query, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return polling + "&sid=" + sidIn(p.t, res.body), p.owner.all[len(p.owner.all)-1]
+	return res
 }
 
 // ask sends a request to the node that passes, and says how long the answer took.
@@ -482,6 +489,43 @@ func TestDrain(t *testing.T) {
 		}
 		if len(ends) != streams || p.other.passing.Len() != 0 {
 			t.Errorf("%d have ended, %d are passed", len(ends), p.other.passing.Len())
+		}
+	})
+}
+
+// TestPollsOfALeavingMember: a poll that a member has passed is answered when that member is about to leave, which waits
+// for it; its session is as good as before, and its client's next poll has what was said meanwhile.
+func TestPollsOfALeavingMember(t *testing.T) {
+	inBubble(t, func(p *pair) {
+		var polls []string
+		var answers [3]response
+		var asking sync.WaitGroup
+		for i := range answers {
+			query, _ := p.open()
+			polls = append(polls, query)
+			asking.Go(func() { answers[i], _ = p.ask(http.MethodGet, query, nil) })
+		}
+		time.Sleep(10 * time.Second) // nothing is said
+		synctest.Wait()
+		if n := p.other.passing.Len(); n != len(polls) {
+			t.Fatalf("%d are passed", n)
+		}
+		p.leave("aaaa")
+		began := time.Now()
+		p.other.passing.Drain(context.Background(), 0)
+		if took := time.Since(began); took > lookEvery+drainRound {
+			t.Errorf("it waited %v", took)
+		}
+		p.other.passing.Close()
+		asking.Wait()
+		for i, query := range polls {
+			if answers[i].status != http.StatusOK || answers[i].body != "6" {
+				t.Errorf("poll: %v", answers[i])
+			}
+			p.owner.all[i].Send(engineio.NewMessage([]byte("x"), nil), 0)
+			if res := p.direct(query); res.body != "4x" {
+				t.Errorf("the next poll: %v", res)
+			}
 		}
 	})
 }
