@@ -141,10 +141,11 @@ soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and 
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	FOYER_BIN="$(CURDIR)/bin/foyer" SOAKTIME=$(SOAKTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Soak|Storm|Frozen' ./e2e/
 
-# By hand each rest between two faults is longer.
+# By hand each rest between two faults is longer, and a rolling restart has ten times the clients.
 .PHONY: chaos
 chaos: bin/foyer e2e/node_modules/.package-lock.json ## Freeze, kill, cut and restart nodes of a cluster under load, CHAOSTIME each, and hold what was seen against what was promised
-	FOYER_BIN="$(CURDIR)/bin/foyer" CHAOSTIME=$(CHAOSTIME) go test -tags e2e -count=1 -timeout 0 -v -run Chaos ./e2e/
+	ulimit -Sn "$$(ulimit -Hn)"; \
+	FOYER_BIN="$(CURDIR)/bin/foyer" CHAOSTIME=$(CHAOSTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Chaos|Rolling' ./e2e/
 
 .PHONY: autobahn
 autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes

@@ -38,6 +38,9 @@ func TestClusterPage(t *testing.T) {
 		t.Errorf("%s prints %s", list, out)
 	}
 	one.stop()
+	if config := d.next("json", "round_robin"); config != serviceConfig(t) {
+		t.Errorf("TestRollingRestart makes its calls by another service config than\n%s", config)
+	}
 	testKubernetes(t, d.next("yaml", "kind: Deployment"))
 }
 

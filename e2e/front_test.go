@@ -79,15 +79,19 @@ func startAsOne(t testing.TB, n int, args ...string) *foyer {
 // startFront passes each request on to the next node in turn, upgrades too.
 func startFront(t testing.TB, m *mesh) string {
 	var turn atomic.Int64
+	return frontOf(t, func() string { return m.nodes[int(turn.Add(1))%len(m.nodes)].edge }, func(to *http.Transport) http.RoundTripper { return to })
+}
+
+// frontOf passes each request on to the address that next returns, upgrades too, by a transport that may be wrapped.
+func frontOf(t testing.TB, next func() string, by func(*http.Transport) http.RoundTripper) string {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			node := m.nodes[int(turn.Add(1))%len(m.nodes)]
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", node.edge
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", next()
 			r.Out.Host = r.In.Host
 			r.SetXForwarded()
 		},
 		FlushInterval: -1,
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Second},
+		Transport:     by(&http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Second}),
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	s := httptest.NewServer(proxy)

@@ -247,6 +247,12 @@ func startFoyerOn(t testing.TB, terminal *os.File, args ...string) *foyer {
 // launchFoyer is startFoyerOn that does not wait until the node listens.
 func launchFoyer(t testing.TB, terminal *os.File, args ...string) *foyer {
 	t.Helper()
+	return launchBinary(t, binary(t), terminal, args...)
+}
+
+// launchBinary is launchFoyer of another build.
+func launchBinary(t testing.TB, name string, terminal *os.File, args ...string) *foyer {
+	t.Helper()
 	command := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
@@ -255,7 +261,7 @@ func launchFoyer(t testing.TB, terminal *os.File, args ...string) *foyer {
 		command, "--edge=127.0.0.1:0", "--api=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--log-level=debug",
 		"--drain-window=1s", // a test has no crowd to spread
 	}, args...)
-	cmd := childOf(binary(t), nil, args...)
+	cmd := childOf(name, nil, args...)
 	if terminal != nil {
 		cmd.Stdout = terminal
 	}
