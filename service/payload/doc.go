@@ -3,7 +3,7 @@
 //
 // The walk: Check (an array of arguments or an event with its name first) or CheckObject (auth data) looks at every byte
 // once, without recursion and without allocating. After it, Name, Split and Event take an event array apart and put one
-// together.
+// together; Members, Items and End walk any other value.
 //
 // All functions are safe for concurrent use, keep nothing that they are given, and start nothing.
 package payload

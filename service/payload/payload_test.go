@@ -346,7 +346,7 @@ func TestMeasure(t *testing.T) {
 		{`["a",{"_placeholder":true,"num":1},{"_placeholder":true,"num":0,"x":[{}]}]`, 2, Shape{3, -2, -1, 1, 0}},
 		{`["a",{"_placeholder":true,"num":1}]`, 0, Shape{2, 2}},
 	} {
-		got, err := Measure([]byte(tc.text), tc.attachments, nil)
+		got, err := Measure([]byte(tc.text), tc.attachments, nil, Options{})
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(tc.want) {
 			t.Errorf("Measure(%s) = %v, %v, want %v", tc.text, got, err, tc.want)
 		}
@@ -387,7 +387,7 @@ func FuzzCheck(f *testing.F) {
 		if (err == nil) != want {
 			t.Fatalf("CheckValue = %v, encoding/json says %v", err, want)
 		}
-		shape, merr := Measure(text, attachments, nil)
+		shape, merr := Measure(text, attachments, nil, Options{})
 		if err != nil {
 			if merr == nil {
 				t.Fatal("Measure is milder than CheckValue")

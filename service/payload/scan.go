@@ -89,9 +89,9 @@ func (o Options) depth() int {
 type Shape []int32
 
 // Measure checks a JSON value like Check, whatever its kind, and appends its shape to into.
-func Measure(text []byte, attachments int, into Shape) (Shape, error) {
+func Measure(text []byte, attachments int, into Shape, o Options) (Shape, error) {
 	m := measure{shape: into}
-	err := scan(text, 0, attachments, false, MaxDepth, &m)
+	err := scan(text, 0, attachments, o.Exact, o.depth(), &m)
 	return m.shape, err
 }
 

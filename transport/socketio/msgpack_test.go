@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"math"
 	"strings"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/payload"
+	"foyer/service/payload/msgpack"
 )
 
 // The examples of the reference, "msgpack parser".
@@ -249,33 +249,6 @@ func TestSmallPacketsHoldNoLargeMessage(t *testing.T) {
 	}
 }
 
-func TestAppendNumeral(t *testing.T) {
-	for _, tc := range []struct{ text, want string }{
-		{`0`, `00`},
-		{`-0`, `00`},
-		{`-0.0`, `00`},
-		{`127`, `7f`},
-		{`128`, `cc80`},
-		{`-32`, `e0`},
-		{`-33`, `d0df`},
-		{`1.0`, `01`},
-		{`1e3`, `cd03e8`},
-		{`1.5`, `cb3ff8000000000000`},
-		{`9223372036854775807`, `cf7fffffffffffffff`},
-		{`18446744073709551615`, `cfffffffffffffffff`},
-		{`-9223372036854775808`, `d38000000000000000`},
-		{`18446744073709551616`, `cb43f0000000000000`},
-		{`1e400`, `cb7ff0000000000000`},
-		{`-1e400`, `cbfff0000000000000`},
-		{`1e-400`, `00`},
-		{`0.` + strings.Repeat("0", 400) + `1`, `00`},
-	} {
-		if got := hex.EncodeToString(appendNumeral(nil, []byte(tc.text))); got != tc.want {
-			t.Errorf("%.30s: got %s, want %s", tc.text, got, tc.want)
-		}
-	}
-}
-
 // FuzzDecodeMsgpack: whatever is taken is right JSON, which the encoder takes, and decodes to itself.
 func FuzzDecodeMsgpack(f *testing.F) {
 	for _, p := range npmPackets(f)[:60] {
@@ -353,22 +326,11 @@ func FuzzEncodeMsgpack(f *testing.F) {
 		}
 		p.Attachments = [][]byte{attachment, nil}
 		if b, err = appendMsgpack(nil, &p); err == nil {
-			if _, ok := skipItem(b, 0); !ok {
+			if _, ok := msgpack.Skip(b, 0); !ok {
 				t.Fatalf("%s became %x, which is no msgpack", text, b)
 			}
 		}
 	})
-}
-
-func TestReadItemIsTotal(t *testing.T) {
-	for c := range 256 {
-		b := append([]byte{byte(c)}, make([]byte, 16)...)
-		for n := range b {
-			if it, next, ok := readItem(b[:n], 0); ok && (next > n || next < 1 || it.num > math.MaxInt64 && it.kind == itemUint) {
-				t.Errorf("%x of %d bytes: %+v, next %d", c, n, it, next)
-			}
-		}
-	}
 }
 
 func BenchmarkDecodeMsgpack(b *testing.B) {
