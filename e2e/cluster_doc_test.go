@@ -142,7 +142,7 @@ func testKubernetes(t *testing.T, text string) {
 		name, value, _ := strings.Cut(arg, "=")
 		flags[name] = value
 	}
-	// What has one name or port in two places.
+	// A port or name that stands in two objects is the same one in both.
 	open := map[string]bool{}
 	for _, p := range c.Ports {
 		open[":"+strconv.Itoa(p.ContainerPort)] = true

@@ -317,7 +317,7 @@ func TestBackendsOfTwoLanguages(t *testing.T) {
 		for _, b := range running {
 			b.crash()
 		}
-		// What a backend has been sent and does not answer any more is lost, and counted: nobody is there once the node
+		// An event that a backend has taken and cannot answer any more is lost, and counted. Nobody is there once the node
 		// knows.
 		node := api(t, f.api).node
 		eventually(t, func() error {

@@ -138,7 +138,10 @@ func compareCluster(ctx context.Context, o *options) error {
 			p.stop()
 		}
 	}
-	fmt.Printf("%d rounds, medians (lowest to highest); %s\n\n| | here | at the other node | ratio | to reach |\n| --- | --- | --- | --- | --- |\n", o.rounds, processor())
+	fmt.Printf("%d rounds, medians (lowest to highest); %s\n", o.rounds, processor())
+	if len(found) > 0 {
+		fmt.Print("\n| | here | at the other node | ratio | to reach |\n| --- | --- | --- | --- | --- |\n")
+	}
 	run := ""
 	for _, r := range clusterRows {
 		if r.args != nil {
@@ -165,5 +168,5 @@ func compareCluster(ctx context.Context, o *options) error {
 		}
 		fmt.Printf("| %s | %s | %s | %.2f | %s |\n", r.name, cells[0], cells[1], medians[1]/medians[0], reach)
 	}
-	return nil
+	return compareCalls(ctx, o)
 }

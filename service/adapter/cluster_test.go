@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,10 +102,28 @@ type cluster struct {
 	net    *membus.Network
 	faults *membus.Faults
 	nodes  map[service.NodeID]*adapter.Cluster
+	sent   map[service.NodeID]*atomic.Int64 // frames that each has given its bus for one other node
+}
+
+// meter is a bus that counts.
+type meter struct {
+	adapter.Bus
+	sent *atomic.Int64
+}
+
+func (m meter) Send(to service.NodeID, frame []byte) error {
+	m.sent.Add(1)
+	return m.Bus.Send(to, frame)
+}
+
+func emptyCluster(t testing.TB, seed uint64) *cluster {
+	return &cluster{
+		TB: t, net: membus.New(), faults: membus.NewFaults(seed), nodes: map[service.NodeID]*adapter.Cluster{}, sent: map[service.NodeID]*atomic.Int64{},
+	}
 }
 
 func newCluster(t testing.TB, names ...service.NodeID) *cluster {
-	c := &cluster{TB: t, net: membus.New(), faults: membus.NewFaults(7), nodes: map[service.NodeID]*adapter.Cluster{}}
+	c := emptyCluster(t, 7)
 	for _, name := range names {
 		c.start(name, service.Config{}, adapter.Config{})
 	}
@@ -140,7 +159,8 @@ func (c *cluster) start(name service.NodeID, sc service.Config, cc adapter.Confi
 	c.Helper()
 	bus := c.faults.Wrap(name, c.net.Open(name))
 	cc.Self = service.Incarnation{Node: name, Run: uint64(time.Now().UnixMilli())}
-	n, err := adapter.NewCluster(cc, bus, zap.NewNop())
+	c.sent[name] = new(atomic.Int64)
+	n, err := adapter.NewCluster(cc, meter{bus, c.sent[name]}, zap.NewNop())
 	if err != nil {
 		c.Fatal(err)
 	}

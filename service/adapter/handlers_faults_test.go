@@ -35,7 +35,7 @@ type faulty struct {
 }
 
 func newFaulty(t *testing.T, seed uint64, lossless bool, lease time.Duration) *faulty {
-	c := &cluster{TB: t, net: membus.New(), faults: membus.NewFaults(seed), nodes: map[service.NodeID]*adapter.Cluster{}}
+	c := emptyCluster(t, seed)
 	for _, name := range abc {
 		c.start(name, service.Config{HandlerWait: 5 * time.Minute, HandlerPatience: 10 * time.Minute}, adapter.Config{Window: 32 << 10, MaxFrame: 4 << 10, Lease: lease})
 	}

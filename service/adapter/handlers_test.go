@@ -13,7 +13,6 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
-	"foyer/service/adapter/membus"
 )
 
 // backend is a handler that writes down what it is told, and answers as reply says.
@@ -434,7 +433,7 @@ func TestModeOutlivesAnyNode(t *testing.T) {
 // events go one way and answers the other: each event is handled once, in its order, and acknowledged.
 func TestNothingIsLostWhenAnEpochEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{TB: t, net: membus.New(), faults: membus.NewFaults(7), nodes: map[service.NodeID]*adapter.Cluster{}}
+		c := emptyCluster(t, 7)
 		for _, name := range abc[:2] {
 			c.start(name, service.Config{Namespaces: []service.NamespaceConfig{{Pattern: "/n*"}}}, adapter.Config{Window: 16 << 10, MaxFrame: 4 << 10, Lease: 30 * time.Second})
 		}

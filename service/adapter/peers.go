@@ -259,8 +259,8 @@ func (p *Peers) hearFrame(f *frame, now time.Duration) Drop {
 		p.settle(m, now)
 		return DropRun
 	}
-	mine := f.ackEpoch == m.out.epoch && m.out.stage != outClosed
-	if mine && f.ack > m.out.sent {
+	mine := func() bool { return f.ackEpoch == m.out.epoch && m.out.stage != outClosed }
+	if mine() && f.ack > m.out.sent {
 		return DropUnreadable
 	}
 	var drop Drop
@@ -270,9 +270,10 @@ func (p *Peers) hearFrame(f *frame, now time.Duration) Drop {
 		}
 	}
 	switch {
-	case mine && f.over:
+	case !mine(): // what was heard may have ended the epoch that the ack is of
+	case f.over:
 		p.reopen(m, EndOver, now)
-	case mine:
+	default:
 		m.out.acked(f.ack, f.asks && f.seq == 0, now)
 	}
 	m.heard = now

@@ -11,7 +11,6 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
-	"foyer/service/adapter/membus"
 )
 
 var all = service.Scope{Namespace: "/", All: true}
@@ -253,7 +252,7 @@ func TestShortCutLosesNothing(t *testing.T) {
 // epoch, and what happens while they are told comes behind them.
 func TestFollowerIsToldAtThePaceOfItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{TB: t, net: membus.New(), faults: membus.NewFaults(7), nodes: map[service.NodeID]*adapter.Cluster{}}
+		c := emptyCluster(t, 7)
 		for _, name := range []service.NodeID{"AAAA", "BBBB"} {
 			c.start(name, service.Config{}, adapter.Config{Window: 256 << 10})
 		}

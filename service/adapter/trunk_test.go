@@ -164,6 +164,31 @@ func TestNewsEndsTheEpochOfAFullWindow(t *testing.T) {
 	}
 }
 
+// TestWhatIsHeardEndsTheEpochOfItsAck: a frame that begins an epoch is answered with news. Where that finds a full window,
+// the epoch ends that the frame has an ack of, and the ack says nothing of the next one.
+func TestWhatIsHeardEndsTheEpochOfItsAck(t *testing.T) {
+	s, a, b := pair(t)
+	if !a.presence.follows {
+		a.watch()
+		a.done()
+	}
+	s.run(s.now + 100*time.Millisecond)
+	s.cut[b.place][a.place] = true
+	for len(a.publish(100)) == 0 {
+		a.p.Flush(s.now)
+		a.done()
+	}
+	s.run(s.now + 10*time.Millisecond) // all of it is heard, and no ack comes
+	s.cut[b.place][a.place] = false
+	epoch := a.p.member("BBBB").out.epoch
+	b.p.reopen(b.p.member("AAAA"), EndFull, s.now)
+	b.done()
+	s.run(s.now + 2*time.Second)
+	if m := a.wantState(t, "BBBB", Up); m.out.epoch != epoch+1 || m.out.bytes != 0 || m.follows[simSpace] == nil {
+		t.Errorf("epoch %d after %d, %d bytes are left, follows %v", m.out.epoch, epoch, m.out.bytes, m.follows)
+	}
+}
+
 // TestALargeItemGoesInParts, also with others around it.
 func TestALargeItemGoesInParts(t *testing.T) {
 	s, a, b := pair(t)
