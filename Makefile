@@ -117,7 +117,7 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium proxies bin/redis-server examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium iproute2 proxies bin/redis-server examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -143,7 +143,7 @@ soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and 
 
 # By hand each rest between two faults is longer, and a rolling restart has ten times the clients.
 .PHONY: chaos
-chaos: bin/foyer e2e/node_modules/.package-lock.json ## Freeze, kill, cut and restart nodes of a cluster under load, CHAOSTIME each, and hold what was seen against what was promised
+chaos: bin/foyer iproute2 e2e/node_modules/.package-lock.json ## Freeze, kill, cut and restart nodes of a cluster under load, CHAOSTIME each, and hold what was seen against what was promised
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	FOYER_BIN="$(CURDIR)/bin/foyer" CHAOSTIME=$(CHAOSTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Chaos|Rolling' ./e2e/
 
@@ -191,7 +191,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc proxies bin/redis-server examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium gcc iproute2 proxies bin/redis-server examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -258,16 +258,18 @@ $(REDIS)/redis-server:
 packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 	--no-breaks --no-replaces --no-enhances $(firstword $(1)) | grep -E '^lib($(2))' | sort -u)
 
-# Debian packages, only when their command is missing: the browser of the page's test, the C compiler of the race detector.
-# The lock lets the two run under make -j.
+# Debian packages, only when their command is missing: the browser of the page's test, the C compiler of the race detector,
+# and what connects networks that a test makes. The lock lets them run under make -j.
 locked  = flock "$${TMPDIR:-/tmp}/foyer-apt.lock" $$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get $(1)
 apt-get = $(call locked,update -q) && $(call locked,install -qy --no-install-recommends $(1))
 
-.PHONY: chromium gcc
+.PHONY: chromium gcc iproute2
 chromium: # or CHROMIUM names another
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { $(call apt-get,chromium fonts-dejavu-core); }
 gcc:
 	@command -v gcc >/dev/null || { $(call apt-get,gcc libc6-dev); }
+iproute2:
+	@command -v ip >/dev/null || { $(call apt-get,iproute2); }
 
 .PHONY: clean
 clean: ## Remove what was built; tools outside of the checkout stay

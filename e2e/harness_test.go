@@ -253,6 +253,12 @@ func launchFoyer(t testing.TB, terminal *os.File, args ...string) *foyer {
 // launchBinary is launchFoyer of another build.
 func launchBinary(t testing.TB, name string, terminal *os.File, args ...string) *foyer {
 	t.Helper()
+	return launchBy(t, []string{name}, terminal, args...)
+}
+
+// launchBy is launchFoyer of a build by words that end with its name: before it stands what becomes the node.
+func launchBy(t testing.TB, words []string, terminal *os.File, args ...string) *foyer {
+	t.Helper()
 	command := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
@@ -261,7 +267,8 @@ func launchBinary(t testing.TB, name string, terminal *os.File, args ...string) 
 		command, "--edge=127.0.0.1:0", "--api=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--log-level=debug",
 		"--drain-window=1s", // a test has no crowd to spread
 	}, args...)
-	cmd := childOf(name, nil, args...)
+	words = slices.Concat(words, args)
+	cmd := childOf(words[0], nil, words[1:]...)
 	if terminal != nil {
 		cmd.Stdout = terminal
 	}
