@@ -32,6 +32,9 @@ func TestClusterPage(t *testing.T) {
 	second.stop()
 	natsServer(t, term.ports["4222"], "")
 	one := term.serve(d.next("sh", "--cluster nats"))
+	one.stop()
+	redisServer(t, term.ports["6379"])
+	one = term.serve(d.next("sh", "--cluster redis"))
 	term.run(d.next("sh", "cluster.key"))
 	list := d.next("sh", "foyer nodes")
 	if out := term.run(list); !strings.HasPrefix(out, "NODE   STATE ") || !strings.Contains(out, " up ") {

@@ -137,6 +137,18 @@ func natsServer(t testing.TB, port, config string) *process {
 	return p
 }
 
+// redisServer runs a Redis server at a port, with what more its command is to have.
+func redisServer(t testing.TB, port string, more ...string) *process {
+	t.Helper()
+	args := append([]string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir()}, more...)
+	p := start(t, "redis-server", nil, args...)
+	t.Cleanup(p.kill)
+	if _, _, err := p.out.await(0, patience, func(line string) bool { return strings.Contains(line, "eady to accept connections") }); err != nil {
+		t.Fatalf("no Redis server: %v\n%s", err, p.tail(20))
+	}
+	return p
+}
+
 // Nodes that start at the same moment, each with the same list of addresses, become one cluster.
 func TestClusterStartsInAnyOrder(t *testing.T) {
 	nodes := startNodes(t, embedded(t, 3))
@@ -170,6 +182,30 @@ func TestClusterByNATS(t *testing.T) {
 	server.kill()
 	nodes[0].awaitStates(t, "AAAA=UP", "BBBB=LOST", "CCCC=LOST")
 	natsServer(t, port, "")
+	awaitUp(t, nodes, nodeNames[:3]...)
+	crosses(t, nodes)
+}
+
+// Three nodes on one Redis server are one cluster: two that were there before it, and again when it was away.
+func TestClusterByRedis(t *testing.T) {
+	port := freePort(t)
+	flags := func(name string) []string {
+		return []string{"--node-id=" + name, "--cluster=redis", "--cluster-url=redis://127.0.0.1:" + port, "--cluster-lease=2s"}
+	}
+	nodes := []*foyer{launchFoyer(t, nil, flags("AAAA")...), launchFoyer(t, nil, flags("BBBB")...)}
+	for i, f := range nodes {
+		f.listens(t)
+		f.awaitStates(t, nodeNames[i]+"=UP")
+	}
+	server := redisServer(t, port)
+	awaitUp(t, nodes, "AAAA", "BBBB")
+	nodes = append(nodes, startFoyer(t, flags("CCCC")...))
+	awaitUp(t, nodes, nodeNames[:3]...)
+	crosses(t, nodes)
+
+	server.kill()
+	nodes[0].awaitStates(t, "AAAA=UP", "BBBB=LOST", "CCCC=LOST")
+	redisServer(t, port)
 	awaitUp(t, nodes, nodeNames[:3]...)
 	crosses(t, nodes)
 }
@@ -210,6 +246,8 @@ func TestClusterRefuses(t *testing.T) {
 	node := startFoyer(t, flags[0]...)
 	small := freePort(t)
 	natsServer(t, small, "max_payload: 65536\n")
+	closed := freePort(t)
+	redisServer(t, closed, "--requirepass", "secret")
 	with := func(args []string, more ...string) []string { return append(slices.Clone(args), more...) }
 	for name, c := range map[string]struct {
 		args []string
@@ -220,6 +258,15 @@ func TestClusterRefuses(t *testing.T) {
 		"another name":           {with(flags[1], "--cluster-name=other"), "foyer: --cluster-name: the node at "},
 		"a taken port":           {with(flags[1], flags[0][2]), "foyer: --cluster-listen: the address "},
 		"a small NATS server":    {[]string{"--cluster=nats", "--cluster-url=nats://127.0.0.1:" + small}, "foyer: --cluster-url: the NATS server takes messages of 65536 bytes (max_payload)"},
+		"a Redis that wants a password": {
+			[]string{"--cluster=redis", "--cluster-url=redis://127.0.0.1:" + closed}, "foyer: --cluster-url: 127.0.0.1:" + closed + ": the URL has no password",
+		},
+		"another password of Redis": {
+			[]string{"--cluster=redis", "--cluster-url=redis://:wrong@127.0.0.1:" + closed}, "foyer: --cluster-url: 127.0.0.1:" + closed + ": the user and password of the URL are not taken",
+		},
+		"a server that is no Redis": {
+			[]string{"--cluster=redis", "--cluster-url=redis://127.0.0.1:" + small}, "foyer: --cluster-url: 127.0.0.1:" + small + ": what answers there does not speak as Redis does",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := launchFoyer(t, nil, c.args...)

@@ -17,6 +17,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
+	"foyer/service/adapter/redisbus"
 	"foyer/transport/passing"
 )
 
@@ -43,10 +44,13 @@ func (s *settings) clusterKey() ([]byte, error) {
 
 // openBus makes the way to the other nodes. When it returns, the node can be reached, or the server is away and will be
 // reached when it comes.
-func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (*natsbus.Bus, error) {
+func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (adapter.Bus, error) {
 	c := &f.s.ClusterFlags
-	if f.s.Cluster == clusterNATS {
-		return f.connectBus(node)
+	switch f.s.Cluster {
+	case clusterNATS:
+		return f.connectNATS(node)
+	case clusterRedis:
+		return f.connectRedis(node)
 	}
 	listen := f.s.clusterListen()
 	// The server takes no listener; what is wrong with the address is told in the same words as of others.
@@ -59,10 +63,15 @@ func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (*
 		Node: node, Cluster: c.Name, Listen: listen, Routes: c.Routes, Advertise: c.Advertise, SecretKey: key, TLS: f.memberTLS(),
 		Logger: f.told.Named("cluster"),
 	}
-	return natsbus.Embed(e)
+	b, err := natsbus.Embed(e)
+	if err != nil {
+		return nil, err
+	}
+	f.clusterAddr = b.RouteAddr().String()
+	return b, nil
 }
 
-func (f *foyer) connectBus(node service.NodeID) (*natsbus.Bus, error) {
+func (f *foyer) connectNATS(node service.NodeID) (adapter.Bus, error) {
 	c := &f.s.ClusterFlags
 	e := natsbus.External{
 		Node: node, Cluster: c.Name, URL: c.URL, Credentials: c.Credentials, Logger: f.told.Named("cluster"),
@@ -78,6 +87,17 @@ func (f *foyer) connectBus(node service.NodeID) (*natsbus.Bus, error) {
 		}
 	}
 	b, err := natsbus.Connect(e)
+	if err != nil {
+		return nil, fmt.Errorf("--cluster-url: %w", err)
+	}
+	return b, nil
+}
+
+func (f *foyer) connectRedis(node service.NodeID) (adapter.Bus, error) {
+	c := &f.s.ClusterFlags
+	b, err := redisbus.Connect(redisbus.Config{
+		Node: node, Cluster: c.Name, URL: c.URL, CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key, Logger: f.told.Named("cluster"),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("--cluster-url: %w", err)
 	}
@@ -115,9 +135,6 @@ func (f *foyer) openCluster(ctx context.Context) (err error) {
 	}, bus, f.log)
 	if err != nil {
 		return errors.Join(err, bus.Close())
-	}
-	if addr := bus.RouteAddr(); addr != nil {
-		f.clusterAddr = addr.String()
 	}
 	return nil
 }

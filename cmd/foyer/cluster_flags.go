@@ -13,6 +13,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
+	"foyer/service/adapter/redisbus"
 )
 
 // Values of --cluster.
@@ -20,6 +21,7 @@ const (
 	clusterOff      = "off"
 	clusterEmbedded = "embedded"
 	clusterNATS     = "nats"
+	clusterRedis    = "redis"
 )
 
 // defaultClusterListen is where an embedded server listens unless it is told otherwise: nobody else can reach it there.
@@ -31,7 +33,7 @@ type clusterFlags struct {
 	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
 	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
 
-	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. A user and a password may be in it."`
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, or several of one Redis Cluster as redis://host:6379,host:6380. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
@@ -44,9 +46,9 @@ type clusterFlags struct {
 
 // clusterTLS are the flags of the certificates by which nodes know each other.
 type clusterTLS struct {
-	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL it is shown to that server too. It is read again as that of --edge-cert."`
+	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL, or with redis and a rediss:// one, it is shown to that server too. It is read again as that of --edge-cert."`
 	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM."`
-	CA   string `name:"ca" type:"path" placeholder:"FILE" help:"Certificates that those of all nodes come from, and that of a tls:// server. The three are taken together or not at all."`
+	CA   string `name:"ca" type:"path" placeholder:"FILE" help:"Certificates that those of all nodes come from, and that of a tls:// or rediss:// server. The three are taken together or not at all."`
 }
 
 // checkCluster says all that is wrong with the settings of a cluster at once.
@@ -57,27 +59,27 @@ func (s *settings) checkCluster() error {
 		errs = append(errs, fmt.Errorf("--%s: %w", flag, fmt.Errorf(format, args...)))
 	}
 	for _, f := range []struct {
-		flag string
-		set  bool
-		mode string // in which it has an effect; "": in each but off
+		flag  string
+		set   bool
+		modes []string // in which it has an effect; none: in each but off
 	}{
-		{"cluster-listen", c.Listen != "", clusterEmbedded},
-		{"cluster-routes", len(c.Routes) > 0, clusterEmbedded},
-		{"cluster-advertise", c.Advertise != "", clusterEmbedded},
-		{"cluster-url", c.URL != "", clusterNATS},
-		{"cluster-credentials", c.Credentials != "", clusterNATS},
-		{"cluster-key-file", c.KeyFile != "", ""},
-		{"cluster-tls-cert", c.TLS.Cert != "", ""},
-		{"cluster-tls-key", c.TLS.Key != "", ""},
-		{"cluster-tls-ca", c.TLS.CA != "", ""},
-		{"peer-advertise", s.PeerAdvertise != "", ""},
+		{"cluster-listen", c.Listen != "", []string{clusterEmbedded}},
+		{"cluster-routes", len(c.Routes) > 0, []string{clusterEmbedded}},
+		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
+		{"cluster-url", c.URL != "", []string{clusterNATS, clusterRedis}},
+		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
+		{"cluster-key-file", c.KeyFile != "", nil},
+		{"cluster-tls-cert", c.TLS.Cert != "", nil},
+		{"cluster-tls-key", c.TLS.Key != "", nil},
+		{"cluster-tls-ca", c.TLS.CA != "", nil},
+		{"peer-advertise", s.PeerAdvertise != "", nil},
 	} {
 		switch {
-		case !f.set || f.mode == s.Cluster || f.mode == "" && s.Cluster != clusterOff:
-		case f.mode == "":
+		case !f.set || slices.Contains(f.modes, s.Cluster) || f.modes == nil && s.Cluster != clusterOff:
+		case f.modes == nil:
 			wrong(f.flag, "it has no effect while --cluster is off")
 		default:
-			wrong(f.flag, "it has an effect with --cluster %s only, and that is %s", f.mode, s.Cluster)
+			wrong(f.flag, "it has an effect with --cluster %s only, and that is %s", strings.Join(f.modes, " or "), s.Cluster)
 		}
 	}
 	if c.Lease == 0 {
@@ -126,10 +128,8 @@ func (s *settings) checkClusterAddresses(wrong func(flag, format string, args ..
 		}
 	}
 	address("cluster-advertise", c.Advertise, true)
-	if s.Cluster == clusterNATS {
-		if err := checkURLs(c.URL); err != nil {
-			wrong("cluster-url", "%w", err)
-		}
+	if err := s.checkURL(); err != nil {
+		wrong("cluster-url", "%w", err)
 	}
 	address("peer-advertise", s.PeerAdvertise, true)
 	peer := s.peerListen()
@@ -170,13 +170,41 @@ func (s *settings) peerListen() string {
 		host, _, _ := net.SplitHostPort(s.clusterListen()) // else it is told as a bad address
 		return net.JoinHostPort(host, "0")
 	default:
-		for _, u := range splitURLs(s.ClusterFlags.URL) {
-			if !loopback(u.Host) {
-				return ":0"
-			}
+		if slices.ContainsFunc(s.busServers(), func(addr string) bool { return !loopback(addr) }) {
+			return ":0"
 		}
 		return "127.0.0.1:0"
 	}
+}
+
+// busServers are the addresses of servers that others run; those that are none are told by checkURL.
+func (s *settings) busServers() []string {
+	var addresses []string
+	switch s.Cluster {
+	case clusterNATS:
+		for _, u := range splitURLs(s.ClusterFlags.URL) {
+			addresses = append(addresses, u.Host)
+		}
+	case clusterRedis:
+		if servers, err := redisbus.ParseURL(s.ClusterFlags.URL); err == nil {
+			addresses = servers.Addresses
+		}
+	}
+	return addresses
+}
+
+// checkURL says what is wrong with --cluster-url.
+func (s *settings) checkURL() error {
+	switch url := s.ClusterFlags.URL; {
+	case s.Cluster == clusterNATS:
+		return checkURLs(url)
+	case s.Cluster == clusterRedis && url == "":
+		return errors.New("the Redis server is missing, such as redis://127.0.0.1:6379")
+	case s.Cluster == clusterRedis:
+		_, err := redisbus.ParseURL(url)
+		return err
+	}
+	return nil
 }
 
 // checkURLs says what is wrong with URLs of NATS servers. A URL may have a password, so an error has none of it.

@@ -37,7 +37,22 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster nats --cluster-url nats://a:1 --peer=":                                                                                                     nil,
 		"--cluster nats --cluster-url nats://a:1 --peer 127.0.0.1:0":                                                                                          nil,
 
-		"--cluster loud": {"--cluster must be one of"},
+		"--cluster redis --cluster-url redis://127.0.0.1":                                                                nil,
+		"--cluster redis --cluster-url redis://u:p@127.0.0.1:1,localhost/0":                                              nil,
+		"--cluster redis --cluster-url rediss://a:1,b:2 --cluster-key-file k":                                            nil,
+		"--cluster redis --cluster-url rediss://a:1 --cluster-tls-cert c --cluster-tls-key k --cluster-tls-ca a --peer=": nil,
+
+		"--cluster loud":  {"--cluster must be one of"},
+		"--cluster redis": {"--cluster-url: the Redis server is missing"},
+		"--cluster redis --cluster-url redis://10.0.0.1": {
+			"--cluster-url: its server is not on this machine; that needs --cluster-key-file",
+		},
+		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-credentials c --cluster-listen :1": {
+			"--cluster-credentials: it has an effect with --cluster nats only, and that is redis", "--cluster-listen: it has",
+		},
+		"--cluster redis --cluster-url nats://127.0.0.1:1":    {"--cluster-url: it does not begin with redis:// or rediss://"},
+		"--cluster redis --cluster-url redis://127.0.0.1:1,":  {"--cluster-url: server 2 of the list"},
+		"--cluster redis --cluster-url redis://127.0.0.1/a/b": {"--cluster-url: behind its servers"},
 		"--cluster nats": {"--cluster-url: the NATS server is missing"},
 		"--cluster embedded --cluster-listen :1": {
 			"--cluster-listen: :1 is not a loopback address; that needs --cluster-key-file",
@@ -57,7 +72,7 @@ func TestClusterSettings(t *testing.T) {
 			"--cluster-listen: it has an effect with --cluster embedded only", "--cluster-routes:", "--cluster-advertise:",
 			"--cluster-key-file: it has no effect while --cluster is off", "--peer-advertise:",
 		},
-		"--cluster embedded --cluster-url nats://a:1 --cluster-credentials c":  {"--cluster-url: it has", "--cluster-credentials: it has"},
+		"--cluster embedded --cluster-url nats://a:1 --cluster-credentials c":  {"--cluster-url: it has an effect with --cluster nats or redis only", "--cluster-credentials: it has"},
 		"--cluster nats --cluster-url nats://127.0.0.1:1 --cluster-routes a:1": {"--cluster-routes: it has an effect with --cluster embedded only, and that is nats"},
 		"--cluster embedded --cluster-listen x --cluster-routes y,z:0,:99999 --cluster-advertise a:0 --peer b --peer-advertise c" +
 			" --cluster-name x..y --cluster-lease 3ms --cluster-window 3 --cluster-tls-ca x": {
@@ -95,6 +110,11 @@ func TestClusterSettings(t *testing.T) {
 
 // TestClusterURLStaysSecret: what is wrong with a URL is told without the password in it.
 func TestClusterURLStaysSecret(t *testing.T) {
+	for _, u := range []string{"redis://u:secret@a:nope", "redis://u:secret@", "redis://u:secret@a/secret", "redis://u:secret%zz@a", "u:secret@a"} {
+		if _, err := parse(t, "--cluster", "redis", "--cluster-url", u); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
 	for _, u := range []string{"nats://u:secret@127.0.0.1", "nats://u:secret@127.0.0.1:nope", "http://u:secret@127.0.0.1:1", "u:secret@127.0.0.1:1", "nats://u:secret@%:1"} {
 		if _, err := parse(t, "--cluster", "nats", "--cluster-url", u); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", u, err)
@@ -113,6 +133,8 @@ func TestPeerAddress(t *testing.T) {
 		"--cluster embedded --peer 127.0.0.1:7":                                           "127.0.0.1:7",
 		"--cluster nats --cluster-url nats://127.0.0.1:1,nats://localhost:2":              "127.0.0.1:0",
 		"--cluster nats --cluster-url nats://127.0.0.1:1,nats://a:2 --cluster-key-file k": ":0",
+		"--cluster redis --cluster-url redis://u:p@127.0.0.1,localhost:2":                 "127.0.0.1:0",
+		"--cluster redis --cluster-url redis://127.0.0.1,a --cluster-key-file k":          ":0",
 	} {
 		s, err := parse(t, strings.Fields(args)...)
 		if err != nil || s.peerListen() != want {
