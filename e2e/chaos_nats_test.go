@@ -19,11 +19,14 @@ import (
 func natsMesh(t testing.TB, n int, port string, flags ...string) *mesh {
 	t.Helper()
 	m := &mesh{t: t}
+	var nodes []*foyer
 	for i := range n {
 		m.names = append(m.names, string(rune('A'+i))+"000")
-		f := launchFoyer(t, nil, append([]string{
+		nodes = append(nodes, launchFoyer(t, nil, append([]string{
 			"--node-id=" + m.names[i], "--cluster=nats", "--cluster-url=nats://127.0.0.1:" + port, "--log-level=info",
-		}, flags...)...)
+		}, flags...)...))
+	}
+	for i, f := range nodes {
 		f.listens(t)
 		m.add(i, f, m.names[i])
 	}
@@ -59,7 +62,7 @@ func (c *chaos) whole() {
 }
 
 // accepted is load of a kind of its own: emits that are answered when they stand in the window of each trunk, to one
-// client at each node.
+// client at each node, in a namespace that nobody watches.
 type accepted struct {
 	c       *chaos
 	clients []*chaosClient
@@ -68,18 +71,35 @@ type accepted struct {
 	sent []*chaosEmit
 }
 
+const acceptedNamespace = "/accepted"
+
+// accepts says what the target of an emit of this kind is.
+func accepts() *foyerv1.Target { return &foyerv1.Target{Namespace: acceptedNamespace, All: true} }
+
 func (a *accepted) reach() {
 	for i, n := range a.c.nodes {
-		s := mustJoin(a.c.t, "", n.edge)
+		s, err := rawOpen("", n.edge)
+		if err != nil {
+			a.c.t.Fatal(err)
+		}
+		a.c.t.Cleanup(func() { s.Close() })
+		if err := s.join(acceptedNamespace); err != nil {
+			a.c.t.Fatal(err)
+		}
 		client := &chaosClient{node: i, id: s.id, rawSocket: s}
 		a.clients = append(a.clients, client)
-		r, err := foyerv1.NewRoomServiceClient(n.conn).JoinRooms(a.c.t.Context(), &foyerv1.JoinRoomsRequest{
-			Target: &foyerv1.Target{Rooms: []string{s.id}}, Rooms: []string{"accepted"},
-		})
-		if err != nil || r.GetMatched() != 1 || len(r.GetCoverage().GetUnreachable()) > 0 {
-			a.c.t.Fatalf("join: %v, %v", r, err)
-		}
 		go client.read()
+	}
+	for _, n := range a.c.nodes { // each has to know that the others have somebody there
+		eventually(a.c.t, func() error {
+			r, err := foyerv1.NewEmitServiceClient(n.conn).Emit(a.c.t.Context(), &foyerv1.EmitRequest{
+				Target: accepts(), Payload: &foyerv1.Payload{Event: "ready"},
+			})
+			if err == nil && int(r.GetEnqueued()) != len(a.clients) {
+				err = fmt.Errorf("an emit at %s is answered by %v", n.name, r)
+			}
+			return err
+		})
 	}
 }
 
@@ -87,10 +107,10 @@ func (a *accepted) reach() {
 func (a *accepted) emit(ctx context.Context, at int) {
 	emits := foyerv1.NewEmitServiceClient(a.c.nodes[at].conn)
 	for seq := 0; ctx.Err() == nil; seq++ {
-		e := &chaosEmit{at: at, stream: at, seq: seq, room: "accepted"}
+		e := &chaosEmit{at: at, stream: at, seq: seq}
 		within, stop := context.WithTimeout(context.Background(), patience)
 		e.receipt, e.err = emits.Emit(within, &foyerv1.EmitRequest{
-			Target: &foyerv1.Target{Rooms: []string{e.room}}, Receipt: foyerv1.Receipt_RECEIPT_ACCEPTED,
+			Target: accepts(), Receipt: foyerv1.Receipt_RECEIPT_ACCEPTED,
 			Payload: &foyerv1.Payload{Event: "chaos", Args: &foyerv1.Payload_Json{Json: fmt.Sprintf("[%d,%d]", at, seq)}},
 		})
 		stop()
@@ -104,23 +124,32 @@ func (a *accepted) emit(ctx context.Context, at int) {
 	}
 }
 
+// gotAccepted is what a client got, but for what it got before the load.
+func gotAccepted(c *chaosClient) (list []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, text := range c.got {
+		if text = strings.TrimPrefix(text, acceptedNamespace+","); text != `["ready"]` {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
 // check holds what came against what was sent: each in order and none twice, and all that were accepted for a node. If
 // nodes were lost to each other meanwhile, what waited for them then may be missing, and is counted.
 func (a *accepted) check(lost bool) {
 	t := a.c.t
 	sure, missed := 0, 0
 	for _, client := range a.clients {
-		got := map[string]bool{}
 		// What has to come may be on its way still: the last word to each client comes from its own node and can
 		// overtake it.
 		if !lost {
 			eventually(t, func() error {
-				client.mu.Lock()
-				got = map[string]bool{}
-				for _, text := range client.got {
+				got := map[string]bool{}
+				for _, text := range gotAccepted(client) {
 					got[text] = true
 				}
-				client.mu.Unlock()
 				for _, e := range a.sent {
 					if !e.doubts(a.c.names[client.node]) && !got[e.text()] {
 						return fmt.Errorf("emit %s at %s was accepted by %v and did not reach a client of %s", e.text(), a.c.names[e.at], e.receipt, a.c.names[client.node])
@@ -129,14 +158,11 @@ func (a *accepted) check(lost bool) {
 				return nil
 			})
 		}
-		client.mu.Lock()
-		list, gone := client.got, client.gone
-		client.mu.Unlock()
-		if gone {
+		if client.isGone() {
 			t.Errorf("a client of %s is gone", a.c.names[client.node])
 		}
 		got, last := map[string]bool{}, map[int]int{}
-		for _, text := range list {
+		for _, text := range gotAccepted(client) {
 			var stream, seq int
 			if _, err := fmt.Sscanf(text, `["chaos",%d,%d]`, &stream, &seq); err != nil {
 				t.Errorf("a client of %s got %s", a.c.names[client.node], text)
@@ -183,18 +209,20 @@ func TestChaosByNATS(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		lease time.Duration
-		away  time.Duration // how long there is no server
+		away  time.Duration // how long there is no server; 0: until each node is lost to the others
 		by    syscall.Signal
+		loses [][2]int
 	}{
 		// With this lease a busy machine has time to start a server.
-		{"shorter than the lease", 12 * time.Second, time.Second, syscall.SIGTERM},
-		{"longer than the lease", 2 * time.Second, 5 * time.Second, syscall.SIGKILL},
+		{"shorter than the lease", 12 * time.Second, time.Second, syscall.SIGTERM, nil},
+		{"longer than the lease", 3 * time.Second, 0, syscall.SIGKILL, [][2]int{{0, 1}, {0, 2}, {1, 0}, {1, 2}, {2, 0}, {2, 1}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			port := freePort(t)
 			server := natsServer(t, port, "")
 			c := &chaos{
-				mesh: natsMesh(t, 3, port, "--cluster-lease="+test.lease.String(), "--ping-interval=5s", "--ping-timeout=20s"), began: time.Now(),
+				loses: test.loses,
+				mesh:  natsMesh(t, 3, port, "--cluster-lease="+test.lease.String(), "--ping-interval=5s", "--ping-timeout=20s", "--namespaces="+acceptedNamespace), began: time.Now(),
 			}
 			c.reach(4)
 			more := &accepted{c: c}
@@ -204,7 +232,7 @@ func TestChaosByNATS(t *testing.T) {
 			for i := range c.nodes {
 				work.Go(func() { more.emit(ctx, i) })
 			}
-			longer := test.away > test.lease
+			longer := test.away == 0
 			c.run(func() {
 				rest()
 				var before []int

@@ -60,8 +60,7 @@ type rolling struct {
 // pollingEach is which part of the clients polls.
 const pollingEach = 5
 
-// nodeAddresses are those of a node, for all its runs. Each node has an address of its own, from which nobody connects:
-// the port of one that is away for a moment must not be given to a connection.
+// nodeAddresses are those of a node, for all its runs.
 type nodeAddresses struct{ name, edge, api, admin, cluster string }
 
 // down is when a node was restarted: told to end, and ready again.
@@ -92,13 +91,13 @@ func (a *attempts) HandleRPC(_ context.Context, s stats.RPCStats) {
 func (a *attempts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (a *attempts) HandleConn(context.Context, stats.ConnStats)                       {}
 
+// startRolling starts three nodes of a build.
 func startRolling(t testing.TB, binaryName string) *rolling {
 	t.Helper()
 	r := &rolling{t: t, nodes: make([]*foyer, 3)}
 	var routes []string
 	for i := range r.nodes {
-		host := fmt.Sprintf("127.0.0.%d", 21+i)
-		ports := freePortsAt(t, host, 4)
+		ports := freePorts(t, 4)
 		r.addr = append(r.addr, nodeAddresses{name: string(rune('A'+i)) + "000", edge: ports[0], api: ports[1], admin: ports[2], cluster: ports[3]})
 		routes = append(routes, ports[3])
 	}
@@ -112,19 +111,6 @@ func startRolling(t testing.TB, binaryName string) *rolling {
 	}
 	awaitUp(t, r.nodes, "A000", "B000", "C000")
 	return r
-}
-
-func freePortsAt(t testing.TB, host string, n int) (list []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", host+":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		list = append(list, l.Addr().String())
-	}
-	return list
 }
 
 func (r *rolling) launch(i int, binaryName string) {
@@ -360,7 +346,7 @@ func (r *rolling) saysGone(name string) {
 // check holds what was seen against what was promised. It prints what there is to report.
 func (r *rolling) check() {
 	t := r.t
-	failed, named, all := 0, 0, 0
+	failed, named, all, missed := 0, 0, 0, 0
 	var took []time.Duration
 	for _, c := range r.calls {
 		took = append(took, c.took)
@@ -371,6 +357,10 @@ func (r *rolling) check() {
 			}
 		case len(c.receipt.GetCoverage().GetUnreachable()) > 0:
 			named++
+		case c.receipt.GetEnqueued() != 1 && r.wasThere(c):
+			if missed++; missed <= 10 {
+				t.Errorf("call %d to %q is answered by %v, and its client was there", c.number, c.to, c.receipt)
+			}
 		}
 		if c.to == "" {
 			all++
@@ -389,6 +379,21 @@ func (r *rolling) check() {
 			}
 		}
 	}
+}
+
+// wasThere says whether a call went to a client that was connected before it began, and whose node was told to end only
+// after its answer, if at all.
+func (r *rolling) wasThere(c *rollingCall) bool {
+	for _, client := range r.clients {
+		for _, s := range client.stays {
+			if s.id != c.to {
+				continue
+			}
+			down := slices.IndexFunc(r.downs, func(d down) bool { return d.name == s.id[:4] && d.told.After(s.began) })
+			return s.began.Before(c.began) && (down < 0 || r.downs[down].told.After(c.began.Add(c.took)))
+		}
+	}
+	return false
 }
 
 func (r *rolling) checkClients() {
