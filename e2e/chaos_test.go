@@ -36,9 +36,12 @@ type chaosClient struct {
 	id   string
 	*rawSocket
 
-	mu   sync.Mutex
-	got  []string // payloads, in their order
-	gone bool     // its link ended before the test did
+	mu    sync.Mutex
+	got   []string    // payloads, in their order
+	gone  bool        // its link ended before the test did
+	said  int         // how many events it has emitted
+	acked map[int]int // how often each of those was acknowledged
+	heard time.Time   // when one was last
 }
 
 func (c *chaosClient) isGone() bool {
@@ -64,6 +67,8 @@ func (c *chaosClient) read() {
 			c.mu.Lock()
 			c.got = append(c.got, strings.TrimPrefix(text, "42"))
 			c.mu.Unlock()
+		case strings.HasPrefix(text, "43"):
+			c.takeAck(text)
 		}
 	}
 }
@@ -99,11 +104,13 @@ type chaos struct {
 	clients  []*chaosClient
 	watchers []*chaosWatcher
 	loses    [][2]int // who is to take whom for lost
+	handlers [2]int   // the nodes that backends are attached to
 
 	mu      sync.Mutex
 	emits   []*chaosEmit
 	changes []*chaosChange
 	guests  []*chaosGuest
+	handled []chaosHandled
 }
 
 func (c *chaos) now() int64 { return int64(time.Since(c.began)) }
@@ -187,6 +194,10 @@ func (c *chaos) run(do func(), dead, frozen []int) {
 	defer work.Wait()
 	defer stop()
 	c.watch(watch, &watching)
+	c.handle(watch, &watching)
+	for _, client := range c.clients {
+		work.Go(func() { client.say(ctx) })
+	}
 	for i := range c.nodes {
 		work.Go(func() { c.visit(ctx, i) })
 		work.Go(func() { c.emit(ctx, i, 2*i, "all", "some") })
@@ -201,11 +212,13 @@ func (c *chaos) run(do func(), dead, frozen []int) {
 	stop()
 	work.Wait()
 	c.last(dead)
+	c.lastAck(dead)
 	c.agree()
 	unwatch()
 	watching.Wait()
 	c.check(dead, frozen)
 	c.checkWatchers(dead)
+	c.checkHandled(dead)
 }
 
 // lastWord is the text of what each client is sent last.
@@ -368,6 +381,7 @@ func TestChaos(t *testing.T) {
 		do           func(c *chaos)
 		dead, frozen []int
 		loses        [][2]int
+		handlers     [2]int // {0, 0}: at the first and at the last node
 	}{
 		{name: "nothing", do: func(*chaos) { rest() }},
 		{name: "connections are reset", do: func(c *chaos) {
@@ -377,14 +391,14 @@ func TestChaos(t *testing.T) {
 			}
 			rest()
 		}},
-		{name: "a node is frozen for less than the lease", do: func(c *chaos) {
+		{name: "a node is frozen for less than the lease", handlers: [2]int{1, 2}, do: func(c *chaos) {
 			rest()
 			c.nodes[1].freeze()
 			time.Sleep(2 * time.Second)
 			c.nodes[1].thaw()
 			rest()
 		}},
-		{name: "a node is frozen for more than the lease", frozen: []int{1}, loses: [][2]int{{0, 1}, {2, 1}}, do: func(c *chaos) {
+		{name: "a node is frozen for more than the lease", frozen: []int{1}, loses: [][2]int{{0, 1}, {2, 1}}, handlers: [2]int{1, 2}, do: func(c *chaos) {
 			rest()
 			c.nodes[1].freeze()
 			time.Sleep(8 * time.Second)
@@ -426,7 +440,7 @@ func TestChaos(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := &chaos{mesh: startMesh(t, 3, "--cluster-lease=3s", "--ping-interval=5s", "--ping-timeout=20s"), began: time.Now(), loses: test.loses}
+			c := &chaos{mesh: startMesh(t, 3, "--cluster-lease=3s", "--ping-interval=5s", "--ping-timeout=20s"), began: time.Now(), loses: test.loses, handlers: test.handlers}
 			c.reach(4)
 			c.run(func() { test.do(c) }, test.dead, test.frozen)
 		})
