@@ -8,6 +8,7 @@
 //	proxy_test.go    nginx and Caddy as docs/proxy.md sets them
 //	sessions_test.go sessions on any node, behind balancers that know nothing of them; balancer_test.go runs those of
 //	                 docs/balancer.md, passing_cost_test.go tells what a request costs that has come to the wrong node
+//	official_test.go the official adapters and emitters of Node against service/adapter/official, without a bus
 //	polyglot*        backends and clients in Node, Python and Java
 //	examples_test.go the examples, which stand in ../examples
 //	comments_test.go what the API's comments show, in Python and Node
