@@ -28,12 +28,14 @@ type floor struct {
 var floors = []floor{
 	{"gen/...", []string{"gen/..."}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"service/payload", nil, nil},
+	{"service/payload/msgpack", []string{"service/payload"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"service", []string{"service/payload"}, nil},
 	{"service/adapter", []string{"service", "service/payload", "gen/foyer/cluster/..."}, []string{"google.golang.org/protobuf"}},
 	{"service/adapter/adaptertest", []string{"service", "service/adapter"}, nil},
+	{"service/adapter/official", []string{"service", "service/payload", "service/payload/msgpack"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"service/adapter/...", []string{"service", "service/adapter"}, []string{anything}}, // a bus has its driver
 	{"transport/engineio", nil, []string{websocket, "golang.org/x/time/rate"}},
-	{"transport/socketio", []string{"service", "service/payload", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
+	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"transport/admin", []string{"service"}, nil},
 	{"transport/passing", []string{"service"}, nil},
@@ -54,6 +56,8 @@ var everywhere = []string{"go.uber.org/zap", "github.com/prometheus/client_golan
 var never = map[string][]string{
 	"service":         {"net/http"},
 	"service/payload": {"net/http", "go.uber.org/zap"},
+	// Pure functions: no IO, no goroutine, nothing random.
+	"service/adapter/official": {"net", "net/http", "os", "io", "context", "sync", "math/rand", "math/rand/v2", "crypto/rand", "go.uber.org/zap"},
 }
 
 type goPackage struct {
