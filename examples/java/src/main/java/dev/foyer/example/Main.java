@@ -112,17 +112,12 @@ public final class Main {
 		/** Done when the stream ended as it should: we have left, or Foyer is going down. */
 		final CompletableFuture<Void> ended = new CompletableFuture<>();
 		private ClientCallStreamObserver<AttachRequest> stream;
-		private boolean owed; // a request for the next message
 		// By socket id: who is here. Empty each time: Foyer hands over the sockets that it still has.
 		private final Map<String, Person> people = new HashMap<>();
 
 		@Override
 		public void beforeStart(ClientCallStreamObserver<AttachRequest> stream) {
 			this.stream = stream;
-			stream.disableAutoRequestWithInitial(1);
-			stream.setOnReadyHandler(() -> {
-				if (owed) next();
-			});
 		}
 
 		void register() {
@@ -139,16 +134,11 @@ public final class Main {
 			CompletableFuture.delayedExecutor(GRACE_SECONDS, TimeUnit.SECONDS).execute(() -> stream.cancel("not answered in time", null));
 		}
 
+		/** Foyer gives us no more events than we may have in flight, so what waits to be sent stays small. */
 		private void send(AttachRequest.Builder message) {
 			synchronized (stream) { // gRPC wants one at a time
 				if (!ended.isDone()) stream.onNext(message.build());
 			}
-		}
-
-		/** While Foyer does not read, we do not read either: what waits to be sent stays small. */
-		private void next() {
-			owed = !stream.isReady();
-			if (!owed) stream.request(1);
 		}
 
 		@Override
@@ -175,7 +165,6 @@ public final class Main {
 				}
 				default -> {} // of a newer version, or what we did not ask for
 			}
-			next();
 		}
 
 		/** Every event gets a reply, also one that wants no acknowledgement: it makes room for the next. */
