@@ -33,7 +33,7 @@ type clusterFlags struct {
 	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
 	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
 
-	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, or several of one Redis Cluster as redis://host:6379,host:6380. A user and a password may be in it."`
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
@@ -170,15 +170,16 @@ func (s *settings) peerListen() string {
 		host, _, _ := net.SplitHostPort(s.clusterListen()) // else it is told as a bad address
 		return net.JoinHostPort(host, "0")
 	default:
-		if slices.ContainsFunc(s.busServers(), func(addr string) bool { return !loopback(addr) }) {
+		if !s.busIsHere() {
 			return ":0"
 		}
 		return "127.0.0.1:0"
 	}
 }
 
-// busServers are the addresses of servers that others run; those that are none are told by checkURL.
-func (s *settings) busServers() []string {
+// busIsHere says whether all servers of the bus are on this machine, and so all nodes; addresses that are none are told
+// by checkURL.
+func (s *settings) busIsHere() bool {
 	var addresses []string
 	switch s.Cluster {
 	case clusterNATS:
@@ -186,11 +187,16 @@ func (s *settings) busServers() []string {
 			addresses = append(addresses, u.Host)
 		}
 	case clusterRedis:
-		if servers, err := redisbus.ParseURL(s.ClusterFlags.URL); err == nil {
+		servers, err := redisbus.ParseURL(s.ClusterFlags.URL)
+		switch {
+		case err != nil:
+		case servers.Master != "":
+			return false // sentinels that are here may name a server elsewhere
+		default:
 			addresses = servers.Addresses
 		}
 	}
-	return addresses
+	return !slices.ContainsFunc(addresses, func(addr string) bool { return !loopback(addr) })
 }
 
 // checkURL says what is wrong with --cluster-url.

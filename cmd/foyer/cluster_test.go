@@ -50,8 +50,11 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-credentials c --cluster-listen :1": {
 			"--cluster-credentials: it has an effect with --cluster nats only, and that is redis", "--cluster-listen: it has",
 		},
-		"--cluster redis --cluster-url nats://127.0.0.1:1":    {"--cluster-url: it does not begin with redis:// or rediss://"},
-		"--cluster redis --cluster-url redis://127.0.0.1:1,":  {"--cluster-url: server 2 of the list"},
+		"--cluster redis --cluster-url nats://127.0.0.1:1":   {"--cluster-url: it does not begin with redis:// or rediss://"},
+		"--cluster redis --cluster-url redis://127.0.0.1:1,": {"--cluster-url: server 2 of the list"},
+		"--cluster redis --cluster-url redis+sentinel://127.0.0.1/m": {
+			"--cluster-url: its server is not on this machine",
+		},
 		"--cluster redis --cluster-url redis://127.0.0.1/a/b": {"--cluster-url: behind its servers"},
 		"--cluster nats": {"--cluster-url: the NATS server is missing"},
 		"--cluster embedded --cluster-listen :1": {
@@ -135,6 +138,7 @@ func TestPeerAddress(t *testing.T) {
 		"--cluster nats --cluster-url nats://127.0.0.1:1,nats://a:2 --cluster-key-file k": ":0",
 		"--cluster redis --cluster-url redis://u:p@127.0.0.1,localhost:2":                 "127.0.0.1:0",
 		"--cluster redis --cluster-url redis://127.0.0.1,a --cluster-key-file k":          ":0",
+		"--cluster redis --cluster-url redis+sentinel://127.0.0.1/m --cluster-key-file k": ":0",
 	} {
 		s, err := parse(t, strings.Fields(args)...)
 		if err != nil || s.peerListen() != want {

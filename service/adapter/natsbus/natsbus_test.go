@@ -60,7 +60,7 @@ func TestEmbedded(t *testing.T) {
 }
 
 // startServer runs a server as others do.
-func startServer(t *testing.T, change func(o *server.Options)) *server.Server {
+func startServer(t testing.TB, change func(o *server.Options)) *server.Server {
 	t.Helper()
 	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true}
 	if change != nil {
@@ -81,7 +81,7 @@ func startServer(t *testing.T, change func(o *server.Options)) *server.Server {
 	return s
 }
 
-func connect(t *testing.T, c External) *Bus {
+func connect(t testing.TB, c External) *Bus {
 	t.Helper()
 	b, err := Connect(c)
 	if err != nil {
@@ -238,4 +238,11 @@ func await(t *testing.T, what string, holds func() bool) {
 			t.Fatalf("%s does not come", what)
 		}
 	}
+}
+
+func BenchmarkBus(b *testing.B) {
+	url := startServer(b, nil).ClientURL()
+	adaptertest.Bench(b, func(b *testing.B) (one, other adapter.Bus) {
+		return connect(b, External{Node: "AAAA", URL: url}), connect(b, External{Node: "BBBB", URL: url})
+	})
 }

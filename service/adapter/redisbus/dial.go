@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -59,8 +60,8 @@ func judge(err error) error {
 	return &refusal{err}
 }
 
-// dial makes a connection to an address and is let in. It waits for dialTimeout and answerTimeout at most.
-func (b *Bus) dial(ctx context.Context, address, host string) (*conn, error) {
+// dial makes a connection to an address and enters there. It waits for dialTimeout and some answerTimeouts at most.
+func (b *Bus) dial(ctx context.Context, address, host string, enter func(c *conn) error) (*conn, error) {
 	if b.refuse.Load() {
 		return nil, net.ErrClosed
 	}
@@ -72,7 +73,10 @@ func (b *Bus) dial(ctx context.Context, address, host string) (*conn, error) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
 	if err = nc.SetDeadline(time.Now().Add(answerTimeout)); err == nil {
-		err = b.enter(ctx, c, host)
+		err = b.secure(ctx, c, host)
+	}
+	if err == nil {
+		err = b.hint(enter(c))
 	}
 	if err == nil {
 		err = nc.SetDeadline(time.Time{})
@@ -84,8 +88,8 @@ func (b *Bus) dial(ctx context.Context, address, host string) (*conn, error) {
 	return c, nil
 }
 
-// enter makes a new connection one that takes commands.
-func (b *Bus) enter(ctx context.Context, c *conn, host string) error {
+// secure makes a new connection one that can be read, by TLS where the URL says so.
+func (b *Bus) secure(ctx context.Context, c *conn, host string) error {
 	if b.servers.TLS {
 		config, err := b.tlsConfig(host)
 		if err != nil {
@@ -93,18 +97,31 @@ func (b *Bus) enter(ctx context.Context, c *conn, host string) error {
 		}
 		secure := tls.Client(c.Conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = fmt.Errorf("no answer, as from a server without TLS (redis://): %w", err)
+			}
 			return fmt.Errorf("TLS: %w", err)
 		}
 		c.Conn = secure
 	}
 	c.reader = newReader(awake{c.Conn})
+	return nil
+}
+
+// login is the command by which this node is let in.
+func (b *Bus) login() []byte {
+	if b.servers.user == "" {
+		return appendCommand(nil, "AUTH", b.servers.password)
+	}
+	return appendCommand(nil, "AUTH", b.servers.user, b.servers.password)
+}
+
+// enter makes a connection to a server one that takes commands.
+func (b *Bus) enter(c *conn) error {
 	var ask []byte
 	login := b.servers.password != "" || b.servers.user != ""
-	switch {
-	case b.servers.user != "":
-		ask = appendCommand(ask, "AUTH", b.servers.user, b.servers.password)
-	case login:
-		ask = appendCommand(ask, "AUTH", b.servers.password)
+	if login {
+		ask = b.login()
 	}
 	ask = appendCommand(ask, "CLIENT", "SETNAME", "foyer-"+string(b.self))
 	if _, err := c.Write(ask); err != nil {
@@ -124,10 +141,21 @@ func (b *Bus) enter(ctx context.Context, c *conn, host string) error {
 			return nil
 		}
 	}
-	if errors.Is(err, io.EOF) && !b.servers.TLS {
-		return fmt.Errorf("the server closes the connection, as one does that wants TLS (rediss://): %w", err)
-	}
 	return err
+}
+
+// hint says what a server may want that closes a new connection. It may be another reason, which passes.
+func (b *Bus) hint(err error) error {
+	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	switch {
+	case !closed:
+		return err
+	case !b.servers.TLS:
+		return fmt.Errorf("the server closes the connection, as one does that wants TLS (rediss://): %w", err)
+	case b.files.Cert == "":
+		return fmt.Errorf("the server closes the connection, as one does that wants a certificate of this node: %w", err)
+	}
+	return fmt.Errorf("the server closes the connection, as one does that does not know this node's certificate: %w", err)
 }
 
 // tlsConfig reads the files anew for each connection: they may have changed.

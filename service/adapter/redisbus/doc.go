@@ -26,6 +26,11 @@
 // answer that it does not expect. What is left of a library's work is little, since a bus has no keys: what is published at
 // one node of a Redis Cluster is heard at all of them, and slots do not matter.
 //
-// Goroutines: keep, from Connect to Close, which owns the four of a life (hear, read, probe, and the writer of the outbox);
+// Where a life is made: at any of the addresses, which are of one Redis Cluster if there are several; or at the master that
+// most of the sentinels name (find.go). A life at a server that is the master no more ends within seconds: the server closes
+// its connections, or else follow hears it from the sentinels.
+//
+// Goroutines: keep, from Connect to Close, which owns the five of a life (hear, read, probe, follow, and the writer of the
+// outbox);
 // deliver, from Receive to Close.
 package redisbus

@@ -38,6 +38,9 @@ type life struct {
 	whole         chan struct{} // closed when both have
 	echoed        atomic.Int64  // when that was last, in nanoseconds since the epoch
 
+	ctx    context.Context // ends with this life
+	cancel context.CancelFunc
+
 	over  chan struct{} // closed by end
 	once  sync.Once
 	err   error // set before over is closed
@@ -47,8 +50,12 @@ type life struct {
 // open makes a life at one of the servers. It waits for as long as dials and answers may take at all of them.
 func (b *Bus) open(ctx context.Context) (*life, error) {
 	var errs []error
-	for _, i := range rand.Perm(len(b.servers.Addresses)) {
-		address := b.servers.Addresses[i]
+	addresses, err := b.find(ctx)
+	if err != nil {
+		return nil, judge(err)
+	}
+	for _, i := range rand.Perm(len(addresses)) {
+		address := addresses[i]
 		l, err := b.openAt(ctx, address)
 		if err == nil {
 			return l, nil
@@ -56,6 +63,11 @@ func (b *Bus) open(ctx context.Context) (*life, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", address, err))
 		if ctx.Err() != nil {
 			break
+		}
+	}
+	for _, err := range errs {
+		if _, refused := errors.AsType[*refusal](err); refused {
+			return nil, err
 		}
 	}
 	return nil, errs[0]
@@ -66,18 +78,20 @@ func (b *Bus) openAt(ctx context.Context, address string) (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub, err := b.dial(ctx, address, host)
+	sub, err := b.dial(ctx, address, host, b.enter)
 	if err != nil {
 		return nil, judge(err)
 	}
 	l := &life{bus: b, sub: sub, address: address, whole: make(chan struct{}), quiet: make(chan struct{}), over: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(b.ctx)
 	// A name can stand for several servers.
-	if l.pub, err = b.dial(ctx, sub.RemoteAddr().String(), host); err == nil {
+	if l.pub, err = b.dial(ctx, sub.RemoteAddr().String(), host, b.enter); err == nil {
 		stop := context.AfterFunc(ctx, func() { l.pub.Close(); l.sub.Close() })
 		err = l.greet()
 		stop()
 	}
 	if err != nil {
+		l.cancel()
 		sub.Close()
 		if l.pub != nil {
 			l.pub.Close()
@@ -129,6 +143,11 @@ func (l *life) greet() error {
 			return b.permission(err, "publish to "+channel)
 		}
 	}
+	if len(b.servers.Addresses) > 1 && b.servers.Master == "" {
+		if err := l.clustered(); err != nil {
+			return err
+		}
+	}
 	return errors.Join(l.sub.SetWriteDeadline(time.Time{}), l.pub.SetWriteDeadline(time.Time{}))
 }
 
@@ -168,7 +187,7 @@ func (l *life) start() {
 	l.echoed.Store(time.Now().UnixNano())
 	b.out.begin()
 	for _, run := range []func() error{
-		l.hear, l.read, l.probe, func() error { return b.out.write(l.pub, l.over) },
+		l.hear, l.read, l.probe, l.follow, func() error { return b.out.write(l.pub, l.over) },
 	} {
 		l.ended.Go(func() { l.end(run()) })
 	}
@@ -179,6 +198,7 @@ func (l *life) end(err error) {
 	l.once.Do(func() {
 		l.err = err
 		close(l.over)
+		l.cancel()
 		l.bus.lost.Add(uint64(l.bus.out.end()))
 		l.pub.Close()
 		l.sub.Close()

@@ -30,9 +30,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is for a machine that is busy with something else.
 const patience = 60 * time.Second
 
-// binary is the Redis server that `make bin/redis-server` has brought, or one that is installed.
+// binary is the server that FOYER_REDIS names, the one that `make bin/redis-server` has brought, or one that is installed.
 func binary(tb testing.TB) string {
 	tb.Helper()
+	if other := os.Getenv("FOYER_REDIS"); other != "" {
+		return other
+	}
 	if own, err := filepath.Abs("../../../bin/redis-server"); err == nil {
 		if _, err := os.Stat(own); err == nil {
 			return own
@@ -77,7 +80,18 @@ func (p *process) kill() {
 // startServer runs a server at a port until the test ends, with what more its configuration is to have.
 func startServer(tb testing.TB, port string, more ...string) *process {
 	tb.Helper()
-	args := append([]string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", tb.TempDir()}, more...)
+	return startRedis(tb, port, append([]string{"--save", "", "--dir", tb.TempDir()}, more...)...)
+}
+
+// startSentinel runs a sentinel, which keeps what it knows in its file.
+func startSentinel(tb testing.TB, port, file string) *process {
+	tb.Helper()
+	return startRedis(tb, port, file, "--sentinel")
+}
+
+func startRedis(tb testing.TB, port string, more ...string) *process {
+	tb.Helper()
+	args := append(more, "--bind", "127.0.0.1", "--port", port)
 	p := &process{Cmd: exec.CommandContext(tb.Context(), binary(tb), args...), addr: "127.0.0.1:" + port}
 	ready := &readyWriter{ready: make(chan struct{})}
 	p.Stdout = ready
@@ -106,7 +120,7 @@ func (w *readyWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.told.Write(p)
-	if !w.seen && bytes.Contains(w.told.Bytes(), []byte("eady to accept connections")) {
+	if !w.seen && (bytes.Contains(w.told.Bytes(), []byte("eady to accept connections")) || bytes.Contains(w.told.Bytes(), []byte("Sentinel ID is"))) {
 		w.seen = true
 		close(w.ready)
 	}
@@ -429,4 +443,37 @@ func TestServerRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole("after it was frozen")
+}
+
+func BenchmarkBus(b *testing.B) {
+	server := startServer(b, freePort(b))
+	adaptertest.Bench(b, func(b *testing.B) (one, other adapter.Bus) {
+		url := "redis://" + server.addr
+		return connect(b, Config{Node: "AAAA", URL: url}), connect(b, Config{Node: "BBBB", URL: url})
+	})
+}
+
+// A frame costs one allocation at whom it comes to, which is the frame, and none at whom it comes from.
+func TestAllocations(t *testing.T) {
+	server := startServer(t, freePort(t))
+	url := "redis://" + server.addr
+	a, b := connect(t, Config{Node: "AAAA", URL: url}), connect(t, Config{Node: "BBBB", URL: url})
+	came := make(chan struct{}, 100)
+	if err := b.Receive(func([]byte) { came <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, 200)
+	got := testing.AllocsPerRun(100, func() {
+		for range 100 {
+			if err := a.Send("BBBB", frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 100 {
+			<-came
+		}
+	})
+	if got > 150 {
+		t.Errorf("100 frames cost %v allocations", got)
+	}
 }
