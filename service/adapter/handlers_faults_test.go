@@ -51,7 +51,9 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 	f.backends++
 	id := fmt.Sprint("b", f.backends)
 	slow := time.Duration(f.IntN(30)) * time.Millisecond
+	sudden := f.IntN(2) == 0 // it goes at the moment at which it is told of an event: nobody can know yet that it was
 	f.mu.Unlock()
+	goes, event := make(chan struct{}), make(chan struct{}, 1)
 	f.busy.Go(func() {
 		var b *backend
 		there := make(chan struct{}) // closed when b is known: it may be told of events before
@@ -66,6 +68,11 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 			f.mu.Lock()
 			f.told[socket] = append(f.told[socket], number)
 			f.mu.Unlock()
+			select {
+			case <-goes:
+				poke(event)
+			default:
+			}
 			call := n.CallID
 			f.busy.Go(func() {
 				time.Sleep(slow)
@@ -80,6 +87,12 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 		}
 		close(there)
 		time.Sleep(life)
+		if close(goes); sudden {
+			select {
+			case <-event:
+			case <-time.After(2 * time.Second): // there is none
+			}
+		}
 		b.Drain()
 		if f.lossless {
 			<-b.done
@@ -90,13 +103,23 @@ func (f *faulty) backend(at service.NodeID, life time.Duration) {
 	})
 }
 
-func (f *faulty) clients(n int) {
-	for range n {
-		at := f.pick()
-		s, l := f.connect(at, "/")
-		f.sockets, f.links, f.owners = append(f.sockets, s), append(f.links, l), append(f.owners, at)
+// begin lets all sockets come to a first backend, which goes soon, and another one come that stays.
+func (f *faulty) begin() {
+	f.backend(f.pick(), 2*time.Second)
+	for range 8 {
+		f.client()
 	}
-	f.sent, f.told = make([]int, n), make([][]int, n)
+	f.backend(f.pick(), 4*time.Minute)
+}
+
+// client lets a socket come, which one of the backends gets that have the fewest: so newcomers have some, too.
+func (f *faulty) client() {
+	at := f.pick()
+	s, l := f.connect(at, "/")
+	f.sockets, f.links, f.owners, f.sent = append(f.sockets, s), append(f.links, l), append(f.owners, at), append(f.sent, 0)
+	f.mu.Lock()
+	f.told = append(f.told, nil)
+	f.mu.Unlock()
 }
 
 func (f *faulty) event(i int) {
@@ -120,6 +143,9 @@ func (f *faulty) live(steps int, cut time.Duration) {
 		if f.IntN(3) == 0 {
 			i := f.IntN(len(f.sockets))
 			f.join(f.owners[i], f.sockets[i], fmt.Sprint("r", step, "-", i))
+		}
+		if f.IntN(4) == 0 && len(f.sockets) < 30 {
+			f.client()
 		}
 		if f.IntN(8) == 0 {
 			f.backend(f.pick(), time.Duration(f.IntN(4000))*time.Millisecond)
@@ -145,14 +171,20 @@ func (f *faulty) weather(cut time.Duration) {
 	}
 }
 
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
 // TestEventsAreHandledOnce: as long as no node is lost to another, each event is told to one backend, once and in its
 // order, and acknowledged, however the ways between nodes are, and backends come and go.
 func TestEventsAreHandledOnce(t *testing.T) {
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFaulty(t, seed, true, 30*time.Second)
-			f.backend(f.pick(), 4*time.Minute)
-			f.clients(8)
+			f.begin()
 			f.live(150, 2*time.Second)
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -192,8 +224,7 @@ func TestHandlersSettleAfterAnyFaults(t *testing.T) {
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFaulty(t, seed, false, 5*time.Second)
-			f.backend(f.pick(), 4*time.Minute)
-			f.clients(8)
+			f.begin()
 			f.live(150, 15*time.Second)
 			time.Sleep(90 * time.Second)
 			synctest.Wait()

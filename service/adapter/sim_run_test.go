@@ -16,7 +16,11 @@ import (
 func (s *sim) act() {
 	n := s.nodes[s.IntN(len(s.nodes))]
 	o := s.nodes[s.IntN(len(s.nodes))]
-	switch s.IntN(17) {
+	kinds := 17
+	if s.more {
+		kinds = 21
+	}
+	switch s.IntN(kinds) {
 	case 0, 1, 2, 3: // emits
 		if !n.alive || n.frozen {
 			return
@@ -94,6 +98,18 @@ func (s *sim) act() {
 			n.watch()
 			n.done()
 		}
+	case 17:
+		if n.alive && !n.frozen && n.ready {
+			n.leave()
+		}
+	case 18, 19, 20: // what is told of rooms does not only come of joins
+		if n.alive && !n.frozen {
+			for range 1 + s.IntN(10) {
+				n.hold(simRoom(s.IntN(simRooms)))
+			}
+			n.p.Flush(s.now)
+			n.done()
+		}
 	case 13:
 		s.jitter = s.between(time.Millisecond, 400*time.Millisecond)
 		if s.IntN(4) == 0 {
@@ -101,6 +117,49 @@ func (s *sim) act() {
 		}
 		s.after(s.between(0, 5*time.Second), func() { s.jitter = 0 })
 	}
+}
+
+// leave has a node go in good order after a while, and come back as another run.
+func (n *simNode) leave() {
+	run := n.p
+	n.say("%s leaves", n.id.Node)
+	n.p.Leave(n.now)
+	n.done()
+	n.after(n.between(0, 3*time.Second), func() {
+		if !n.alive || n.p != run {
+			return
+		}
+		if !n.frozen {
+			n.say("%s says goodbye", n.id.Node)
+			n.p.Goodbye(n.now)
+			n.done()
+		}
+		n.alive = false
+		n.after(n.between(0, 8*time.Second), func() {
+			if !n.alive {
+				n.restart(n)
+			}
+		})
+	})
+}
+
+// hold has a room told for a while beside what is there, as for a client that is about to connect.
+func (n *simNode) hold(room string) {
+	run := n.p
+	n.p.Edge(n.now, "/", room, true)
+	var release func()
+	release = func() {
+		switch {
+		case !n.alive || n.p != run:
+		case n.frozen:
+			n.after(time.Second, release)
+		default:
+			n.p.Edge(n.now, "/", room, false)
+			n.p.Flush(n.now)
+			n.done()
+		}
+	}
+	n.after(n.between(0, 5*time.Second), release)
 }
 
 func (s *sim) restart(n *simNode) {
@@ -111,9 +170,40 @@ func (s *sim) restart(n *simNode) {
 	s.begin(n, run<<20+s.Uint64N(1<<20))
 }
 
+// last emits to each room from each node, and looks who hears it.
+func (s *sim) last() {
+	type sent struct {
+		from   *simNode
+		room   string
+		number uint64
+	}
+	var list []sent
+	for i := range simRooms {
+		for _, n := range s.nodes {
+			list = append(list, sent{n, simRoom(i), n.emit(simRoom(i), 10)})
+			n.p.Flush(s.now)
+			n.done()
+		}
+		s.run(s.now + 100*time.Millisecond)
+	}
+	s.run(s.now + time.Second)
+	for _, e := range list {
+		for _, n := range s.nodes {
+			want := 0
+			if n != e.from && n.rooms[e.room] {
+				want = 1
+			}
+			if n.got[e.number] != want {
+				s.fail("%s hears an emit to %s %d times, not %d", n.id.Node, e.room, n.got[e.number], want)
+			}
+		}
+	}
+}
+
 // simulate runs the schedule of a seed, and returns what was wrong and what happened.
 func simulate(seed uint64) (fault string, log []string) {
 	s := newSim(seed)
+	s.more = seed%5 == 1 || seed%5 == 3 // none of those that are kept from before there was more
 	if seed%4 == 0 {
 		s.key = []byte("secret")
 	}
