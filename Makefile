@@ -145,7 +145,7 @@ soak: bin/foyer e2e/node_modules/.package-lock.json ## Let clients come, go and 
 .PHONY: chaos
 chaos: bin/foyer iproute2 e2e/node_modules/.package-lock.json ## Freeze, kill, cut and restart nodes of a cluster under load, CHAOSTIME each, and hold what was seen against what was promised
 	ulimit -Sn "$$(ulimit -Hn)"; \
-	FOYER_BIN="$(CURDIR)/bin/foyer" CHAOSTIME=$(CHAOSTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Chaos|Rolling' ./e2e/
+	FOYER_BIN="$(CURDIR)/bin/foyer" CHAOSTIME=$(CHAOSTIME) go test -tags e2e -count=1 -timeout 0 -v -run 'Chaos|RollingRestart' ./e2e/
 
 .PHONY: autobahn
 autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes
