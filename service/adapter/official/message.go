@@ -82,7 +82,7 @@ type Message struct {
 	// Event is the name that Payload begins with; of a number its text. It is set by reading, and not looked at in writing.
 	Event string
 
-	Change []string // Join, Leave: the rooms, none of them ""
+	Change []string // Join, Leave: the rooms, none of them "". Node has names longer than service.MaxNameBytes
 	Close  bool     // Disconnect: the link, too
 	// Old is the id of the one socket that is meant where Join, Leave and Disconnect of old nodes name no target. They have
 	// one room in Change, and a Request that wants Done from the node of that socket. Classic only.
@@ -108,7 +108,17 @@ func (m *Message) Packet() *service.Packet {
 	}
 }
 
-// Target is the target of the message as the service takes it.
+// SetTarget sets the target of a message that is to be written. It says false, and changes nothing, for a target that
+// means nobody (no rooms, and not all), which here would mean everybody, and for one of this node's sockets only.
+func (m *Message) SetTarget(t *service.Target) bool {
+	if t.Local || t.All == (len(t.Rooms) > 0) {
+		return false
+	}
+	m.Namespace, m.Rooms, m.Except = t.Namespace, t.Rooms, t.ExceptRooms
+	return true
+}
+
+// Target is the target of a message that was read, as the service takes it.
 func (m *Message) Target() service.Target {
 	return service.Target{Namespace: m.Namespace, Rooms: m.Rooms, ExceptRooms: m.Except, All: len(m.Rooms) == 0}
 }

@@ -3,6 +3,10 @@ package official
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"foyer/service"
 )
 
 func TestClassicNames(t *testing.T) {
@@ -136,5 +140,27 @@ func TestPostgresChannel(t *testing.T) {
 	}
 	if c, ok := PostgresChannel("p", "/"+strings.Repeat("x", 61)); ok {
 		t.Errorf("%s has %d bytes", c, len(c))
+	}
+}
+
+// TestTarget: no target becomes everybody by accident.
+func TestTarget(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		t    service.Target
+		want bool
+	}{
+		{"all", service.Target{Namespace: "/", All: true, ExceptRooms: []string{"a"}}, true},
+		{"rooms", service.Target{Namespace: "/", Rooms: []string{"a", "b"}}, true},
+		{"nobody", service.Target{Namespace: "/"}, false},
+		{"both", service.Target{Namespace: "/", All: true, Rooms: []string{"a"}}, false},
+		{"local", service.Target{Namespace: "/", All: true, Local: true}, false},
+	} {
+		m := Message{Namespace: "/before"}
+		if got := m.SetTarget(&tc.t); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		} else if got && !cmp.Equal(m.Target(), tc.t) || !got && m.Namespace != "/before" {
+			t.Errorf("%s: %+v", tc.name, m)
+		}
 	}
 }
