@@ -8,7 +8,7 @@
 //	proxy_test.go    nginx and Caddy as docs/proxy.md sets them
 //	sessions_test.go sessions on any node, behind balancers that know nothing of them; balancer_test.go runs those of
 //	                 docs/balancer.md, passing_cost_test.go tells what a request costs that has come to the wrong node
-//	official_test.go the official adapters and emitters of Node against service/adapter/official, without a bus
+//	official*        the official adapters and emitters of Node against service/adapter/official, without a bus
 //	chaos_*          faults between nodes under load, and what was seen held against what was promised; mesh_test.go is
 //	                 their network, chaos_nats_test.go stops the NATS server between them
 //	rolling_test.go  nodes restarted one after the other under clients that come back (roamer_test.go) and calls

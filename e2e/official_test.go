@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +18,8 @@ import (
 	"foyer/service/adapter/official"
 )
 
-// officialPeer is a Node process with the official adapters and emitters, on stand-ins for their buses (js/official.js).
+// officialPeer is a Node process with the official adapters and emitters, on stand-ins for their buses
+// (js/official.js).
 type officialPeer struct {
 	*process
 	answers int
@@ -39,8 +38,8 @@ type officialAnswer struct {
 }
 
 type officialPublished struct {
-	Channel, Hex, Stream, Row string
-	Entry                     struct{ UID, NSP, Type, Data string }
+	Channel, Hex, Stream, Row, Document string
+	Entry                               struct{ UID, NSP, Type, Data string }
 }
 
 type officialHeard struct {
@@ -89,9 +88,6 @@ func unhexed(t testing.TB, s string) []byte {
 	return b
 }
 
-// lonely are the halves of surrogate pairs that Node's clients may get; see official's doc.go.
-var lonely = regexp.MustCompile(`\\ud[89a-f][0-9a-f]{2}`)
-
 // meaning is what a client makes of an event: values, with binaries as their hexadecimal digits.
 func meaning(t testing.TB, text string, binary []string) any {
 	t.Helper()
@@ -127,113 +123,6 @@ func hexes(list [][]byte) []string {
 	return out
 }
 
-// TestOfficialRandomIn: what notepack.io and @msgpack/msgpack write of anything that an application may emit is read as what a
-// client of an official server gets.
-func TestOfficialRandomIn(t *testing.T) {
-	p := startOfficial(t)
-	for _, lib := range []string{"notepack", "msgpack"} {
-		for seed := range 600 {
-			a := p.do(t, map[string]any{"do": "random", "lib": lib, "seed": seed})
-			var (
-				m *official.Message
-				f official.Fault
-			)
-			if lib == "notepack" {
-				m, f = official.ReadClassicBroadcast("/", unhexed(t, a.Hex), officialMaxBytes)
-			} else {
-				m, f = official.ReadCluster("/", unhexed(t, a.Hex), officialMaxBytes)
-			}
-			if f != 0 {
-				t.Fatalf("%s %d: %v: %s", lib, seed, f, a.Hex)
-			}
-			want := meaning(t, lonely.ReplaceAllString(a.Text, "\uFFFD\uFFFD\uFFFD"), a.Binary)
-			if diff := cmp.Diff(meaning(t, string(m.Payload), hexes(m.Attachments)), want); diff != "" {
-				t.Fatalf("%s %d: %s\n%s", lib, seed, a.Hex, diff)
-			}
-		}
-	}
-}
-
-// randomJSON is an event as a backend may emit it, with attachments.
-func randomJSON(r *rand.Rand) (text string, attachments [][]byte) {
-	one := func(list ...string) string { return list[r.IntN(len(list))] }
-	word := func() string {
-		var s strings.Builder
-		for range []int{0, 1, 3, 31, 32, 33, 255, 256, 70_000 * (r.IntN(16) / 15)}[r.IntN(9)] {
-			s.WriteString(one("a", "0", `\"`, `\\`, `\/`, `\n`, `\u0001`, `\u007f`, "é", "日", "😀", `\ud83d\ude00`, `\ud800`, `\udc00`, " "))
-		}
-		return `"` + s.String() + `"`
-	}
-	number := func() string {
-		return one("0", "-0", "-0.0", "1.0", "1e3", "1E+2", "127", "128", "-32", "-33", "-128", "-129", "255", "256", "65535", "65536", "4294967295", "4294967296",
-			"-2147483648", "-2147483649", "9007199254740993", "9223372036854775807", "-9223372036854775808", "18446744073709551615", "18446744073709551616",
-			"0.1", "-1.5", "1e-7", "1e21", "1.7976931348623157e308", "5e-324", fmt.Sprint(r.Int64()), fmt.Sprint(r.NormFloat64()))
-	}
-	var value func(depth int) string
-	list := func(depth int, item func() string) string {
-		items := make([]string, []int{0, 1, 2, 5, 17}[r.IntN(5)]>>min(depth, 3))
-		for i := range items {
-			items[i] = item()
-		}
-		return strings.Join(items, one(",", " , "))
-	}
-	value = func(depth int) string {
-		switch kind := r.IntN(10); {
-		case kind < 2:
-			return one("null", "true", "false")
-		case kind < 4:
-			return number()
-		case kind < 6:
-			return word()
-		case kind < 7 && len(attachments) < 10:
-			b := make([]byte, []int{0, 1, 255, 256, 70_000 * (r.IntN(4) / 3)}[r.IntN(5)])
-			attachments = append(attachments, b)
-			for i := range b {
-				b[i] = byte(r.Uint32())
-			}
-			return fmt.Sprintf(`{"_placeholder":true,"num":%d}`, len(attachments)-1)
-		case kind < 8 || depth > 6:
-			return "[" + list(depth, func() string { return value(depth + 1) }) + "]"
-		default:
-			n := 0
-			return "{" + list(depth, func() string {
-				n++
-				return fmt.Sprintf(`"%d%s:%s`, n, word()[1:], value(depth+1))
-			}) + "}"
-		}
-	}
-	text = `["event"`
-	for range r.IntN(4) {
-		text += "," + value(0)
-	}
-	return text + "]", attachments
-}
-
-// TestOfficialRandomOut: what is written of anything that a backend may emit means the same to the official libraries.
-func TestOfficialRandomOut(t *testing.T) {
-	p := startOfficial(t)
-	for seed := range uint64(400) {
-		text, attachments := randomJSON(rand.New(rand.NewPCG(seed, 13)))
-		m := &official.Message{Kind: official.Broadcast, UID: "u", Namespace: "/", Payload: []byte(text), Attachments: attachments}
-		want := meaning(t, text, hexes(attachments))
-		check := func(lib string, b []byte, err error, path ...any) {
-			t.Helper()
-			if err != nil {
-				t.Fatalf("%d: %v: %s", seed, err, text)
-			}
-			a := p.do(t, map[string]any{"do": "decode", "lib": lib, "hex": hex.EncodeToString(b), "path": path})
-			if diff := cmp.Diff(meaning(t, a.Text, a.Binary), want); diff != "" {
-				t.Fatalf("%s %d: %s\n%s", lib, seed, text, diff)
-			}
-		}
-		b, err := official.AppendClassic(nil, m)
-		check("notepack", b, err, 1, "data")
-		m.Request = "r"
-		b, err = official.AppendStreams(nil, m)
-		check("msgpack", b, err, "data", "packet", "data")
-	}
-}
-
 // read reads what an official adapter or emitter has published.
 func (pub *officialPublished) read(t testing.TB, on, nsp string) *official.Message {
 	t.Helper()
@@ -248,6 +137,8 @@ func (pub *officialPublished) read(t testing.TB, on, nsp string) *official.Messa
 			t.Errorf("stream %s, want %s", pub.Stream, want)
 		}
 		m, f = official.ReadEntry(official.Entry(pub.Entry), officialMaxBytes)
+	case pub.Document != "":
+		m, _, f = official.ReadDocument(unhexed(t, pub.Document), officialMaxBytes)
 	case pub.Row != "":
 		m, f = official.ReadCluster(nsp, unhexed(t, pub.Row), officialMaxBytes)
 	case strings.HasPrefix(on, "postgres"):
@@ -293,6 +184,9 @@ func officialBytes(t testing.TB, on string, m *official.Message, to string) map[
 		}
 		b, err = official.AppendStreams(nil, m)
 		what["channel"] = official.Sharded{}.Channel(m, to)
+	case "mongo":
+		b, err = official.AppendDocument(nil, m, time.Time{}, officialID)
+		what["document"] = hex.EncodeToString(b)
 	case "postgres":
 		var row []byte
 		if b, row, err = official.NewNotification(m, 0); b == nil && err == nil {
@@ -307,12 +201,16 @@ func officialBytes(t testing.TB, on string, m *official.Message, to string) map[
 	return what
 }
 
-var officialAdapters = []string{"classic", "sharded", "streams", "postgres"}
+var (
+	officialAdapters = []string{"classic", "sharded", "streams", "postgres", "mongo"}
+	officialID       = official.ObjectID{0xf0, 1, 2} // of documents
+)
 
-// begin makes the adapter of PostgreSQL know of two other nodes; Redis is asked how many there are, and says three.
+// begin makes the adapters that count heartbeats know of two other nodes; Redis is asked how many there are, and says
+// three.
 func (p *officialPeer) begin(t testing.TB, on string) {
 	t.Helper()
-	if on != "postgres" {
+	if on != "postgres" && on != "mongo" {
 		return
 	}
 	p.do(t, map[string]any{"do": "call", "on": on, "js": ""})
@@ -325,8 +223,8 @@ func (p *officialPeer) begin(t testing.TB, on string) {
 	}
 }
 
-// TestOfficialCalls: whatever an official server or emitter says is understood, and of a server's messages the same bytes
-// are written.
+// TestOfficialCalls: whatever an official server or emitter says is understood, and of a server's messages the same
+// bytes are written.
 func TestOfficialCalls(t *testing.T) {
 	p := startOfficial(t)
 	event := func(text string) official.Message {
@@ -387,13 +285,20 @@ func TestOfficialCalls(t *testing.T) {
 		if strings.HasPrefix(on, "postgres") {
 			channel, _ = official.PostgresChannel("", m.Namespace)
 		}
-		if said := a.Published[len(a.Published)-1]; pub.Stream == "" && said.Channel != channel {
+		if said := a.Published[len(a.Published)-1]; pub.Stream == "" && on != "mongo" && said.Channel != channel {
 			t.Errorf("%s: %.80s: channel %s, want %s", on, js, said.Channel, channel)
 		}
 		if emitter || strings.Contains(js, "Date") || strings.Contains(js, "to(5)") {
 			return
 		}
 		ours := officialBytes(t, on, m, "")
+		if document, ok := ours["document"].(string); ok {
+			const id = 2 * 12 // digits, and two of the byte that ends the document
+			if a, b := document[:len(document)-id-2], pub.Document[:len(pub.Document)-id-2]; a != b {
+				t.Errorf("%s: %.80s: %s, want %s", on, js, a, b)
+			}
+			return
+		}
 		if entry, ok := ours["entry"]; ok {
 			got := map[string]any{"uid": pub.Entry.UID, "nsp": pub.Entry.NSP, "type": pub.Entry.Type, "data": pub.Entry.Data}
 			if diff := cmp.Diff(entry, any(got)); diff != "" {
@@ -558,8 +463,8 @@ func TestOfficialHears(t *testing.T) {
 	}
 }
 
-// TestOfficialServerDies: what the official servers do not survive, and Foyer therefore does not write (the rest stands in
-// the reference of the adapters).
+// TestOfficialServerDies: what the official servers do not survive, and Foyer therefore does not write (the rest stands
+// in the reference of the adapters).
 func TestOfficialServerDies(t *testing.T) {
 	p := startOfficial(t)
 	p.do(t, map[string]any{"do": "call", "on": "classic", "js": `x.of("/").on("connection", (socket) => socket.on("message", () => {}))`})

@@ -1,6 +1,6 @@
 // The official adapters and emitters without a bus: a Go test gives commands on stdin, one JSON object a line, and reads
-// one answer for each from stdout. Redis and PostgreSQL are stand-ins that note what is published, so that the adapters'
-// own code encodes and decodes. Nothing is judged here.
+// one answer for each from stdout. Redis, PostgreSQL and MongoDB are stand-ins that note what is published, so that the
+// adapters' own code encodes and decodes. Nothing is judged here.
 //
 //	{do: "call", on, js}            run js with io or the emitter as x, and answer what was published; what it notes is heard
 //	{do: "hear", on, …}             let the adapter on a server with one socket hear bytes, and answer what came of it
@@ -17,6 +17,8 @@ const msgpack = require("@msgpack/msgpack");
 const redis = require("@socket.io/redis-adapter");
 const streams = require("@socket.io/redis-streams-adapter");
 const postgres = require("@socket.io/postgres-adapter");
+const mongo = require("@socket.io/mongo-adapter");
+const { BSON, ObjectId } = require("mongodb");
 
 const libs = { notepack, msgpack };
 let published = []; // since the last command
@@ -76,6 +78,20 @@ class Pool {
 	}
 }
 
+// A collection of the mongodb package, and its change stream.
+class Collection {
+	stream = new EventEmitter();
+	watch() { return this.stream; }
+	insertOne(document) {
+		document._id ??= new ObjectId();
+		published.push({ document: hex(BSON.serialize(document, { ignoreUndefined: false })) });
+		return Promise.resolve({ insertedId: document._id });
+	}
+	hear({ document }) {
+		this.stream.emit("change", { operationType: "insert", fullDocument: BSON.deserialize(Buffer.from(document, "hex")) });
+	}
+}
+
 // What a client with the usual parser gets of a packet.
 function asClient(data) {
 	const parts = new Encoder().encode({ type: 2, nsp: "/", data });
@@ -127,6 +143,7 @@ const makers = {
 	sharded: () => { const bus = new Redis(); return serve(bus, redis.createShardedAdapter(bus, bus)); },
 	streams: () => { const bus = new Redis(); return serve(bus, streams.createAdapter(bus)); },
 	postgres: () => { const bus = new Pool(); return serve(bus, postgres.createAdapter(bus)); },
+	mongo: () => { const bus = new Collection(); return serve(bus, mongo.createAdapter(bus)); },
 	emitter: () => emitter((bus) => new (require("@socket.io/redis-emitter").Emitter)(bus)),
 	"old emitter": () => emitter((bus) => require("socket.io-emitter")(Object.assign(bus, { hset: 1 }))),
 	"postgres emitter": () => { const bus = new Pool(); return { bus, x: new (require("@socket.io/postgres-emitter").Emitter)(bus) }; },
@@ -210,8 +227,13 @@ const commands = {
 	},
 	async random({ lib, seed }) {
 		const data = random(seed);
-		const { encode, decode } = libs[lib];
+		const { encode, decode } = libs[lib] ?? {};
 		const opts = { rooms: [], except: [], flags: {} };
+		if (lib === "bson") { // the adapter itself makes of the driver's binaries what a client gets
+			const b = BSON.serialize({ type: 3, data: { packet: { type: 2, data }, opts }, uid: "node01", nsp: "/" }, { ignoreUndefined: false });
+			const a = await commands.hear({ on: "mongo", document: hex(b) });
+			return { hex: hex(b), ...a.heard[0] };
+		}
 		if (lib === "notepack") {
 			const b = encode(["node01", { type: 2, data, nsp: "/" }, opts]);
 			return { hex: hex(b), ...asClient(decode(b)[1].data) };

@@ -202,8 +202,8 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestLiteralPlaceholder: beside a binary, an object of the browser's that looks like a placeholder is refused; alone it
-// passes as any other.
+// TestLiteralPlaceholder: beside a binary, an object of the browser's that looks like a placeholder is refused; alone
+// it passes as any other.
 func TestLiteralPlaceholder(t *testing.T) {
 	const alone = `["e",{"_placeholder":true,"num":0}]`
 	m, f := ReadCluster("/", []byte(broadcastOf(alone)), maxTest)
@@ -288,12 +288,12 @@ func TestPythonCopies(t *testing.T) {
 	}
 }
 
-// TestNeverPublished: the encoders can not be brought to write what an official server dies of, goes deaf by or hurts its
-// clients with (section 11).
+// TestNeverPublished: the encoders can not be brought to write what an official server dies of, goes deaf by or hurts
+// its clients with (section 11).
 func TestNeverPublished(t *testing.T) {
 	all := map[string]func([]byte, *Message) ([]byte, error){
 		"classic": AppendClassic, "sharded": AppendSharded, "published": AppendStreams, "entry": streamEntries.write,
-		"notification": func(dst []byte, m *Message) ([]byte, error) {
+		"document": documents.write, "notification": func(dst []byte, m *Message) ([]byte, error) {
 			text, row, err := NewNotification(m, 0)
 			return append(append(dst, text...), row...), err
 		},

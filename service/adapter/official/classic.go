@@ -23,8 +23,8 @@ var classicRequests = map[Kind]int{
 	FetchSockets: classicFetch, ServerSideEmit: classicServerSideEmit,
 }
 
-// ReadClassicBroadcast reads what came on the channel of broadcasts of a namespace, or on one of a room there. Payload and
-// attachments may have maxBytes, like the message itself.
+// ReadClassicBroadcast reads what came on the channel of broadcasts of a namespace, or on one of a room there. Payload
+// and attachments may have maxBytes, like the message itself.
 func ReadClassicBroadcast(nsp string, b []byte, maxBytes int) (*Message, Fault) {
 	v, f := parsePacked(b, maxBytes)
 	if f != 0 {
@@ -149,8 +149,8 @@ func (r *reader) classicChange(is *fields) Fault {
 	return r.request(is.request, false)
 }
 
-// ReadClassicResponse reads what came on a channel of responses of a namespace. It does not say whose request it answers:
-// an empty list of sockets is read as Sockets, also when ids were asked for.
+// ReadClassicResponse reads what came on a channel of responses of a namespace. It does not say whose request it
+// answers: an empty list of sockets is read as Sockets, also when ids were asked for.
 func ReadClassicResponse(nsp string, b []byte, maxBytes int) (*Message, Fault) {
 	v, f := parse(b, maxBytes)
 	if f != 0 {

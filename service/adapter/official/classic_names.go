@@ -46,8 +46,8 @@ func (c Classic) Unfinished(nsp string) (broadcasts, requests string) {
 }
 
 // RoomOf says which room a channel of broadcasts names, with or without the last #; false: none, and all sockets of the
-// namespace may be meant. It is a hint only, for who wants to drop a message without reading it: the message says who is
-// meant, and a room's name may end with a # itself.
+// namespace may be meant. It is a hint only, for who wants to drop a message without reading it: the message says who
+// is meant, and a room's name may end with a # itself.
 func (c Classic) RoomOf(nsp, channel string) (room string, ok bool) {
 	rest, ok := strings.CutPrefix(channel, c.Broadcasts(nsp))
 	if !ok || rest == "" {
@@ -56,8 +56,8 @@ func (c Classic) RoomOf(nsp, channel string) (room string, ok bool) {
 	return strings.TrimSuffix(rest, "#"), true
 }
 
-// Channel is where a message goes. to is the UID of the node that asked when the message is an answer and is to go to it
-// alone; "": the answer goes to all. Replies always do, as old nodes expect.
+// Channel is where a message goes. to is the UID of the node that asked when the message is an answer and is to go to
+// it alone; "": the answer goes to all. Replies always do, as old nodes expect.
 func (c Classic) Channel(m *Message, to string) string {
 	switch {
 	case m.Kind.Answer() && to != "" && m.Kind != Reply:

@@ -17,10 +17,10 @@ var clusterKinds = func() (list [14]Kind) {
 	return list
 }()
 
-// ReadCluster reads a cluster message in JSON or msgpack: one of the sharded Redis adapter, one that the streams adapter
-// publishes, or a row of the PostgreSQL adapter's table. nsp is the namespace of the channel: a message without one is of
-// it, and one of another is refused. With nsp "" a message is of any namespace, and has to say of which. Payload and
-// attachments may have maxBytes, like the message itself.
+// ReadCluster reads a cluster message in JSON or msgpack: one of the sharded Redis adapter, one that the streams
+// adapter publishes, or a row of the PostgreSQL adapter's table. nsp is the namespace of the channel: a message without
+// one is of it, and one of another is refused. With nsp "" a message is of any namespace, and has to say of which.
+// Payload and attachments may have maxBytes, like the message itself.
 func ReadCluster(nsp string, b []byte, maxBytes int) (*Message, Fault) {
 	v, f := parse(b, maxBytes)
 	if f != 0 {

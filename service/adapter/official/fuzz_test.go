@@ -12,7 +12,7 @@ import (
 )
 
 var fuzzForms = []wired{
-	classicBroadcasts, classicRequestsOn, classicResponses, sharded, streamEntries, streamsPublished, notifications, rows,
+	classicBroadcasts, classicRequestsOn, classicResponses, sharded, streamEntries, streamsPublished, notifications, rows, documents,
 }
 
 // sameJSON says whether two texts mean the same to a decoder; it is not asked of numbers beyond float64.
@@ -27,12 +27,12 @@ func sameJSON(t *testing.T, a, b []byte) {
 	}
 }
 
-// refusals are what a message that was read may not be written for: it came in another form, by another dialect, from an
-// old emitter that says less, or is a server-side event that Foyer does not send.
+// refusals are what a message that was read may not be written for: it came in another form, by another dialect, from
+// an old emitter that says less, or is a server-side event that Foyer does not send.
 var refusals = []error{Medium, Key, TooDeep, Shape, EventName}
 
-// FuzzRead: no bytes make a reader panic or keep more than its bound; what is taken is right, and means the same when it
-// was written and read again.
+// FuzzRead: no bytes make a reader panic or keep more than its bound; what is taken is right, and means the same when
+// it was written and read again.
 func FuzzRead(f *testing.F) {
 	for _, g := range goldens {
 		for form := range fuzzForms {
@@ -40,6 +40,9 @@ func FuzzRead(f *testing.F) {
 		}
 	}
 	f.Add(uint8(4), []byte("u / 3 "))
+	for _, text := range mongoGoldens {
+		f.Add(uint8(8), bytesOf(f, text))
+	}
 	const maxBytes = 1 << 16
 	f.Fuzz(func(t *testing.T, n uint8, b []byte) {
 		form := fuzzForms[int(n)%len(fuzzForms)]
@@ -142,8 +145,8 @@ func checkRead(t *testing.T, m *Message, maxBytes int) {
 	}
 }
 
-// FuzzWrite: whatever a message holds, what is written of it passes the reader, which refuses all that an official server
-// dies of.
+// FuzzWrite: whatever a message holds, what is written of it passes the reader, which refuses all that an official
+// server dies of.
 func FuzzWrite(f *testing.F) {
 	f.Add(uint8(1), "u", "/", "r", "room", `["e",{"_placeholder":true,"num":0}]`, []byte{1}, int32(1), false)
 	f.Add(uint8(4), "emitter", "/admin", "", "", `["a"]`, []byte{}, int32(0), true)

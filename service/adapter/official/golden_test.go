@@ -47,6 +47,18 @@ var (
 			return append(dst, text...), err
 		},
 	}
+	documents = wired{
+		func(nsp string, b []byte, maxBytes int) (*Message, Fault) {
+			m, _, f := ReadDocument(b, maxBytes)
+			if m != nil && m.Namespace != nsp {
+				return nil, Namespace
+			}
+			return m, f
+		},
+		func(dst []byte, m *Message) ([]byte, error) {
+			return AppendDocument(dst, m, time.Time{}, ObjectID{1, 2, 3})
+		},
+	}
 	rows = wired{ReadCluster, func(dst []byte, m *Message) ([]byte, error) {
 		_, row, err := NewNotification(m, 0)
 		return append(dst, row...), err
@@ -64,8 +76,8 @@ func bytesOf(t testing.TB, s string) []byte {
 	return []byte(s)
 }
 
-// golden is an example of the reference. again says that writing the message gives the same bytes: emitters and old nodes
-// write other orders and leave out more.
+// golden is an example of the reference. again says that writing the message gives the same bytes: emitters and old
+// nodes write other orders and leave out more.
 type golden struct {
 	name  string
 	on    wired
@@ -403,7 +415,7 @@ func TestGolden(t *testing.T) {
 func TestReadBack(t *testing.T) {
 	forms := map[string]wired{
 		"broadcast": classicBroadcasts, "request": classicRequestsOn, "response": classicResponses, "sharded": sharded,
-		"entry": streamEntries, "published": streamsPublished, "notification": notifications, "row": rows,
+		"entry": streamEntries, "published": streamsPublished, "notification": notifications, "row": rows, "document": documents,
 	}
 	written := map[Kind]int{}
 	for _, g := range goldens {
@@ -431,7 +443,7 @@ func TestReadBack(t *testing.T) {
 					continue
 				}
 				want.Timeout = got.Timeout
-			case "published":
+			case "published", "document":
 				if want.Payload == nil && (want.Kind == Ack || want.Kind == Reply) {
 					want.Payload = []byte("null")
 				}

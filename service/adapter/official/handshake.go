@@ -60,7 +60,7 @@ func ReadHandshake(b []byte) (h Handshake) {
 		return h
 	}
 	payload.Members(b, func(key, item []byte) bool {
-		v := value{item, false}
+		v := value{b: item}
 		s := ""
 		if v.sort() == text {
 			s = v.text()
@@ -99,7 +99,7 @@ func (v value) pairs() map[string]string {
 	}
 	m := map[string]string{}
 	payload.Members(v.b, func(key, item []byte) bool {
-		is := value{item, false}
+		is := value{b: item}
 		if is.sort() == list {
 			is.items(func(one value) bool {
 				is = one

@@ -65,8 +65,8 @@ type Message struct {
 	Namespace string
 	Request   string // names a request in the request and in each answer to it
 
-	// The target: the sockets that are in one of Rooms, or all for none, and in none of Except. A room may be called "" here:
-	// it has no sockets.
+	// The target: the sockets that are in one of Rooms, or all for none, and in none of Except. A room may be called ""
+	// here: it has no sockets.
 	Rooms, Except []string
 	// Flags are Volatile and NoCompress.
 	Flags service.Flags
@@ -79,13 +79,14 @@ type Message struct {
 	// is nil where no argument was given. Binary values stand in it as {"_placeholder":true,"num":i}.
 	Payload     []byte
 	Attachments [][]byte
-	// Event is the name that Payload begins with; of a number its text. It is set by reading, and not looked at in writing.
+	// Event is the name that Payload begins with; of a number its text. It is set by reading, and not looked at in
+	// writing.
 	Event string
 
 	Change []string // Join, Leave: the rooms, none of them "". Node has names longer than service.MaxNameBytes
 	Close  bool     // Disconnect: the link, too
-	// Old is the id of the one socket that is meant where Join, Leave and Disconnect of old nodes name no target. They have
-	// one room in Change, and a Request that wants Done from the node of that socket. Classic only.
+	// Old is the id of the one socket that is meant where Join, Leave and Disconnect of old nodes name no target. They
+	// have one room in Change, and a Request that wants Done from the node of that socket. Classic only.
 	Old string
 
 	Sockets []Socket

@@ -53,9 +53,9 @@ func AppendAttached(dst []byte, m *Message, id int64) []byte {
 	return w.b
 }
 
-// ReadNotification reads a notification. Where the message itself is in the table of attachments, m is nil and row is the
-// id of its row, which ReadCluster reads; uid is who says it in either case, so that nobody fetches its own. nsp is the
-// namespace of the channel: messages of the official emitter have none.
+// ReadNotification reads a notification. Where the message itself is in the table of attachments, m is nil and row is
+// the id of its row, which ReadCluster reads; uid is who says it in either case, so that nobody fetches its own. nsp is
+// the namespace of the channel: messages of the official emitter have none.
 func ReadNotification(nsp string, b []byte, maxBytes int) (m *Message, uid string, row int64, f Fault) {
 	v, f := parseJSON(b, maxBytes)
 	if f != 0 {
@@ -86,5 +86,5 @@ func quoted(s string) value {
 	if s == "" {
 		return value{}
 	}
-	return value{payload.AppendQuoted(nil, s), false}
+	return value{b: payload.AppendQuoted(nil, s)}
 }

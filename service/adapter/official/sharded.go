@@ -15,8 +15,8 @@ const (
 	Static                            // none
 )
 
-// Sharded are the channels of the sharded Redis adapter, to which SSUBSCRIBE and SPUBLISH belong. The streams adapter uses
-// Main and Node of the same names, by either form of Pub/Sub.
+// Sharded are the channels of the sharded Redis adapter, to which SSUBSCRIBE and SPUBLISH belong. The streams adapter
+// uses Main and Node of the same names, by either form of Pub/Sub.
 type Sharded struct {
 	Prefix string // option channelPrefix of the official adapter; "": DefaultPrefix
 	Mode   ShardedMode
@@ -47,8 +47,8 @@ func (s Sharded) ownChannel(room string) bool {
 	return s.Mode == DynamicPrivate || s.Mode == Dynamic && !looksLikeSocketID(room)
 }
 
-// Subscribes says whether a node with sockets in a room subscribes to the channel of the room. socket: the room is that of
-// the id of one of them. A room that is none, and looks like one, is subscribed to in vain.
+// Subscribes says whether a node with sockets in a room subscribes to the channel of the room. socket: the room is that
+// of the id of one of them. A room that is none, and looks like one, is subscribed to in vain.
 func (s Sharded) Subscribes(socket bool) bool {
 	return s.Mode == DynamicPrivate || s.Mode == Dynamic && !socket
 }

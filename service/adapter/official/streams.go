@@ -6,8 +6,8 @@ import (
 	"unicode/utf16"
 )
 
-// Entry is what the streams adapter puts into a stream: the values of the fields uid, nsp, type and data, in this order.
-// data is left out when it is empty.
+// Entry is what the streams adapter puts into a stream: the values of the fields uid, nsp, type and data, in this
+// order. data is left out when it is empty.
 type Entry struct {
 	UID, NSP, Type, Data string
 }
@@ -92,8 +92,8 @@ func ReadEntry(e Entry, maxBytes int) (*Message, Fault) {
 	return readCluster("", n, &is, maxBytes)
 }
 
-// AppendStreams appends a message as the streams adapter publishes what is not Streamed. The error is a Fault, and dst is
-// then as before.
+// AppendStreams appends a message as the streams adapter publishes what is not Streamed. The error is a Fault, and dst
+// is then as before.
 func AppendStreams(dst []byte, m *Message) ([]byte, error) {
 	if Streamed(m) {
 		return dst, Medium

@@ -18,12 +18,21 @@ const (
 	maxID    = 128     // bytes of a uid or of a request's id; the official ones have 6 or 16
 )
 
-// value is one value of a message: exactly its bytes, in JSON or msgpack whose syntax was checked. The zero value is one
-// that is not there.
+// value is one value of a message: exactly its bytes, in JSON, msgpack or BSON whose syntax was checked. The zero value
+// is one that is not there.
 type value struct {
-	b      []byte
-	packed bool
+	b    []byte
+	form form
+	typ  byte // of BSON, where it stands before the name
 }
+
+type form uint8
+
+const (
+	inJSON form = iota
+	inMsgpack
+	inBSON
+)
 
 // sort is what a value is.
 type sort uint8
@@ -55,7 +64,7 @@ func parsePacked(b []byte, maxBytes int) (value, Fault) {
 	if end, ok := msgpack.Skip(b, 0); !ok || end != len(b) {
 		return value{}, Garbled
 	}
-	return value{b, true}, 0
+	return value{b: b, form: inMsgpack}, 0
 }
 
 func parseJSON(b []byte, maxBytes int) (value, Fault) {
@@ -69,14 +78,16 @@ func parseJSON(b []byte, maxBytes int) (value, Fault) {
 	if err := payload.CheckObject(b, payload.Options{}); err != nil {
 		return value{}, textFault(err, Garbled)
 	}
-	return value{b, false}, 0
+	return value{b: b}, 0
 }
 
 func (v value) sort() sort {
-	if len(v.b) == 0 {
+	switch {
+	case v.form == inBSON: // of which nil has no bytes
+		return v.bsonSort()
+	case len(v.b) == 0:
 		return absent
-	}
-	if !v.packed {
+	case v.form == inJSON:
 		switch v.b[0] {
 		case 'n':
 			return null
@@ -119,8 +130,11 @@ func (v value) sort() sort {
 
 // text is the text of a text, always UTF-8.
 func (v value) text() string {
-	if !v.packed {
+	switch v.form {
+	case inJSON:
 		return payload.Unquote(v.b)
+	case inBSON:
+		return v.bsonText()
 	}
 	it, _, _ := msgpack.Read(v.b, 0)
 	return strings.ToValidUTF8(string(it.Body), "\uFFFD")
@@ -128,7 +142,10 @@ func (v value) text() string {
 
 // number is the value of a number as JavaScript has it.
 func (v value) number() float64 {
-	if !v.packed {
+	switch v.form {
+	case inBSON:
+		return v.bsonNumber()
+	case inJSON:
 		f, _ := strconv.ParseFloat(string(v.b), 64) // out of range is infinity
 		return f
 	}
@@ -227,14 +244,18 @@ func (v value) names(most int) (names []string, f Fault) {
 
 // items calls yield with each item of a list until it says false.
 func (v value) items(yield func(value) bool) {
-	if !v.packed {
-		payload.Items(v.b, func(item []byte) bool { return yield(value{item, false}) })
+	switch v.form {
+	case inBSON:
+		v.bsonElements(func(_ []byte, item value) bool { return yield(item) })
+		return
+	case inJSON:
+		payload.Items(v.b, func(item []byte) bool { return yield(value{b: item}) })
 		return
 	}
 	it, i, _ := msgpack.Read(v.b, 0)
 	for range it.Num {
 		end, _ := msgpack.Skip(v.b, i)
-		if !yield(value{v.b[i:end:end], true}) {
+		if !yield(value{b: v.b[i:end:end], form: inMsgpack}) {
 			return
 		}
 		i = end
@@ -246,6 +267,7 @@ func (v value) items(yield func(value) bool) {
 type fields struct {
 	typ, uid, nsp, request, data, opts, packet, rooms, except, flags value
 	sid, room, closes, count, sockets, id, handshake, attachment     value
+	object                                                           value
 	volatile, compress, timeout, single                              value
 }
 
@@ -285,6 +307,8 @@ func (f *fields) set(key []byte, v value) {
 		f.id = v
 	case "handshake":
 		f.handshake = v
+	case "_id":
+		f.object = v
 	case "attachmentId":
 		f.attachment = v
 	case "volatile":
@@ -302,13 +326,18 @@ func (f *fields) set(key []byte, v value) {
 func (v value) fields() (f fields) {
 	switch {
 	case v.sort() != object:
-	case !v.packed:
+	case v.form == inBSON:
+		v.bsonElements(func(key []byte, item value) bool {
+			f.set(key, item)
+			return true
+		})
+	case v.form == inJSON:
 		payload.Members(v.b, func(key, item []byte) bool {
 			name := key[1 : len(key)-1]
 			if bytes.IndexByte(name, '\\') >= 0 {
 				name = []byte(payload.Unquote(key))
 			}
-			f.set(name, value{item, false})
+			f.set(name, value{b: item})
 			return true
 		})
 	default:
@@ -318,7 +347,7 @@ func (v value) fields() (f fields) {
 			at, _ := msgpack.Skip(v.b, i)
 			end, _ := msgpack.Skip(v.b, at)
 			if key.Kind == msgpack.String {
-				f.set(key.Body, value{v.b[at:end:end], true})
+				f.set(key.Body, value{b: v.b[at:end:end], form: inMsgpack})
 			}
 			i = end
 		}
@@ -328,13 +357,19 @@ func (v value) fields() (f fields) {
 
 // json is the value as JSON. Binaries become attachments, or with inline what Node.js writes for a Buffer in JSON.
 func (v value) json(maxBytes int, inline bool) ([]byte, [][]byte, Fault) {
-	if !v.packed {
+	if v.form == inJSON {
 		return v.b, nil, 0
 	}
 	t := msgpack.Text{MaxBytes: maxBytes, Inline: inline, Timestamps: true}
 	t.Out = make([]byte, 0, min(len(v.b)+len(v.b)/8+32, maxBytes))
-	if f := t.Value(v.b, 0); f != 0 {
-		return nil, nil, msgpackFaults[f]
+	var f Fault
+	if v.form == inBSON {
+		f = v.bsonJSON(&t)
+	} else {
+		f = msgpackFaults[t.Value(v.b, 0)]
+	}
+	if f != 0 {
+		return nil, nil, f
 	}
 	if t.Literal && len(t.Attachments) > 0 {
 		return nil, nil, Placeholder

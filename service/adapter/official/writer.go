@@ -18,8 +18,9 @@ import (
 type writer struct {
 	b        []byte
 	packed   bool
-	maxDepth int  // of the whole message
-	strict   bool // for @msgpack/msgpack, which refuses some keys
+	bson     *bsonWriter // in BSON; what else is written is then too
+	maxDepth int         // of the whole message
+	strict   bool        // for @msgpack/msgpack, which refuses some keys
 	fault    Fault
 
 	level  int // how many are open
@@ -34,6 +35,10 @@ func (w *writer) fail(f Fault) {
 
 // open begins an array or object; msgpack wants to know of how many items or members.
 func (w *writer) open(c byte, n int) {
+	if w.bson != nil {
+		w.bsonOpen(c)
+		return
+	}
 	w.closer[w.level] = c + 2 // ] and } stand two after [ and {
 	w.level++
 	switch {
@@ -48,6 +53,10 @@ func (w *writer) open(c byte, n int) {
 
 func (w *writer) close() {
 	w.level--
+	if w.bson != nil {
+		w.bsonClose()
+		return
+	}
 	if w.packed {
 		return
 	}
@@ -65,7 +74,11 @@ func (w *writer) comma() {
 }
 
 func (w *writer) key(name string) {
-	if w.packed {
+	switch {
+	case w.bson != nil:
+		w.bson.name = append(w.bson.name[:0], name...)
+		return
+	case w.packed:
 		w.b = msgp.AppendString(w.b, name)
 		return
 	}
@@ -77,7 +90,11 @@ func (w *writer) text(s string) {
 		w.fail(Text)
 		return
 	}
-	if w.packed {
+	switch {
+	case w.bson != nil:
+		w.bsonText([]byte(s))
+		return
+	case w.packed:
 		w.b = msgp.AppendString(w.b, s)
 		return
 	}
@@ -92,7 +109,11 @@ func (w *writer) field(name, s string) {
 
 func (w *writer) number(name string, n int) {
 	w.key(name)
-	if w.packed {
+	switch {
+	case w.bson != nil:
+		w.bsonNumber(float64(n))
+		return
+	case w.packed:
 		w.b = msgp.AppendUint64(w.b, uint64(n)) // never negative; without sign it is the shortest
 		return
 	}
@@ -102,7 +123,11 @@ func (w *writer) number(name string, n int) {
 
 func (w *writer) bool(name string, is bool) {
 	w.key(name)
-	if w.packed {
+	switch {
+	case w.bson != nil:
+		w.bsonBool(is)
+		return
+	case w.packed:
 		w.b = msgp.AppendBool(w.b, is)
 		return
 	}
@@ -126,6 +151,10 @@ func (w *writer) value(text []byte, attachments [][]byte, inline bool) {
 		return
 	}
 	depth := w.maxDepth - w.level
+	if w.bson != nil {
+		w.bsonValue(text, attachments, depth)
+		return
+	}
 	if w.packed {
 		if w.strict && hasProto(text) {
 			w.fail(Key)

@@ -169,8 +169,8 @@ func Skip(b []byte, i int) (int, bool) {
 	return i, true
 }
 
-// Whole returns the integer that a number is, if it is one that a float64 holds exactly or any 64-bit integer of its own
-// form.
+// Whole returns the integer that a number is, if it is one that a float64 holds exactly or any 64-bit integer of its
+// own form.
 func (it *Item) Whole() (n int64, ok bool) {
 	switch it.Kind {
 	case Int:

@@ -29,11 +29,12 @@ type Text struct {
 	MaxBytes int // of Out and the attachments together
 	// Inline is for a text without attachments: binaries stand in it as Node.js writes a Buffer in JSON.
 	Inline bool
-	// Timestamps makes dates of msgpack's own timestamps, as notepack.io 3 and @msgpack/msgpack do. notepack.io 2, of which
-	// socket.io-msgpack-parser is made, does not know them.
+	// Timestamps makes dates of msgpack's own timestamps, as notepack.io 3 and @msgpack/msgpack do. notepack.io 2, of
+	// which socket.io-msgpack-parser is made, does not know them.
 	Timestamps bool
 
-	// Literal says that there was a map with "_placeholder":true. Next to attachments it can not be told from a placeholder.
+	// Literal says that there was a map with "_placeholder":true. Next to attachments it can not be told from a
+	// placeholder.
 	Literal bool
 }
 
@@ -152,23 +153,23 @@ func (t *Text) scalar(it *Item) Fault {
 	case String:
 		t.Out = payload.AppendQuoted(t.Out, it.Body)
 	case Binary:
-		return t.binary(it.Body)
+		return t.Binary(it.Body)
 	case Date:
-		t.Out = appendDate(t.Out, float64(int64(it.Num)))
+		t.Out = AppendDate(t.Out, float64(int64(it.Num)))
 	case Ext:
 		if it.Ext == timestamp && t.Timestamps {
 			ms, ok := milliseconds(it.Body)
 			if !ok {
 				return Broken
 			}
-			t.Out = appendDate(t.Out, ms)
+			t.Out = AppendDate(t.Out, ms)
 			break
 		}
 		// notepack makes an array of what it does not know: the type and the bytes.
 		t.Out = append(t.Out, '[')
 		t.Out = strconv.AppendInt(t.Out, int64(it.Ext), 10)
 		t.Out = append(t.Out, ',')
-		if f := t.binary(it.Body); f != 0 {
+		if f := t.Binary(it.Body); f != 0 {
 			return f
 		}
 		t.Out = append(t.Out, ']')
@@ -178,7 +179,8 @@ func (t *Text) scalar(it *Item) Fault {
 	return 0
 }
 
-func (t *Text) binary(body []byte) Fault {
+// Binary writes a binary value.
+func (t *Text) Binary(body []byte) Fault {
 	if t.Inline {
 		t.Out = append(t.Out, `{"type":"Buffer","data":[`...)
 		for i, c := range body {
@@ -201,7 +203,8 @@ func (t *Text) binary(body []byte) Fault {
 	return 0
 }
 
-// AppendNumber appends a number as JavaScript does (ECMAScript, Number::toString); JSON.stringify makes null of what is none.
+// AppendNumber appends a number as JavaScript does (ECMAScript, Number::toString); JSON.stringify makes null of what is
+// none.
 func AppendNumber(b []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(b, "null"...)
@@ -240,8 +243,8 @@ func milliseconds(body []byte) (ms float64, ok bool) {
 	}
 }
 
-// appendDate writes a time in milliseconds as JavaScript's Date.toJSON does, and null for one that Date can not hold.
-func appendDate(b []byte, ms float64) []byte {
+// AppendDate appends a time in milliseconds as JavaScript's Date.toJSON does, and null for one that Date can not hold.
+func AppendDate(b []byte, ms float64) []byte {
 	const most = 8_640_000_000_000_000
 	if ms < -most || ms > most {
 		return append(b, "null"...)

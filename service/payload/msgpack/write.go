@@ -98,8 +98,8 @@ func closingBrace(text []byte, i int) (end, inside int) {
 
 func inNumber(c byte) bool { return c-'0' <= 9 || c == '-' || c == '+' || c == '.' || c|0x20 == 'e' }
 
-// AppendNumeral appends a JSON number in the form that notepack gives the number which JavaScript would read: the shortest
-// integer, else a float64. Integers of 64 bits keep their digits.
+// AppendNumeral appends a JSON number in the form that notepack gives the number which JavaScript would read: the
+// shortest integer, else a float64. Integers of 64 bits keep their digits.
 func AppendNumeral(b, text []byte) []byte {
 	const longest = len("-9223372036854775808")
 	if len(text) <= longest {
