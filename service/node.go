@@ -137,6 +137,7 @@ type Info struct {
 	Dropped    map[string]int64 // by reason, those that occurred
 	Budget     int64            // bytes that all queues, logs and snapshots may hold together; 0: no limit
 	Held       int64            // bytes that they hold now
+	Kept       map[string]int64 // by kind, how much of what comes and goes with clients, calls and nodes is there now
 }
 
 // Info describes the node.
@@ -150,8 +151,18 @@ func (n *Node) Info() Info {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	i.Namespaces = len(n.namespaces)
+	rooms, calls := 0, 0
 	for _, ns := range n.namespaces {
 		i.Sockets += int(ns.size.Load())
+		ns.mu.RLock()
+		rooms += len(ns.rooms)
+		ns.mu.RUnlock()
+		ns.acks.mu.Lock()
+		calls += len(ns.acks.collects)
+		ns.acks.mu.Unlock()
+	}
+	i.Kept = map[string]int64{
+		"rooms": int64(rooms), "acks": int64(calls), "watchers": int64(i.Watchers), "copies_bytes": n.copied.Load(), "queued_bytes": i.Held,
 	}
 	return i
 }

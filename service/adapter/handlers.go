@@ -161,6 +161,19 @@ func (c *Cluster) Gone(h *service.Handler) {
 		c.handlers.own = slices.Delete(c.handlers.own, i, i+1)
 		c.giveReplies(c.now(), true)
 		c.tellHandlers(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Gone{Gone: number}})
+		for _, in := range c.inboxes {
+			c.add(in, told{do: func() { c.endVisits(in, number) }})
+		}
+	}
+}
+
+// endVisits ends what came from a member to a handler of this node that is gone.
+func (c *Cluster) endVisits(in *inbox, number uint64) {
+	for id, v := range in.abroad.visits {
+		if v.number == number {
+			delete(in.abroad.visits, id)
+			c.closeVisit(v, service.ReasonNone)
+		}
 	}
 }
 

@@ -83,5 +83,30 @@ func (c *Cluster) Info() service.Info {
 		}
 	}
 	info.Dropped = dropped
+	c.keptLocked(info.Kept)
 	return info
+}
+
+// keptLocked adds what is kept for other nodes, and of them.
+func (c *Cluster) keptLocked(kept map[string]int64) {
+	p := c.peers
+	kept["cluster_rooms"] = int64(len(p.own.list))
+	kept["cluster_followed"] = int64(len(p.follows.list))
+	for _, m := range p.members {
+		kept["cluster_rooms_elsewhere"] += int64(len(m.rooms))
+		kept["cluster_window_bytes"] += int64(m.out.bytes)
+	}
+	for _, in := range c.inboxes {
+		kept["cluster_inbox_bytes"] += int64(in.bytes)
+		kept["cluster_questions"] += int64(in.asked)
+		kept["cluster_handlers_elsewhere"] += int64(len(in.abroad.theirs))
+		kept["cluster_visits"] += int64(len(in.abroad.visits))
+	}
+	for _, of := range c.feeds.of {
+		kept["cluster_feeds"] += int64(len(of))
+	}
+	kept["cluster_calls"] = int64(len(c.calls.open) + len(c.collect.mine) + len(c.collect.theirs) + len(c.marks))
+	kept["cluster_claims"] = int64(len(c.handlers.claims))
+	kept["cluster_handlers"] = int64(len(c.handlers.own))
+	kept["cluster_streams"] = int64(len(c.streams))
 }

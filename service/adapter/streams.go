@@ -271,12 +271,7 @@ func (c *Cluster) hearNotices(in *inbox, from Member, n *notices) {
 		if o == nil || !n.opens { // it is gone, which is said to all
 			return
 		}
-		for id, old := range in.abroad.visits {
-			if old.number == n.handler { // the member had lost this node, and begins anew
-				c.closeVisit(old, service.ReasonNone)
-				delete(in.abroad.visits, id)
-			}
-		}
+		c.endVisits(in, n.handler) // if there is one, the member had lost this node, and begins anew
 		v = &visiting{Cluster: c, from: from, number: n.handler, replies: replies{stream: n.stream}}
 		v.visit = o.h.Visit(from.Node, v)
 		if in.abroad.visits == nil {

@@ -165,7 +165,7 @@ func (n *fakeNode) Sockets(_ context.Context, t service.Target, r service.PageRe
 }
 
 func (n *fakeNode) Info() service.Info {
-	return service.Info{NodeID: "node", Version: "v0", Sockets: 3, Namespaces: 1, Dropped: map[string]int64{"slow": 4}}
+	return service.Info{NodeID: "node", Version: "v0", Sockets: 3, Namespaces: 1, Dropped: map[string]int64{"slow": 4}, Kept: map[string]int64{"rooms": 7}}
 }
 
 func (n *fakeNode) Nodes() []service.NodeStatus {

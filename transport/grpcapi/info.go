@@ -25,7 +25,7 @@ func (n *nodeService) GetInfo(context.Context, *foyerv1.GetInfoRequest) (*foyerv
 	resp := &foyerv1.GetInfoResponse{
 		NodeId: string(info.NodeID), Version: info.Version, Features: s.cfg.Features, Limits: s.limitsMessage(),
 		StartedAt: timestamp(info.StartedAt), Sockets: count(info.Sockets), Namespaces: count(info.Namespaces),
-		Handlers: count(info.Handlers), Dropped: s.dropped(info.Dropped),
+		Handlers: count(info.Handlers), Dropped: s.dropped(info.Dropped), Kept: info.Kept,
 	}
 	if s.cfg.Sessions != nil {
 		resp.Sessions = count(s.cfg.Sessions())

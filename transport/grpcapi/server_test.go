@@ -38,6 +38,7 @@ func TestGetInfo(t *testing.T) {
 	want := &foyerv1.GetInfoResponse{
 		NodeId: "node", Version: "v0", Features: []string{"websocket"}, Sessions: proto.Int32(9), Sockets: proto.Int32(3),
 		Namespaces: proto.Int32(1), Handlers: proto.Int32(0), Dropped: map[string]int64{"slow": 4, "reply_invalid": 2},
+		Kept: map[string]int64{"rooms": 7},
 		Limits: &foyerv1.Limits{
 			MaxPayloadBytes: 1000, MaxAttachments: 10, MaxJsonDepth: 1000, MaxAckRecipients: 1000, MaxAckTimeout: durationpb.New(time.Minute),
 			MaxPageSize: 1000, MaxRooms: 1000, MaxRoomsPerSocket: 3, MaxNameBytes: 255, MaxNamespacesPerLink: 100, QueueBytes: 1 << 20,

@@ -165,7 +165,17 @@ type GetInfoResponse struct {
 	// those that are answered at once), cluster_bus and cluster_bus_refused (frames that the bus has lost, or had no room for;
 	// most are sent again). passing_ are requests of clients whose session another node has, and peer_ the connections of other
 	// nodes for such requests.
-	Dropped       map[string]int64 `protobuf:"bytes,10,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Dropped map[string]int64 `protobuf:"bytes,10,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// What it keeps at this moment of what comes and goes, by kind: rooms, watchers, acks (emits that wait for
+	// acknowledgements), queued_bytes (in queues, logs and snapshots), copies_bytes (of sockets on other nodes, while they are
+	// watched here). In a cluster, of the other nodes or for them: cluster_rooms (told to them), cluster_rooms_elsewhere (told
+	// by them), cluster_window_bytes (on the way to them, and not acknowledged), cluster_inbox_bytes (come from them, and not
+	// done), cluster_calls (that wait for them), cluster_questions (of theirs, being answered), cluster_claims (of handlers that
+	// are about to be attached), cluster_handlers and cluster_handlers_elsewhere (attached here and there),
+	// cluster_streams (to those elsewhere), cluster_visits (of sockets elsewhere to those here), cluster_followed (namespaces
+	// that are watched here) and cluster_feeds (that others watch). When all clients and backends have gone, each is what it was
+	// before they came; what watchers leave behind for a token goes two minutes later.
+	Kept          map[string]int64 `protobuf:"bytes,11,rep,name=kept,proto3" json:"kept,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +276,13 @@ func (x *GetInfoResponse) GetHandlers() int32 {
 func (x *GetInfoResponse) GetDropped() map[string]int64 {
 	if x != nil {
 		return x.Dropped
+	}
+	return nil
+}
+
+func (x *GetInfoResponse) GetKept() map[string]int64 {
+	if x != nil {
+		return x.Kept
 	}
 	return nil
 }
@@ -604,7 +621,7 @@ var File_foyer_v1_node_proto protoreflect.FileDescriptor
 const file_foyer_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x13foyer/v1/node.proto\x12\bfoyer.v1\x1a\x14foyer/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xfe\x03\n" +
+	"\x0eGetInfoRequest\"\xf0\x04\n" +
 	"\x0fGetInfoResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -619,8 +636,12 @@ const file_foyer_v1_node_proto_rawDesc = "" +
 	"namespaces\x88\x01\x01\x12\x1f\n" +
 	"\bhandlers\x18\t \x01(\x05H\x03R\bhandlers\x88\x01\x01\x12@\n" +
 	"\adropped\x18\n" +
-	" \x03(\v2&.foyer.v1.GetInfoResponse.DroppedEntryR\adropped\x1a:\n" +
+	" \x03(\v2&.foyer.v1.GetInfoResponse.DroppedEntryR\adropped\x127\n" +
+	"\x04kept\x18\v \x03(\v2#.foyer.v1.GetInfoResponse.KeptEntryR\x04kept\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a7\n" +
+	"\tKeptEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\v\n" +
 	"\t_sessionsB\n" +
@@ -682,7 +703,7 @@ func file_foyer_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_foyer_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_foyer_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_foyer_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_foyer_v1_node_proto_goTypes = []any{
 	(NodeState)(0),                // 0: foyer.v1.NodeState
 	(*GetInfoRequest)(nil),        // 1: foyer.v1.GetInfoRequest
@@ -693,33 +714,35 @@ var file_foyer_v1_node_proto_goTypes = []any{
 	(*DrainRequest)(nil),          // 6: foyer.v1.DrainRequest
 	(*DrainResponse)(nil),         // 7: foyer.v1.DrainResponse
 	nil,                           // 8: foyer.v1.GetInfoResponse.DroppedEntry
-	(*Limits)(nil),                // 9: foyer.v1.Limits
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*Coverage)(nil),              // 11: foyer.v1.Coverage
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	nil,                           // 9: foyer.v1.GetInfoResponse.KeptEntry
+	(*Limits)(nil),                // 10: foyer.v1.Limits
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*Coverage)(nil),              // 12: foyer.v1.Coverage
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_foyer_v1_node_proto_depIdxs = []int32{
-	9,  // 0: foyer.v1.GetInfoResponse.limits:type_name -> foyer.v1.Limits
-	10, // 1: foyer.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	10, // 0: foyer.v1.GetInfoResponse.limits:type_name -> foyer.v1.Limits
+	11, // 1: foyer.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 2: foyer.v1.GetInfoResponse.dropped:type_name -> foyer.v1.GetInfoResponse.DroppedEntry
-	5,  // 3: foyer.v1.ListNodesResponse.nodes:type_name -> foyer.v1.Node
-	11, // 4: foyer.v1.ListNodesResponse.coverage:type_name -> foyer.v1.Coverage
-	10, // 5: foyer.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	0,  // 6: foyer.v1.Node.state:type_name -> foyer.v1.NodeState
-	12, // 7: foyer.v1.Node.state_age:type_name -> google.protobuf.Duration
-	12, // 8: foyer.v1.Node.heard_age:type_name -> google.protobuf.Duration
-	12, // 9: foyer.v1.DrainRequest.window:type_name -> google.protobuf.Duration
-	1,  // 10: foyer.v1.NodeService.GetInfo:input_type -> foyer.v1.GetInfoRequest
-	3,  // 11: foyer.v1.NodeService.ListNodes:input_type -> foyer.v1.ListNodesRequest
-	6,  // 12: foyer.v1.NodeService.Drain:input_type -> foyer.v1.DrainRequest
-	2,  // 13: foyer.v1.NodeService.GetInfo:output_type -> foyer.v1.GetInfoResponse
-	4,  // 14: foyer.v1.NodeService.ListNodes:output_type -> foyer.v1.ListNodesResponse
-	7,  // 15: foyer.v1.NodeService.Drain:output_type -> foyer.v1.DrainResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	9,  // 3: foyer.v1.GetInfoResponse.kept:type_name -> foyer.v1.GetInfoResponse.KeptEntry
+	5,  // 4: foyer.v1.ListNodesResponse.nodes:type_name -> foyer.v1.Node
+	12, // 5: foyer.v1.ListNodesResponse.coverage:type_name -> foyer.v1.Coverage
+	11, // 6: foyer.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 7: foyer.v1.Node.state:type_name -> foyer.v1.NodeState
+	13, // 8: foyer.v1.Node.state_age:type_name -> google.protobuf.Duration
+	13, // 9: foyer.v1.Node.heard_age:type_name -> google.protobuf.Duration
+	13, // 10: foyer.v1.DrainRequest.window:type_name -> google.protobuf.Duration
+	1,  // 11: foyer.v1.NodeService.GetInfo:input_type -> foyer.v1.GetInfoRequest
+	3,  // 12: foyer.v1.NodeService.ListNodes:input_type -> foyer.v1.ListNodesRequest
+	6,  // 13: foyer.v1.NodeService.Drain:input_type -> foyer.v1.DrainRequest
+	2,  // 14: foyer.v1.NodeService.GetInfo:output_type -> foyer.v1.GetInfoResponse
+	4,  // 15: foyer.v1.NodeService.ListNodes:output_type -> foyer.v1.ListNodesResponse
+	7,  // 16: foyer.v1.NodeService.Drain:output_type -> foyer.v1.DrainResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_foyer_v1_node_proto_init() }
@@ -737,7 +760,7 @@ func file_foyer_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_v1_node_proto_rawDesc), len(file_foyer_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

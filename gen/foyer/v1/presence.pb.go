@@ -30,7 +30,8 @@ const (
 	ResetReason_RESET_REASON_UNSPECIFIED ResetReason = 0
 	// The token is older than what the node remembers, or from before its restart.
 	ResetReason_RESET_REASON_TOKEN_EXPIRED ResetReason = 1
-	// A node that the token speaks of is lost, or was started anew: its share of the past is gone.
+	// A node that the token speaks of is lost, or was started anew: its share of the past is gone. Or the stream has told that
+	// a node is lost, and the node that answers now knows it as it was before.
 	ResetReason_RESET_REASON_NODE_LOST ResetReason = 2
 	// Changes were missed: those of another node, or they came faster than the snapshot was read.
 	ResetReason_RESET_REASON_GAP ResetReason = 3
