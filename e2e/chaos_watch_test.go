@@ -273,6 +273,11 @@ func (c *chaos) watch(ctx context.Context, work *sync.WaitGroup) {
 		work.Go(func() { w.run(ctx) })
 	}
 	c.agree()
+	for _, w := range c.watchers { // what was told so far is of those who had come before, whom a node may hear of late
+		w.mu.Lock()
+		clear(w.stories)
+		w.mu.Unlock()
+	}
 }
 
 // registry is what a node says of everybody, which has to speak for all nodes that run.

@@ -56,7 +56,7 @@ func startMesh(t testing.TB, n int, flags ...string) *mesh {
 	if err := os.WriteFile(key, []byte("a secret of the test's own"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.flags = append([]string{"--cluster=embedded", "--cluster-key-file=" + key, "--log-level=info"}, flags...)
+	m.flags = append([]string{"--cluster=embedded", "--cluster-key-file=" + key, "--log-level=info", "--pprof"}, flags...)
 	for i := range n {
 		m.names = append(m.names, string(rune('A'+i))+"000")
 	}
