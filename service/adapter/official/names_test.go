@@ -99,6 +99,9 @@ func TestShardedChannels(t *testing.T) {
 			}
 		}
 	}
+	if got := (Sharded{}).Channel(&Message{Kind: Ack, Namespace: "/"}, ""); got != "socket.io#/#" {
+		t.Error(got)
+	}
 	for _, tc := range []struct {
 		mode           ShardedMode
 		public, socket bool

@@ -31,10 +31,11 @@ func (s Sharded) Node(nsp, uid string) string { return s.Main(nsp) + uid + "#" }
 // Room is the channel of a room that has one.
 func (s Sharded) Room(nsp, room string) string { return s.Main(nsp) + room + "#" }
 
-// Channel is where a message goes; to is the UID of the node that asked when it is an answer.
+// Channel is where a message goes; to is the UID of the node that asked when it is an answer. "": the answer goes to all,
+// which the official adapter takes too.
 func (s Sharded) Channel(m *Message, to string) string {
 	switch {
-	case m.Kind.Answer():
+	case m.Kind.Answer() && to != "":
 		return s.Node(m.Namespace, to)
 	case m.Kind == Broadcast && m.Request == "" && len(m.Rooms) == 1 && s.ownChannel(m.Rooms[0]):
 		return s.Room(m.Namespace, m.Rooms[0])
