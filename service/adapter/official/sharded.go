@@ -31,8 +31,8 @@ func (s Sharded) Node(nsp, uid string) string { return s.Main(nsp) + uid + "#" }
 // Room is the channel of a room that has one.
 func (s Sharded) Room(nsp, room string) string { return s.Main(nsp) + room + "#" }
 
-// Channel is where a message goes; to is the UID of the node that asked when it is an answer. "": the answer goes to all,
-// which the official adapter takes too.
+// Channel is where a message goes; to is the UID of the node that asked when it is an answer. "": the answer goes to
+// all, which the official adapter takes too.
 func (s Sharded) Channel(m *Message, to string) string {
 	switch {
 	case m.Kind.Answer() && to != "":
