@@ -52,7 +52,7 @@ func buildOfWire(t testing.TB, from, to string) string {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "overlay.json"), string(overlay))
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version=wire-"+from+"-"+to,
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=wire-"+from+"-"+to,
 		"-overlay", filepath.Join(dir, "overlay.json"), "-o", name, "./cmd/foyer")
 	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
