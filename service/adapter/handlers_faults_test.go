@@ -37,7 +37,7 @@ type faulty struct {
 func newFaulty(t *testing.T, seed uint64, lossless bool, lease time.Duration) *faulty {
 	c := emptyCluster(t, seed)
 	for _, name := range abc {
-		c.start(name, service.Config{HandlerWait: 5 * time.Minute, HandlerPatience: 10 * time.Minute}, adapter.Config{Window: 32 << 10, MaxFrame: 4 << 10, Lease: lease})
+		c.start(name, service.Config{HandlerWait: 5 * time.Minute, HandlerPatience: 10 * time.Minute}, adapter.Config{Window: 16 << 10, MaxFrame: 4 << 10, Lease: lease})
 	}
 	c.settle()
 	return &faulty{cluster: c, Rand: rand.New(rand.NewPCG(seed, 1)), lossless: lossless}
