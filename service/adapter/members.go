@@ -166,8 +166,11 @@ func (p *Peers) hearHello(f *frame, now time.Duration) Drop {
 		}
 		return DropRun
 	case f.from.Run > m.Run && (m.State.Reachable() || m.State == Incompatible):
-		// The name is held until its lease is over. Who wants it has to hear so.
-		p.greet(f.from.Node)
+		// The name is held until its lease is over. Who wants it has to hear so; but each may hold the other's, and an
+		// answer is not answered.
+		if f.to.Node == "" {
+			p.greet(f.from.Node)
+		}
 		return DropHeld
 	case f.from.Run > m.Run:
 		p.change(m, Gone, now)

@@ -275,3 +275,22 @@ func TestBothClocksGoBack(t *testing.T) {
 	a.wantState(t, "BBBB", Up)
 	b.wantState(t, "AAAA", Up)
 }
+
+// TestAnAnswerIsNotAnswered: two nodes that have each come back, and hold each other's name for the run before, tell each
+// other so when one says hello to all, and not for ever.
+func TestAnAnswerIsNotAnswered(t *testing.T) {
+	s := begun(t)
+	a, b := s.node("AAAA"), s.node("BBBB")
+	s.begin(a, 5)
+	s.begin(b, 5)
+	for n, other := range map[*simNode]service.NodeID{a: "BBBB", b: "AAAA"} {
+		n.p.change(n.p.meet(service.Incarnation{Node: other, Run: 1}, Hearsay, s.now), Joining, s.now)
+	}
+	s.run(s.now + time.Second)
+	if s.frames > 100 {
+		t.Errorf("they sent %d frames in a second", s.frames)
+	}
+	s.run(s.now + 10*time.Second) // the earlier runs are lost by then
+	a.wantState(t, "BBBB", Up)
+	b.wantState(t, "AAAA", Up)
+}
