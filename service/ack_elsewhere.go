@@ -17,7 +17,8 @@ type elsewhere struct {
 // maxNamed is how many recipients a node names: of more, one whose node is lost is counted and has no outcome.
 const maxNamed = 1000
 
-// Asked says that another node was handed the event. It is called from within Remote.Publish.
+// Asked says that another node was handed the event. It is called from within Remote.Publish. "" stands for servers that
+// have no names, and whose recipients have none.
 func (c *Acks) Asked(node NodeID) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()

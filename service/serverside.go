@@ -12,9 +12,10 @@ type ServerSideEmit struct {
 	Namespace string
 	Packet    *Packet  // KindEvent
 	From      *Handler // the caller's own stream, which does not hear it; nil: none
-	// WantsReplies waits for one reply of every other server, for Timeout at the most.
-	WantsReplies bool
-	Timeout      time.Duration
+	Local     bool     // only handlers that are attached to this node hear it
+	// WantsReplies waits for one reply of every other server, for Timeout at the most; with First, for one reply of any.
+	WantsReplies, First bool
+	Timeout             time.Duration
 	// Told is called once everybody has been told, before replies are waited for; nil: nobody wants to know.
 	Told func()
 }
@@ -46,8 +47,10 @@ type serverCall struct {
 	there uint64
 	seq   uint64
 
+	first bool // the first reply is enough
+
 	mu      sync.Mutex
-	missing int
+	missing int // replies; 0: done is closed
 	bytes   int
 	replies []ServerSideReply
 }
@@ -55,8 +58,8 @@ type serverCall struct {
 // ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, on every node and
 // except the caller's own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
 func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
-	call := &serverCall{done: make(chan struct{})}
-	to := n.handlers.servers(e.Namespace, e.From)
+	call := &serverCall{done: make(chan struct{}), first: e.First}
+	to := n.handlers.servers(&e)
 	call.missing = len(to)
 	for _, h := range to {
 		notice := Notice{Kind: NoticeServerSide, Namespace: e.Namespace, Packet: e.Packet, FromNode: n.id}
@@ -89,13 +92,13 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	return r, nil
 }
 
-// servers are the handlers that asked for server-side events of a namespace.
-func (hs *handlers) servers(namespace string, but *Handler) (to []*Handler) {
+// servers are the handlers that hear a server-side event.
+func (hs *handlers) servers(e *ServerSideEmit) (to []*Handler) {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
-	hs.coveringLocked(namespace, func(g *group) {
+	hs.coveringLocked(e.Namespace, func(g *group) {
 		for _, h := range g.members.Load().handlers {
-			if h != but && h.reg.ServerSideEvents {
+			if h != e.From && h.reg.ServerSideEvents && (!e.Local || h.at == "") {
 				to = append(to, h)
 			}
 		}
@@ -180,6 +183,10 @@ func (c *serverCall) settle(r *ServerSideReply) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.missing == 0 { // nobody waits any more
+		return
+	}
+	c.missing--
 	if r != nil {
 		size := len(r.Payload)
 		for _, a := range r.Attachments {
@@ -189,8 +196,11 @@ func (c *serverCall) settle(r *ServerSideReply) {
 			c.bytes += size
 			c.replies = append(c.replies, *r)
 		}
+		if c.first {
+			c.missing = 0
+		}
 	}
-	if c.missing--; c.missing == 0 {
+	if c.missing == 0 {
 		close(c.done)
 	}
 }

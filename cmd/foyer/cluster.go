@@ -136,7 +136,10 @@ func (f *foyer) openCluster(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, bus.Close())
 	}
-	return nil
+	if f.s.Cluster == clusterRedis {
+		f.bridge, err = f.openBridge()
+	}
+	return err
 }
 
 // openPassing makes the way of requests to the nodes that have their sessions, when this node is not alone.
@@ -188,6 +191,11 @@ func (f *foyer) join(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	if f.bridge != nil {
+		if err := f.bridge.Open(); err != nil {
+			return err
+		}
+	}
 	f.joined.Store(true)
 	f.api.Ready()
 	var others []string
@@ -234,6 +242,11 @@ func (f *foyer) taken() <-chan struct{} {
 
 // leaveCluster says goodbye when the others have heard all, or ctx has ended.
 func (f *foyer) leaveCluster(ctx context.Context) {
+	if f.bridge != nil {
+		if err := f.bridge.Shut(); err != nil {
+			f.log.Warn("way to servers on Node not closed", zap.NamedError("err", err))
+		}
+	}
 	if f.cluster != nil {
 		if err := f.cluster.Close(ctx); err != nil {
 			f.log.Warn("bus not closed", zap.NamedError("err", err))

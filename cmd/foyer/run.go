@@ -27,6 +27,7 @@ import (
 	"foyer/cmd/foyer/web"
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/bridge"
 	"foyer/transport/admin"
 	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
@@ -79,6 +80,7 @@ type foyer struct {
 	self         service.Incarnation
 	clusterKey   []byte
 	cluster      *adapter.Cluster // nil: it is alone
+	bridge       *bridge.Bridge   // nil: no servers on Node share its rooms
 	clusterAddr  string           // where its embedded server listens; "": the server is another process
 	passing      *passing.Passing // nil: it is alone
 	peerListener net.Listener     // nil: nobody passes on anything to this node
@@ -204,6 +206,9 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	if f.cluster != nil {
 		config.NodeID, config.Run, config.Remote = string(f.self.Node), f.self.Run, f.cluster
 	}
+	if f.bridge != nil {
+		config.Remote = f.bridge
+	}
 	if f.node, err = service.New(config); err != nil {
 		return err
 	}
@@ -211,6 +216,9 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	if f.cluster != nil {
 		f.cluster.Node = f.node
 		api = f.cluster
+	}
+	if f.bridge != nil {
+		api = f.bridge
 	}
 	links, err := socketio.New(socketio.Config{
 		ConnectTimeout: s.ConnectTimeout, MaxNamespaces: maxNamespacesPerLink, MaxPayload: int(s.MaxPayload),

@@ -5,6 +5,9 @@ import (
 	"crypto/sha256"
 	"sync"
 
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
 	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
 )
@@ -51,6 +54,15 @@ func serverSideResponse(r *service.ServerSideResult) *foyerv1.ServerSideEmitResp
 	for i := range r.Replies {
 		reply := &r.Replies[i]
 		if reply.Payload == nil {
+			continue
+		}
+		if reply.Node == "" { // a server on Node gives one value
+			value := &structpb.Value{}
+			if protojson.Unmarshal(reply.Payload[1:len(reply.Payload)-1], value) == nil {
+				resp.Replies = append(resp.Replies, &foyerv1.ServerSideReply{Value: value})
+			} else { // or none
+				resp.Replies = append(resp.Replies, &foyerv1.ServerSideReply{})
+			}
 			continue
 		}
 		resp.Replies = append(resp.Replies, &foyerv1.ServerSideReply{

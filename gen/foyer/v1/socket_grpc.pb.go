@@ -31,7 +31,8 @@ const (
 //
 // SocketService finds, changes and ends sockets.
 type SocketServiceClient interface {
-	// GetSocket returns one socket. Unknown or gone: NOT_FOUND, reason SOCKET_NOT_FOUND.
+	// GetSocket returns one socket. Unknown or gone: NOT_FOUND, reason SOCKET_NOT_FOUND. At a node that does not answer:
+	// UNAVAILABLE, reason NODE_UNREACHABLE.
 	//
 	//	{"namespace": "/", "socketId": "...", "view": "SOCKET_VIEW_FULL"}
 	//	{"socket": {"id": "...", "generation": "3", "namespace": "/", "nodeId": "...", "rooms": ["room1"], "userId": "ann"}}
@@ -54,7 +55,8 @@ type SocketServiceClient interface {
 	//	{"socket": {"id": "...", "data": {"name": "Ann", "score": 7}, "userId": "ann"}}
 	//
 	// Errors: INVALID_ARGUMENT INVALID_FIELD, also when nothing is to be changed; INVALID_ARGUMENT PAYLOAD_TOO_LARGE when data
-	// would be more than 64 KiB as JSON; NOT_FOUND SOCKET_NOT_FOUND.
+	// would be more than 64 KiB as JSON; NOT_FOUND SOCKET_NOT_FOUND;
+	// UNAVAILABLE NODE_UNREACHABLE; FAILED_PRECONDITION SOCKET_ON_PEER.
 	UpdateSocket(ctx context.Context, in *UpdateSocketRequest, opts ...grpc.CallOption) (*UpdateSocketResponse, error)
 	// DisconnectSockets ends every socket of a target.
 	//
@@ -119,7 +121,8 @@ func (c *socketServiceClient) DisconnectSockets(ctx context.Context, in *Disconn
 //
 // SocketService finds, changes and ends sockets.
 type SocketServiceServer interface {
-	// GetSocket returns one socket. Unknown or gone: NOT_FOUND, reason SOCKET_NOT_FOUND.
+	// GetSocket returns one socket. Unknown or gone: NOT_FOUND, reason SOCKET_NOT_FOUND. At a node that does not answer:
+	// UNAVAILABLE, reason NODE_UNREACHABLE.
 	//
 	//	{"namespace": "/", "socketId": "...", "view": "SOCKET_VIEW_FULL"}
 	//	{"socket": {"id": "...", "generation": "3", "namespace": "/", "nodeId": "...", "rooms": ["room1"], "userId": "ann"}}
@@ -142,7 +145,8 @@ type SocketServiceServer interface {
 	//	{"socket": {"id": "...", "data": {"name": "Ann", "score": 7}, "userId": "ann"}}
 	//
 	// Errors: INVALID_ARGUMENT INVALID_FIELD, also when nothing is to be changed; INVALID_ARGUMENT PAYLOAD_TOO_LARGE when data
-	// would be more than 64 KiB as JSON; NOT_FOUND SOCKET_NOT_FOUND.
+	// would be more than 64 KiB as JSON; NOT_FOUND SOCKET_NOT_FOUND;
+	// UNAVAILABLE NODE_UNREACHABLE; FAILED_PRECONDITION SOCKET_ON_PEER.
 	UpdateSocket(context.Context, *UpdateSocketRequest) (*UpdateSocketResponse, error)
 	// DisconnectSockets ends every socket of a target.
 	//

@@ -407,6 +407,10 @@ const (
 	// UNAVAILABLE: the node has just started, and has not heard from the other nodes of its cluster what it has to know. It is
 	// ready in two seconds, or later when an earlier run of its name is still believed to live. NodeService answers meanwhile.
 	ErrorReason_ERROR_REASON_JOINING ErrorReason = 20
+	// UNAVAILABLE: the node that has this socket does not answer. UpdateSocket may have been done.
+	ErrorReason_ERROR_REASON_NODE_UNREACHABLE ErrorReason = 21
+	// FAILED_PRECONDITION: this socket is at a Socket.IO server on Node, whose sockets only it can change.
+	ErrorReason_ERROR_REASON_SOCKET_ON_PEER ErrorReason = 22
 )
 
 // Enum value maps for ErrorReason.
@@ -433,6 +437,8 @@ var (
 		18: "ERROR_REASON_CANCELLED",
 		19: "ERROR_REASON_DEADLINE_EXCEEDED",
 		20: "ERROR_REASON_JOINING",
+		21: "ERROR_REASON_NODE_UNREACHABLE",
+		22: "ERROR_REASON_SOCKET_ON_PEER",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":         0,
@@ -456,6 +462,8 @@ var (
 		"ERROR_REASON_CANCELLED":           18,
 		"ERROR_REASON_DEADLINE_EXCEEDED":   19,
 		"ERROR_REASON_JOINING":             20,
+		"ERROR_REASON_NODE_UNREACHABLE":    21,
+		"ERROR_REASON_SOCKET_ON_PEER":      22,
 	}
 )
 
@@ -1725,7 +1733,7 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\x1bDISCONNECT_MODE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19DISCONNECT_MODE_NAMESPACE\x10\x01\x12\x1e\n" +
 	"\x1aDISCONNECT_MODE_CONNECTION\x10\x02\x12\x1d\n" +
-	"\x19DISCONNECT_MODE_TRANSPORT\x10\x03*\xa9\x05\n" +
+	"\x19DISCONNECT_MODE_TRANSPORT\x10\x03*\xed\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -1748,7 +1756,9 @@ const file_foyer_v1_types_proto_rawDesc = "" +
 	"\x15ERROR_REASON_REPLACED\x10\x11\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\x12\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x13\x12\x18\n" +
-	"\x14ERROR_REASON_JOINING\x10\x14B`\n" +
+	"\x14ERROR_REASON_JOINING\x10\x14\x12!\n" +
+	"\x1dERROR_REASON_NODE_UNREACHABLE\x10\x15\x12\x1f\n" +
+	"\x1bERROR_REASON_SOCKET_ON_PEER\x10\x16B`\n" +
 	"\fdev.foyer.v1B\n" +
 	"TypesProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 

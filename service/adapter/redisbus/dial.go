@@ -110,16 +110,16 @@ func (b *Bus) secure(ctx context.Context, c *conn, host string) error {
 
 // login is the command by which this node is let in.
 func (b *Bus) login() []byte {
-	if b.servers.user == "" {
-		return appendCommand(nil, "AUTH", b.servers.password)
+	if b.servers.User == "" {
+		return appendCommand(nil, "AUTH", b.servers.Password)
 	}
-	return appendCommand(nil, "AUTH", b.servers.user, b.servers.password)
+	return appendCommand(nil, "AUTH", b.servers.User, b.servers.Password)
 }
 
 // enter makes a connection to a server one that takes commands.
 func (b *Bus) enter(c *conn) error {
 	var ask []byte
-	login := b.servers.password != "" || b.servers.user != ""
+	login := b.servers.Password != "" || b.servers.User != ""
 	if login {
 		ask = b.login()
 	}
@@ -160,19 +160,31 @@ func (b *Bus) hint(err error) error {
 
 // tlsConfig reads the files anew for each connection: they may have changed.
 func (b *Bus) tlsConfig(host string) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if b.files.CA != "" {
-		text, err := os.ReadFile(b.files.CA)
+	config, err := b.files.Config()
+	if err == nil {
+		config.ServerName = host
+	}
+	return config, err
+}
+
+// Files are those of TLS, each of which may be missing: see Config.
+type Files struct{ CA, Cert, Key string }
+
+// Config reads the files. An error will not pass by itself.
+func (f Files) Config() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.CA != "" {
+		text, err := os.ReadFile(f.CA)
 		if err != nil {
 			return nil, &refusal{err}
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, &refusal{fmt.Errorf("there is no certificate in %s", b.files.CA)}
+			return nil, &refusal{fmt.Errorf("there is no certificate in %s", f.CA)}
 		}
 	}
-	if b.files.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(b.files.Cert, b.files.Key)
+	if f.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 		if err != nil {
 			return nil, &refusal{err}
 		}

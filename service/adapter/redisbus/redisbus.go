@@ -73,7 +73,7 @@ type Bus struct {
 	self         service.NodeID
 	tag          tag
 	servers      *Servers
-	files        struct{ CA, Cert, Key string }
+	files        Files
 	log          *zap.Logger
 	ctx          context.Context // ends with Close
 	cancel       context.CancelFunc

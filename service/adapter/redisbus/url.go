@@ -17,7 +17,7 @@ type Servers struct {
 	// Master is what sentinels, whose Addresses are, call the server, which may be anywhere. "": Addresses are of servers.
 	Master string
 
-	user, password string
+	User, Password string // "": none
 }
 
 const (
@@ -45,8 +45,8 @@ func ParseURL(text string) (*Servers, error) {
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		user, password, _ := strings.Cut(rest[:at], ":")
 		var faults [2]error
-		s.user, faults[0] = url.PathUnescape(user)
-		s.password, faults[1] = url.PathUnescape(password)
+		s.User, faults[0] = url.PathUnescape(user)
+		s.Password, faults[1] = url.PathUnescape(password)
 		if errors.Join(faults[:]...) != nil {
 			return nil, errors.New("in its user and password, a % begins an escaped byte such as %25")
 		}

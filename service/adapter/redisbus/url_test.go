@@ -14,12 +14,12 @@ func TestParseURL(t *testing.T) {
 		"rediss://[::1]:7/":                {Addresses: []string{"[::1]:7"}, TLS: true},
 		"redis://[::1]":                    {Addresses: []string{"[::1]:6379"}},
 		"redis://a:1,b,c:3/15":             {Addresses: []string{"a:1", "b:6379", "c:3"}},
-		"redis://u:p@a":                    {Addresses: []string{"a:6379"}, user: "u", password: "p"},
-		"redis://:p@a,b":                   {Addresses: []string{"a:6379", "b:6379"}, password: "p"},
-		"redis://u:p%2f%40%25,:/?#@x@a:1/": {Addresses: []string{"a:1"}, user: "u", password: "p/@%,:/?#@x"},
+		"redis://u:p@a":                    {Addresses: []string{"a:6379"}, User: "u", Password: "p"},
+		"redis://:p@a,b":                   {Addresses: []string{"a:6379", "b:6379"}, Password: "p"},
+		"redis://u:p%2f%40%25,:/?#@x@a:1/": {Addresses: []string{"a:1"}, User: "u", Password: "p/@%,:/?#@x"},
 
 		"redis+sentinel://a,b:7/mymaster":         {Addresses: []string{"a:26379", "b:7"}, Master: "mymaster"},
-		"rediss+sentinel://u:p@[::1]/my-master/3": {Addresses: []string{"[::1]:26379"}, TLS: true, Master: "my-master", user: "u", password: "p"},
+		"rediss+sentinel://u:p@[::1]/my-master/3": {Addresses: []string{"[::1]:26379"}, TLS: true, Master: "my-master", User: "u", Password: "p"},
 	} {
 		got, err := ParseURL(text)
 		if err != nil {

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+
+	"foyer/service/adapter/bridge"
+	"foyer/service/adapter/bridge/classic"
+	"foyer/service/adapter/redisbus"
+)
+
+// openBridge makes this node's way to Socket.IO servers on Node that share its rooms, and to emitters. They hear of it when
+// it has joined its cluster.
+func (f *foyer) openBridge() (*bridge.Bridge, error) {
+	c := &f.s.ClusterFlags
+	servers, err := redisbus.ParseURL(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("--cluster-url: %w", err)
+	}
+	config := classic.Config{
+		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, Prefix: c.Prefix,
+		Ours: bridge.UID(c.Name, ""), Marker: c.Name, MaxBytes: int(f.s.MaxPayload), Logger: f.told.Named("official"),
+	}
+	if servers.TLS {
+		if config.TLS, err = (redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}).Config(); err != nil {
+			return nil, fmt.Errorf("--cluster-url: %w", err)
+		}
+	}
+	return bridge.New(f.cluster, c.Name, f.self.Node, classic.New(config), f.told), nil
+}

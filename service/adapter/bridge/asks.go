@@ -1,0 +1,218 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"foyer/service"
+	"foyer/service/adapter/official"
+)
+
+// ask is a request of this node that peers answer. Guarded by Bridge.mu, but for what is set before start.
+type ask struct {
+	id    string
+	began time.Time
+	done  chan struct{} // closed when all have answered
+
+	// What is counted: peers that are to answer, and those that have.
+	expected int // -1: not known yet
+	answered int
+
+	acks     *service.Acks // nil: it is no emit
+	clients  int           // recipients that peers have said they have
+	named    bool          // acks know how many those are
+	outcomes []service.AckOutcome
+
+	sockets []official.Socket
+	replies []service.ServerSideReply
+	bytes   int
+}
+
+const (
+	countsWait = 2 * time.Second // for what peers have of an emit
+	fetchWait  = 5 * time.Second // for their sockets, as the official servers wait
+	// maxAnswerBytes is how much of what peers answer is kept for one request; who comes after that is missing.
+	maxAnswerBytes = 16 << 20
+	maxAsks        = 4096
+)
+
+// begin notes a request that the peers of a namespace are about to be sent, and asks how many they are. nil: there are too
+// many that wait.
+func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
+	a := &ask{id: newRequest(), began: time.Now(), done: make(chan struct{}), expected: -1, acks: acks}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.asks) >= maxAsks || b.context.Err() != nil {
+		b.dropped["busy"]++
+		return nil
+	}
+	b.asks[a.id] = a
+	if acks != nil {
+		b.collect[acks] = a
+	}
+	b.ended.Go(func() {
+		ctx, stop := context.WithTimeout(b.context, countsWait)
+		defer stop()
+		n, err := b.medium.Peers(ctx, namespace)
+		if err == nil {
+			b.mu.Lock()
+			a.expected = n
+			tell := b.completeLocked(a)
+			b.mu.Unlock()
+			tell()
+		}
+	})
+	return a
+}
+
+// completeLocked looks whether all have answered. The caller calls what it returns without the mutex.
+func (b *Bridge) completeLocked(a *ask) (tell func()) {
+	if a.expected < 0 || a.answered < a.expected {
+		return func() {}
+	}
+	select {
+	case <-a.done:
+		return func() {}
+	default:
+	}
+	close(a.done)
+	return b.nameLocked(a)
+}
+
+// nameLocked tells the acks of an emit how many recipients peers have, and what became of some meanwhile.
+func (b *Bridge) nameLocked(a *ask) (tell func()) {
+	if a.acks == nil || a.named {
+		return func() {}
+	}
+	a.named = true
+	acks, clients, outcomes := a.acks, a.clients, a.outcomes
+	a.outcomes = nil
+	return func() {
+		acks.Named("", nil, clients)
+		if len(outcomes) > 0 {
+			acks.Outcomes("", outcomes)
+		}
+	}
+}
+
+// end forgets a request.
+func (b *Bridge) end(a *ask) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.asks, a.id)
+}
+
+// await waits until all peers have answered, and returns how many have not.
+func (b *Bridge) await(ctx context.Context, a *ask, most time.Duration) (missing int) {
+	late := time.NewTimer(most)
+	defer late.Stop()
+	select {
+	case <-a.done:
+		return 0
+	case <-late.C:
+	case <-ctx.Done():
+	case <-b.context.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.expected < 0 {
+		return 1 // at least
+	}
+	return max(0, a.expected-a.answered)
+}
+
+// collectAcks begins to wait for acknowledgements of peers. nil: nobody is asked.
+func (b *Bridge) collectAcks(namespace string, acks *service.Acks) *ask {
+	a := b.begin(namespace, acks)
+	if a != nil {
+		acks.Asked("")
+	}
+	return a
+}
+
+// awaitCounts waits until peers have said how many recipients they have, and returns that and how many peers have not.
+func (b *Bridge) awaitCounts(ctx context.Context, a *ask) (clients, missing int) {
+	missing = b.await(ctx, a, countsWait)
+	b.mu.Lock()
+	clients = a.clients
+	tell := b.nameLocked(a)
+	b.mu.Unlock()
+	tell()
+	return clients, missing
+}
+
+// forgetAcks ends a wait for acknowledgements.
+func (b *Bridge) forgetAcks(acks *service.Acks) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a := b.collect[acks]; a != nil {
+		delete(b.collect, acks)
+		delete(b.asks, a.id)
+	}
+}
+
+// answer takes what a peer answers.
+func (b *Bridge) answer(m *official.Message) {
+	b.mu.Lock()
+	a := b.asks[m.Request]
+	if a == nil { // another node's, or nobody waits any more
+		b.mu.Unlock()
+		return
+	}
+	tell := func() {}
+	switch m.Kind {
+	case official.ClientCount:
+		if a.acks != nil && !a.named && m.Count >= 0 {
+			a.answered++
+			a.clients += m.Count
+			tell = b.completeLocked(a)
+		}
+	case official.Ack:
+		if a.acks == nil {
+			break
+		}
+		outcome := service.AckOutcome{Latency: time.Since(a.began), Payload: argumentsOf(m.Payload), Attachments: m.Attachments}
+		switch {
+		case a.named:
+			acks := a.acks
+			tell = func() { acks.Outcomes("", []service.AckOutcome{outcome}) }
+		case b.roomLocked(a, m):
+			a.outcomes = append(a.outcomes, outcome)
+		}
+	case official.Sockets, official.IDs:
+		if a.acks == nil && b.roomLocked(a, m) {
+			a.answered++
+			a.sockets = append(a.sockets, m.Sockets...)
+			tell = b.completeLocked(a)
+		}
+	case official.Reply:
+		if a.acks == nil && b.roomLocked(a, m) {
+			a.answered++
+			a.replies = append(a.replies, service.ServerSideReply{Payload: argumentsOf(m.Payload), Attachments: m.Attachments})
+			tell = b.completeLocked(a)
+		}
+	}
+	b.mu.Unlock()
+	tell()
+}
+
+// roomLocked says whether an answer may be kept.
+func (b *Bridge) roomLocked(a *ask, m *official.Message) bool {
+	bytes := len(m.Payload) + 64
+	for _, part := range m.Attachments {
+		bytes += len(part)
+	}
+	for i := range m.Sockets {
+		s := &m.Sockets[i]
+		bytes += len(s.ID) + len(s.Handshake) + len(s.Data) + 128
+		for _, room := range s.Rooms {
+			bytes += len(room) + 16
+		}
+	}
+	if a.bytes+bytes > maxAnswerBytes {
+		b.dropped["answer_too_large"]++
+		return false
+	}
+	a.bytes += bytes
+	return true
+}

@@ -1,0 +1,372 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"foyer/service"
+	"foyer/service/adapter"
+	"foyer/service/adapter/bridge"
+	"foyer/service/adapter/membus"
+	"foyer/service/adapter/official"
+)
+
+// air is a medium between nodes and one peer, which the test is.
+type air struct {
+	mu      sync.Mutex
+	follows []string
+	said    []*official.Message
+	each    func(*official.Message)
+	peers   int
+	away    bool // nobody can be counted
+	heard   chan struct{}
+}
+
+func (a *air) Open(each func(*official.Message)) error { a.each = each; return nil }
+func (a *air) Close() error                            { return nil }
+func (a *air) Dropped() map[string]int64               { return map[string]int64{"shape": 2} }
+
+func (a *air) Publish(m *official.Message, to string) error {
+	if _, err := official.AppendClassic(nil, m); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := *m
+	c.Names = append(c.Names, to)
+	a.said = append(a.said, &c)
+	return nil
+}
+
+func (a *air) Follow(namespace string, on bool) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.follows = append(a.follows, namespace); !on {
+		a.follows = slices.DeleteFunc(a.follows, func(n string) bool { return n == namespace })
+	}
+	return a.heard
+}
+
+func (a *air) Peers(context.Context, string) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.away {
+		return 0, errors.New("away")
+	}
+	return a.peers, nil
+}
+
+// taken returns what was said since the last call.
+func (a *air) taken() []*official.Message {
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	said := a.said
+	a.said = nil
+	return said
+}
+
+func (a *air) followed() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.follows)
+}
+
+// link is a client's link that keeps what it is sent.
+type link struct {
+	mu   sync.Mutex
+	got  []string
+	in   chan struct{}
+	self *service.Socket
+}
+
+type text string
+
+func (f text) Len() int { return len(f) }
+
+type codec struct{}
+
+func (codec) Encode(p *service.Packet) (service.Frame, error) { return text(p.Payload), nil }
+func (codec) Join(frames []service.Frame) service.Frame {
+	var all []string
+	for _, f := range frames {
+		all = append(all, string(f.(text)))
+	}
+	return text(strings.Join(all, "\n"))
+}
+
+func (l *link) Codec() service.Codec { return codec{} }
+func (l *link) Send(f service.Frame, _ service.Flags) service.Outcome {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got = append(l.got, strings.Split(string(f.(text)), "\n")...)
+	if l.in != nil {
+		close(l.in)
+		l.in = nil
+	}
+	return service.Queued
+}
+func (l *link) Room(int) (<-chan struct{}, time.Time) { return nil, time.Now() }
+func (l *link) Flush()                                {}
+func (l *link) Pause()                                {}
+func (l *link) Resume()                               {}
+func (l *link) Close(service.Reason)                  {}
+func (l *link) Dismiss()                              {}
+func (l *link) Forget(*service.Socket) bool           { return true }
+func (l *link) SessionID() string                     { return "session" }
+func (l *link) Transport() string                     { return "websocket" }
+func (l *link) Handshake() service.Handshake          { return shake{} }
+
+type shake struct{}
+
+func (shake) Address() string            { return "10.0.0.1" }
+func (shake) Time() time.Time            { return time.Unix(5, 6e6) }
+func (shake) URL() string                { return "/socket.io/?EIO=4" }
+func (shake) Query() map[string]string   { return map[string]string{"EIO": "4"} }
+func (shake) Headers() map[string]string { return map[string]string{"origin": "http://here"} }
+func (shake) Bytes() int                 { return 100 }
+
+func (l *link) taken() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got := l.got
+	l.got = nil
+	return got
+}
+
+// world is one node with its bridge.
+type world struct {
+	*testing.T
+	*air
+	b *bridge.Bridge
+}
+
+func inBubble(t *testing.T, test func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		heard := make(chan struct{})
+		close(heard)
+		w := &world{t, &air{peers: 1, heard: heard}, nil}
+		cluster, err := adapter.NewCluster(adapter.Config{Self: service.NewIncarnation("AAAA")}, membus.New().Open("AAAA"), zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.b = bridge.New(cluster, "c", "AAAA", w.air, zap.NewNop())
+		node, err := service.New(service.Config{NodeID: "AAAA", Remote: w.b, Namespaces: []service.NamespaceConfig{{Pattern: "/other", Connect: service.ConnectOpen}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(cluster.Start(t.Context(), node), w.b.Open()); err != nil {
+			t.Fatal(err)
+		}
+		test(w)
+		if err := w.b.Shut(); err != nil {
+			t.Error(err)
+		}
+		node.Close()
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		cluster.Close(ctx)
+	})
+}
+
+func (w *world) connect(namespace string) (*service.Socket, *link) {
+	w.Helper()
+	in := make(chan struct{})
+	l := &link{in: in}
+	w.b.Connect(service.Connect{
+		Conn: l, Namespace: namespace, Bind: func(s *service.Socket) bool { l.self = s; return true },
+		Refuse: func(r service.Refusal) { w.Fatal(r.Message) },
+	})
+	<-in
+	l.taken()
+	return l.self, l
+}
+
+func event(namespace, text string) *service.Packet {
+	return &service.Packet{Kind: service.KindEvent, Namespace: namespace, AckID: service.NoAck, Payload: []byte(text), Event: "e"}
+}
+
+func (w *world) want(what string, got, want any) {
+	w.Helper()
+	if g, h := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != h {
+		w.Errorf("%s: got %s, want %s", what, g, h)
+	}
+}
+
+// TestNamespacesAreHeardWhileTheyAreUsed: a node is counted as a server of a namespace from before its first client is in
+// until the last one has gone, and while a handler wants what servers say; and of no other.
+func TestNamespacesAreHeardWhileTheyAreUsed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s, _ := w.connect("/")
+		other, _ := w.connect("/")
+		w.want("with sockets", w.followed(), []string{"/"})
+		_, _, _ = w.b.Disconnect(w.Context(), service.Target{Namespace: "/", Rooms: []string{string(s.ID())}}, service.DisconnectNamespace)
+		synctest.Wait()
+		w.want("with one left", w.followed(), []string{"/"})
+		_, _, _ = w.b.Disconnect(w.Context(), service.Target{Namespace: "/", Rooms: []string{string(other.ID())}}, service.DisconnectNamespace)
+		synctest.Wait()
+		w.want("with none", w.followed(), []string{})
+		h, _, err := w.b.Attach(w.Context(), service.Registration{Namespaces: []string{"/a", "/b*"}, ServerSideEvents: true})
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.want("with a handler", w.followed(), []string{"/a"})
+		h.Detach()
+		w.want("without", w.followed(), []string{})
+	})
+}
+
+// TestClientsWaitUntilPeersAreHeard: who connects first is in when what peers say is heard, or that has had its time.
+func TestClientsWaitUntilPeersAreHeard(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.heard = make(chan struct{})
+		began := time.Now()
+		w.connect("/")
+		w.want("how long it waited", time.Since(began), 250*time.Millisecond)
+		heard := make(chan struct{})
+		w.heard = heard
+		time.AfterFunc(100*time.Millisecond, func() { close(heard) })
+		began = time.Now()
+		w.connect("/other")
+		w.want("how long it waited for what came", time.Since(began), 100*time.Millisecond)
+	})
+}
+
+// TestNodesOfTheClusterArePassedOver: what another node of this cluster says to peers is not heard a second time, and what
+// a node of another cluster says is heard as a peer's.
+func TestNodesOfTheClusterArePassedOver(t *testing.T) {
+	inBubble(t, func(w *world) {
+		_, l := w.connect("/")
+		m := func(uid string) *official.Message {
+			return &official.Message{Kind: official.Broadcast, UID: uid, Namespace: "/", Payload: []byte(`["e",1]`), Event: "e"}
+		}
+		w.each(m("foyer:c:BBBB"))
+		w.want("of this cluster", l.taken(), []string{})
+		w.each(m("foyer:other:BBBB"))
+		w.each(m("abcdef"))
+		w.each(m(official.Emitter))
+		w.want("of others", len(l.taken()), 3)
+	})
+}
+
+// TestOwnSocketsAreNobodyElses: what is for one socket of the cluster is told to no peer, and what peers may have is.
+func TestOwnSocketsAreNobodyElses(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s, _ := w.connect("/")
+		emit := func(t service.Target) service.Receipt {
+			t.Namespace = "/"
+			r, err := w.b.Emit(w.Context(), service.Emit{Target: t, Packet: event("/", `["e"]`)})
+			if err != nil {
+				w.Fatal(err)
+			}
+			return r
+		}
+		w.taken()
+		w.want("to its own", emit(service.Target{Rooms: []string{string(s.ID())}}).Coverage, service.Coverage{})
+		w.want("here", emit(service.Target{All: true, Local: true}).Coverage, service.Coverage{})
+		w.want("said", len(w.taken()), 0)
+		w.want("to a room", emit(service.Target{Rooms: []string{"r"}}).Coverage, service.Coverage{UncountedNodes: 1})
+		w.want("to a peer's socket", emit(service.Target{Rooms: []string{"zzzzzzzzzzzzzzzzAAAB"}}).Coverage, service.Coverage{UncountedNodes: 1})
+		w.want("said", len(w.taken()), 2)
+	})
+}
+
+// TestWhoCannotBeCountedIsSuspected: while the medium is away, an answer says that there may be a peer, as long as nobody
+// has been counted; and nobody waits long for that.
+func TestWhoCannotBeCountedIsSuspected(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.away = true
+		r, err := w.b.Emit(w.Context(), service.Emit{Target: service.Target{Namespace: "/", All: true}, Packet: event("/", `["e"]`)})
+		w.want("away", fmt.Sprint(r.Coverage, err), fmt.Sprint(service.Coverage{UncountedNodes: 1}, error(nil)))
+		w.away, w.peers = false, 0
+		time.Sleep(time.Second)
+		r, _ = w.b.Emit(w.Context(), service.Emit{Target: service.Target{Namespace: "/", All: true}, Packet: event("/", `["e"]`)})
+		w.want("back", r.Coverage, service.Coverage{})
+	})
+}
+
+// TestAcksOfPeers: recipients of peers are counted when all peers have said how many they have, answers may come before
+// that, and a peer that does not say so is missing.
+func TestAcksOfPeers(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.peers = 2
+		collect := func() (*service.Acks, error) {
+			return w.b.CollectAcks(w.Context(), service.Emit{Target: service.Target{Namespace: "/", All: true}, Packet: event("/", `["e"]`)}, 0)
+		}
+		done := make(chan *service.Acks, 1)
+		go func() { a, _ := collect(); done <- a }()
+		said := w.taken()
+		if len(said) != 1 || said[0].Request == "" {
+			w.Fatalf("peers are told %v", said)
+		}
+		answer := func(m official.Message) {
+			m.Namespace, m.Request = "/", said[0].Request
+			w.each(&m)
+		}
+		answer(official.Message{Kind: official.ClientCount, Count: 2})
+		answer(official.Message{Kind: official.Ack, Payload: []byte(`"yes"`)})
+		answer(official.Message{Kind: official.ClientCount, Count: 1})
+		answer(official.Message{Kind: official.Ack})
+		a := <-done
+		w.want("recipients", a.Matched, 3)
+		list, err := a.Next(w.Context())
+		var got []string
+		for _, o := range list {
+			got = append(got, fmt.Sprintf("%s%s %s %d", o.Socket, o.Node, o.Payload, o.Failure))
+		}
+		w.want("outcomes", fmt.Sprint(got, err), `[ ["yes"] 0  [] 0] <nil>`)
+		w.want("those that are not known", len(a.Finish()), 0)
+		answer(official.Message{Kind: official.Ack, Payload: []byte(`"late"`)})
+
+		began := time.Now()
+		go func() { a, _ := collect(); done <- a }()
+		if said = w.taken(); len(said) != 1 {
+			w.Fatal(said)
+		}
+		answer(official.Message{Kind: official.ClientCount, Count: 5})
+		a = <-done
+		w.want("recipients, and peers that are missing", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "5 1 2s")
+		a.Finish()
+	})
+}
+
+// TestPeersAsk: what peers ask of this node is answered by what it has, also when that is nothing.
+func TestPeersAsk(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s, l := w.connect("/")
+		ask := func(m official.Message) *official.Message {
+			w.Helper()
+			w.taken()
+			m.UID, m.Request, m.Namespace = "peer", "q", "/"
+			w.each(&m)
+			said := w.taken()
+			if len(said) != 1 || said[0].Request != "q" || said[0].Names[len(said[0].Names)-1] != "peer" {
+				w.Fatalf("the answer to %v is %+v", m.Kind, said)
+			}
+			return said[0]
+		}
+		w.each(&official.Message{Kind: official.Join, UID: "peer", Namespace: "/", Change: []string{"r"}})
+		sockets := ask(official.Message{Kind: official.FetchSockets, Rooms: []string{"r"}}).Sockets
+		if len(sockets) != 1 || sockets[0].ID != string(s.ID()) || !slices.Equal(sockets[0].Rooms, []string{string(s.ID()), "r"}) {
+			w.Errorf("got %+v", sockets)
+		}
+		w.want("nobody", len(ask(official.Message{Kind: official.FetchSockets, Rooms: []string{"x"}}).Sockets), 0)
+		w.want("rooms", ask(official.Message{Kind: official.FetchRooms}).Names, []string{string(s.ID()), "r", "peer"})
+		w.want("ids", ask(official.Message{Kind: official.FetchIDs}).Names, []string{string(s.ID()), "peer"})
+		w.want("recipients", ask(official.Message{Kind: official.Broadcast, Payload: []byte(`["e"]`), Event: "e"}).Count, 1)
+		w.want("no recipients", ask(official.Message{Kind: official.Broadcast, Rooms: []string{"x"}, Payload: []byte(`["e"]`), Event: "e"}).Count, 0)
+		w.want("delivered", l.taken(), []string{`["e"]`})
+		w.want("a server without handlers", ask(official.Message{Kind: official.ServerSideEmit, Payload: []byte(`["news"]`), Event: "news"}).Kind, official.Reply)
+		w.want("an old node's join", ask(official.Message{Kind: official.Join, Old: string(s.ID()), Change: []string{"old"}}).Kind, official.Done)
+		w.want("counted", w.b.Info().Dropped["official_shape"], int64(2))
+	})
+}

@@ -1,0 +1,227 @@
+package bridge
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"foyer/service"
+	"foyer/service/adapter/official"
+)
+
+// What a Bridge is for its node: service.Remote.
+
+const (
+	heardWait   = 250 * time.Millisecond // how long a client that connects waits until peers are heard in its namespace
+	socketIDLen = 20
+)
+
+// Publish implements service.Remote.
+func (b *Bridge) Publish(x service.Batch) service.Ticket {
+	inner := b.Cluster.Publish(x)
+	if b.ours(x.Target) {
+		return inner
+	}
+	t := &ticket{bridge: b, inner: inner, namespace: x.Target.Namespace}
+	if x.Acks != nil {
+		t.ask = b.collectAcks(x.Target.Namespace, x.Acks)
+	}
+	for _, p := range x.Packets {
+		m := b.broadcast(x.Target, p, x.Flags)
+		if t.ask != nil {
+			m.Request = t.ask.id
+		}
+		b.publish(m, "")
+	}
+	return t
+}
+
+func (b *Bridge) broadcast(t *service.Target, p *service.Packet, flags service.Flags) *official.Message {
+	return &official.Message{
+		Kind: official.Broadcast, UID: b.uid, Namespace: t.Namespace, Rooms: t.Rooms, Except: t.ExceptRooms,
+		Flags: flags & (service.Volatile | service.NoCompress), Payload: p.Payload, Attachments: p.Attachments,
+	}
+}
+
+// ours says whether a target is one socket of this cluster: peers have none of its name.
+func (b *Bridge) ours(t *service.Target) bool {
+	if t.Local {
+		return true
+	}
+	if len(t.Rooms) != 1 || len(t.Rooms[0]) != socketIDLen {
+		return false
+	}
+	owner := service.NodeID(t.Rooms[0][:len(b.ID())])
+	if owner == b.ID() {
+		return true
+	}
+	_, _, known := b.Member(owner)
+	return known
+}
+
+// ticket is an emit on its way to other nodes and to peers.
+type ticket struct {
+	bridge    *Bridge
+	inner     service.Ticket // nil: no other node wants it
+	namespace string
+	ask       *ask // nil: nobody waits for acknowledgements
+}
+
+// Unreached implements service.Ticket.
+func (t *ticket) Unreached() (c service.Coverage) {
+	if t.inner != nil {
+		c = t.inner.Unreached()
+	}
+	t.bridge.mu.Lock()
+	defer t.bridge.mu.Unlock()
+	c.UncountedNodes += t.bridge.countLocked(t.namespace).least()
+	return c
+}
+
+// Wait implements service.Ticket.
+func (t *ticket) Wait(ctx context.Context, place int) (sum service.Receipt) {
+	if t.inner != nil {
+		sum = t.inner.Wait(ctx, place)
+	}
+	if t.ask == nil {
+		sum.Coverage.UncountedNodes += t.bridge.uncounted(ctx, t.namespace)
+		return sum
+	}
+	clients, missing := t.bridge.awaitCounts(ctx, t.ask)
+	sum.Matched += clients
+	sum.Enqueued += clients
+	sum.Coverage.UnreachableUnnamed += missing
+	return sum
+}
+
+// follow is why a namespace is followed.
+type follow struct {
+	sockets bool // this node has some in it
+	holds   int  // sockets that are about to come, and handlers
+	heard   <-chan struct{}
+}
+
+// Edge implements service.Remote.
+func (b *Bridge) Edge(namespace, room string, on bool) {
+	b.Cluster.Edge(namespace, room, on)
+	if room != "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.followLocked(namespace)
+	f.sockets = on
+	b.settleLocked(namespace, f)
+}
+
+// followLocked is what is known of a namespace, which is heard from now on. settleLocked follows.
+func (b *Bridge) followLocked(namespace string) *follow {
+	f := b.follows[namespace]
+	if f == nil {
+		f = &follow{heard: b.medium.Follow(namespace, true)}
+		b.follows[namespace] = f
+	}
+	return f
+}
+
+// settleLocked ends what nobody wants any more.
+func (b *Bridge) settleLocked(namespace string, f *follow) {
+	if !f.sockets && f.holds == 0 {
+		delete(b.follows, namespace)
+		b.medium.Follow(namespace, false)
+	}
+}
+
+// hold has a namespace be heard until the hold is given back.
+func (b *Bridge) hold(namespace string) (heard <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.followLocked(namespace)
+	f.holds++
+	return f.heard
+}
+
+func (b *Bridge) release(namespace string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.follows[namespace]
+	f.holds--
+	b.settleLocked(namespace, f)
+}
+
+// Expect implements service.Remote.
+func (b *Bridge) Expect(namespace string, rooms []string, ready func()) {
+	heard := b.hold(namespace)
+	b.Cluster.Expect(namespace, rooms, func() {
+		let := func() {
+			ready()
+			b.release(namespace)
+		}
+		select {
+		case <-heard:
+			let()
+			return
+		default:
+		}
+		b.ended.Go(func() {
+			late := time.NewTimer(heardWait)
+			defer late.Stop()
+			select {
+			case <-heard:
+			case <-late.C:
+			case <-b.context.Done():
+			}
+			let()
+		})
+	})
+}
+
+// Finished implements service.Remote.
+func (b *Bridge) Finished(a *service.Acks) {
+	b.forgetAcks(a)
+	b.Cluster.Finished(a)
+}
+
+// Tellers implements service.Remote. Peers tell nothing of who comes and goes.
+func (b *Bridge) Tellers() ([]service.Incarnation, service.Coverage) {
+	tellers, c := b.Cluster.Tellers()
+	// Tellers does not say of which namespace, so this is the most that is known.
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	most := 0
+	for _, n := range b.counts {
+		most = max(most, n.n)
+	}
+	c.UncountedNodes += most
+	return tellers, c
+}
+
+// Registered implements service.RemoteHandlers: peers are heard where a handler wants events of servers, though no socket
+// is there. Namespaces of a pattern are heard when they have sockets.
+func (b *Bridge) Registered(h *service.Handler, replaces []*service.Handler) {
+	if r := h.Registration(); r.ServerSideEvents {
+		b.mu.Lock()
+		for _, pattern := range r.Namespaces {
+			if strings.HasSuffix(pattern, "*") {
+				continue
+			}
+			b.followLocked(pattern).holds++
+			b.handlers[h] = append(b.handlers[h], pattern)
+		}
+		b.mu.Unlock()
+	}
+	b.Cluster.Registered(h, replaces)
+}
+
+// Gone implements service.RemoteHandlers.
+func (b *Bridge) Gone(h *service.Handler) {
+	b.mu.Lock()
+	for _, namespace := range b.handlers[h] {
+		f := b.follows[namespace]
+		f.holds--
+		b.settleLocked(namespace, f)
+	}
+	delete(b.handlers, h)
+	b.mu.Unlock()
+	b.Cluster.Gone(h)
+}
