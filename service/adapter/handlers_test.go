@@ -132,6 +132,7 @@ func never(*service.Notice) bool { return false }
 
 func (c *cluster) send(at service.NodeID, s *service.Socket, ack int64, text string) {
 	p := event(text)
+	p.Event, _, _ = strings.Cut(strings.TrimPrefix(text, `["`), `"`)
 	p.AckID = ack
 	c.nodes[at].Receive(s, p)
 }
