@@ -5,13 +5,17 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 
 	foyerv1 "foyer/gen/foyer/v1"
 )
@@ -328,49 +332,63 @@ func (c *chaos) check(dead, frozen []int) {
 // each is how many clients each node has.
 func (c *chaos) each() int { return len(c.clients) / len(c.nodes) }
 
-// checkRooms holds each emit that speaks for the node of a socket against its joins and leaves, which come one after
-// the other: it reaches the socket as one of the states says that there were while it was on its way. While a join is not
-// answered some nodes know of it and others do not, so one emit may reach the socket and a later one not; from its answer
-// on all do. What was answered by an error, or named a node, may have been done at any time from then on, or never.
+// checkRooms holds the joins and leaves of each socket, which come one after the other, and the emits that speak for its
+// node, to be linearizable: there is an order of all of them, in which none that was answered stands behind one that began
+// later, and each emit reached the socket just when it was in the room. What was answered by an error, or named a node, may
+// have been done at any time from its call on, or never.
 func (c *chaos) checkRooms(got map[*chaosClient]map[string]bool, dead []int) {
-	for _, client := range c.clients {
+	for i, client := range c.clients {
 		if slices.Contains(dead, client.node) {
 			continue
 		}
-		var writes []*chaosChange
+		var history []porcupine.Operation
+		room := ""
 		for _, x := range c.changes {
 			if x.socket == client.id {
-				writes = append(writes, x)
+				room = x.room
+				history = append(history, porcupine.Operation{ClientId: i, Input: roomStep{write: true, in: x.in}, Call: x.call, Return: x.back})
+				if !x.sure {
+					history[len(history)-1].Return = math.MaxInt64
+				}
 			}
 		}
-		if len(writes) == 0 {
+		if len(history) == 0 {
 			continue
 		}
-		reads := 0
+		changes := len(history)
 		for _, e := range c.emits {
-			if e.room != writes[0].room || e.doubts(c.names[client.node]) {
-				continue
-			}
-			reads++
-			if in := got[client][e.text()]; !couldBe(writes, e, in) {
-				c.t.Errorf("emit %s to %s at %s, from %d to %d, reached a client of %s: %t, and it could not be so", e.text(), e.room, c.names[e.at], e.call, e.back, c.names[client.node], in)
+			if e.room == room && !e.doubts(c.names[client.node]) {
+				history = append(history, porcupine.Operation{ClientId: len(c.clients) + e.stream, Input: roomStep{in: got[client][e.text()]}, Call: e.call, Return: e.back})
 			}
 		}
-		c.t.Logf("%s at %s: %d joins and leaves, %d emits", writes[0].room, c.names[client.node], len(writes), reads)
+		switch result, info := porcupine.CheckOperationsVerbose(roomModel, history, time.Minute); result {
+		case porcupine.Illegal:
+			c.t.Errorf("%s at %s: %d joins and leaves and %d emits have no order", room, c.names[client.node], changes, len(history)-changes)
+			name := filepath.Join(os.TempDir(), fmt.Sprintf("foyer-history-%s-%d.html", room, os.Getpid()))
+			if err := porcupine.VisualizePath(roomModel, info, name); err == nil {
+				c.t.Logf("the history is in %s", name)
+			}
+		case porcupine.Unknown:
+			c.t.Logf("%s at %s: whether there is an order was not found out in a minute", room, c.names[client.node])
+		}
+		c.t.Logf("%s at %s: %d joins and leaves, %d emits", room, c.names[client.node], changes, len(history)-changes)
 	}
 }
 
-// couldBe says whether there was a moment within an emit at which its socket was in the room, or was not.
-func couldBe(writes []*chaosChange, e *chaosEmit, in bool) bool {
-	state, since := false, int64(0)
-	for _, x := range writes {
-		// What was before a change lasts until its answer at the most, and what it brings begins with its call.
-		if state == in && since <= e.back && x.back >= e.call || !x.sure && x.call <= e.back && (x.in == in || state == in) {
-			return true
+// roomStep is a join or leave, or an emit that reached the socket or did not.
+type roomStep struct{ write, in bool }
+
+// roomModel is one socket and one room.
+var roomModel = porcupine.Model{
+	Init: func() any { return false },
+	Step: func(state, input, _ any) (bool, any) {
+		step := input.(roomStep)
+		if step.write {
+			return true, step.in
 		}
-		state, since = x.in, x.call
-	}
-	return state == in && since <= e.back
+		return step.in == state.(bool), state
+	},
+	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
 }
 
 // TestChaos: whatever happens between nodes, nobody hears a thing twice or out of order, what was counted arrived, who is

@@ -52,9 +52,10 @@ func (c *Cluster) answer(ctx context.Context, from Member, q *clusterv1.Question
 	}
 	switch ask := q.GetAsk().(type) {
 	case *clusterv1.Question_Join:
-		matched(c.Node.Join(ctx, targetHere(ask.Join.GetTarget()), ask.Join.GetRooms()))
-		if a.Error == nil && a.Matched > 0 {
-			for _, n := range c.telling(from.Node).unheard(ctx) { // that one hears the news before the answer
+		// Who asks hears the news before the answer, and has foreseen it.
+		n, unheard, err := c.joinHere(ctx, targetHere(ask.Join.GetTarget()), ask.Join.GetRooms(), from.Node)
+		if matched(n, service.Coverage{}, err); err == nil {
+			for _, n := range unheard {
 				a.Unreachable = append(a.Unreachable, string(n))
 			}
 		}

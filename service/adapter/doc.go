@@ -33,6 +33,12 @@
 // that inbox delivers the emits by Node.DeliverHere, into the queues of the links there, and gives the counts to the
 // trunk back, where Ticket.Wait adds them to the receipt.
 //
+// The walk of a join. Cluster.Join first tells the others, by Edge, that this node is about to have sockets in the rooms, and
+// waits until they have heard; then it puts its own sockets into the rooms; then it asks the nodes that may have others of
+// the target, which do the same. Who asks does not have to be told: it foresees that they may. So whoever emits gives the
+// emit to the socket's node before the socket is in the room, and that node alone decides: once one emit has reached the
+// socket, all that begin later do.
+//
 // The walk of presence. The first watcher of a namespace makes the service call Cluster.Follow, and Peers tell every member
 // that it is wanted, and again in each new epoch, from the first change that was not heard. There the inbox opens a
 // service.Feed, a watcher of that node's own sockets, and the goroutine of feeds.go gives its pieces to the trunk: news that

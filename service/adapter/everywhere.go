@@ -72,26 +72,41 @@ func (c *Cluster) both(ctx context.Context, t *service.Target, q *clusterv1.Ques
 	return here, coverage, nil
 }
 
-// Join puts every socket of a target into rooms, at all nodes, and returns when the others have heard of it. Rooms that
-// would be too many for a socket of another node are an error though sockets of this one have joined.
+// Join puts every socket of a target into rooms, at all nodes, of which each has told the others before it does so.
+// Rooms that would be too many for a socket of another node are an error though sockets of this one have joined.
 func (c *Cluster) Join(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error) {
-	here, _, err := c.Node.Join(ctx, t, rooms)
+	here, unheard, err := c.joinHere(ctx, t, rooms, "")
 	if err != nil {
 		return 0, service.Coverage{}, err
 	}
-	var heard *telling
-	if here > 0 {
-		heard = c.telling("")
+	if !t.Local { // who joins elsewhere does not wait for this node, which knows without being told
+		defer c.foresee(t.Namespace, rooms)()
 	}
 	n, coverage, err := c.both(ctx, &t, &clusterv1.Question{Ask: &clusterv1.Question_Join{Join: &clusterv1.Rooms{Target: targetMessage(&t), Rooms: rooms}}}, here)
-	if heard != nil && err == nil {
-		for _, node := range heard.unheard(ctx) {
+	if len(unheard) > 0 && err == nil {
+		for _, node := range unheard {
 			coverage.Unreachable = append(coverage.Unreachable, string(node))
 		}
 		slices.Sort(coverage.Unreachable)
 		coverage.Unreachable = slices.Compact(coverage.Unreachable)
 	}
 	return n, coverage, err
+}
+
+// joinHere puts this node's sockets of a target into rooms, once the others, but for one, have heard that it has some in
+// them: so from the first emit that reaches a socket in its room on, each one does that begins after it, wherever it is
+// made. It returns those that have not heard in time.
+func (c *Cluster) joinHere(ctx context.Context, t service.Target, rooms []string, except service.NodeID) (n int, unheard []service.NodeID, err error) {
+	told := c.Count(t) > 0
+	if told {
+		defer c.announce(t.Namespace, rooms)()
+		unheard = c.telling(except).unheard(ctx)
+	}
+	n, _, err = c.Node.Join(ctx, t, rooms)
+	if !told && n > 0 { // they have come just now
+		unheard = c.telling(except).unheard(ctx)
+	}
+	return n, unheard, err
 }
 
 // Leave takes every socket of a target out of rooms, at all nodes.

@@ -25,7 +25,7 @@ func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, ite
 	p.hash(t)
 	var encoded []byte
 	for _, m := range p.members {
-		if m.State == Gone || m.in.told && !m.wants(t, p.hashes) {
+		if m.State == Gone || m.in.told && !p.wants(m, t) {
 			continue
 		}
 		if m.State.Reachable() && encoded == nil {
@@ -48,7 +48,7 @@ func (p *Peers) Wanting(t *service.Target) []Member {
 	p.hash(t)
 	var list []Member
 	for _, m := range p.members {
-		if m.State != Gone && (!m.in.told || m.wants(t, p.hashes)) {
+		if m.State != Gone && (!m.in.told || p.wants(m, t)) {
 			list = append(list, m.Member)
 		}
 	}
@@ -84,9 +84,26 @@ func (p *Peers) State(of service.NodeID) State {
 	return Gone
 }
 
-// wants says whether a member that has told all may have sockets for a target.
-func (m *member) wants(t *service.Target, hashes []uint64) bool {
-	return m.rooms.wants(hashes) || slices.ContainsFunc(t.Rooms, func(room string) bool {
+// Foresee counts who has asked others to put sockets into rooms and waits for their answers: any of them may have some in
+// these rooms before this node hears so.
+func (p *Peers) Foresee(namespace string, rooms []string, n int) {
+	if p.foreseen == nil {
+		p.foreseen = map[uint64]int{}
+	}
+	for _, room := range rooms {
+		hash := p.keys.room(namespace, room)
+		if p.foreseen[hash] += n; p.foreseen[hash] == 0 {
+			delete(p.foreseen, hash)
+		}
+	}
+}
+
+// wants says whether a member that has told all may have sockets for a target, whose hashes are set.
+func (p *Peers) wants(m *member, t *service.Target) bool {
+	if len(p.foreseen) > 0 && slices.ContainsFunc(p.hashes, func(h uint64) bool { return p.foreseen[h] > 0 }) {
+		return true
+	}
+	return m.rooms.wants(p.hashes) || slices.ContainsFunc(t.Rooms, func(room string) bool {
 		return len(room) == socketIDLen && room[:4] == string(m.Node)
 	})
 }

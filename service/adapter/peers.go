@@ -168,11 +168,12 @@ type Peers struct {
 	held           bool // an earlier run of this node's name is still believed to live
 	heldAt         time.Duration
 
-	outbox  []Outgoing
-	hashes  []uint64 // of a target; used again
-	dropped [drops]uint64
-	tellers []teller                  // of the state beside rooms; set before Start
-	trace   func(m *member, f *frame) // for tests; nil: nobody looks
+	outbox   []Outgoing
+	hashes   []uint64       // of a target; used again
+	foreseen map[uint64]int // rooms that others may have sockets in before they tell so, and how many calls say so
+	dropped  [drops]uint64
+	tellers  []teller                  // of the state beside rooms; set before Start
+	trace    func(m *member, f *frame) // for tests; nil: nobody looks
 }
 
 // New makes Peers that know nobody. Start lets them begin.

@@ -102,25 +102,42 @@ func (c *Cluster) Edge(namespace, room string, on bool) {
 
 // Expect implements service.Remote.
 func (c *Cluster) Expect(namespace string, rooms []string, ready func()) {
+	told := c.announce(namespace, append([]string{""}, rooms...))
 	c.mu.Lock()
 	defer c.leave()
-	now := c.now()
+	c.mark(c.now(), connectWait, "", func([]service.NodeID) {
+		c.later(func() {
+			ready()
+			told()
+		})
+	})
+}
+
+// announce tells the others that this node has sockets in rooms, as it is about to, until the end is called: from then on
+// Edge alone counts.
+func (c *Cluster) announce(namespace string, rooms []string) (end func()) {
 	edges := func(on bool) {
+		c.mu.Lock()
+		defer c.leave()
 		now := c.now()
-		c.peers.Edge(now, namespace, "", on)
 		for _, room := range rooms {
 			c.peers.Edge(now, namespace, room, on)
 		}
 	}
 	edges(true)
-	c.mark(now, connectWait, "", func([]service.NodeID) {
-		c.later(func() {
-			ready()
-			c.mu.Lock()
-			edges(false)
-			c.leave()
-		})
-	})
+	return func() { edges(false) }
+}
+
+// foresee has what is emitted to rooms here go to all nodes, of which some are about to have sockets in them, until the
+// end is called.
+func (c *Cluster) foresee(namespace string, rooms []string) (end func()) {
+	foresee := func(n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.peers.Foresee(namespace, rooms, n)
+	}
+	foresee(1)
+	return func() { foresee(-1) }
 }
 
 // marked waits until the others have heard all news up to a moment.
