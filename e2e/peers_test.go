@@ -78,7 +78,7 @@ func startMixed(t *testing.T) *mixed {
 	m := &mixed{t: t, redis: "redis://127.0.0.1:" + port, puppets: startPuppets(t), heard: make(chan string, 10)}
 	m.peer = startPeer(t, m.redis)
 	for _, name := range nodeNames[1:3] {
-		m.nodes = append(m.nodes, startFoyer(t, "--node-id="+name, "--cluster=redis", "--cluster-url="+m.redis, "--cluster-lease=3s"))
+		m.nodes = append(m.nodes, startFoyer(t, "--node-id="+name, "--cluster=redis", "--cluster-url="+m.redis, "--cluster-prefix=socket.io", "--cluster-lease=3s"))
 	}
 	awaitUp(t, m.nodes, nodeNames[1:3]...)
 	for _, f := range m.nodes {

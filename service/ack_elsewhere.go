@@ -60,6 +60,7 @@ func (c *Acks) Named(node NodeID, named []SocketID, total int) {
 	e.more = total - len(e.named)
 	if total == 0 {
 		c.endElsewhereLocked(e)
+		c.signal()
 	}
 }
 

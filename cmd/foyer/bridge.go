@@ -18,7 +18,7 @@ func (f *foyer) openBridge() (*bridge.Bridge, error) {
 	}
 	config := classic.Config{
 		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, Prefix: c.Prefix,
-		Ours: bridge.UID(c.Name, ""), Marker: c.Name, MaxBytes: int(f.s.MaxPayload), Logger: f.told.Named("official"),
+		Ours: bridge.UID(c.Name, ""), Marker: c.Name, Logger: f.told.Named("official"),
 	}
 	if servers.TLS {
 		if config.TLS, err = (redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}).Config(); err != nil {

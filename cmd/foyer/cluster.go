@@ -136,7 +136,7 @@ func (f *foyer) openCluster(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, bus.Close())
 	}
-	if f.s.Cluster == clusterRedis {
+	if f.s.Cluster == clusterRedis && c.Prefix != "" {
 		f.bridge, err = f.openBridge()
 	}
 	return err

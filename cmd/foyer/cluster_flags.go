@@ -27,9 +27,6 @@ const (
 // defaultClusterListen is where an embedded server listens unless it is told otherwise: nobody else can reach it there.
 const defaultClusterListen = "127.0.0.1:6222"
 
-// defaultPrefix is what channels of the official Redis adapter begin with unless it is told otherwise.
-const defaultPrefix = "socket.io"
-
 // clusterFlags are the settings of a node that has others beside it.
 type clusterFlags struct {
 	Listen    string   `placeholder:"ADDR" help:"With embedded, where other nodes connect. Default 127.0.0.1:6222. On an address that is not loopback it needs --cluster-key-file."`
@@ -39,7 +36,7 @@ type clusterFlags struct {
 	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
-	Prefix string `default:"socket.io" placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters. Default ${default}."`
+	Prefix string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached."`
 
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
 	KeyFile string     `type:"path" placeholder:"FILE" help:"A secret that all nodes of the cluster share: the file's text, 16 bytes at least. Needed when other machines can reach this node's addresses for nodes."`
@@ -72,7 +69,7 @@ func (s *settings) checkCluster() error {
 		{"cluster-routes", len(c.Routes) > 0, []string{clusterEmbedded}},
 		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
 		{"cluster-url", c.URL != "", []string{clusterNATS, clusterRedis}},
-		{"cluster-prefix", c.Prefix != defaultPrefix, []string{clusterRedis}},
+		{"cluster-prefix", c.Prefix != "", []string{clusterRedis}},
 		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
 		{"cluster-key-file", c.KeyFile != "", nil},
 		{"cluster-tls-cert", c.TLS.Cert != "", nil},

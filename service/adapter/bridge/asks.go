@@ -17,6 +17,8 @@ type ask struct {
 	// What is counted: peers that are to answer, and those that have.
 	expected int // -1: not known yet
 	answered int
+	unknown  bool // who there is could not be found out
+	over     bool // done is closed
 
 	acks     *service.Acks // nil: it is no emit
 	clients  int           // recipients that peers have said they have
@@ -33,6 +35,7 @@ const (
 	fetchWait  = 5 * time.Second // for their sockets, as the official servers wait
 	// maxAnswerBytes is how much of what peers answer is kept for one request; who comes after that is missing.
 	maxAnswerBytes = 16 << 20
+	maxReplyBytes  = 3 << 20 // the same of replies to an event of a server, which go into one answer of the API
 	maxAsks        = 4096
 )
 
@@ -54,45 +57,39 @@ func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
 		ctx, stop := context.WithTimeout(b.context, countsWait)
 		defer stop()
 		n, err := b.medium.Peers(ctx, namespace)
-		if err == nil {
-			b.mu.Lock()
-			a.expected = n
-			tell := b.completeLocked(a)
-			b.mu.Unlock()
-			tell()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if err != nil { // who could answer is not known, so nobody is waited for
+			n, a.unknown = a.answered, true
 		}
+		a.expected = n
+		a.completeLocked()
 	})
 	return a
 }
 
-// completeLocked looks whether all have answered. The caller calls what it returns without the mutex.
-func (b *Bridge) completeLocked(a *ask) (tell func()) {
-	if a.expected < 0 || a.answered < a.expected {
-		return func() {}
+// completeLocked looks whether all have answered.
+func (a *ask) completeLocked() {
+	if a.over || a.expected < 0 || a.answered < a.expected {
+		return
 	}
-	select {
-	case <-a.done:
-		return func() {}
-	default:
-	}
+	a.over = true
+	a.nameLocked()
 	close(a.done)
-	return b.nameLocked(a)
 }
 
-// nameLocked tells the acks of an emit how many recipients peers have, and what became of some meanwhile.
-func (b *Bridge) nameLocked(a *ask) (tell func()) {
+// nameLocked tells the acks of an emit how many recipients peers have, and what became of some meanwhile. The mutex is
+// held, so that no outcome comes before that.
+func (a *ask) nameLocked() {
 	if a.acks == nil || a.named {
-		return func() {}
+		return
 	}
 	a.named = true
-	acks, clients, outcomes := a.acks, a.clients, a.outcomes
-	a.outcomes = nil
-	return func() {
-		acks.Named("", nil, clients)
-		if len(outcomes) > 0 {
-			acks.Outcomes("", outcomes)
-		}
+	a.acks.Named("", nil, a.clients)
+	if len(a.outcomes) > 0 {
+		a.acks.Outcomes("", a.outcomes)
 	}
+	a.outcomes = nil
 }
 
 // end forgets a request.
@@ -108,14 +105,13 @@ func (b *Bridge) await(ctx context.Context, a *ask, most time.Duration) (missing
 	defer late.Stop()
 	select {
 	case <-a.done:
-		return 0
 	case <-late.C:
 	case <-ctx.Done():
 	case <-b.context.Done():
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a.expected < 0 {
+	if a.expected < 0 || a.unknown {
 		return 1 // at least
 	}
 	return max(0, a.expected-a.answered)
@@ -134,11 +130,9 @@ func (b *Bridge) collectAcks(namespace string, acks *service.Acks) *ask {
 func (b *Bridge) awaitCounts(ctx context.Context, a *ask) (clients, missing int) {
 	missing = b.await(ctx, a, countsWait)
 	b.mu.Lock()
-	clients = a.clients
-	tell := b.nameLocked(a)
-	b.mu.Unlock()
-	tell()
-	return clients, missing
+	defer b.mu.Unlock()
+	a.nameLocked()
+	return a.clients, missing
 }
 
 // forgetAcks ends a wait for acknowledgements.
@@ -154,18 +148,16 @@ func (b *Bridge) forgetAcks(acks *service.Acks) {
 // answer takes what a peer answers.
 func (b *Bridge) answer(m *official.Message) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	a := b.asks[m.Request]
 	if a == nil { // another node's, or nobody waits any more
-		b.mu.Unlock()
 		return
 	}
-	tell := func() {}
 	switch m.Kind {
 	case official.ClientCount:
 		if a.acks != nil && !a.named && m.Count >= 0 {
 			a.answered++
 			a.clients += m.Count
-			tell = b.completeLocked(a)
 		}
 	case official.Ack:
 		if a.acks == nil {
@@ -174,30 +166,26 @@ func (b *Bridge) answer(m *official.Message) {
 		outcome := service.AckOutcome{Latency: time.Since(a.began), Payload: argumentsOf(m.Payload), Attachments: m.Attachments}
 		switch {
 		case a.named:
-			acks := a.acks
-			tell = func() { acks.Outcomes("", []service.AckOutcome{outcome}) }
-		case b.roomLocked(a, m):
+			a.acks.Outcomes("", []service.AckOutcome{outcome})
+		case b.roomLocked(a, m, maxAnswerBytes):
 			a.outcomes = append(a.outcomes, outcome)
 		}
 	case official.Sockets, official.IDs:
-		if a.acks == nil && b.roomLocked(a, m) {
+		if a.acks == nil && b.roomLocked(a, m, maxAnswerBytes) {
 			a.answered++
 			a.sockets = append(a.sockets, m.Sockets...)
-			tell = b.completeLocked(a)
 		}
 	case official.Reply:
-		if a.acks == nil && b.roomLocked(a, m) {
+		if a.acks == nil && b.roomLocked(a, m, maxReplyBytes) {
 			a.answered++
 			a.replies = append(a.replies, service.ServerSideReply{Payload: argumentsOf(m.Payload), Attachments: m.Attachments})
-			tell = b.completeLocked(a)
 		}
 	}
-	b.mu.Unlock()
-	tell()
+	a.completeLocked()
 }
 
-// roomLocked says whether an answer may be kept.
-func (b *Bridge) roomLocked(a *ask, m *official.Message) bool {
+// roomLocked says whether an answer may be kept, where so many bytes are for all of them.
+func (b *Bridge) roomLocked(a *ask, m *official.Message, most int) bool {
 	bytes := len(m.Payload) + 64
 	for _, part := range m.Attachments {
 		bytes += len(part)
@@ -209,7 +197,7 @@ func (b *Bridge) roomLocked(a *ask, m *official.Message) bool {
 			bytes += len(room) + 16
 		}
 	}
-	if a.bytes+bytes > maxAnswerBytes {
+	if a.bytes+bytes > most {
 		b.dropped["answer_too_large"]++
 		return false
 	}

@@ -96,7 +96,9 @@ func (b *Bridge) drop(reason string, kind official.Kind, err error) {
 // Info adds what was dropped on the way to and from peers.
 func (b *Bridge) Info() service.Info {
 	info := b.Cluster.Info()
-	info.Dropped = maps.Clone(info.Dropped)
+	if info.Dropped = maps.Clone(info.Dropped); info.Dropped == nil {
+		info.Dropped = map[string]int64{}
+	}
 	for reason, n := range b.medium.Dropped() {
 		info.Dropped["official_"+reason] += n
 	}
@@ -110,9 +112,11 @@ func (b *Bridge) Info() service.Info {
 
 // count is how many peers there were in a namespace when they were counted last.
 type count struct {
-	n     int
-	at    time.Time     // zero: never
-	asked chan struct{} // closed when the answer is there; nil: nobody asks
+	n      int
+	at     time.Time     // zero: never
+	tried  time.Time     // when it was asked last
+	failed bool          // that brought nothing
+	asked  chan struct{} // closed when the answer is there; nil: nobody asks
 }
 
 const (
@@ -126,6 +130,9 @@ func (b *Bridge) uncounted(ctx context.Context, namespace string) int {
 	b.mu.Lock()
 	c := b.countLocked(namespace)
 	asked := c.asked
+	if c.failed { // the medium is away: what was known last has to do
+		asked = nil
+	}
 	b.mu.Unlock()
 	if asked != nil {
 		late := time.NewTimer(countWait)
@@ -160,17 +167,17 @@ func (b *Bridge) countLocked(namespace string) *count {
 		c = &count{}
 		b.counts[namespace] = c
 	}
-	if c.asked != nil || time.Since(c.at) < countFresh || b.context.Err() != nil {
+	if c.asked != nil || time.Since(c.tried) < countFresh || b.context.Err() != nil {
 		return c
 	}
-	c.asked = make(chan struct{})
+	c.asked, c.tried = make(chan struct{}), time.Now()
 	b.ended.Go(func() {
 		ctx, stop := context.WithTimeout(b.context, countWait)
 		defer stop()
 		n, err := b.medium.Peers(ctx, namespace)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if err == nil {
+		if c.failed = err != nil; err == nil {
 			c.n, c.at = n, time.Now()
 		}
 		close(c.asked)

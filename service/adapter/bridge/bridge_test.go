@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,8 @@ type air struct {
 	said    []*official.Message
 	each    func(*official.Message)
 	peers   int
-	away    bool // nobody can be counted
+	away    bool          // nobody can be counted
+	gate    chan struct{} // nobody is counted before it is closed; nil: at once
 	heard   chan struct{}
 }
 
@@ -56,7 +58,17 @@ func (a *air) Follow(namespace string, on bool) <-chan struct{} {
 	return a.heard
 }
 
-func (a *air) Peers(context.Context, string) (int, error) {
+func (a *air) Peers(ctx context.Context, _ string) (int, error) {
+	a.mu.Lock()
+	gate := a.gate
+	a.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.away {
@@ -281,16 +293,30 @@ func TestOwnSocketsAreNobodyElses(t *testing.T) {
 }
 
 // TestWhoCannotBeCountedIsSuspected: while the medium is away, an answer says that there may be a peer, as long as nobody
-// has been counted; and nobody waits long for that.
+// has been counted. One call waits for that, and not each.
 func TestWhoCannotBeCountedIsSuspected(t *testing.T) {
 	inBubble(t, func(w *world) {
-		w.away = true
-		r, err := w.b.Emit(w.Context(), service.Emit{Target: service.Target{Namespace: "/", All: true}, Packet: event("/", `["e"]`)})
-		w.want("away", fmt.Sprint(r.Coverage, err), fmt.Sprint(service.Coverage{UncountedNodes: 1}, error(nil)))
-		w.away, w.peers = false, 0
+		emit := func() (peers int, took time.Duration) {
+			w.Helper()
+			began := time.Now()
+			r, err := w.b.Emit(w.Context(), service.Emit{Target: service.Target{Namespace: "/", All: true}, Packet: event("/", `["e"]`)})
+			if err != nil {
+				w.Fatal(err)
+			}
+			return r.Coverage.UncountedNodes, time.Since(began)
+		}
+		gate := make(chan struct{})
+		w.gate, w.peers = gate, 0
+		for i, most := range []time.Duration{500 * time.Millisecond, 0, 0} {
+			peers, took := emit()
+			w.want(fmt.Sprintf("emit %d while nothing answers", i), fmt.Sprint(peers, took), fmt.Sprint(1, most))
+		}
+		close(gate)
 		time.Sleep(time.Second)
-		r, _ = w.b.Emit(w.Context(), service.Emit{Target: service.Target{Namespace: "/", All: true}, Packet: event("/", `["e"]`)})
-		w.want("back", r.Coverage, service.Coverage{})
+		emit() // it is asked anew
+		synctest.Wait()
+		peers, took := emit()
+		w.want("back", fmt.Sprint(peers, took), fmt.Sprint(0, time.Duration(0)))
 	})
 }
 
@@ -336,6 +362,41 @@ func TestAcksOfPeers(t *testing.T) {
 		a = <-done
 		w.want("recipients, and peers that are missing", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "5 1 2s")
 		a.Finish()
+
+		w.away = true
+		began = time.Now()
+		a, _ = collect()
+		w.want("while peers can not be counted", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "0 1 0s")
+		_, err = a.Next(w.Context())
+		w.want("nobody is waited for", err, io.EOF)
+		a.Finish()
+		w.away, w.peers = false, 0
+		a, _ = collect()
+		_, err = a.Next(w.Context())
+		w.want("without peers", fmt.Sprint(a.Coverage().UnreachableUnnamed, err), "0 EOF")
+		a.Finish()
+	})
+}
+
+// TestBackendThatCannotSayItsReply: a reply that is none is told as an empty one, and harms nobody.
+func TestBackendThatCannotSayItsReply(t *testing.T) {
+	inBubble(t, func(w *world) {
+		h, _, err := w.b.Attach(w.Context(), service.Registration{Namespaces: []string{"/"}, ServerSideEvents: true})
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.each(&official.Message{Kind: official.ServerSideEmit, UID: "peer", Request: "q", Namespace: "/", Payload: []byte(`["news"]`), Event: "news"})
+		synctest.Wait()
+		list, err := h.Next(w.Context(), nil)
+		if err != nil || len(list) != 1 {
+			w.Fatal(list, err)
+		}
+		h.Reply(list[0].CallID, nil, nil)
+		said := w.taken()
+		if len(said) != 1 || said[0].Kind != official.Reply || said[0].Payload != nil {
+			w.Errorf("the peer is told %+v", said)
+		}
+		h.Detach()
 	})
 }
 

@@ -13,10 +13,9 @@ import (
 
 // tell tells peers to do something with the sockets of a target, and returns how many of them are not counted.
 func (b *Bridge) tell(ctx context.Context, t *service.Target, m *official.Message) int {
-	if b.ours(t) {
+	if b.ours(t) || !m.SetTarget(t) {
 		return 0
 	}
-	m.Namespace, m.Rooms, m.Except = t.Namespace, t.Rooms, t.ExceptRooms
 	b.publish(m, "")
 	return b.uncounted(ctx, t.Namespace)
 }
@@ -78,9 +77,11 @@ func (b *Bridge) fetch(ctx context.Context, t *service.Target) (list []official.
 		return nil, 1
 	}
 	defer b.end(a)
-	b.publish(&official.Message{
-		Kind: official.FetchSockets, Namespace: t.Namespace, Rooms: t.Rooms, Except: t.ExceptRooms, Request: a.id, Timeout: fetchWait,
-	}, "")
+	m := &official.Message{Kind: official.FetchSockets, Request: a.id, Timeout: fetchWait}
+	if !m.SetTarget(t) {
+		return nil, 0
+	}
+	b.publish(m, "")
 	missing = b.await(ctx, a, fetchWait)
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -19,6 +19,7 @@ const (
 	serversWait   = 5 * time.Second // for replies of handlers, as the official servers wait
 	maxCollecting = 1024            // emits of peers whose acknowledgements are told at one time
 	hearPage      = 1000            // sockets that are looked at in one step
+	maxToldBytes  = 6 << 20         // of an answer to a peer, before it is encoded
 )
 
 // hear does what a message asks for. It is called for one message at a time.
@@ -37,7 +38,12 @@ func (b *Bridge) hear(m *official.Message) {
 	case official.Join, official.Leave, official.Disconnect:
 		b.change(m)
 	case official.FetchSockets:
-		b.publish(&official.Message{Kind: official.Sockets, Namespace: m.Namespace, Request: m.Request, Sockets: b.describe(here(m))}, m.UID)
+		list, ok := b.describe(here(m))
+		if !ok { // a part would be taken for all: so who asks hears nothing, and that its call has failed
+			b.drop("answer_too_large", official.Sockets, nil)
+			return
+		}
+		b.publish(&official.Message{Kind: official.Sockets, Namespace: m.Namespace, Request: m.Request, Sockets: list}, m.UID)
 	case official.FetchIDs:
 		b.publish(&official.Message{Kind: official.IDs, Namespace: m.Namespace, Request: m.Request, Names: b.ids(here(m))}, m.UID)
 	case official.FetchRooms:
@@ -207,24 +213,23 @@ func (b *Bridge) each(t service.Target, view service.View, do func(s *service.So
 	}
 }
 
-// describe are this node's sockets of a target, as peers are told of them: as many as an answer may have.
-func (b *Bridge) describe(t service.Target) (list []official.Socket) {
+// describe are this node's sockets of a target, as peers are told of them. false: they are too many for an answer.
+func (b *Bridge) describe(t service.Target) (list []official.Socket, ok bool) {
 	bytes := 0
 	b.each(t, service.ViewFull, func(s *service.SocketInfo) bool {
-		if bytes += service.ViewFull.Bytes(s); bytes > maxAnswerBytes {
-			b.drop("answer_too_large", official.Sockets, nil)
+		if bytes += service.ViewFull.Bytes(s); bytes > maxToldBytes {
 			return false
 		}
 		list = append(list, official.Socket{ID: string(s.ID), Handshake: handshakeOf(s), Rooms: roomsOf(s), Data: s.Data})
 		return true
 	})
-	return list
+	return list, bytes <= maxToldBytes
 }
 
 func (b *Bridge) ids(t service.Target) (list []string) {
 	b.each(t, service.ViewRef, func(s *service.SocketInfo) bool {
 		list = append(list, string(s.ID))
-		return len(list)*socketIDLen < maxAnswerBytes
+		return len(list)*socketIDLen < maxToldBytes
 	})
 	return list
 }
@@ -240,7 +245,7 @@ func (b *Bridge) rooms(namespace string) []string {
 			return list
 		}
 		for _, room := range page.Rooms {
-			if bytes += len(room.Name); bytes > maxAnswerBytes {
+			if bytes += len(room.Name); bytes > maxToldBytes {
 				b.drop("answer_too_large", official.Rooms, nil)
 				return list
 			}

@@ -27,7 +27,10 @@ func (b *Bridge) Publish(x service.Batch) service.Ticket {
 		t.ask = b.collectAcks(x.Target.Namespace, x.Acks)
 	}
 	for _, p := range x.Packets {
-		m := b.broadcast(x.Target, p, x.Flags)
+		m := broadcast(p, x.Flags)
+		if !m.SetTarget(x.Target) {
+			break
+		}
 		if t.ask != nil {
 			m.Request = t.ask.id
 		}
@@ -36,10 +39,9 @@ func (b *Bridge) Publish(x service.Batch) service.Ticket {
 	return t
 }
 
-func (b *Bridge) broadcast(t *service.Target, p *service.Packet, flags service.Flags) *official.Message {
+func broadcast(p *service.Packet, flags service.Flags) *official.Message {
 	return &official.Message{
-		Kind: official.Broadcast, UID: b.uid, Namespace: t.Namespace, Rooms: t.Rooms, Except: t.ExceptRooms,
-		Flags: flags & (service.Volatile | service.NoCompress), Payload: p.Payload, Attachments: p.Attachments,
+		Kind: official.Broadcast, Flags: flags & (service.Volatile | service.NoCompress), Payload: p.Payload, Attachments: p.Attachments,
 	}
 }
 
@@ -153,17 +155,28 @@ func (b *Bridge) release(namespace string) {
 func (b *Bridge) Expect(namespace string, rooms []string, ready func()) {
 	heard := b.hold(namespace)
 	b.Cluster.Expect(namespace, rooms, func() {
-		let := func() {
+		admit := func() {
 			ready()
 			b.release(namespace)
 		}
 		select {
 		case <-heard:
-			let()
+			admit()
 			return
 		default:
 		}
-		b.ended.Go(func() {
+		b.mu.Lock()
+		over := b.context.Err() != nil
+		if !over {
+			b.ended.Add(1)
+		}
+		b.mu.Unlock()
+		if over {
+			admit()
+			return
+		}
+		go func() {
+			defer b.ended.Done()
 			late := time.NewTimer(heardWait)
 			defer late.Stop()
 			select {
@@ -171,8 +184,8 @@ func (b *Bridge) Expect(namespace string, rooms []string, ready func()) {
 			case <-late.C:
 			case <-b.context.Done():
 			}
-			let()
-		})
+			admit()
+		}()
 	})
 }
 
@@ -190,7 +203,9 @@ func (b *Bridge) Tellers() ([]service.Incarnation, service.Coverage) {
 	defer b.mu.Unlock()
 	most := 0
 	for _, n := range b.counts {
-		most = max(most, n.n)
+		if time.Since(n.at) < time.Minute {
+			most = max(most, n.n)
+		}
 	}
 	c.UncountedNodes += most
 	return tellers, c

@@ -5,11 +5,11 @@
 // the channels of emitters that leave the last # out; and to a channel of the cluster's own. How many more listen to
 // requests than to that one is how many servers are no nodes.
 //
-// One goroutine publishes what waits, and waits for the answers before it goes on: so messages go out in their order, also
-// where a Redis Cluster makes a connection to each of its servers. Nothing is published again, since what has no answer may
+// One goroutine publishes what waits, at one server, and waits for the answers before it goes on: so messages go out in
+// their order. Nothing is published again, since what has no answer may
 // have been published.
 //
-// Goroutines, from Open to Close: publish (writes), follow (subscribes), listen (reads what comes, and never waits),
+// Goroutines, from Open to Close: publish (writes), change (subscribes), listen (reads what comes, and never waits),
 // deliver (gives it to the bridge). The library has its own.
 package classic
 
@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"sync"
@@ -51,6 +52,14 @@ const (
 	healthEvery = 3 * time.Second
 	channelSize = 1024
 )
+
+// logger takes what the library has to say.
+type logger struct{ *zap.Logger }
+
+// Printf is called for connections that are lost, which this package says itself.
+func (l logger) Printf(_ context.Context, format string, v ...any) {
+	l.Debug("library", zap.String("detail", fmt.Sprintf(format, v...)))
+}
 
 // errFull is the answer while too much waits to be published.
 var errFull = errors.New("too much waits to be published")
@@ -121,20 +130,21 @@ func New(c Config) *Medium {
 	m.client = redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: c.Addresses, MasterName: c.Master, Username: c.User, Password: c.Password, SentinelUsername: sentinel(c.User), SentinelPassword: sentinel(c.Password),
 		TLSConfig: c.TLS, ClientName: "foyer-official",
-		MaxRetries: -1, // what has no answer may have been done
-		PoolSize:   4, DialTimeout: dialTimeout, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
+		MaxRetries: -1, MaxRedirects: -1, // what has no answer may have been done
+		PoolSize: 4, DialTimeout: dialTimeout, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
 		DisableIdentity: true,
 	})
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.sub = m.client.Subscribe(m.ctx)
+	redis.SetLogger(logger{m.log})
 	m.places[m.names.AllResponses()] = place{"", responses}
-	m.ended.Go(m.publish)
-	m.ended.Go(m.change)
 	return m
 }
 
 // Open implements bridge.Medium.
 func (m *Medium) Open(each func(*official.Message)) error {
+	m.ended.Go(m.publish)
+	m.ended.Go(m.change)
 	m.ended.Go(m.listen)
 	m.ended.Go(func() { m.deliver(each) })
 	return nil

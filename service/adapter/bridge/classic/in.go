@@ -112,6 +112,8 @@ func (m *Medium) subscribe(on bool, names []string, pattern string) {
 	}
 }
 
+const messageOverhead = 256 // bytes that a message takes beside its own
+
 // inbox is what waits for the bridge.
 type inbox struct {
 	filled chan struct{}
@@ -154,8 +156,8 @@ func (m *Medium) take(message *redis.Message) {
 	if m.ourBroadcast(message.Payload) {
 		return
 	}
-	switch size := len(message.Payload); {
-	case size > m.cfg.MaxBytes:
+	switch size := len(message.Payload) + messageOverhead; {
+	case size > m.cfg.MaxBytes+messageOverhead:
 		m.drop(official.TooLarge.Reason(), message.Channel, nil)
 		return
 	default:
@@ -194,7 +196,7 @@ func (m *Medium) deliver(each func(*official.Message)) {
 				each(read)
 			}
 			m.in.mu.Lock()
-			m.in.bytes -= len(message.Payload)
+			m.in.bytes -= len(message.Payload) + messageOverhead
 			m.in.mu.Unlock()
 		}
 	}

@@ -76,14 +76,13 @@ func (m *Medium) publish() {
 func (m *Medium) publishBatch(list []published) {
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()
-	answers, _ := m.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	answers, why := m.pipeline(ctx, func(pipe redis.Pipeliner) error {
 		for i := range list {
 			pipe.Publish(ctx, list[i].channel, list[i].message)
 		}
 		return nil
 	})
 	lost, bytes := 0, 0
-	var why error
 	for i := range list {
 		bytes += list[i].size()
 		if i >= len(answers) || answers[i].Err() != nil {
@@ -106,6 +105,19 @@ func (m *Medium) publishBatch(list []published) {
 		case <-m.ctx.Done():
 		}
 	}
+}
+
+// pipeline runs commands at one server: those of a Redis Cluster pass on what is published at any of them.
+func (m *Medium) pipeline(ctx context.Context, commands func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+	cluster, ok := m.client.(*redis.ClusterClient)
+	if !ok {
+		return m.client.Pipelined(ctx, commands)
+	}
+	server, err := cluster.MasterForKey(ctx, m.cfg.Marker)
+	if err != nil {
+		return nil, err
+	}
+	return server.Pipelined(ctx, commands)
 }
 
 const retryWait = 250 * time.Millisecond
