@@ -142,8 +142,8 @@ func (a *accepted) check(lost bool) {
 	t := a.c.t
 	sure, missed := 0, 0
 	for _, client := range a.clients {
-		// What has to come may be on its way still: the last word to each client comes from its own node and can
-		// overtake it.
+		// Emits of other nodes may still be on their way: the last word comes from the client's own node, and can
+		// overtake them.
 		if !lost {
 			eventually(t, func() error {
 				got := map[string]bool{}

@@ -179,7 +179,7 @@ func (ps crowdProcesses) result(t *testing.T, within time.Duration) *crowdResult
 // A thousand stock clients with default options, a hundred new ones a second, each talking through its upgrade.
 func TestThousand(t *testing.T) {
 	const pingInterval = 15 * time.Second
-	// What a client may take for an answer or an upgrade is no matter here, and a machine that is busy takes long.
+	// This test is not about how long a client takes: on a busy machine answers and upgrades are slow.
 	f := startFoyer(t, "--ping-interval="+pingInterval.String(), "--ping-timeout=90s", "--upgrade-timeout=90s", "--log-level=info")
 	const pushes = 25
 	attach(t, f.api, crowdRegister(), func(b *backend) {

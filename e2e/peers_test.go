@@ -203,7 +203,7 @@ func (m *mixed) calls(nsp string) {
 		m.exactly(all, event, i)
 	}
 
-	// Who is there.
+	// Lists of sockets.
 	if got := node(`io.fetchSockets().then((all) => all.map((s) => s.id).sort())`); got != sorted(ids) {
 		t.Errorf("Node sees the sockets %s, want %s", got, sorted(ids))
 	}

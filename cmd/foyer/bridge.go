@@ -8,8 +8,8 @@ import (
 	"foyer/service/adapter/redisbus"
 )
 
-// openBridge makes this node's way to Socket.IO servers on Node that share its rooms, and to emitters. They hear of it when
-// it has joined its cluster.
+// openBridge makes the bridge to Socket.IO servers on Node that share this node's rooms, and to emitters. It begins to speak
+// once this node has joined its cluster.
 func (f *foyer) openBridge() (*bridge.Bridge, error) {
 	c := &f.s.ClusterFlags
 	servers, err := redisbus.ParseURL(c.URL)

@@ -38,21 +38,36 @@ func (b *Bridge) hear(m *official.Message) {
 	case official.Join, official.Leave, official.Disconnect:
 		b.change(m)
 	case official.FetchSockets:
-		list, ok := b.describe(here(m))
-		if !ok { // a part would be taken for all: so who asks hears nothing, and that its call has failed
-			b.drop("answer_too_large", official.Sockets, nil)
-			return
-		}
-		b.publish(&official.Message{Kind: official.Sockets, Namespace: m.Namespace, Request: m.Request, Sockets: list}, m.UID)
+		a := &official.Message{Kind: official.Sockets}
+		var ok bool
+		a.Sockets, ok = b.describe(here(m))
+		b.tellAll(m, a, ok)
 	case official.FetchIDs:
-		b.publish(&official.Message{Kind: official.IDs, Namespace: m.Namespace, Request: m.Request, Names: b.ids(here(m))}, m.UID)
+		a := &official.Message{Kind: official.IDs}
+		var ok bool
+		a.Names, ok = b.ids(here(m))
+		b.tellAll(m, a, ok)
 	case official.FetchRooms:
-		b.publish(&official.Message{Kind: official.Rooms, Namespace: m.Namespace, Request: m.Request, Names: b.rooms(m.Namespace)}, m.UID)
+		a := &official.Message{Kind: official.Rooms}
+		var ok bool
+		a.Names, ok = b.rooms(m.Namespace)
+		b.tellAll(m, a, ok)
 	case official.ServerSideEmit:
 		b.serverSideEmit(m)
 	case official.Sockets, official.IDs, official.Reply, official.ClientCount, official.Ack:
 		b.answer(m)
 	}
+}
+
+// tellAll answers a peer that has asked what there is. What is too much for an answer is not told at all, since a part
+// would be taken for the whole: the call of the peer fails.
+func (b *Bridge) tellAll(asked, a *official.Message, whole bool) {
+	if !whole {
+		b.drop("answer_too_large", a.Kind, nil)
+		return
+	}
+	a.Namespace, a.Request = asked.Namespace, asked.Request
+	b.publish(a, asked.UID)
 }
 
 // here is a message's target, of which this node does its own part.
@@ -226,33 +241,35 @@ func (b *Bridge) describe(t service.Target) (list []official.Socket, ok bool) {
 	return list, bytes <= maxToldBytes
 }
 
-func (b *Bridge) ids(t service.Target) (list []string) {
+// ids are those of this node's sockets of a target. false: they are too many for an answer.
+func (b *Bridge) ids(t service.Target) (list []string, ok bool) {
+	ok = true
 	b.each(t, service.ViewRef, func(s *service.SocketInfo) bool {
 		list = append(list, string(s.ID))
-		return len(list)*socketIDLen < maxToldBytes
+		ok = len(list)*socketIDLen <= maxToldBytes
+		return ok
 	})
-	return list
+	return list, ok
 }
 
-// rooms are those of this node's sockets, each socket's own among them.
-func (b *Bridge) rooms(namespace string) []string {
-	list := b.ids(service.Target{Namespace: namespace, All: true, Local: true})
+// rooms are those of this node's sockets, each socket's own among them. false: they are too many for an answer.
+func (b *Bridge) rooms(namespace string) (list []string, ok bool) {
+	list, ok = b.ids(service.Target{Namespace: namespace, All: true, Local: true})
 	bytes := len(list) * socketIDLen
 	r := service.RoomsRequest{Namespace: namespace, Limit: hearPage}
-	for {
+	for ok {
 		page, err := b.Node.Rooms(b.context, r)
 		if err != nil {
-			return list
+			return nil, false
 		}
 		for _, room := range page.Rooms {
-			if bytes += len(room.Name); bytes > maxToldBytes {
-				b.drop("answer_too_large", official.Rooms, nil)
-				return list
-			}
 			list = append(list, room.Name)
+			bytes += len(room.Name)
 		}
+		ok = bytes <= maxToldBytes
 		if r.After = page.Next; r.After == "" {
-			return list
+			break
 		}
 	}
+	return list, ok
 }
