@@ -11,6 +11,15 @@ import (
 // openBridge makes the bridge to Socket.IO servers on Node that share this node's rooms, and to emitters. It begins to speak
 // once this node has joined its cluster.
 func (f *foyer) openBridge() (*bridge.Bridge, error) {
+	m, err := f.openMedium()
+	if err != nil {
+		return nil, err
+	}
+	return bridge.New(f.cluster, f.s.ClusterFlags.Name, f.self.Node, m, f.told), nil
+}
+
+// openMedium makes the way to those servers.
+func (f *foyer) openMedium() (bridge.Medium, error) {
 	c := &f.s.ClusterFlags
 	servers, err := redisbus.ParseURL(c.URL)
 	if err != nil {
@@ -25,5 +34,5 @@ func (f *foyer) openBridge() (*bridge.Bridge, error) {
 			return nil, fmt.Errorf("--cluster-url: %w", err)
 		}
 	}
-	return bridge.New(f.cluster, c.Name, f.self.Node, classic.New(config), f.told), nil
+	return classic.New(config), nil
 }

@@ -46,10 +46,10 @@ func (s *settings) clusterKey() ([]byte, error) {
 // reached when it comes.
 func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (adapter.Bus, error) {
 	c := &f.s.ClusterFlags
-	switch f.s.Cluster {
-	case clusterNATS:
+	switch {
+	case f.s.Cluster == clusterNATS:
 		return f.connectNATS(node)
-	case clusterRedis:
+	case f.s.onRedis():
 		return f.connectRedis(node)
 	}
 	listen := f.s.clusterListen()
@@ -136,7 +136,7 @@ func (f *foyer) openCluster(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, bus.Close())
 	}
-	if f.s.Cluster == clusterRedis && c.Prefix != "" {
+	if f.s.bridged() {
 		f.bridge, err = f.openBridge()
 	}
 	return err

@@ -24,6 +24,14 @@ const (
 	clusterRedis    = "redis"
 )
 
+// redisModes are those whose nodes speak by a Redis server.
+var redisModes = []string{clusterRedis}
+
+func (s *settings) onRedis() bool { return slices.Contains(redisModes, s.Cluster) }
+
+// bridged says whether this node reaches servers on Node.
+func (s *settings) bridged() bool { return s.ClusterFlags.Prefix != "" }
+
 // defaultClusterListen is where an embedded server listens unless it is told otherwise: nobody else can reach it there.
 const defaultClusterListen = "127.0.0.1:6222"
 
@@ -68,8 +76,8 @@ func (s *settings) checkCluster() error {
 		{"cluster-listen", c.Listen != "", []string{clusterEmbedded}},
 		{"cluster-routes", len(c.Routes) > 0, []string{clusterEmbedded}},
 		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
-		{"cluster-url", c.URL != "", []string{clusterNATS, clusterRedis}},
-		{"cluster-prefix", c.Prefix != "", []string{clusterRedis}},
+		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes)},
+		{"cluster-prefix", c.Prefix != "", redisModes},
 		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
 		{"cluster-key-file", c.KeyFile != "", nil},
 		{"cluster-tls-cert", c.TLS.Cert != "", nil},
@@ -184,12 +192,12 @@ func (s *settings) peerListen() string {
 // by checkURL.
 func (s *settings) busIsHere() bool {
 	var addresses []string
-	switch s.Cluster {
-	case clusterNATS:
+	switch {
+	case s.Cluster == clusterNATS:
 		for _, u := range splitURLs(s.ClusterFlags.URL) {
 			addresses = append(addresses, u.Host)
 		}
-	case clusterRedis:
+	case s.onRedis():
 		servers, err := redisbus.ParseURL(s.ClusterFlags.URL)
 		switch {
 		case err != nil:
@@ -207,9 +215,9 @@ func (s *settings) checkURL() error {
 	switch url := s.ClusterFlags.URL; {
 	case s.Cluster == clusterNATS:
 		return checkURLs(url)
-	case s.Cluster == clusterRedis && url == "":
+	case s.onRedis() && url == "":
 		return errors.New("the Redis server is missing, such as redis://127.0.0.1:6379")
-	case s.Cluster == clusterRedis:
+	case s.onRedis():
 		_, err := redisbus.ParseURL(url)
 		return err
 	}

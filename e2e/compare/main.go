@@ -1,6 +1,7 @@
 // Command compare measures Foyer and the official Socket.IO server on Node side by side: `make bench-compare`. Rounds are
-// interleaved, every measurement has a server of its own, the server has one processor and the load another, and what is told
-// are medians and the ratio between the two; beside them the floor, which is what the writes alone cost (floor.go). With
+// interleaved and change which of the two goes first, every measurement has a server of its own, the server has one processor
+// and the load another. What is told are medians, and the ratio of the two measurements of a round: its median over the rounds,
+// and where that surely lies (between). Beside them stands the floor, which is what the writes alone cost (floor.go). With
 // -profile it leaves profiles of Foyer in one scenario instead (profile.go): `make profile`.
 package main
 
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"regexp"
@@ -187,10 +189,15 @@ func compare(ctx context.Context, o *options) error {
 			if r.args == nil || !o.only.MatchString(r.name) {
 				continue
 			}
-			for who, p := range peers {
+			order := []int{foyer, node, floor}
+			if round%2 == 1 {
+				order[foyer], order[node] = node, foyer
+			}
+			for _, who := range order {
 				if who == floor && r.frames == 0 {
 					continue
 				}
+				p := peers[who]
 				result, err := p.measure(ctx, o, r)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", r.name, p.name, err)
@@ -209,7 +216,7 @@ func compare(ctx context.Context, o *options) error {
 	if o.before != "" {
 		other = "Foyer before"
 	}
-	fmt.Println("| | Foyer | " + other + " | ratio | mark | write(2) floor |\n| --- | --- | --- | --- | --- | --- |")
+	fmt.Println("| | Foyer | " + other + " | ratio (95 % interval) | mark | write(2) floor |\n| --- | --- | --- | --- | --- | --- |")
 	at := -1
 	for i, r := range table {
 		if r.args != nil {
@@ -245,7 +252,28 @@ func line(r row, found *[len(peers)]results) string {
 	if r.mark > 0 {
 		mark = fmt.Sprintf("at %s %.2f", map[bool]string{false: "most", true: "least"}[r.more], r.mark)
 	}
-	return fmt.Sprintf("| %s | %s | %s | %.2f | %s | %s |", r.name, cells[foyer], cells[node], medians[foyer]/medians[node], mark, cells[floor])
+	ratios := make([]float64, len(found[foyer]))
+	for i := range ratios {
+		ratios[i] = value(found[foyer][i], r) / value(found[node][i], r)
+	}
+	slices.Sort(ratios)
+	low, high := between(ratios)
+	return fmt.Sprintf("| %s | %s | %s | %.2f (%.2f to %.2f) | %s | %s |",
+		r.name, cells[foyer], cells[node], ratios[len(ratios)/2], low, high, mark, cells[floor])
+}
+
+// between returns where the median of what sorted is drawn from lies with 95 % confidence, whatever the distribution: each draw is
+// above the median or below it, like a coin. Of fewer than six draws nothing is that sure; then it is the lowest and the highest.
+func between(sorted []float64) (low, high float64) {
+	n := len(sorted)
+	// chance is how likely k of n coins or fewer show heads; term is how likely just k do.
+	k, term := 0, math.Pow(0.5, float64(n))
+	for chance := term; chance <= 0.025 && k < (n-1)/2; chance += term {
+		term *= float64(n-k) / float64(k+1)
+		k++
+	}
+	k = max(k-1, 0)
+	return sorted[k], sorted[n-1-k]
 }
 
 // figure is a number with two digits or more.

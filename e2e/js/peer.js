@@ -1,27 +1,34 @@
-// A Socket.IO server on Node with the official Redis adapter, on strings: a Go test writes JavaScript to stdin, a line each,
-// in which io and emitter are known, and reads {value} or {err} for each from stdout. argv: the URL of Redis. The first line
-// that it says is its port.
+// A Socket.IO server on Node with an official adapter, on strings: a Go test writes JavaScript to stdin, a line each, in which
+// io, emitter and heard are known, and reads {value} or {err} for each from stdout. argv: the medium, its URL, and options of
+// the adapter as JSON. The first line that it says is its port.
 "use strict";
 
 const readline = require("readline");
 const { createServer } = require("http");
-const { createClient } = require("redis");
 const { Server } = require("socket.io");
-const { createAdapter } = require("@socket.io/redis-adapter");
-const { Emitter } = require("@socket.io/redis-emitter");
 
-const connected = async () => {
-	const client = createClient({ url: process.argv[2] });
+const connected = async (url) => {
+	const client = require("redis").createClient({ url });
 	client.on("error", (err) => console.error(`redis: ${err.message}`));
 	await client.connect();
 	return client;
 };
 
+// Each medium gives the adapter, and the official emitter where there is one.
+const media = {
+	redis: async (url, options) => {
+		const [pub, sub] = [await connected(url), await connected(url)];
+		const { createAdapter } = require("@socket.io/redis-adapter");
+		const { Emitter } = require("@socket.io/redis-emitter");
+		return { adapter: createAdapter(pub, sub, options), emitter: new Emitter(pub) };
+	},
+};
+
 (async () => {
-	const [pub, sub] = [await connected(), await connected()];
+	const [medium, url, options] = process.argv.slice(2);
+	const { adapter, emitter } = await media[medium](url, JSON.parse(options));
 	const server = createServer();
-	const io = new Server(server, { adapter: createAdapter(pub, sub) });
-	const emitter = new Emitter(pub);
+	const io = new Server(server, { adapter });
 	const heard = []; // server-side events
 	for (const name of ["/", "/chat"]) {
 		io.of(name).on("connection", (socket) => {
