@@ -17,5 +17,5 @@
 //
 // Peers have no names here: answers say how many of them have not answered, or were not counted. How many there are, the
 // medium knows: it counts who listens, and takes off the nodes of the cluster, which listen to a channel of their own in
-// each namespace too.
+// each namespace too. Where a medium does not say who listens, package beats knows it by what is said.
 package bridge
