@@ -274,6 +274,6 @@ iproute2:
 .PHONY: clean
 clean: ## Remove what was built; tools outside of the checkout stay
 	rm -rf bin profiles e2e/node_modules e2e/shots cmd/foyer/web/node_modules
-	rm -rf examples/*/bin examples/*/target examples/node/node_modules examples/python/.venv examples/python/foyer
+	rm -rf examples/*/bin examples/*/target examples/*/node_modules examples/python/.venv examples/python/foyer
 	rm -rf e2e/polyglot/node/node_modules e2e/polyglot/python/.venv e2e/polyglot/java/target
 	find cmd/foyer/web/npm -type f ! -name .keep -delete

@@ -46,7 +46,10 @@ func (term *terminal) here(text string) string {
 	for _, port := range portsOf {
 		text = regexp.MustCompile(`\b(localhost|127\.0\.0\.1):`+port+`\b`).ReplaceAllString(text, "${1}:"+term.ports[port])
 	}
-	return regexp.MustCompile(`http\.server 8000\b`).ReplaceAllString(text, "http.server "+term.ports["8000"])
+	for before, port := range map[string]string{"http.server ": "8000", "redis-server --port ": "6379"} {
+		text = strings.ReplaceAll(text, before+port, before+term.ports[port])
+	}
+	return text
 }
 
 // start pastes commands that go on until stop.
@@ -200,6 +203,12 @@ func (b *browser) do(command map[string]string) {
 func (b *browser) open(page, url string) {
 	b.t.Helper()
 	b.do(map[string]string{"op": "open", "page": page, "url": url})
+}
+
+// run evaluates a script in a page.
+func (b *browser) run(page, script string) {
+	b.t.Helper()
+	b.do(map[string]string{"op": "run", "page": page, "expression": script})
 }
 
 // until waits until an expression is true in a page.

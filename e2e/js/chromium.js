@@ -4,8 +4,10 @@
 "use strict";
 
 const readline = require("readline");
+const { setTimeout } = require("timers/promises");
 const { chromium } = require("playwright-core");
 
+const patience = 60_000; // ms
 const pages = new Map(); // by name
 
 (async () => {
@@ -18,7 +20,7 @@ const pages = new Map(); // by name
 		],
 	});
 	const context = await browser.newContext({ ignoreHTTPSErrors: true });
-	context.setDefaultTimeout(60_000);
+	context.setDefaultTimeout(patience);
 	const commands = {
 		async open({ page: name, url }) {
 			if (!pages.has(name)) {
@@ -29,7 +31,12 @@ const pages = new Map(); // by name
 			await pages.get(name).goto(url);
 		},
 		run: ({ page, expression }) => pages.get(page).evaluate(expression),
-		until: ({ page, expression }) => pages.get(page).waitForFunction(expression),
+		// Not by waitForFunction, whose eval the page's content security policy may forbid.
+		async until({ page, expression }) {
+			for (const end = Date.now() + patience; !(await pages.get(page).evaluate(expression)); await setTimeout(50)) {
+				if (Date.now() > end) throw new Error("it is never true");
+			}
+		},
 	};
 	for await (const line of readline.createInterface({ input: process.stdin })) {
 		const { op, ...rest } = JSON.parse(line);
