@@ -50,6 +50,7 @@ func (ns *Namespace) insertLocked(s *Socket, rooms []string) {
 	if ns.size.Add(1) == 1 {
 		ns.edgeLocked("", true)
 	}
+	ns.socketLocked(s, true)
 	if n := s.noteBytes(); n > 0 {
 		ns.node.cfg.Budget.Force(UseData, n) // it came with a decision that was taken
 	}
@@ -73,6 +74,7 @@ func (ns *Namespace) removeLocked(s *Socket, r Reason, detail string) []string {
 	s.present = false
 	delete(ns.sockets, s.id)
 	ns.order.remove(s)
+	ns.socketLocked(s, false)
 	if ns.size.Add(-1) == 0 {
 		ns.edgeLocked("", false)
 	}

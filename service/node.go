@@ -23,6 +23,7 @@ type Node struct {
 	told      *zap.Logger // for what peers can cause at any rate
 	handlers  *handlers
 	abroad    RemoteHandlers // nil: handlers are this node's own affair
+	eachOne   RemoteSockets  // nil: nobody wants to hear of each socket
 	connects  connects
 	flushers  *flushers
 
@@ -58,6 +59,7 @@ func New(cfg Config) (*Node, error) {
 		n.self.Run = cfg.Run
 	}
 	n.abroad, _ = cfg.Remote.(RemoteHandlers)
+	n.eachOne, _ = cfg.Remote.(RemoteSockets)
 	n.handlers = newHandlers(n)
 	n.connects.node = n
 	n.watches = cfg.Remote

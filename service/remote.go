@@ -27,6 +27,13 @@ type Remote interface {
 	Expect(namespace string, rooms []string, ready func())
 }
 
+// RemoteSockets is a Remote that is told of each socket here too.
+type RemoteSockets interface {
+	// SocketEdge says that a socket has come into a namespace here, or has gone: between the edges of its namespace. It is
+	// called as Remote.Edge is.
+	SocketEdge(namespace string, id SocketID, on bool)
+}
+
 // Batch is events for one target, in their order.
 type Batch struct {
 	Target  *Target
@@ -102,6 +109,13 @@ func (h *handed) await(ctx context.Context) {
 func (ns *Namespace) edgeLocked(room string, on bool) {
 	if remote := ns.node.cfg.Remote; remote != nil {
 		remote.Edge(ns.name, room, on)
+	}
+}
+
+// socketLocked tells the other nodes of a socket, if they want that, with mu held.
+func (ns *Namespace) socketLocked(s *Socket, on bool) {
+	if remote := ns.node.eachOne; remote != nil {
+		remote.SocketEdge(ns.name, s.id, on)
 	}
 }
 

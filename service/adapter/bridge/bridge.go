@@ -22,6 +22,7 @@ type Bridge struct {
 
 	// Set before start.
 	medium  Medium
+	byRoom  Rooms  // the medium; nil: by it, rooms are heard with their namespace
 	cluster string // what the UIDs of all nodes of the cluster begin with
 	uid     string // of this node
 	log     *zap.Logger
@@ -50,6 +51,7 @@ func New(cluster *adapter.Cluster, name string, node service.NodeID, medium Medi
 		asks: map[string]*ask{}, collect: map[*service.Acks]*ask{}, counts: map[string]*count{}, follows: map[string]*follow{},
 		handlers: map[*service.Handler][]string{}, dropped: map[string]int64{},
 	}
+	b.byRoom, _ = medium.(Rooms)
 	b.uid = UID(name, node)
 	b.context, b.stop = context.WithCancel(context.Background())
 	return b

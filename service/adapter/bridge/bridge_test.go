@@ -172,22 +172,27 @@ func inBubble(t *testing.T, test func(w *world)) {
 			t.Fatal(err)
 		}
 		w.b = bridge.New(cluster, "c", "AAAA", w.air, zap.NewNop())
-		node, err := service.New(service.Config{NodeID: "AAAA", Remote: w.b, Namespaces: []service.NamespaceConfig{{Pattern: "/other", Connect: service.ConnectOpen}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(cluster.Start(t.Context(), node), w.b.Open()); err != nil {
-			t.Fatal(err)
-		}
-		test(w)
-		if err := w.b.Shut(); err != nil {
-			t.Error(err)
-		}
-		node.Close()
-		ctx, stop := context.WithTimeout(context.Background(), time.Second)
-		defer stop()
-		cluster.Close(ctx)
+		w.start(cluster, func() { test(w) })
 	})
+}
+
+// start runs a node of the cluster while a test lasts.
+func (w *world) start(cluster *adapter.Cluster, test func()) {
+	node, err := service.New(service.Config{NodeID: "AAAA", Remote: w.b, Namespaces: []service.NamespaceConfig{{Pattern: "/other", Connect: service.ConnectOpen}}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := errors.Join(cluster.Start(w.Context(), node), w.b.Open()); err != nil {
+		w.Fatal(err)
+	}
+	test()
+	if err := w.b.Shut(); err != nil {
+		w.Error(err)
+	}
+	node.Close()
+	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	cluster.Close(ctx)
 }
 
 func (w *world) connect(namespace string) (*service.Socket, *link) {

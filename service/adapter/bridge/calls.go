@@ -25,6 +25,7 @@ func (b *Bridge) Join(ctx context.Context, t service.Target, rooms []string) (in
 	n, c, err := b.Cluster.Join(ctx, t, rooms)
 	if err == nil {
 		c.UncountedNodes += b.tell(ctx, &t, &official.Message{Kind: official.Join, Change: rooms})
+		b.awaitRooms(ctx, t.Namespace, rooms)
 	}
 	return n, c, err
 }

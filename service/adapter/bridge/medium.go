@@ -29,3 +29,13 @@ type Medium interface {
 	// Close ends all that Open has begun.
 	Close() error
 }
+
+// Rooms is a Medium on which what is said to one room reaches only those who ask for it. Safe for concurrent use.
+type Rooms interface {
+	// Room has this node hear a room, which may be a socket's own, in a namespace that is followed meanwhile. Each on is
+	// followed by one off. It is called with locks of the service held: memory only.
+	Room(namespace, room string, on bool)
+	// Heard returns a channel that is closed when what others say to a room from then on is heard, or this can not be had
+	// now, or nobody wants it.
+	Heard(namespace, room string) <-chan struct{}
+}

@@ -107,6 +107,9 @@ type follow struct {
 func (b *Bridge) Edge(namespace, room string, on bool) {
 	b.Cluster.Edge(namespace, room, on)
 	if room != "" {
+		if b.byRoom != nil {
+			b.byRoom.Room(namespace, room, on)
+		}
 		return
 	}
 	b.mu.Lock()
@@ -151,19 +154,64 @@ func (b *Bridge) release(namespace string) {
 	b.settleLocked(namespace, f)
 }
 
+// SocketEdge implements service.RemoteSockets.
+func (b *Bridge) SocketEdge(namespace string, id service.SocketID, on bool) {
+	if b.byRoom != nil {
+		b.byRoom.Room(namespace, string(id), on)
+	}
+}
+
+// hearRooms has rooms be heard, or ends that.
+func (b *Bridge) hearRooms(namespace string, rooms []string, on bool) {
+	if b.byRoom == nil {
+		return
+	}
+	for _, room := range rooms {
+		b.byRoom.Room(namespace, room, on)
+	}
+}
+
+// awaitRooms waits until peers are heard in rooms that have sockets here.
+func (b *Bridge) awaitRooms(ctx context.Context, namespace string, rooms []string) {
+	if b.byRoom == nil {
+		return
+	}
+	late := time.NewTimer(heardWait)
+	defer late.Stop()
+	for _, room := range rooms {
+		select {
+		case <-b.byRoom.Heard(namespace, room):
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-b.context.Done():
+			return
+		}
+	}
+}
+
 // Expect implements service.Remote.
 func (b *Bridge) Expect(namespace string, rooms []string, ready func()) {
-	heard := b.hold(namespace)
+	waits := []<-chan struct{}{b.hold(namespace)}
+	b.hearRooms(namespace, rooms, true)
+	if b.byRoom != nil {
+		for _, room := range rooms {
+			waits = append(waits, b.byRoom.Heard(namespace, room))
+		}
+	}
 	b.Cluster.Expect(namespace, rooms, func() {
 		admit := func() {
 			ready()
+			b.hearRooms(namespace, rooms, false)
 			b.release(namespace)
 		}
-		select {
-		case <-heard:
+		for len(waits) > 0 && isClosed(waits[0]) {
+			waits = waits[1:]
+		}
+		if len(waits) == 0 {
 			admit()
 			return
-		default:
 		}
 		b.mu.Lock()
 		over := b.context.Err() != nil
@@ -179,14 +227,27 @@ func (b *Bridge) Expect(namespace string, rooms []string, ready func()) {
 			defer b.ended.Done()
 			late := time.NewTimer(heardWait)
 			defer late.Stop()
-			select {
-			case <-heard:
-			case <-late.C:
-			case <-b.context.Done():
+			defer admit()
+			for _, heard := range waits {
+				select {
+				case <-heard:
+				case <-late.C:
+					return
+				case <-b.context.Done():
+					return
+				}
 			}
-			admit()
 		}()
 	})
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }
 
 // Finished implements service.Remote.

@@ -102,15 +102,6 @@ func TestShardedChannels(t *testing.T) {
 	if got := (Sharded{}).Channel(&Message{Kind: Ack, Namespace: "/"}, ""); got != "socket.io#/#" {
 		t.Error(got)
 	}
-	for _, tc := range []struct {
-		mode           ShardedMode
-		public, socket bool
-	}{{Static, false, false}, {Dynamic, true, false}, {DynamicPrivate, true, true}} {
-		s := Sharded{Mode: tc.mode}
-		if s.Subscribes(false) != tc.public || s.Subscribes(true) != tc.socket {
-			t.Errorf("mode %d: %v, %v", tc.mode, s.Subscribes(false), s.Subscribes(true))
-		}
-	}
 }
 
 // TestStreamName: hashes as util.js of the streams adapter computes them (node: hashCode(nsp) % count).

@@ -37,21 +37,17 @@ func (s Sharded) Channel(m *Message, to string) string {
 	switch {
 	case m.Kind.Answer() && to != "":
 		return s.Node(m.Namespace, to)
-	case m.Kind == Broadcast && m.Request == "" && len(m.Rooms) == 1 && s.ownChannel(m.Rooms[0]):
+	case m.Kind == Broadcast && m.Request == "" && len(m.Rooms) == 1 && s.OwnChannel(m.Rooms[0]):
 		return s.Room(m.Namespace, m.Rooms[0])
 	default:
 		return s.Main(m.Namespace)
 	}
 }
 
-func (s Sharded) ownChannel(room string) bool {
+// OwnChannel says whether what is broadcast to a room alone goes to a channel of the room. Where that is not so, nobody
+// has to subscribe to it.
+func (s Sharded) OwnChannel(room string) bool {
 	return s.Mode == DynamicPrivate || s.Mode == Dynamic && !looksLikeSocketID(room)
-}
-
-// Subscribes says whether a node with sockets in a room subscribes to the channel of the room. socket: the room is that
-// of the id of one of them. A room that is none, and looks like one, is subscribed to in vain.
-func (s Sharded) Subscribes(socket bool) bool {
-	return s.Mode == DynamicPrivate || s.Mode == Dynamic && !socket
 }
 
 // looksLikeSocketID says whether a name has the length of a socket's id as JavaScript counts it.
