@@ -68,11 +68,12 @@ type medium struct {
 	serve   func(t testing.TB) string // starts what it needs, and returns the URL that all are given
 	flags   func(url string) []string // of a node
 	emitter bool                      // there is an official one that its adapter hears
+	loops   bool                      // a server on Node emits to its own sockets at once, and changes them when it hears itself
 }
 
 // classic is Redis with the adapter that most have.
 var classic = &medium{
-	name: "redis", emitter: true,
+	name: "redis", emitter: true, loops: true,
 	serve: func(t testing.TB) string {
 		port := freePort(t)
 		redisServer(t, port)
