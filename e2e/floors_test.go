@@ -35,9 +35,11 @@ var floors = []floor{
 	{"service/adapter/official", []string{"service", "service/payload", "service/payload/msgpack"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"service/adapter/bridge", []string{"service", "service/payload", "service/adapter", "service/adapter/official"}, nil},
 	{"service/adapter/bridge/beats", []string{"service/adapter/official"}, nil},
+	{"service/adapter/bridge/dial", nil, nil},
 	{"service/adapter/bridge/queue", nil, nil},
-	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/queue"}, []string{anything}}, // a medium has its driver
-	{"service/adapter/...", []string{"service", "service/adapter"}, []string{anything}},                                                                      // so has a bus
+	// A medium has its driver, and so has a bus.
+	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/dial", "service/adapter/bridge/queue"}, []string{anything}},
+	{"service/adapter/...", []string{"service", "service/adapter"}, []string{anything}},
 	{"transport/engineio", nil, []string{websocket, "golang.org/x/time/rate"}},
 	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},

@@ -27,12 +27,10 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 	}
 	config := classic.Config{
 		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, Prefix: c.Prefix,
-		Ours: bridge.UID(c.Name, ""), Marker: c.Name, Logger: f.told.Named("official"),
+		UID: bridge.UID(c.Name, f.self.Node), Ours: bridge.UID(c.Name, ""), Marker: c.Name, Logger: f.told.Named("official"),
 	}
 	if servers.TLS {
-		if config.TLS, err = (redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}).Config(); err != nil {
-			return nil, fmt.Errorf("--cluster-url: %w", err)
-		}
+		config.TLS = redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}.Config
 	}
 	return classic.New(config), nil
 }

@@ -193,7 +193,7 @@ func (f *foyer) join(ctx context.Context) error {
 	}
 	if f.bridge != nil {
 		if err := f.bridge.Open(); err != nil {
-			return err
+			return fmt.Errorf("--cluster-url: %w", err)
 		}
 	}
 	f.joined.Store(true)

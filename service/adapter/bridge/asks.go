@@ -42,7 +42,7 @@ const (
 // begin notes a request that the peers of a namespace are about to be sent, and asks how many they are. nil: there are too
 // many that wait.
 func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
-	a := &ask{id: newRequest(), began: time.Now(), done: make(chan struct{}), expected: -1, acks: acks}
+	a := &ask{id: b.newRequest(), began: time.Now(), done: make(chan struct{}), expected: -1, acks: acks}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.asks) >= maxAsks || b.context.Err() != nil {

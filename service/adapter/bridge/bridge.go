@@ -188,9 +188,9 @@ func (b *Bridge) countLocked(namespace string) *count {
 	return c
 }
 
-// newRequest names a request.
-func newRequest() string {
+// newRequest names a request. Whose it is, a medium can see without reading what answers it.
+func (b *Bridge) newRequest() string {
 	raw := make([]byte, 8)
 	_, _ = rand.Read(raw) // never fails
-	return hex.EncodeToString(raw)
+	return b.uid + ":" + hex.EncodeToString(raw)
 }

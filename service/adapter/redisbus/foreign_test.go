@@ -19,11 +19,11 @@ func TestForeignMessages(t *testing.T) { //nolint:tparallel // its two parts mea
 	for name, limit := range map[string]string{"read over": "pubsub 0 0 0", "cut off by the server": "pubsub 32mb 8mb 60"} {
 		t.Run(name, func(t *testing.T) {
 			server := startServer(t, freePort(t), "--client-output-buffer-limit", limit)
-			url := "redis://" + server.addr
+			url := "redis://" + server.Addr
 			a, b := connect(t, Config{Node: "AAAA", URL: url}), newEar(t, connect(t, Config{Node: "BBBB", URL: url}))
 			b.hears(t, a, "before")
 			lost := b.Lost()
-			stranger := dialClient(t, server.addr)
+			stranger := dialClient(t, server.Addr)
 			command := appendCommand(nil, "PUBLISH", "foyer.to.BBBB", large)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
@@ -51,7 +51,7 @@ func TestSplit(t *testing.T) {
 	servers := []*process{startServer(t, freePort(t)), startServer(t, freePort(t))}
 	var turn atomic.Int64
 	either := listen(t, func(c net.Conn) {
-		to, err := net.Dial("tcp", servers[turn.Add(1)%2].addr)
+		to, err := net.Dial("tcp", servers[turn.Add(1)%2].Addr)
 		if err != nil {
 			return
 		}
@@ -110,7 +110,7 @@ func TestStrangeServers(t *testing.T) {
 // What was sent before Close is with the others, although nobody waited for it.
 func TestLastWord(t *testing.T) {
 	server := startServer(t, freePort(t))
-	url := "redis://" + server.addr
+	url := "redis://" + server.Addr
 	e := newEar(t, connect(t, Config{Node: "EEEE", URL: url}))
 	for i := range 10 {
 		b := connect(t, Config{Node: "AAAA", URL: url})

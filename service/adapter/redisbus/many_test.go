@@ -23,8 +23,8 @@ func TestRedisCluster(t *testing.T) {
 	for i := range 3 {
 		between := freePort(t) // where its servers meet
 		s := startServer(t, freePort(t), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between)
-		servers, admins, addresses = append(servers, s), append(admins, dialClient(t, s.addr)), append(addresses, s.addr)
-		if host, port, _ := strings.Cut(s.addr, ":"); i > 0 {
+		servers, admins, addresses = append(servers, s), append(admins, dialClient(t, s.Addr)), append(addresses, s.Addr)
+		if host, port, _ := strings.Cut(s.Addr, ":"); i > 0 {
 			admins[0].do("CLUSTER", "MEET", host, port, between)
 		}
 	}
@@ -35,7 +35,7 @@ func TestRedisCluster(t *testing.T) {
 	// Each bus is told of one server, so that they are apart.
 	var all []*ear
 	for i, s := range servers {
-		all = append(all, newEar(t, connect(t, Config{Node: names[i], URL: "redis://" + s.addr})))
+		all = append(all, newEar(t, connect(t, Config{Node: names[i], URL: "redis://" + s.Addr})))
 	}
 	every := newEar(t, connect(t, Config{Node: "EVRY", URL: "redis://" + strings.Join(addresses, ",")}))
 	all = append(all, every)
@@ -46,12 +46,12 @@ func TestRedisCluster(t *testing.T) {
 			}
 		}
 	}
-	ordered(t, all[0].Bus, connect(t, Config{Node: "ORDR", URL: "redis://" + servers[1].addr}))
+	ordered(t, all[0].Bus, connect(t, Config{Node: "ORDR", URL: "redis://" + servers[1].Addr}))
 
 	at := every.now.Load().address
 	for i, s := range servers {
-		if s.addr == at {
-			s.kill()
+		if s.Addr == at {
+			s.Kill()
 			await(t, "another server", func() bool { return every.Up() && every.now.Load().address != at })
 			other := all[(i+1)%3]
 			every.hears(t, other.Bus, "after a server was killed")
@@ -102,7 +102,7 @@ func ordered(t *testing.T, from, to *Bus) {
 // Several servers that are no Redis Cluster are refused: nodes at them would be apart.
 func TestNoRedisCluster(t *testing.T) {
 	one, other := startServer(t, freePort(t)), startServer(t, freePort(t))
-	_, err := Connect(Config{Node: "AAAA", URL: "redis://" + one.addr + "," + other.addr})
+	_, err := Connect(Config{Node: "AAAA", URL: "redis://" + one.Addr + "," + other.Addr})
 	if err == nil || !strings.Contains(err.Error(), "this one is of no Redis Cluster") {
 		t.Errorf("got %v, want that these are no Redis Cluster", err)
 	}
@@ -113,7 +113,7 @@ func TestSentinel(t *testing.T) {
 	t.Parallel()
 	login := []string{"--requirepass", "secret", "--masterauth", "secret"}
 	master := startServer(t, freePort(t), login...)
-	host, port, _ := strings.Cut(master.addr, ":")
+	host, port, _ := strings.Cut(master.Addr, ":")
 	replica := startServer(t, freePort(t), append(login, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")...)
 	var sentinels []string
 	for i := range 3 {
@@ -125,12 +125,12 @@ func TestSentinel(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sentinels = append(sentinels, startSentinel(t, freePort(t), file).addr)
+		sentinels = append(sentinels, startSentinel(t, freePort(t), file).Addr)
 	}
 	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + sentinels[0] + "/other"}); err == nil || !strings.Contains(err.Error(), `it knows no master of the name "other"`) {
 		t.Errorf("got %v, want that the name is not known", err)
 	}
-	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + master.addr + "/mymaster"}); !errors.As(err, new(*refusal)) {
+	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + master.Addr + "/mymaster"}); !errors.As(err, new(*refusal)) {
 		t.Errorf("got %v, want that this is no sentinel", err)
 	}
 	url := "redis+sentinel://:secret@" + strings.Join(sentinels, ",") + "/mymaster"
@@ -139,8 +139,8 @@ func TestSentinel(t *testing.T) {
 	a.hears(t, b.Bus, "first")
 	b.hears(t, a.Bus, "first")
 	only.hears(t, a.Bus, "first")
-	if at := a.now.Load().address; at != master.addr {
-		t.Errorf("the server is %s, want the master %s", at, master.addr)
+	if at := a.now.Load().address; at != master.Addr {
+		t.Errorf("the server is %s, want the master %s", at, master.Addr)
 	}
 	// Sentinels find each other, and the replica, by themselves.
 	admin := dialClient(t, sentinels[0])
@@ -149,10 +149,10 @@ func TestSentinel(t *testing.T) {
 		return err == nil && admin.ok() == nil && asked(t, admin, "SENTINEL", "replicas", "mymaster") > 0
 	})
 	began := time.Now()
-	master.kill()
+	master.Kill()
 	await(t, "the next master", func() bool {
 		l := a.now.Load()
-		return a.Up() && b.Up() && l.address == replica.addr && b.now.Load().address == replica.addr
+		return a.Up() && b.Up() && l.address == replica.Addr && b.now.Load().address == replica.Addr
 	})
 	a.hears(t, b.Bus, "second")
 	b.hears(t, a.Bus, "second")
@@ -194,13 +194,13 @@ func TestMasterMoves(t *testing.T) {
 			if _, err := r.header('*'); err != nil || r.skip(3) != nil {
 				return
 			}
-			host, port, _ := strings.Cut(servers[now.Load()].addr, ":")
+			host, port, _ := strings.Cut(servers[now.Load()].Addr, ":")
 			_, _ = c.Write(appendCommand(nil, host, port))
 		}
 	})
 	b := connect(t, Config{Node: "AAAA", URL: "redis+sentinel://" + sentinel + "/mymaster"})
 	for _, to := range []int64{0, 1} {
 		now.Store(to)
-		await(t, "the master", func() bool { return b.Up() && b.now.Load().address == servers[to].addr })
+		await(t, "the master", func() bool { return b.Up() && b.now.Load().address == servers[to].Addr })
 	}
 }

@@ -1,14 +1,10 @@
 package redisbus
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,115 +19,21 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/adaptertest"
+	"foyer/service/adapter/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is for a machine that is busy with something else.
-const patience = 60 * time.Second
+const patience = redistest.Patience
 
-// binary is the server that FOYER_REDIS names, the one that `make bin/redis-server` has brought, or one that is installed.
-func binary(tb testing.TB) string {
-	tb.Helper()
-	if other := os.Getenv("FOYER_REDIS"); other != "" {
-		return other
-	}
-	if own, err := filepath.Abs("../../../bin/redis-server"); err == nil {
-		if _, err := os.Stat(own); err == nil {
-			return own
-		}
-	}
-	path, err := exec.LookPath("redis-server")
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		tb.Fatal("there is no redis-server; `make bin/redis-server` brings one")
-	default:
-		tb.Skip("there is no redis-server; `make bin/redis-server` brings one")
-	}
-	return path
-}
+type process = redistest.Server
 
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-// process is a Redis server of a test.
-type process struct {
-	*exec.Cmd
-	addr string
-	once sync.Once
-}
-
-func (p *process) kill() {
-	p.once.Do(func() {
-		_ = p.Process.Kill()
-		_ = p.Wait()
-	})
-}
-
-// startServer runs a server at a port until the test ends, with what more its configuration is to have.
-func startServer(tb testing.TB, port string, more ...string) *process {
-	tb.Helper()
-	return startRedis(tb, port, append([]string{"--save", "", "--dir", tb.TempDir()}, more...)...)
-}
-
-// startSentinel runs a sentinel, which keeps what it knows in its file.
-func startSentinel(tb testing.TB, port, file string) *process {
-	tb.Helper()
-	return startRedis(tb, port, file, "--sentinel")
-}
-
-func startRedis(tb testing.TB, port string, more ...string) *process {
-	tb.Helper()
-	args := append(more, "--bind", "127.0.0.1", "--port", port)
-	p := &process{Cmd: exec.CommandContext(tb.Context(), binary(tb), args...), addr: "127.0.0.1:" + port}
-	ready := &readyWriter{ready: make(chan struct{})}
-	p.Stdout = ready
-	if err := p.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(p.kill)
-	select {
-	case <-ready.ready:
-	case <-time.After(patience):
-		tb.Fatalf("the Redis server does not get ready:\n%s", ready.text())
-	}
-	return p
-}
-
-// readyWriter sees in a server's log that it takes connections.
-type readyWriter struct {
-	ready chan struct{}
-
-	mu   sync.Mutex
-	told bytes.Buffer // guarded by mu
-	seen bool         // guarded by mu
-}
-
-func (w *readyWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.told.Write(p)
-	if !w.seen && (bytes.Contains(w.told.Bytes(), []byte("eady to accept connections")) || bytes.Contains(w.told.Bytes(), []byte("Sentinel ID is"))) {
-		w.seen = true
-		close(w.ready)
-	}
-	return len(p), nil
-}
-
-func (w *readyWriter) text() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.told.String()
-}
+var (
+	freePort      = redistest.FreePort
+	startServer   = redistest.Start
+	startSentinel = redistest.StartSentinel
+	await         = redistest.Await
+)
 
 func connect(tb testing.TB, c Config) *Bus {
 	tb.Helper()
@@ -170,25 +72,13 @@ func (c *client) do(words ...string) {
 	}
 }
 
-// await waits until something holds that has no event.
-func await(tb testing.TB, what string, holds func() bool) {
-	tb.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !holds(); <-tick.C {
-		if time.Now().After(deadline) {
-			tb.Fatalf("%s does not come", what)
-		}
-	}
-}
-
 func TestBus(t *testing.T) {
 	server := startServer(t, freePort(t))
-	url := "redis://" + server.addr
+	url := "redis://" + server.Addr
 	var clusters atomic.Int64
 	adaptertest.Run(t, func(t *testing.T) adaptertest.Cluster {
 		name := fmt.Sprintf("foyer%d", clusters.Add(1))
-		stranger := dialClient(t, server.addr)
+		stranger := dialClient(t, server.Addr)
 		return adaptertest.Cluster{
 			Open: func(node service.NodeID) adapter.Bus { return connect(t, Config{Node: node, Cluster: name, URL: url}) },
 			Stranger: func(node service.NodeID) adapter.Bus {
@@ -220,18 +110,18 @@ func breakConnection(bus adapter.Bus) (mend func()) {
 // The official Socket.IO adapters and emitters subscribe to patterns that end in #, and hear nothing of nodes.
 func TestUnseenByOfficial(t *testing.T) {
 	server := startServer(t, freePort(t))
-	official := dialClient(t, server.addr)
+	official := dialClient(t, server.Addr)
 	for _, prefix := range []string{"socket.io", "foyer", "foyer.to", "*"} {
 		official.do("PSUBSCRIBE", prefix+"#/#*")
 		for _, name := range []string{"-request#/#", "-response#/#"} {
 			official.do("SUBSCRIBE", prefix+name)
 		}
 	}
-	a, e := connect(t, Config{Node: "AAAA", URL: "redis://" + server.addr}), newEar(t, connect(t, Config{Node: "BBBB", URL: "redis://" + server.addr}))
+	a, e := connect(t, Config{Node: "AAAA", URL: "redis://" + server.Addr}), newEar(t, connect(t, Config{Node: "BBBB", URL: "redis://" + server.Addr}))
 	for i := range 10 {
 		e.hears(t, a, fmt.Sprintf("frame %d", i))
 	}
-	other := dialClient(t, server.addr)
+	other := dialClient(t, server.Addr)
 	other.do("PUBLISH", "socket.io#/#", "of Node")
 	if _, err := official.header('*'); err != nil {
 		t.Fatal(err)
@@ -294,7 +184,7 @@ func testLog() (*zap.Logger, *observer.ObservedLogs) {
 // A server that does not do is told in one line, at start.
 func TestUnusable(t *testing.T) {
 	server := startServer(t, freePort(t))
-	admin := dialClient(t, server.addr)
+	admin := dialClient(t, server.Addr)
 	rule := func(user string, more ...string) {
 		admin.do(append([]string{"ACL", "SETUSER", user, "reset", "on", ">p:/@ 1"}, more...)...)
 	}
@@ -318,19 +208,19 @@ func TestUnusable(t *testing.T) {
 		name, url string
 		want      string // "": it does
 	}{
-		{"no user", "redis://" + server.addr, ""},
-		{"escaped password", "redis://enough:" + password + "@" + server.addr + "/7", ""},
-		{"own name only", "redis://own:" + password + "@" + server.addr, ""},
-		{"wrong password", "redis://enough:wrong@" + server.addr, "the user and password of the URL are not taken: WRONGPASS"},
-		{"unknown user", "redis://nobody:" + password + "@" + server.addr, "WRONGPASS"},
-		{"password where none is", "redis://:any@" + server.addr, "the user and password of the URL are not taken: ERR AUTH"},
-		{"may not hear what is for all", "redis://notall:" + password + "@" + server.addr, "subscribe to foyer.all"},
-		{"may not hear what is for it", "redis://notself:" + password + "@" + server.addr, "subscribe to foyer.to.AAAA"},
-		{"may not publish", "redis://mute:" + password + "@" + server.addr, "publish to foyer.all"},
-		{"may not subscribe", "redis://deaf:" + password + "@" + server.addr, "subscribe to foyer.all"},
-		{"may not ping", "redis://noping:" + password + "@" + server.addr, "PING"},
-		{"a password", "redis://:secret@" + closed.addr, ""},
-		{"no password", "redis://" + closed.addr, "the URL has no password, and the server wants one: NOAUTH"},
+		{"no user", "redis://" + server.Addr, ""},
+		{"escaped password", "redis://enough:" + password + "@" + server.Addr + "/7", ""},
+		{"own name only", "redis://own:" + password + "@" + server.Addr, ""},
+		{"wrong password", "redis://enough:wrong@" + server.Addr, "the user and password of the URL are not taken: WRONGPASS"},
+		{"unknown user", "redis://nobody:" + password + "@" + server.Addr, "WRONGPASS"},
+		{"password where none is", "redis://:any@" + server.Addr, "the user and password of the URL are not taken: ERR AUTH"},
+		{"may not hear what is for all", "redis://notall:" + password + "@" + server.Addr, "subscribe to foyer.all"},
+		{"may not hear what is for it", "redis://notself:" + password + "@" + server.Addr, "subscribe to foyer.to.AAAA"},
+		{"may not publish", "redis://mute:" + password + "@" + server.Addr, "publish to foyer.all"},
+		{"may not subscribe", "redis://deaf:" + password + "@" + server.Addr, "subscribe to foyer.all"},
+		{"may not ping", "redis://noping:" + password + "@" + server.Addr, "PING"},
+		{"a password", "redis://:secret@" + closed.Addr, ""},
+		{"no password", "redis://" + closed.Addr, "the URL has no password, and the server wants one: NOAUTH"},
 		{"no Redis", "redis://" + stranger, "does not speak as Redis"},
 		{"no TLS", "rediss://" + stranger, "does not speak TLS"},
 	} {
@@ -403,14 +293,14 @@ func TestServerRestarts(t *testing.T) {
 	}
 	whole("first")
 	for round := range 2 {
-		s.kill()
+		s.Kill()
 		await(t, "the end of the bus", func() bool { return !a.Up() && !b.Up() })
 		began := time.Now()
 		s = startServer(t, port)
 		whole(fmt.Sprintf("after a restart %d", round))
 		t.Logf("whole %v after the server's start", time.Since(began))
 	}
-	admin := dialClient(t, s.addr)
+	admin := dialClient(t, s.Addr)
 	admin.do("ACL", "SETUSER", "default", "resetchannels")
 	await(t, "a line about the user", func() bool {
 		return !a.Up() && logs.FilterMessage("bus unusable").Len() > 0
@@ -448,7 +338,7 @@ func TestServerRestarts(t *testing.T) {
 func BenchmarkBus(b *testing.B) {
 	server := startServer(b, freePort(b))
 	adaptertest.Bench(b, func(b *testing.B) (one, other adapter.Bus) {
-		url := "redis://" + server.addr
+		url := "redis://" + server.Addr
 		return connect(b, Config{Node: "AAAA", URL: url}), connect(b, Config{Node: "BBBB", URL: url})
 	})
 }
@@ -456,7 +346,7 @@ func BenchmarkBus(b *testing.B) {
 // A frame costs one allocation at whom it comes to, which is the frame, and none at whom it comes from.
 func TestAllocations(t *testing.T) {
 	server := startServer(t, freePort(t))
-	url := "redis://" + server.addr
+	url := "redis://" + server.Addr
 	a, b := connect(t, Config{Node: "AAAA", URL: url}), connect(t, Config{Node: "BBBB", URL: url})
 	came := make(chan struct{}, 100)
 	if err := b.Receive(func([]byte) { came <- struct{}{} }); err != nil {

@@ -93,7 +93,7 @@ func TestTLS(t *testing.T) {
 		{"a node without a certificate", Config{URL: "rediss://" + secure, CA: a.file}, "certificate"},
 		{"a node of another authority", Config{URL: "rediss://" + secure, CA: a.file, Cert: otherCert, Key: otherKey}, "certificate"},
 		{"no TLS where it is wanted", Config{URL: "redis://" + secure}, "rediss://"},
-		{"TLS where there is none", Config{URL: "rediss://" + plain.addr, CA: a.file}, "TLS"},
+		{"TLS where there is none", Config{URL: "rediss://" + plain.Addr, CA: a.file}, "TLS"},
 		{"no file", Config{URL: "rediss://" + secure, CA: a.file + "x"}, "no such file"},
 		{"a key in place of a CA", Config{URL: "rediss://" + secure, CA: key}, "there is no certificate in"},
 	} {

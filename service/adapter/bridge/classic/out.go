@@ -14,6 +14,7 @@ import (
 // outbox is what waits to be published.
 type outbox struct {
 	filled chan struct{} // has a value after something was appended
+	most   int           // bytes; more is refused
 
 	mu    sync.Mutex
 	list  []published // guarded by mu
@@ -39,7 +40,7 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 	if err := m.ctx.Err(); err != nil {
 		return err
 	}
-	if m.out.bytes > 0 && m.out.bytes+p.size() > outBytes {
+	if m.out.bytes > 0 && m.out.bytes+p.size() > m.out.most {
 		return errFull
 	}
 	m.out.list = append(m.out.list, p)
@@ -96,9 +97,7 @@ func (m *Medium) publishBatch(list []published) {
 	m.out.bytes -= bytes
 	m.out.mu.Unlock()
 	if lost > 0 && m.ctx.Err() == nil {
-		m.mu.Lock()
-		m.dropped["lost"] += int64(lost)
-		m.mu.Unlock()
+		m.count("lost", lost)
 		m.log.Warn("messages not published: servers on Node do not hear them", zap.Int("messages", lost), zap.Error(why))
 		select { // the server is away; what comes meanwhile waits, up to its bound
 		case <-time.After(retryWait):
@@ -109,23 +108,14 @@ func (m *Medium) publishBatch(list []published) {
 
 // pipeline runs commands at one server: those of a Redis Cluster pass on what is published at any of them.
 func (m *Medium) pipeline(ctx context.Context, commands func(redis.Pipeliner) error) ([]redis.Cmder, error) {
-	cluster, ok := m.client.(*redis.ClusterClient)
+	client := m.redis()
+	cluster, ok := client.(*redis.ClusterClient)
 	if !ok {
-		return m.client.Pipelined(ctx, commands)
+		return client.Pipelined(ctx, commands)
 	}
 	server, err := cluster.MasterForKey(ctx, m.cfg.Marker)
 	if err != nil {
 		return nil, err
 	}
 	return server.Pipelined(ctx, commands)
-}
-
-const retryWait = 250 * time.Millisecond
-
-// poke leaves a value in a channel that holds one.
-func poke(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }
