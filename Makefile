@@ -29,6 +29,8 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/foyer-tools
 DEBIAN := $(TOOLS)/debian
 HAPROXY := $(TOOLS)/haproxy
 REDIS := $(TOOLS)/redis
+# PostgreSQL refuses to run as root, so root keeps it where other users can read it.
+POSTGRES := $(if $(filter 0,$(shell id -u)),/var/cache/foyer-tools,$(TOOLS))/postgres-15
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and
@@ -117,7 +119,7 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium iproute2 proxies bin/redis-server examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium iproute2 proxies bin/redis-server bin/postgres examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -191,7 +193,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc iproute2 proxies bin/redis-server examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium gcc iproute2 proxies bin/redis-server bin/postgres examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -212,7 +214,8 @@ bin/nginx:         $(DEBIAN)/usr/sbin/nginx
 bin/caddy:         $(DEBIAN)/usr/bin/caddy
 bin/haproxy:       $(HAPROXY)/haproxy
 bin/redis-server:  $(REDIS)/redis-server
-bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server:
+bin/postgres:      $(POSTGRES)/postgres
+bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server bin/postgres:
 	mkdir -p bin
 	ln -sf $< $@
 
@@ -243,7 +246,7 @@ $(DEBIAN)/usr/sbin/nginx $(DEBIAN)/usr/bin/caddy &:
 	mv $(DEBIAN)/part/root/usr $(DEBIAN)/usr
 	rm -rf $(DEBIAN)/part
 
-# HAProxy and Redis need libraries that few have, so they come with them.
+# HAProxy, Redis and PostgreSQL need libraries that few have, so they come with them.
 with-libraries = rm -rf $(@D); mkdir -p $(@D)/part; cd $(@D)/part; { $(1) || { $(call locked,update -q) && $(1); }; }; \
 	for package in *.deb; do dpkg -x "$$package" $(@D)/root; done; rm -rf $(@D)/part; \
 	printf '\#!/bin/sh\nLD_LIBRARY_PATH="$$(echo $(@D)/root/usr/lib/*-linux-gnu)" exec $(@D)/root/usr/$(2)/$(@F) "$$@"\n' >$(@D)/$(@F).part; \
@@ -253,6 +256,11 @@ $(HAPROXY)/haproxy:
 	$(call with-libraries,$(call packages,haproxy,lua|opentracing),sbin)
 $(REDIS)/redis-server:
 	$(call with-libraries,$(call packages,redis-server redis-tools,jemalloc|lzf|atomic),bin)
+# What makes a new database is beside it.
+$(POSTGRES)/postgres:
+	$(call with-libraries,$(call packages,postgresql-15,pq5|icu|xml2|ldap|sasl2-2|gssapi|krb5|k5crypto|keyutils|com-err|ssl3|lz4),lib/postgresql/15/bin)
+	sed 's|/bin/$(@F) |/bin/initdb |' $@ >$(@D)/initdb
+	chmod +x $(@D)/initdb
 
 # A command and those of its libraries whose names begin so.
 packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \

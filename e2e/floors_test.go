@@ -38,8 +38,9 @@ var floors = []floor{
 	{"service/adapter/bridge/dial", nil, nil},
 	{"service/adapter/bridge/queue", nil, nil},
 	// A medium has its driver, and so has a bus.
-	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/dial", "service/adapter/bridge/queue"}, []string{anything}},
-	{"service/adapter/...", []string{"service", "service/adapter"}, []string{anything}},
+	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/dial", "service/adapter/bridge/queue", "service/adapter/pgdial"}, []string{anything}},
+	{"service/adapter/pgdial/...", nil, []string{"github.com/jackc/pgx/v5"}},
+	{"service/adapter/...", []string{"service", "service/adapter", "service/adapter/pgdial"}, []string{anything}},
 	{"transport/engineio", nil, []string{websocket, "golang.org/x/time/rate"}},
 	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},

@@ -17,6 +17,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
+	"foyer/service/adapter/pgbus"
 	"foyer/service/adapter/redisbus"
 	"foyer/transport/passing"
 )
@@ -51,6 +52,8 @@ func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (a
 		return f.connectNATS(node)
 	case f.s.onRedis():
 		return f.connectRedis(node)
+	case f.s.Cluster == clusterPostgres:
+		return f.connectPostgres(node)
 	}
 	listen := f.s.clusterListen()
 	// The server takes no listener; what is wrong with the address is told in the same words as of others.
@@ -98,6 +101,15 @@ func (f *foyer) connectRedis(node service.NodeID) (adapter.Bus, error) {
 	b, err := redisbus.Connect(redisbus.Config{
 		Node: node, Cluster: c.Name, URL: c.URL, CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key, Logger: f.told.Named("cluster"),
 	})
+	if err != nil {
+		return nil, fmt.Errorf("--cluster-url: %w", err)
+	}
+	return b, nil
+}
+
+func (f *foyer) connectPostgres(node service.NodeID) (adapter.Bus, error) {
+	c := &f.s.ClusterFlags
+	b, err := pgbus.Connect(pgbus.Config{Node: node, Cluster: c.Name, URL: c.URL, Logger: f.told.Named("cluster")})
 	if err != nil {
 		return nil, fmt.Errorf("--cluster-url: %w", err)
 	}

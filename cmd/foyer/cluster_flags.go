@@ -13,6 +13,8 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
+	"foyer/service/adapter/pgbus"
+	"foyer/service/adapter/pgdial"
 	"foyer/service/adapter/redisbus"
 )
 
@@ -22,6 +24,7 @@ const (
 	clusterEmbedded = "embedded"
 	clusterNATS     = "nats"
 	clusterRedis    = "redis"
+	clusterPostgres = "postgres"
 )
 
 // redisModes are those whose nodes speak by a Redis server.
@@ -41,7 +44,7 @@ type clusterFlags struct {
 	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
 	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
 
-	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. A user and a password may be in it."`
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
 	Prefix string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached."`
@@ -76,7 +79,7 @@ func (s *settings) checkCluster() error {
 		{"cluster-listen", c.Listen != "", []string{clusterEmbedded}},
 		{"cluster-routes", len(c.Routes) > 0, []string{clusterEmbedded}},
 		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
-		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes)},
+		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes, []string{clusterPostgres})},
 		{"cluster-prefix", c.Prefix != "", redisModes},
 		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
 		{"cluster-key-file", c.KeyFile != "", nil},
@@ -102,6 +105,8 @@ func (s *settings) checkCluster() error {
 		wrong("cluster-window", "%w", err)
 	}
 	if err := (&natsbus.External{Node: anyNode.Node, Cluster: c.Name, URL: "nats://any"}).Validate(); err != nil {
+		wrong("cluster-name", "%w", err)
+	} else if err := pgbus.CheckName(c.Name); err != nil && s.Cluster == clusterPostgres {
 		wrong("cluster-name", "%w", err)
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") || (c.TLS.Cert == "") != (c.TLS.CA == "") {
@@ -206,6 +211,16 @@ func (s *settings) busIsHere() bool {
 		default:
 			addresses = servers.Addresses
 		}
+	case s.Cluster == clusterPostgres:
+		server, err := pgdial.ParseURL(s.ClusterFlags.URL)
+		if err != nil {
+			break
+		}
+		for _, host := range server.Hosts {
+			if !strings.HasPrefix(host, "/") { // a socket of this machine
+				addresses = append(addresses, net.JoinHostPort(host, "0"))
+			}
+		}
 	}
 	return !slices.ContainsFunc(addresses, func(addr string) bool { return !loopback(addr) })
 }
@@ -219,6 +234,11 @@ func (s *settings) checkURL() error {
 		return errors.New("the Redis server is missing, such as redis://127.0.0.1:6379")
 	case s.onRedis():
 		_, err := redisbus.ParseURL(url)
+		return err
+	case s.Cluster == clusterPostgres && url == "":
+		return errors.New("the PostgreSQL server is missing, such as postgres://user:password@127.0.0.1:5432/database")
+	case s.Cluster == clusterPostgres:
+		_, err := pgdial.ParseURL(url)
 		return err
 	}
 	return nil

@@ -42,7 +42,19 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster redis --cluster-url rediss://a:1,b:2 --cluster-key-file k":                                            nil,
 		"--cluster redis --cluster-url rediss://a:1 --cluster-tls-cert c --cluster-tls-key k --cluster-tls-ca a --peer=": nil,
 
-		"--cluster loud":  {"--cluster must be one of"},
+		"--cluster postgres --cluster-url postgres://u:p@127.0.0.1:1/d":                                  nil,
+		"--cluster postgres --cluster-url postgresql://a,b:2/d?sslmode=verify-full --cluster-key-file k": nil,
+		"--cluster postgres --cluster-url postgres:///d?host=/var/run/postgresql":                        nil,
+
+		"--cluster loud":     {"--cluster must be one of"},
+		"--cluster postgres": {"--cluster-url: the PostgreSQL server is missing"},
+		"--cluster postgres --cluster-url postgres://10.0.0.1/d":            {"--cluster-url: its server is not on this machine; that needs --cluster-key-file"},
+		"--cluster postgres --cluster-url redis://127.0.0.1":                {"--cluster-url: it does not begin with postgres://"},
+		"--cluster postgres --cluster-url postgres://127.0.0.1":             {"--cluster-url: it names no database"},
+		"--cluster postgres --cluster-url postgres://127.0.0.1/d?sslmode=x": {"--cluster-url: its options of TLS are not taken: (sslmode is invalid)"},
+		"--cluster postgres --cluster-url postgres://127.0.0.1/d --cluster-routes a:1 --cluster-name " + strings.Repeat("n", 56): {
+			"--cluster-routes: it has an effect with --cluster embedded only, and that is postgres", "55 at most with postgres",
+		},
 		"--cluster redis": {"--cluster-url: the Redis server is missing"},
 		"--cluster redis --cluster-url redis://10.0.0.1": {
 			"--cluster-url: its server is not on this machine; that needs --cluster-key-file",
@@ -75,7 +87,7 @@ func TestClusterSettings(t *testing.T) {
 			"--cluster-listen: it has an effect with --cluster embedded only", "--cluster-routes:", "--cluster-advertise:",
 			"--cluster-key-file: it has no effect while --cluster is off", "--peer-advertise:",
 		},
-		"--cluster embedded --cluster-url nats://a:1 --cluster-credentials c":  {"--cluster-url: it has an effect with --cluster nats or redis only", "--cluster-credentials: it has"},
+		"--cluster embedded --cluster-url nats://a:1 --cluster-credentials c":  {"--cluster-url: it has an effect with --cluster nats or redis or postgres only", "--cluster-credentials: it has"},
 		"--cluster nats --cluster-url nats://127.0.0.1:1 --cluster-routes a:1": {"--cluster-routes: it has an effect with --cluster embedded only, and that is nats"},
 		"--cluster embedded --cluster-listen x --cluster-routes y,z:0,:99999 --cluster-advertise a:0 --peer b --peer-advertise c" +
 			" --cluster-name x..y --cluster-lease 3ms --cluster-window 3 --cluster-tls-ca x": {
@@ -118,6 +130,14 @@ func TestClusterURLStaysSecret(t *testing.T) {
 			t.Errorf("%s: %v", u, err)
 		}
 	}
+	for _, u := range []string{
+		"postgres://u:secret@a:nope/d", "postgres://u:secret@:a:b/d", "postgres://u:secret%zz@a/d", "u:secret@a/d", "postgres://u:se:cret@a/d?sslmode=secret",
+		"postgres://u:secret@a/d?port=secret", "postgres://u:secret", "postgres://u:secret@[/d",
+	} {
+		if _, err := parse(t, "--cluster", "postgres", "--cluster-url", u); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
 	for _, u := range []string{"nats://u:secret@127.0.0.1", "nats://u:secret@127.0.0.1:nope", "http://u:secret@127.0.0.1:1", "u:secret@127.0.0.1:1", "nats://u:secret@%:1"} {
 		if _, err := parse(t, "--cluster", "nats", "--cluster-url", u); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", u, err)
@@ -137,6 +157,9 @@ func TestPeerAddress(t *testing.T) {
 		"--cluster nats --cluster-url nats://127.0.0.1:1,nats://localhost:2":              "127.0.0.1:0",
 		"--cluster nats --cluster-url nats://127.0.0.1:1,nats://a:2 --cluster-key-file k": ":0",
 		"--cluster redis --cluster-url redis://u:p@127.0.0.1,localhost:2":                 "127.0.0.1:0",
+		"--cluster postgres --cluster-url postgres://u:p@127.0.0.1:1,localhost:2/d":       "127.0.0.1:0",
+		"--cluster postgres --cluster-url postgres:///d?host=/tmp":                        "127.0.0.1:0",
+		"--cluster postgres --cluster-url postgres://127.0.0.1,a/d --cluster-key-file k":  ":0",
 		"--cluster redis --cluster-url redis://127.0.0.1,a --cluster-key-file k":          ":0",
 		"--cluster redis --cluster-url redis+sentinel://127.0.0.1/m --cluster-key-file k": ":0",
 	} {

@@ -70,9 +70,9 @@ type settings struct {
 	AddressMessageBurst   int            `default:"100000" placeholder:"N" help:"Messages that they may send at once. Default ${default}."`
 	TrustedProxy          []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For tells a client's address. Default: none."`
 
-	Cluster       string       `default:"off" enum:"off,embedded,nats,redis" placeholder:"MODE" help:"How this node finds others: off (it is alone), embedded (the nodes connect to each other), nats (by a NATS server that you run) or redis (by a Redis server that you run; with --cluster-prefix, beside Socket.IO servers on Node with its classic adapter). Default ${default}."`
+	Cluster       string       `default:"off" enum:"off,embedded,nats,redis,postgres" placeholder:"MODE" help:"How this node finds others: off (it is alone), embedded (the nodes connect to each other), nats (by a NATS server that you run), redis (by a Redis server that you run; with --cluster-prefix, beside Socket.IO servers on Node with its classic adapter) or postgres (by a PostgreSQL server that you run). Default ${default}."`
 	ClusterFlags  clusterFlags `embed:"" prefix:"cluster-"`
-	Peer          string       `default:"auto" placeholder:"ADDR" help:"Where other nodes of the cluster pass on what clients send to them and this node owns; empty: nowhere, and a balancer has to keep clients at their node. auto is a free port where --cluster-listen is, or, with nats or redis, on all addresses unless the server is on this machine. Default ${default}."`
+	Peer          string       `default:"auto" placeholder:"ADDR" help:"Where other nodes of the cluster pass on what clients send to them and this node owns; empty: nowhere, and a balancer has to keep clients at their node. auto is a free port where --cluster-listen is, or, with a server that you run, on all addresses unless that is on this machine. Default ${default}."`
 	PeerAdvertise string       `placeholder:"ADDR" help:"What other nodes are told of that address, when they reach it by another one. Default: what it listens at, or the first address of this machine."`
 	PresenceBytes byteSize     `default:"256MiB" placeholder:"BYTES" help:"Most that this node keeps of other nodes' sockets, for its watchers. Default ${default}."`
 

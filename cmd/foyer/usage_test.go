@@ -100,7 +100,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --edge nonsense", "", 2, `--edge: "nonsense" is no address of the form HOST:PORT (see foyer serve --help)`},
 		{"serve --api 0.0.0.0:1", "", 2, `--api: 0.0.0.0:1 is not a loopback address; that needs --api-token-file, so that not everybody may call (see foyer serve --help)`},
 		{"serve --edge-cert " + cert, "", 2, `--edge-cert and --edge-key go together: give both or none (see foyer serve --help)`},
-		{"serve --cluster maybe", "", 2, `--cluster: "maybe" is none of off, embedded, nats, redis (see foyer serve --help)`},
+		{"serve --cluster maybe", "", 2, `--cluster: "maybe" is none of off, embedded, nats, redis, postgres (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-listen 0.0.0.0:1", "", 2, `--cluster-listen: 0.0.0.0:1 is not a loopback address; that needs --cluster-key-file, so that not everybody may be a node (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-lease 5", "", 2, `--cluster-lease: "5" is not a time, such as 10s or 5m (see foyer serve --help)`},
 		{"nodes -o xml", "", 2, `--output: "xml" is none of table, json (see foyer nodes --help)`},
@@ -112,6 +112,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve", "FOYER_LOG_LEVEL=loud", 2, `FOYER_LOG_LEVEL: "loud" is none of debug, info, warn, error (see foyer serve --help)`},
 		{"serve", "FOYER_MAX_SESSIONS=0", 2, `FOYER_MAX_SESSIONS: 0 is not above zero (see foyer serve --help)`},
 		{"serve --cluster nats", "FOYER_CLUSTER_URL=nats://u:secret@host", 2, `FOYER_CLUSTER_URL: server 1 of the list is not of the form nats://HOST:PORT or tls://HOST:PORT (see foyer serve --help)`},
+		{"serve --cluster postgres", "FOYER_CLUSTER_URL=postgres://u:secret@host:x/d", 2, `FOYER_CLUSTER_URL: it is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE (see foyer serve --help)`},
 		{"serve --cluster redis", "FOYER_CLUSTER_URL=redis://u:secret@host:x", 2, `FOYER_CLUSTER_URL: server 1 of the list is not of the form HOST or HOST:PORT (see foyer serve --help)`},
 		{"serve --log-level loud", "FOYER_LOG_LEVEL=info", 2, `--log-level: "loud" is none of debug, info, warn, error (see foyer serve --help)`},
 
