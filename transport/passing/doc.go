@@ -5,8 +5,8 @@
 //
 // A sid names its node and is authenticated (sid.go). Of a sid that is not its own, engineio asks Pass (passing.go),
 // which finds out whose it is, asks the cluster where that member's peer listener is, and sends the request there as
-// it came. A poll or a POST takes net/http's ReverseProxy (request.go) and a connection that is kept for the next one
-// (lines.go). An upgrade has a connection of its own, and becomes a stream: bytes both ways for as long as both sides
+// it came. A poll or a POST (request.go) takes a connection that is kept for the next one (lines.go), and is done on the
+// goroutine that net/http has for its client. An upgrade has a connection of its own, and becomes a stream: bytes both ways for as long as both sides
 // last (stream.go). At the other node Handler lets members in and gives the request to that node's engineio
 // (listener.go), which cannot tell it from one that has come directly. What was passed to a node is never passed on.
 //

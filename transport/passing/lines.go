@@ -2,18 +2,16 @@ package passing
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"sync"
 	"time"
 )
 
-// lines are the connections to peer listeners on which requests are passed, one at a time on each. They are an
-// http.RoundTripper that does all on the goroutine of its caller: with net/http's Transport, which has two of its own
-// for each connection, a passed request took a sixth more of both nodes' processors.
+// lines are the connections to peer listeners on which requests are passed, one at a time on each.
 type lines struct {
 	passing *Passing // set before start
 
@@ -37,78 +35,66 @@ var (
 	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10) }}
 )
 
-// RoundTrip sends a request to its member and returns the head of the answer. An early word of the member is taken on
-// the way.
-func (ls *lines) RoundTrip(r *http.Request) (*http.Response, error) {
-	q := r.Context().Value(requestKey{}).(*request)
-	l, err := ls.take(q)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(q, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
-	res, err := l.ask(q, r)
-	if err != nil {
-		stop()
-		l.close()
-		return nil, err
-	}
-	res.Body = &rest{ReadCloser: res.Body, lines: ls, line: l, stop: stop, last: res.Close}
-	return res, nil
-}
+// headWaits is how long the head of a request waits for the first of its body.
+const headWaits = 5 * time.Millisecond
 
-// ask writes a request and reads the head of its answer.
-func (l *line) ask(q *request, r *http.Request) (*http.Response, error) {
-	out := writers.Get().(*bufio.Writer)
-	out.Reset(l.conn)
-	failed := r.Write(out)
-	if failed == nil {
-		failed = out.Flush()
-	}
-	out.Reset(nil)
-	writers.Put(out)
+// ask sends a request and returns the head of its answer. An early word of the member is taken on the way.
+func (l *line) ask(q *request, r *http.Request, body io.Reader) (*http.Response, error) {
+	failed := l.send(q, r, body)
 	for {
 		// Who has refused a body may have answered before its end, and then have closed.
 		res, err := http.ReadResponse(l.in, r)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, errors.Join(failed, err)
-		case res.StatusCode >= http.StatusOK:
+		}
+		q.hear() // it is there
+		if res.StatusCode >= http.StatusOK {
 			res.Close = res.Close || failed != nil
 			return res, nil
 		}
-		q.hear() // it is there
 	}
 }
 
-// rest is the body of an answer, at whose end the line is free.
-type rest struct {
-	io.ReadCloser
-
-	lines *lines
-	line  *line
-	stop  func() bool
-	last  bool // nothing may follow on the line
-	whole bool
-}
-
-func (b *rest) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.whole = b.whole || errors.Is(err, io.EOF)
-	return n, err
-}
-
-// Close gives the line back. What is left of the body ends it.
-func (b *rest) Close() error {
-	if b.line == nil {
-		return nil
+// send sends a request. What has come of its body goes with the head in one write: for two of them its member would wake
+// up twice. A body that does not come holds up the head for a moment only.
+func (l *line) send(q *request, r *http.Request, body io.Reader) error {
+	out := writers.Get().(*bufio.Writer)
+	out.Reset(l.conn)
+	defer func() { out.Reset(nil); writers.Put(out) }()
+	if err := q.passing.writeHead(out, r, q.to, body != http.NoBody); err != nil || body == http.NoBody {
+		return errors.Join(err, out.Flush())
 	}
-	if b.stop() && b.whole && !b.last {
-		b.lines.put(b.line)
-	} else {
-		b.line.close()
+	var to io.Writer = out
+	var chunks io.WriteCloser
+	if r.ContentLength < 0 {
+		chunks = httputil.NewChunkedWriter(out)
+		to = chunks
 	}
-	b.line = nil
-	return nil
+	buf := q.passing.buffers.Get()
+	defer q.passing.buffers.Put(buf)
+	sent := make(chan struct{})
+	late := time.AfterFunc(headWaits, func() { _ = out.Flush(); close(sent) })
+	n, err := body.Read(buf)
+	if !late.Stop() {
+		<-sent
+	}
+	for {
+		if n > 0 {
+			_, _ = to.Write(buf[:n])
+		}
+		if err == io.EOF {
+			break
+		}
+		if err := errors.Join(err, out.Flush()); err != nil { // one of out is kept by it
+			return err
+		}
+		n, err = body.Read(buf)
+	}
+	if chunks != nil {
+		_ = chunks.Close()
+		_, _ = out.WriteString("\r\n") // no trailers
+	}
+	return out.Flush()
 }
 
 // take returns a line to a member, a new one if none is idle.

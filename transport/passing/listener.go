@@ -2,6 +2,7 @@ package passing
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,12 +28,16 @@ const HeaderBytes = 1 << 10
 // earlyAfter is how long the other member waits before it hears that this one is there.
 const earlyAfter = 250 * time.Millisecond
 
-// sign says in a request to a member who passes it, and for whom.
-func (p *Passing) sign(out, in *http.Request, to service.NodeID) {
+// sign says in the header of a request to a member who passes it, and for whom.
+func (p *Passing) sign(h http.Header, r *http.Request, to service.NodeID) {
+	h[memberHeader], h[clientHeader] = []string{p.proof(r, to)}, []string{r.RemoteAddr}
+}
+
+// proof says who passes a request.
+func (p *Passing) proof(r *http.Request, to service.NodeID) string {
 	var space [nameLen + 1 + proofLen]byte
 	b := append(append(space[:0], p.cfg.Self...), '.')
-	out.Header[memberHeader] = []string{string(p.keys.proofs.check(b, proofLen, p.proved(to, p.cfg.Self, in.RemoteAddr, out.Method, out.URL.RequestURI())...))}
-	out.Header[clientHeader] = []string{in.RemoteAddr}
+	return string(p.keys.proofs.check(b, proofLen, p.proved(to, p.cfg.Self, r.RemoteAddr, r.Method, r.URL.RequestURI())...))
 }
 
 // proved is what a proof is of.
@@ -106,6 +111,27 @@ func (p *Passing) served(e *early) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.waits, e)
+}
+
+// apart is a ResponseWriter with headers of its own until the answer begins: somebody else may say something before.
+type apart struct {
+	http.ResponseWriter
+
+	header http.Header
+	began  bool
+}
+
+func (a *apart) Header() http.Header { return a.header }
+
+func (a *apart) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// begin puts the headers in the place of those that were there.
+func (a *apart) begin(code int) {
+	h := a.ResponseWriter.Header()
+	clear(h)
+	maps.Copy(h, a.header)
+	a.began = true
+	a.ResponseWriter.WriteHeader(code) //nolint:staticcheck // those around it have a WriteHeader of their own
 }
 
 // early says a word before an answer that takes long, so that the member which passed the request knows that this one

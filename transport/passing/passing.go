@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,7 +102,6 @@ type Passing struct {
 	told   *zap.Logger
 	dialer net.Dialer
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // tests replace it
-	proxy  *httputil.ReverseProxy
 
 	lines    lines
 	counts   counters
@@ -139,9 +137,6 @@ func New(cfg Config) (*Passing, error) {
 	}
 	p.dial = p.dialer.DialContext
 	p.lines = lines{passing: p, idle: map[string][]*line{}}
-	p.proxy = &httputil.ReverseProxy{
-		Rewrite: p.rewrite, Transport: &p.lines, ModifyResponse: p.received, ErrorHandler: failed, BufferPool: &p.buffers,
-	}
 	return p, nil
 }
 

@@ -327,7 +327,7 @@ func TestPeerListenerIsForMembers(t *testing.T) {
 	}
 	signed := func(by *Passing, to service.NodeID, query string) http.Header {
 		r := httptest.NewRequest(http.MethodGet, "http://x/socket.io/?"+query, nil)
-		by.sign(r, r, to)
+		by.sign(r.Header, r, to)
 		return r.Header
 	}
 	stranger, err := New(Config{Self: "aaaa", Key: []byte("another key"), Where: c.where})
@@ -385,7 +385,7 @@ func TestNothingIsPassedTwice(t *testing.T) {
 	foreign := third.passing.NewSID()
 	r := httptest.NewRequest(http.MethodGet, "http://x/socket.io/?"+polling+"&sid="+b.passing.NewSID(), nil)
 	r.RequestURI = r.URL.RequestURI()
-	a.passing.sign(r, r, "bbbb")
+	a.passing.sign(r.Header, r, "bbbb")
 	w := httptest.NewRecorder()
 	b.passing.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if why := b.passing.Pass(foreign, w, r); why == "" {
@@ -414,7 +414,7 @@ func TestRequestComesAsItWas(t *testing.T) {
 	sent := map[string]string{
 		"Origin": "https://page.example", "Cookie": "a=b", "X-Forwarded-For": "192.0.2.7, 192.0.2.8", "X-Forwarded-Proto": "https",
 		"Forwarded": "for=192.0.2.9", "User-Agent": "browser", "Foyer-Member": "cccc.xxx", "Foyer-Client": "192.0.2.66:66",
-		"Upgrade": "h2c", "Connection": "Upgrade, close", "Expect": "100-continue",
+		"Upgrade": "h2c", "Connection": "Upgrade, close, X-Hop", "X-Hop": "1", "Expect": "100-continue",
 	}
 	var header []string
 	for name, value := range sent {
@@ -432,7 +432,7 @@ func TestRequestComesAsItWas(t *testing.T) {
 	if err != nil || res.body != "ok" {
 		t.Fatalf("%v %v", res, err)
 	}
-	for _, name := range []string{"Upgrade", "Connection", "Expect", "Foyer-Member", "Foyer-Client"} {
+	for _, name := range []string{"Upgrade", "Connection", "X-Hop", "Expect", "Foyer-Member", "Foyer-Client"} {
 		if v := got.Header.Get(name); v != "" {
 			t.Errorf("%s is %q", name, v)
 		}

@@ -45,7 +45,7 @@ func TestReasons(t *testing.T) {
 		}},
 		"a member's that names another's session": {countForeign, "request refused", func(p *pair) {
 			r := httptest.NewRequest(http.MethodGet, "/socket.io/?"+polling+"&sid=cccc", nil)
-			p.owner.passing.sign(r, r, "aaaa")
+			p.owner.passing.sign(r.Header, r, "aaaa")
 			p.other.passing.Handler(nil).ServeHTTP(httptest.NewRecorder(), r)
 		}},
 		"a lost node": {countGone, "stream closed", func(p *pair) {

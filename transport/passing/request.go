@@ -1,12 +1,14 @@
 package passing
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httputil"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,16 +32,6 @@ type request struct {
 	mu    sync.Mutex
 	timer *time.Timer // of the first word; guarded by mu, as is heard
 	heard bool
-}
-
-type requestKey struct{}
-
-// Value has the request itself, for who makes the one that goes out.
-func (q *request) Value(key any) any {
-	if key == (requestKey{}) {
-		return q
-	}
-	return q.Context.Value(key)
 }
 
 func (q *request) member() service.NodeID { return q.to }
@@ -89,51 +81,88 @@ func (q *request) quiet() {
 	}
 }
 
-// passRequest passes a poll or a POST on, and its answer back.
+// passRequest passes a poll or a POST on, and its answer back. All is done on this goroutine: net/http's Transport, which
+// has two of its own for each connection, took a sixth more of both nodes' processors, and its ReverseProxy, which copies
+// every header, a tenth.
 func (p *Passing) passRequest(q *request, w http.ResponseWriter, r *http.Request) error {
-	out := r.WithContext(q)
-	a := &answer{apart: apart{ResponseWriter: w, header: http.Header{}}, request: q}
-	if r.Method != http.MethodPost || r.ContentLength == 0 { // no poll has a body
-		out.Body, out.ContentLength = http.NoBody, 0
-	} else {
-		a.body = &body{ReadCloser: r.Body, request: q, control: http.NewResponseController(w)}
-		out.Body = a.body
+	l, err := p.lines.take(q)
+	if err != nil {
+		return err
 	}
-	defer a.finish()
-	p.proxy.ServeHTTP(a, out)
-	a.whole = true
-	return a.err
-}
-
-// rewrite makes the request that goes out: what came in, as it came, and who passes it for whom.
-func (p *Passing) rewrite(pr *httputil.ProxyRequest) {
-	q := pr.In.Context().Value(requestKey{}).(*request)
-	p.address(pr.Out, q)
-	for _, name := range []string{"Connection", "Upgrade", "Expect"} { // what is said to this node alone
-		delete(pr.Out.Header, name)
-	}
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if v, ok := pr.In.Header[name]; ok {
-			pr.Out.Header[name] = v
+	stop := context.AfterFunc(q, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
+	released := false
+	release := func(again bool) { // again: another request may follow on it
+		if released {
+			return
+		}
+		if released = true; stop() && again {
+			p.lines.put(l)
+		} else {
+			l.close()
 		}
 	}
-	p.sign(pr.Out, pr.In, q.to)
-}
-
-// address has a request go to a member.
-func (p *Passing) address(out *http.Request, q *request) {
-	out.URL.Scheme, out.URL.Host = "http", q.at
-	if p.cfg.TLS != nil {
-		out.URL.Scheme = "https"
+	defer release(false)
+	a := &answer{ResponseWriter: w, control: http.NewResponseController(w), request: q}
+	var from io.Reader = http.NoBody
+	if r.Method == http.MethodPost && r.ContentLength != 0 { // no poll has a body
+		a.body = &body{Reader: r.Body, request: q, control: a.control}
+		from = a.body
 	}
+	res, err := l.ask(q, r, from) //nolint:bodyclose // it is on the line, which ends when it is not read
+	if err != nil {
+		return err
+	}
+	if err := answeredBy(q.to, res.Header); err != nil {
+		return err
+	}
+	a.pass(res, release)
+	return nil
 }
 
-// received looks whether it is the session's node that has answered: its address may be another's by now.
-func (p *Passing) received(res *http.Response) error {
-	return answeredBy(res.Request.Context().Value(requestKey{}).(*request).to, res.Header)
+// hop has the names of header lines that are said to the next hop alone, and of those that this node says itself.
+var hop = map[string]bool{
+	"Connection": true, "Close": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Expect": true,
+	"Host": true, "Content-Length": true, memberHeader: true, clientHeader: true,
 }
 
+// notPassed is hop, and what a header names beside in Connection.
+func notPassed(h http.Header) map[string]bool {
+	names := hop
+	for _, line := range h["Connection"] {
+		for word := range strings.SplitSeq(line, ",") {
+			name := http.CanonicalHeaderKey(strings.TrimSpace(word))
+			if names[name] {
+				continue
+			}
+			if len(names) == len(hop) {
+				names = maps.Clone(hop)
+			}
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// writeHead writes the head of the request that goes out: what came in, as it came, and who passes it for whom.
+func (p *Passing) writeHead(out *bufio.Writer, r *http.Request, to service.NodeID, body bool) error {
+	for _, part := range [...]string{
+		r.Method, " ", r.URL.RequestURI(), " HTTP/1.1\r\nHost: ", r.Host, "\r\n" + memberHeader + ": ", p.proof(r, to), "\r\n" + clientHeader + ": ", r.RemoteAddr, "\r\n",
+	} {
+		_, _ = out.WriteString(part)
+	}
+	switch {
+	case body && r.ContentLength < 0:
+		_, _ = out.WriteString("Transfer-Encoding: chunked\r\n")
+	case r.Method == http.MethodPost:
+		_, _ = out.WriteString("Content-Length: " + strconv.FormatInt(r.ContentLength, 10) + "\r\n")
+	}
+	_ = r.Header.WriteSubset(out, notPassed(r.Header))
+	_, err := out.WriteString("\r\n") // an error stays with out
+	return err
+}
+
+// answeredBy looks whether it is the session's node that has answered: its address may be another's by now.
 func answeredBy(node service.NodeID, h http.Header) error {
 	if h.Get(nodeHeader) != string(node) {
 		return errors.New("at its address another one answers, or its key is another")
@@ -142,12 +171,9 @@ func answeredBy(node service.NodeID, h http.Header) error {
 	return nil
 }
 
-// failed is called when there is no answer.
-func failed(w http.ResponseWriter, _ *http.Request, err error) { w.(*answer).err = err }
-
 // body is that of a request. While its client is waited for, the member is not.
 type body struct {
-	io.ReadCloser
+	io.Reader
 
 	request *request
 	control *http.ResponseController
@@ -156,7 +182,7 @@ type body struct {
 
 func (b *body) Read(to []byte) (int, error) {
 	b.request.suspend()
-	n, err := b.ReadCloser.Read(to)
+	n, err := b.Reader.Read(to)
 	b.request.await()
 	if err == io.EOF && b.ended.CompareAndSwap(false, true) {
 		_ = b.control.SetReadDeadline(time.Time{}) // a paused session is answered late, and its client is watched meanwhile
@@ -171,48 +197,41 @@ func (b *body) refuse(h http.Header) {
 	_ = b.control.SetReadDeadline(time.Now().Add(lingerTimeout))
 }
 
-// apart is a ResponseWriter with headers of its own until the answer begins: somebody else may say something before.
-type apart struct {
-	http.ResponseWriter
-
-	header http.Header
-	began  bool
-}
-
-func (a *apart) Header() http.Header { return a.header }
-
-func (a *apart) Unwrap() http.ResponseWriter { return a.ResponseWriter }
-
-// begin puts the headers in the place of those that were there.
-func (a *apart) begin(code int) {
-	h := a.ResponseWriter.Header()
-	clear(h)
-	maps.Copy(h, a.header)
-	a.began = true
-	a.ResponseWriter.WriteHeader(code) //nolint:staticcheck // those around it have a WriteHeader of their own
-}
-
 // answer takes what a member answers. Each piece has a deadline: a client that takes nothing must not hold it for ever.
 type answer struct {
-	apart
+	http.ResponseWriter
 
+	control *http.ResponseController
 	request *request
 	body    *body // nil: the request has none
-	err     error // why there is no answer
-	whole   bool  // it has not broken off
 }
 
-// WriteHeader begins the answer, or takes the member's early word, which is not for the client.
-func (a *answer) WriteHeader(code int) {
-	a.request.hear()
-	if code < http.StatusOK && code != http.StatusSwitchingProtocols {
-		return
+// pass passes an answer on. It releases the line before the client has all of it, who may leave then.
+func (a *answer) pass(res *http.Response, release func(again bool)) {
+	counts, buffers := &a.request.passing.counts, &a.request.passing.buffers
+	h := a.Header()
+	clear(h)
+	skip := notPassed(res.Header)
+	for name, values := range res.Header {
+		if name == "Content-Length" || !skip[name] {
+			h[name] = values
+		}
 	}
 	a.deadline()
 	if a.body != nil && !a.body.ended.Load() {
-		a.body.refuse(a.header)
+		a.body.refuse(h)
 	}
-	a.begin(code)
+	a.WriteHeader(res.StatusCode)
+	buf := buffers.Get()
+	defer buffers.Put(buf)
+	if _, err := io.CopyBuffer(a, res.Body, buf); err != nil {
+		counts.add(countCut)
+		panic(http.ErrAbortHandler) // so the client sees that there is more
+	}
+	counts.add(countRequests)
+	release(!res.Close)
+	_ = a.control.Flush()
+	_ = a.control.SetWriteDeadline(time.Time{}) // the connection may go on with other handlers
 }
 
 func (a *answer) Write(b []byte) (int, error) {
@@ -221,21 +240,7 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 func (a *answer) deadline() {
-	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(a.request.passing.cfg.SlowAfter + time.Second))
-}
-
-// finish sends what is still buffered, or counts an answer that has broken off.
-func (a *answer) finish() {
-	if !a.whole { // ReverseProxy ends the connection by a panic, which goes on to the server
-		a.request.passing.counts.add(countCut)
-		return
-	}
-	if a.began {
-		control := http.NewResponseController(a.ResponseWriter)
-		a.request.passing.counts.add(countRequests)
-		_ = control.Flush()
-		_ = control.SetWriteDeadline(time.Time{}) // the connection may go on with other handlers
-	}
+	_ = a.control.SetWriteDeadline(time.Now().Add(a.request.passing.cfg.SlowAfter + time.Second))
 }
 
 // buffers lend memory for what is being carried.
@@ -246,7 +251,7 @@ type buffers struct {
 
 const largeBytes = 16 << 10
 
-// Get and Put make it a pool for ReverseProxy, which has one for as long as it copies an answer.
+// Get lends one for as long as a body or an answer is copied.
 func (b *buffers) Get() []byte {
 	if x, ok := b.pool.Get().(*[largeBytes]byte); ok {
 		return x[:]

@@ -62,8 +62,8 @@ func (p *Passing) passUpgrade(q *request, w http.ResponseWriter, r *http.Request
 
 	out := r.Clone(q)
 	out.Body, out.ContentLength, out.TransferEncoding = http.NoBody, 0, nil
-	p.address(out, q)
-	p.sign(out, r, q.to)
+	out.URL.Scheme, out.URL.Host = "http", q.at // by name only: the connection is there
+	p.sign(out.Header, r, q.to)
 	if err := out.Write(owner); err != nil {
 		return err
 	}
