@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestNodePage does what docs/node.md says, in its order, with a page at each of the three servers: what one of them says, each
-// of the others shows once.
+// TestNodePage does what docs/node.md says, in its order, with a page at each of the three servers: what one of them
+// says, each of the others shows once.
 func TestNodePage(t *testing.T) {
 	d := openDocument(t, "docs/node.md")
 	term := openTerminal(t, freshCopy(t))

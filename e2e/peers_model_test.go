@@ -23,13 +23,14 @@ import (
 // TestPeersModel has callers of all kinds act at random in a mixed cluster on the classic Redis adapter.
 func TestPeersModel(t *testing.T) { testPeersModel(t, classic) }
 
-// testPeersModel lets a server on Node, an official emitter and the APIs of two nodes put sockets into rooms, end them and emit
-// at random, with clients that come and go at all three. After each batch every client has heard what one registry would have
-// let it hear: each emit once, those of one caller in their order, and nothing else; and each server lists the sockets with
-// their rooms as that registry has them.
+// testPeersModel lets a server on Node, an official emitter and the APIs of two nodes put sockets into rooms, end
+// them and emit at random, with clients that come and go at all three. After each batch every client has heard what
+// one registry would have let it hear: each emit once, those of one caller in their order, and nothing else. Each
+// server lists the sockets with their rooms as that registry has them.
 //
-// One caller's deeds follow each other without a pause. What one kind of server says is not ordered against what the other
-// says, so before another caller acts all have heard the last one; where nobody changes anything, all emit at once.
+// One caller's deeds follow each other without a pause. What one kind of server says is not ordered against what the
+// other says, so before another caller acts all have heard the last one. Where nobody changes anything, all emit at
+// once.
 //
 // It goes on for PEERSTIME, by default 10 s. SEED is that of a run to do again.
 func testPeersModel(t *testing.T, on *medium) {
@@ -250,8 +251,8 @@ func (d *deed) do(g *guest) bool {
 	return true
 }
 
-// onNode lets the server on Node and an emitter in its process act. Its own emits reach its own sockets at once; what it does
-// with sockets by their rooms, and what an emitter says, is done there when it has come back from the medium.
+// onNode lets the server on Node and an emitter in its process act. Its own emits reach its own sockets at once. What
+// it does with sockets by their rooms, and what an emitter says, is done there when it has come back from the medium.
 func (m *model) onNode() {
 	callers := []string{byNode, byNode, byClient}
 	if m.emitter {

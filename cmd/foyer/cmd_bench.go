@@ -102,13 +102,14 @@ type benchBroadcast struct {
 	benchDriven
 	benchSize
 	benchRooms
+	Others []string `placeholder:"URL,..." help:"Further servers of its cluster: the clients are divided over all, and the first one is asked for the emits. How long deliveries to the others take is told apart."`
 }
 
 func (c *benchBroadcast) options() *bench.Options {
 	o := c.benchFlags.options("broadcast", c.Transport)
 	c.benchDriven.fill(o)
 	c.benchRooms.fill(o)
-	o.Bytes = c.Bytes
+	o.Bytes, o.Others = c.Bytes, c.Others
 	return o
 }
 

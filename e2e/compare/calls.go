@@ -64,23 +64,10 @@ func measureCalls(ctx context.Context, p pair) (emits, joins []time.Duration, er
 
 // enter connects a client and reads what it is sent until leave.
 func enter(ctx context.Context, url string) (id string, leave func(), err error) {
-	address := strings.Replace(url, "http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
-	conn, answer, err := websocket.DefaultDialer.DialContext(ctx, address, http.Header{})
+	conn, id, err := dialSocket(ctx, url)
 	if err != nil {
 		return "", nil, err
 	}
-	answer.Body.Close()
-	if err = conn.WriteMessage(websocket.TextMessage, []byte("40")); err != nil {
-		return "", nil, err
-	}
-	for !strings.HasPrefix(id, `40{"sid":"`) {
-		_, text, err := conn.ReadMessage()
-		if err != nil {
-			return "", nil, err
-		}
-		id = string(text)
-	}
-	id, _, _ = strings.Cut(strings.TrimPrefix(id, `40{"sid":"`), `"`)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -95,6 +82,28 @@ func enter(ctx context.Context, url string) (id string, leave func(), err error)
 		}
 	}()
 	return id, func() { conn.Close(); <-done }, nil
+}
+
+// dialSocket connects a client.
+func dialSocket(ctx context.Context, url string) (conn *websocket.Conn, id string, err error) {
+	address := strings.Replace(url, "http", "ws", 1) + "/socket.io/?EIO=4&transport=websocket"
+	conn, answer, err := websocket.DefaultDialer.DialContext(ctx, address, http.Header{})
+	if err != nil {
+		return nil, "", err
+	}
+	answer.Body.Close()
+	err = conn.WriteMessage(websocket.TextMessage, []byte("40"))
+	for err == nil && !strings.HasPrefix(id, `40{"sid":"`) {
+		var text []byte
+		_, text, err = conn.ReadMessage()
+		id = string(text)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, "", err
+	}
+	id, _, _ = strings.Cut(strings.TrimPrefix(id, `40{"sid":"`), `"`)
+	return conn, id, nil
 }
 
 // compareCalls prints what a join costs that others are told of, beside an emit that waits for them.

@@ -56,9 +56,15 @@ func startPair(ctx context.Context, o *options) (p pair, err error) {
 		ports[i] = l.Addr().String()
 		l.Close()
 	}
+	return startNodes(ctx, o, func(i int) []string {
+		return []string{"--cluster", "embedded", "--cluster-listen", ports[i], "--cluster-routes", strings.Join(ports[:], ",")}
+	})
+}
+
+// startNodes starts two nodes, each with flags of its own, and waits until they know each other.
+func startNodes(ctx context.Context, o *options, flags func(i int) []string) (p pair, err error) {
 	for i := range p {
-		p[i], err = startFoyerWith(ctx, o, "--admin", "127.0.0.1:0", "--node-id", "NOD"+strconv.Itoa(i), "--cluster", "embedded",
-			"--cluster-listen", ports[i], "--cluster-routes", strings.Join(ports[:], ","))
+		p[i], err = startFoyerWith(ctx, o, append(flags(i), "--admin", "127.0.0.1:0", "--node-id", "NOD"+strconv.Itoa(i))...)
 		if err != nil {
 			p.stop()
 			return p, err

@@ -2,6 +2,7 @@
 // interleaved and change which of the two goes first, every measurement has a server of its own, the server has one processor
 // and the load another. What is told are medians, and the ratio of the two measurements of a round: its median over the rounds,
 // and where that surely lies (between). Beside them stands the floor, which is what the writes alone cost (floor.go). With
+// -peers it measures two nodes and two servers on Node that share their rooms by a Redis server (peers.go). With
 // -profile it leaves profiles of Foyer in one scenario instead (profile.go): `make profile`.
 package main
 
@@ -24,6 +25,7 @@ import (
 
 type options struct {
 	foyer, node string
+	redis       string
 	before      string // an earlier binary, to compare with instead of Node
 	rounds      int
 	seconds     float64
@@ -41,7 +43,7 @@ type options struct {
 
 func main() {
 	var o options
-	only, floor, cluster := "", "", false
+	only, floor, cluster, byRedis := "", "", false, false
 	flag.StringVar(&o.foyer, "foyer", "bin/foyer", "the binary")
 	flag.StringVar(&o.node, "node", "e2e/js/bench_server.js", "the server to compare with")
 	flag.StringVar(&o.before, "before", "", "an earlier binary of Foyer, to compare with instead of Node")
@@ -54,6 +56,8 @@ func main() {
 	flag.IntVar(&o.connects, "connects", 5000, "sessions that are connected")
 	flag.IntVar(&o.divide, "divide", 1, "by what all other numbers of clients are divided, for a quick look")
 	flag.BoolVar(&cluster, "cluster", false, "what it costs that clients are at another node of a cluster, instead of Node")
+	flag.BoolVar(&byRedis, "peers", false, "two nodes that share rooms by a Redis server, against two servers on Node that do")
+	flag.StringVar(&o.redis, "redis", "bin/redis-server", "the Redis server, for -peers")
 	flag.StringVar(&o.raw, "raw", "", "a file to add every single result to, as JSON lines")
 	flag.StringVar(&o.profile, "profile", "", "a scenario of foyer bench: leave profiles of it in profiles/; arguments are more of its flags")
 	flag.StringVar(&floor, "floor", "", "for the program's own use: be one side of the floor")
@@ -71,6 +75,8 @@ func main() {
 			err = profile(ctx, &o)
 		case cluster:
 			err = compareCluster(ctx, &o)
+		case byRedis:
+			err = comparePeers(ctx, &o)
 		default:
 			err = compare(ctx, &o)
 		}

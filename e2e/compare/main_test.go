@@ -1,6 +1,25 @@
 package main
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
+
+// TestHighest finds the highest rate that holds, wherever it begins.
+func TestHighest(t *testing.T) {
+	for _, want := range []float64{1.5, 7, 20, 33, 640, 5000} {
+		got, err := highest(20, func(rate float64) (bool, error) { return rate <= want, nil })
+		if err != nil || got > want || got < want/1.11 {
+			t.Errorf("%v, %v; want %v", got, err, want)
+		}
+	}
+	if got, err := highest(20, func(float64) (bool, error) { return true, nil }); err != nil || got < 10_000 || math.IsInf(got, 0) {
+		t.Errorf("%v, %v of what always holds", got, err)
+	}
+	if got, err := highest(20, func(float64) (bool, error) { return false, nil }); err != nil || got != 0 {
+		t.Errorf("%v, %v of what never holds", got, err)
+	}
+}
 
 // TestBetween holds the interval against the table of binomial quantiles for the median that statistics books have.
 func TestBetween(t *testing.T) {

@@ -82,8 +82,10 @@ func startFoyerWith(ctx context.Context, o *options, flags ...string) (*server, 
 	return nil, errors.New("foyer does not start")
 }
 
-func startNode(ctx context.Context, o *options) (*server, error) {
-	cmd := pinned(ctx, 0, "node", o.node)
+func startNode(ctx context.Context, o *options) (*server, error) { return startNodeWith(ctx, o) }
+
+func startNodeWith(ctx context.Context, o *options, args ...string) (*server, error) {
+	cmd := pinned(ctx, 0, "node", append([]string{o.node, "0"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -1,5 +1,5 @@
-// Socket.IO's well-known chat on a server on Node, with the official Redis adapter. It knows nothing of Foyer; docs/node.md
-// lets it share its room with two Foyer nodes.
+// Socket.IO's well-known chat on a server on Node, with the official Redis adapter. It knows nothing of Foyer;
+// docs/node.md lets it share its room with two Foyer nodes.
 //
 //	node server.js [REDIS [ADDRESS]]
 import { readFile } from "node:fs/promises";
@@ -33,7 +33,9 @@ io.on("connection", (socket) => {
 	socket.on("chat message", (...args) => {
 		const answer = typeof args.at(-1) === "function" ? args.pop() : () => {};
 		const [text, room = lobby] = args; // from anyone: believe nothing
-		if (typeof text !== "string" || text === "" || text.length > longest || room !== lobby) return answer({ ok: false, error: "this can not be sent" });
+		if (typeof text !== "string" || text === "" || text.length > longest || room !== lobby) {
+			return answer({ ok: false, error: "this can not be sent" });
+		}
 		io.to(lobby).emit("chat message", text, { from: socket.id, nickname, room, time: Date.now() });
 		answer({ ok: true, room });
 	});

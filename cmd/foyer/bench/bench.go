@@ -12,10 +12,12 @@ import (
 type bench struct {
 	o       *Options
 	server  *server
+	servers []*server // it and the others of its cluster
 	process processes
 	driver  driver // nil for scenarios without
 	result  *Result
 	tally   *tally
+	far     *tally                  // of clients at other servers than the one that is asked for emits
 	fail    context.CancelCauseFunc // the first reason counts
 }
 
@@ -52,12 +54,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	to, err := newServer(&o)
-	if err != nil {
-		return nil, err
+	var servers []*server
+	for _, address := range append([]string{o.URL}, o.Others...) {
+		to, err := newServer(&o, address)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, to)
 	}
 	b := &bench{
-		o: &o, server: to, process: processes(o.ServerPID), tally: newTally(),
+		o: &o, server: servers[0], servers: servers, process: processes(o.ServerPID), tally: newTally(), far: newTally(),
 		result: &Result{Scenario: o.Scenario, URL: o.URL, Transport: o.Transport, Clients: o.Clients},
 	}
 	if _, err := b.process.usage(); err != nil { // better told now than after the crowd has come
@@ -70,6 +76,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	s := scenarioOf(o.Scenario)
 	if s.driven {
+		var err error
 		if o.API != "" {
 			b.driver, err = newFoyerDriver(ctx, b)
 		} else {
@@ -97,6 +104,7 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	b.tally.reset()
+	b.far.reset()
 	began := time.Now()
 	stuck := b.watch(ctx, b.o.Duration, "measuring")
 	if stuck != nil && !errors.Is(stuck, errStuck) {
@@ -108,6 +116,7 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	b.result.took(b.tally, took, before, after)
+	b.result.tookFar(b.far)
 	return stuck
 }
 

@@ -455,6 +455,29 @@ func TestLatency(t *testing.T) {
 			near(t, "max", r.Max, 500)
 		})
 	})
+	t.Run("two servers of a cluster", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var hosts []string // of sessions, in their order; the first one is the asker's
+			f := &fake{other: "other:80", handshake: func(_ http.ResponseWriter, r *http.Request) bool {
+				hosts = append(hosts, r.Host)
+				return true
+			}}
+			f.deliver = func(s *session, _ int, packet string) {
+				if hosts[s.n-1] == f.other {
+					time.Sleep(7 * time.Millisecond)
+				}
+				s.send(packet)
+			}
+			o := f.serve(t, "broadcast")
+			o.Clients, o.Others = 2, []string{"http://" + f.other}
+			r, err := Run(t.Context(), o)
+			want{deliveries: 20}.check(t, r, err)
+			near(t, "p50", r.P50, 0)
+			near(t, "p99", r.P99, 7)
+			near(t, "p50 at the other", r.FarP50, 7)
+			near(t, "p99 at the other", r.FarP99, 7)
+		})
+	})
 }
 
 // Some servers end each connection after its answer, and Node closes one that has rested for five seconds.
@@ -731,6 +754,7 @@ func TestValidate(t *testing.T) {
 		{"idle", func(o *Options) { o.URL = "127.0.0.1:3000" }, `--url: "127.0.0.1:3000" is no URL`},
 		{"idle", func(o *Options) { o.URL = "ws://x" }, `--url: "ws://x" is no URL`},
 		{"idle", func(o *Options) { o.URL = "http://" }, `--url: "http://" is no URL`},
+		{"broadcast", func(o *Options) { o.Others = []string{"http://x", "y"} }, `--others: "y" is no URL`},
 		{"broadcast", func(o *Options) { o.API = "here" }, `--api: "here" is no address`},
 		{"idle", func(o *Options) { o.Clients, o.Parallel = 0, 0 }, "--clients: 0 is not above zero\n--parallel: 0 is not above zero"},
 	} {

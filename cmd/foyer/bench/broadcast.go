@@ -196,7 +196,11 @@ func (s *sender) landed(who *client, args []byte, at time.Time) {
 		s.settled(r, who.last+1)
 	}
 	who.last = seq
-	s.b.tally.add(who.n, at.Sub(s.began)-time.Duration(r.flight[uint64(seq)&s.slots].at.Load()))
+	took := at.Sub(s.began) - time.Duration(r.flight[uint64(seq)&s.slots].at.Load())
+	s.b.tally.add(who.n, took)
+	if who.n%len(s.b.servers) > 0 {
+		s.b.far.add(who.n, took)
+	}
 	s.settled(r, seq)
 }
 

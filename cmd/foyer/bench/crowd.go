@@ -30,7 +30,7 @@ func (b *bench) gather(ctx context.Context, handle handler, took func(who int, d
 	c := &crowd{clients: make([]*client, n), stop: func() bool { return true }}
 	err := each(ctx, n, b.o.Parallel, func(ctx context.Context, i int) error {
 		began := time.Now()
-		one, err := connect(ctx, i, b.server, b.o.Transport)
+		one, err := connect(ctx, i, b.servers[i%len(b.servers)], b.o.Transport)
 		if err != nil {
 			return fmt.Errorf("client %d of %d: %w", i+1, n, err)
 		}

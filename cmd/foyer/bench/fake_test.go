@@ -84,6 +84,7 @@ type fake struct {
 	network
 
 	// Set before it serves; nil or zero: as a good server does.
+	other     string                                            // address of another server of its cluster
 	handshake func(w http.ResponseWriter, r *http.Request) bool // false: it has answered by itself
 	connect   string                                            // answer to CONNECT
 	deliver   func(to *session, nth int, packet string)         // nth counts from 1, in each room
@@ -128,8 +129,15 @@ func (f *fake) start(t *testing.T) *httptest.Server {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(f.serveHTTP))
 	s.Listener.Close()
 	s.Listener = f.listen(fakeAddr)
+	if f.other != "" {
+		other := httptest.NewUnstartedServer(s.Config.Handler)
+		other.Listener.Close()
+		other.Listener, other.Config.ConnContext = f.listen(f.other), connContext
+		other.Start()
+		t.Cleanup(other.Close)
+	}
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	s.Config.ConnContext = connContext
 	f.end = make(chan struct{})
 	t.Cleanup(func() {
 		close(f.end)
@@ -140,6 +148,10 @@ func (f *fake) start(t *testing.T) *httptest.Server {
 }
 
 type connKey struct{}
+
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
 
 func (f *fake) options(scenario string) Options {
 	return Options{

@@ -19,11 +19,12 @@ import (
 type Options struct {
 	Scenario string // "idle", "connect", "upgrade", "broadcast", "echo" or "churn"
 
-	URL      string // of the server, with the path of the protocol: "/socket.io/" when it has none
-	API      string // host:port of Foyer's gRPC API; "": the server's application serves events, see the package comment
-	Token    string // bearer token of the API; default none
-	APITLS   bool   // the API is served by TLS; default plain
-	Insecure bool   // take any certificate, the server's and the API's; default only good ones
+	URL      string   // of the server, with the path of the protocol: "/socket.io/" when it has none
+	Others   []string // broadcast: those of the rest of its cluster, over all of which the clients are divided
+	API      string   // host:port of Foyer's gRPC API; "": the server's application serves events, see the package comment
+	Token    string   // bearer token of the API; default none
+	APITLS   bool     // the API is served by TLS; default plain
+	Insecure bool     // take any certificate, the server's and the API's; default only good ones
 
 	Transport string // "websocket" or "polling"; upgrade is from the one to the other
 	Clients   int
@@ -64,6 +65,11 @@ func (o *Options) Validate() error {
 	wrong(s == nil, "there is no scenario %q", o.Scenario)
 	if _, err := serverURL(o.URL); err != nil {
 		errs = append(errs, fmt.Errorf("--url: %w", err))
+	}
+	for _, other := range o.Others {
+		if _, err := serverURL(other); err != nil {
+			errs = append(errs, fmt.Errorf("--others: %w", err))
+		}
 	}
 	if o.Collect != "" {
 		u, err := url.Parse(o.Collect)
@@ -126,8 +132,8 @@ type server struct {
 	dialer   func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-func newServer(o *Options) (*server, error) {
-	u, err := serverURL(o.URL)
+func newServer(o *Options, address string) (*server, error) {
+	u, err := serverURL(address)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,10 @@ type Result struct {
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
 
+	// Of deliveries to clients at other servers than the one that was asked for the emits, when there are some.
+	FarP50 float64 `json:"far_p50_ms,omitempty"`
+	FarP99 float64 `json:"far_p99_ms,omitempty"`
+
 	RSSPerSession     *float64 `json:"rss_bytes_per_session,omitempty"` // idle, when the server's process is known
 	ConnectsPerSecond float64  `json:"connects_per_second,omitempty"`   // connect and idle
 }
@@ -58,9 +62,16 @@ func (r *Result) took(t *tally, d time.Duration, before, after usage) {
 		r.ServerCPUMicros = float64(cpu.Microseconds()) / float64(r.Deliveries)
 	}
 	h := t.latencies()
-	ms := func(micros int64) float64 { return float64(micros) / 1000 }
 	r.P50, r.P99, r.Max = ms(h.ValueAtQuantile(50)), ms(h.ValueAtQuantile(99)), ms(h.Max())
 }
+
+// tookFar notes the latencies at the other servers.
+func (r *Result) tookFar(t *tally) {
+	h := t.latencies()
+	r.FarP50, r.FarP99 = ms(h.ValueAtQuantile(50)), ms(h.ValueAtQuantile(99))
+}
+
+func ms(micros int64) float64 { return float64(micros) / 1000 }
 
 // WriteJSON writes the result as one object on one line.
 func (r *Result) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
@@ -83,6 +94,9 @@ func (r *Result) WriteTable(w io.Writer) error {
 		row("connects", "%.0f a second", r.ConnectsPerSecond)
 	}
 	row("latency", "p50 %.3f ms, p99 %.3f ms, max %.3f ms", r.P50, r.P99, r.Max)
+	if r.FarP99 > 0 {
+		row("at other servers", "p50 %.3f ms, p99 %.3f ms", r.FarP50, r.FarP99)
+	}
 	return t.Flush()
 }
 
