@@ -1,10 +1,12 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 
 	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/bridge/classic"
+	"foyer/service/adapter/bridge/sharded"
 	"foyer/service/adapter/redisbus"
 )
 
@@ -25,12 +27,19 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--cluster-url: %w", err)
 	}
-	config := classic.Config{
-		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, Prefix: c.Prefix,
-		UID: bridge.UID(c.Name, f.self.Node), Ours: bridge.UID(c.Name, ""), Marker: c.Name, Logger: f.told.Named("official"),
-	}
+	var config func() (*tls.Config, error)
 	if servers.TLS {
-		config.TLS = redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}.Config
+		config = redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}.Config
 	}
-	return classic.New(config), nil
+	self, ours, log := bridge.UID(c.Name, f.self.Node), bridge.UID(c.Name, ""), f.told.Named("official")
+	if f.s.Cluster == clusterSharded {
+		return sharded.New(sharded.Config{
+			Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
+			Prefix: c.Prefix, Mode: shardedModes[c.ShardedMode], UID: self, Ours: ours, Marker: c.Name, Logger: log,
+		}), nil
+	}
+	return classic.New(classic.Config{
+		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
+		Prefix: c.Prefix, UID: self, Ours: ours, Marker: c.Name, Logger: log,
+	}), nil
 }

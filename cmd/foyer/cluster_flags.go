@@ -13,6 +13,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/natsbus"
+	"foyer/service/adapter/official"
 	"foyer/service/adapter/pgbus"
 	"foyer/service/adapter/pgdial"
 	"foyer/service/adapter/redisbus"
@@ -24,16 +25,24 @@ const (
 	clusterEmbedded = "embedded"
 	clusterNATS     = "nats"
 	clusterRedis    = "redis"
+	clusterSharded  = "redis-sharded"
 	clusterPostgres = "postgres"
 )
 
 // redisModes are those whose nodes speak by a Redis server.
-var redisModes = []string{clusterRedis}
+var redisModes = []string{clusterRedis, clusterSharded}
 
 func (s *settings) onRedis() bool { return slices.Contains(redisModes, s.Cluster) }
 
 // bridged says whether this node reaches servers on Node.
-func (s *settings) bridged() bool { return s.ClusterFlags.Prefix != "" }
+func (s *settings) bridged() bool {
+	return s.ClusterFlags.Prefix != "" || s.Cluster == clusterSharded
+}
+
+// shardedModes are the values of --cluster-sharded-mode.
+var shardedModes = map[string]official.ShardedMode{
+	"": official.Dynamic, "dynamic": official.Dynamic, "dynamic-private": official.DynamicPrivate, "static": official.Static,
+}
 
 // defaultClusterListen is where an embedded server listens unless it is told otherwise: nobody else can reach it there.
 const defaultClusterListen = "127.0.0.1:6222"
@@ -44,10 +53,11 @@ type clusterFlags struct {
 	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
 	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
 
-	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis and redis-sharded, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
-	Prefix string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached."`
+	Prefix      string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached. With redis-sharded, the same of option channelPrefix. Default: socket.io."`
+	ShardedMode string `placeholder:"MODE" help:"With redis-sharded, which rooms have a channel of their own, as option subscriptionMode says to the servers on Node: dynamic (all but those whose name is as long as a socket's id), dynamic-private (all) or static (none). Default dynamic."`
 
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
 	KeyFile string     `type:"path" placeholder:"FILE" help:"A secret that all nodes of the cluster share: the file's text, 16 bytes at least. Needed when other machines can reach this node's addresses for nodes."`
@@ -81,6 +91,7 @@ func (s *settings) checkCluster() error {
 		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
 		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes, []string{clusterPostgres})},
 		{"cluster-prefix", c.Prefix != "", redisModes},
+		{"cluster-sharded-mode", c.ShardedMode != "", []string{clusterSharded}},
 		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
 		{"cluster-key-file", c.KeyFile != "", nil},
 		{"cluster-tls-cert", c.TLS.Cert != "", nil},
@@ -95,6 +106,9 @@ func (s *settings) checkCluster() error {
 		default:
 			wrong(f.flag, "it has an effect with --cluster %s only, and that is %s", strings.Join(f.modes, " or "), s.Cluster)
 		}
+	}
+	if _, ok := shardedModes[c.ShardedMode]; !ok {
+		wrong("cluster-sharded-mode", "%q is none of dynamic, dynamic-private and static", c.ShardedMode)
 	}
 	if c.Lease == 0 {
 		wrong("cluster-lease", "0s is too short")

@@ -42,6 +42,17 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster redis --cluster-url rediss://a:1,b:2 --cluster-key-file k":                                            nil,
 		"--cluster redis --cluster-url rediss://a:1 --cluster-tls-cert c --cluster-tls-key k --cluster-tls-ca a --peer=": nil,
 
+		"--cluster redis-sharded --cluster-url redis://127.0.0.1":                                                  nil,
+		"--cluster redis-sharded --cluster-url redis://127.0.0.1 --cluster-prefix p --cluster-sharded-mode static": nil,
+
+		"--cluster redis-sharded": {"--cluster-url: the Redis server is missing"},
+		"--cluster redis-sharded --cluster-url redis://127.0.0.1 --cluster-sharded-mode some": {
+			`--cluster-sharded-mode: "some" is none of dynamic, dynamic-private and static`,
+		},
+		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-sharded-mode static": {
+			"--cluster-sharded-mode: it has an effect with --cluster redis-sharded only, and that is redis",
+		},
+
 		"--cluster postgres --cluster-url postgres://u:p@127.0.0.1:1/d":                                  nil,
 		"--cluster postgres --cluster-url postgresql://a,b:2/d?sslmode=verify-full --cluster-key-file k": nil,
 		"--cluster postgres --cluster-url postgres:///d?host=/var/run/postgresql":                        nil,
@@ -87,7 +98,7 @@ func TestClusterSettings(t *testing.T) {
 			"--cluster-listen: it has an effect with --cluster embedded only", "--cluster-routes:", "--cluster-advertise:",
 			"--cluster-key-file: it has no effect while --cluster is off", "--peer-advertise:",
 		},
-		"--cluster embedded --cluster-url nats://a:1 --cluster-credentials c":  {"--cluster-url: it has an effect with --cluster nats or redis or postgres only", "--cluster-credentials: it has"},
+		"--cluster embedded --cluster-url nats://a:1 --cluster-credentials c":  {"--cluster-url: it has an effect with --cluster nats or redis", "--cluster-credentials: it has"},
 		"--cluster nats --cluster-url nats://127.0.0.1:1 --cluster-routes a:1": {"--cluster-routes: it has an effect with --cluster embedded only, and that is nats"},
 		"--cluster embedded --cluster-listen x --cluster-routes y,z:0,:99999 --cluster-advertise a:0 --peer b --peer-advertise c" +
 			" --cluster-name x..y --cluster-lease 3ms --cluster-window 3 --cluster-tls-ca x": {
