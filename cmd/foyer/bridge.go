@@ -7,6 +7,7 @@ import (
 	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/bridge/classic"
 	"foyer/service/adapter/bridge/sharded"
+	"foyer/service/adapter/bridge/streams"
 	"foyer/service/adapter/redisbus"
 )
 
@@ -36,6 +37,12 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 		return sharded.New(sharded.Config{
 			Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
 			Prefix: c.Prefix, Mode: shardedModes[c.ShardedMode], UID: self, Ours: ours, Marker: c.Name, Logger: log,
+		}), nil
+	}
+	if f.s.Cluster == clusterStreams {
+		return streams.New(streams.Config{
+			Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
+			Prefix: c.Prefix, Stream: c.Stream, Count: c.StreamCount, Length: c.StreamLength, UID: self, Ours: ours, Marker: c.Name, Logger: log,
 		}), nil
 	}
 	return classic.New(classic.Config{

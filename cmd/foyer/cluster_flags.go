@@ -12,6 +12,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/bridge/streams"
 	"foyer/service/adapter/natsbus"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/pgbus"
@@ -27,16 +28,17 @@ const (
 	clusterRedis    = "redis"
 	clusterSharded  = "redis-sharded"
 	clusterPostgres = "postgres"
+	clusterStreams  = "redis-streams"
 )
 
 // redisModes are those whose nodes speak by a Redis server.
-var redisModes = []string{clusterRedis, clusterSharded}
+var redisModes = []string{clusterRedis, clusterSharded, clusterStreams}
 
 func (s *settings) onRedis() bool { return slices.Contains(redisModes, s.Cluster) }
 
 // bridged says whether this node reaches servers on Node.
 func (s *settings) bridged() bool {
-	return s.ClusterFlags.Prefix != "" || s.Cluster == clusterSharded
+	return s.ClusterFlags.Prefix != "" || s.Cluster == clusterSharded || s.Cluster == clusterStreams
 }
 
 // shardedModes are the values of --cluster-sharded-mode.
@@ -53,11 +55,15 @@ type clusterFlags struct {
 	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
 	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
 
-	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis and redis-sharded, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, redis-sharded and redis-streams, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
-	Prefix      string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached. With redis-sharded, the same of option channelPrefix. Default: socket.io."`
+	Prefix      string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached. With redis-sharded and redis-streams, the same of option channelPrefix. Default: socket.io."`
 	ShardedMode string `placeholder:"MODE" help:"With redis-sharded, which rooms have a channel of their own, as option subscriptionMode says to the servers on Node: dynamic (all but those whose name is as long as a socket's id), dynamic-private (all) or static (none). Default dynamic."`
+
+	Stream       string `placeholder:"NAME" help:"With redis-streams, the stream, or what several begin with: option streamName of the servers on Node. Default: socket.io."`
+	StreamCount  int    `placeholder:"N" help:"With redis-streams, how many streams there are, as option streamCount of the servers on Node says. Default: 1."`
+	StreamLength int    `placeholder:"N" help:"With redis-streams, about how many entries a stream keeps: option maxLen of the servers on Node. Default: 10000."`
 
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
 	KeyFile string     `type:"path" placeholder:"FILE" help:"A secret that all nodes of the cluster share: the file's text, 16 bytes at least. Needed when other machines can reach this node's addresses for nodes."`
@@ -69,7 +75,7 @@ type clusterFlags struct {
 
 // clusterTLS are the flags of the certificates by which nodes know each other.
 type clusterTLS struct {
-	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL, or with redis and a rediss:// one, it is shown to that server too. It is read again as that of --edge-cert."`
+	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL, or with a rediss:// one, it is shown to that server too. It is read again as that of --edge-cert."`
 	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM."`
 	CA   string `name:"ca" type:"path" placeholder:"FILE" help:"Certificates that those of all nodes come from, and that of a tls:// or rediss:// server. The three are taken together or not at all."`
 }
@@ -92,6 +98,9 @@ func (s *settings) checkCluster() error {
 		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes, []string{clusterPostgres})},
 		{"cluster-prefix", c.Prefix != "", redisModes},
 		{"cluster-sharded-mode", c.ShardedMode != "", []string{clusterSharded}},
+		{"cluster-stream", c.Stream != "", []string{clusterStreams}},
+		{"cluster-stream-count", c.StreamCount != 0, []string{clusterStreams}},
+		{"cluster-stream-length", c.StreamLength != 0, []string{clusterStreams}},
 		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
 		{"cluster-key-file", c.KeyFile != "", nil},
 		{"cluster-tls-cert", c.TLS.Cert != "", nil},
@@ -109,6 +118,12 @@ func (s *settings) checkCluster() error {
 	}
 	if _, ok := shardedModes[c.ShardedMode]; !ok {
 		wrong("cluster-sharded-mode", "%q is none of dynamic, dynamic-private and static", c.ShardedMode)
+	}
+	if c.StreamCount < 0 || c.StreamCount > streams.MaxCount {
+		wrong("cluster-stream-count", "%d is not between 1 and %d", c.StreamCount, streams.MaxCount)
+	}
+	if c.StreamLength < 0 {
+		wrong("cluster-stream-length", "%d is not above zero", c.StreamLength)
 	}
 	if c.Lease == 0 {
 		wrong("cluster-lease", "0s is too short")

@@ -42,6 +42,9 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster redis --cluster-url rediss://a:1,b:2 --cluster-key-file k":                                            nil,
 		"--cluster redis --cluster-url rediss://a:1 --cluster-tls-cert c --cluster-tls-key k --cluster-tls-ca a --peer=": nil,
 
+		"--cluster redis-streams --cluster-url redis://127.0.0.1": nil,
+		"--cluster redis-streams --cluster-url redis://127.0.0.1 --cluster-prefix a --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5": nil,
+
 		"--cluster redis-sharded --cluster-url redis://127.0.0.1":                                                  nil,
 		"--cluster redis-sharded --cluster-url redis://127.0.0.1 --cluster-prefix p --cluster-sharded-mode static": nil,
 
@@ -66,7 +69,15 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster postgres --cluster-url postgres://127.0.0.1/d --cluster-routes a:1 --cluster-name " + strings.Repeat("n", 56): {
 			"--cluster-routes: it has an effect with --cluster embedded only, and that is postgres", "55 at most with postgres",
 		},
-		"--cluster redis": {"--cluster-url: the Redis server is missing"},
+		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5": {
+			"--cluster-stream: it has an effect with --cluster redis-streams only, and that is redis", "--cluster-stream-count: it has",
+			"--cluster-stream-length: it has",
+		},
+		"--cluster redis-streams --cluster-url redis://127.0.0.1 --cluster-stream-count 129 --cluster-stream-length=-1": {
+			"--cluster-stream-count: 129 is not between 1 and 128", "--cluster-stream-length: -1 is not above zero",
+		},
+		"--cluster redis-streams": {"--cluster-url: the Redis server is missing"},
+		"--cluster redis":         {"--cluster-url: the Redis server is missing"},
 		"--cluster redis --cluster-url redis://10.0.0.1": {
 			"--cluster-url: its server is not on this machine; that needs --cluster-key-file",
 		},

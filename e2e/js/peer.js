@@ -22,6 +22,10 @@ const media = {
 		const { Emitter } = require("@socket.io/redis-emitter");
 		return { adapter: createAdapter(pub, sub, options), emitter: new Emitter(pub) };
 	},
+	"redis-streams": async (url, options) => {
+		const { createAdapter } = require("@socket.io/redis-streams-adapter");
+		return { adapter: createAdapter(await connected(url), options) };
+	},
 };
 
 (async () => {

@@ -1,0 +1,25 @@
+//go:build e2e
+
+package e2e
+
+import "testing"
+
+// onStreams is Redis with the streams adapter. Its emitter is no package here: TestEmitters of its medium has what that writes.
+func onStreams(options string, flags ...string) *medium {
+	return &medium{
+		name: "redis-streams", options: options, serve: classic.serve,
+		flags: func(url string) []string {
+			return append([]string{"--cluster=redis-streams", "--cluster-url=" + url}, flags...)
+		},
+	}
+}
+
+// TestPeersOnStreams: servers on Node with the streams adapter and nodes of Foyer are one.
+func TestPeersOnStreams(t *testing.T) { testPeers(t, onStreams("")) }
+
+// TestPeersOnSeveralStreams: so they are where namespaces are spread over streams and all has names of its own.
+func TestPeersOnSeveralStreams(t *testing.T) {
+	testPeers(t, onStreams(
+		`{"streamCount": 3, "streamName": "app", "channelPrefix": "chan", "maxLen": 1000}`,
+		"--cluster-stream-count=3", "--cluster-stream=app", "--cluster-prefix=chan", "--cluster-stream-length=1000"))
+}
