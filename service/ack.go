@@ -50,6 +50,7 @@ type Acks struct {
 	elsewhere map[NodeID]*elsewhere // recipients at other nodes
 	others    int                   // those of them that still have some to tell of
 	coverage  Coverage
+	lost      int          // servers without names that were lost with recipients
 	settled   bool         // who was counted is known: nobody else has recipients
 	outcomes  []AckOutcome // not taken yet
 	bytes     int          // of the answers among them

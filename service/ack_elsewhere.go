@@ -123,6 +123,26 @@ func (c *Acks) Unreachable(node NodeID) {
 	c.signal()
 }
 
+// Lost says that so many recipients of servers without names will not answer, or those that are left if they are fewer,
+// since so many of these servers are gone.
+func (c *Acks) Lost(recipients, servers int) {
+	c.ns.acks.mu.Lock()
+	defer c.ns.acks.mu.Unlock()
+	e := c.elsewhere[""]
+	if e == nil || e.over || !e.known {
+		return
+	}
+	n := min(recipients, e.missing, e.more)
+	e.missing -= n
+	e.more -= n
+	c.lost += servers
+	c.coverage.UnreachableUnnamed += servers
+	if e.missing == 0 {
+		c.endElsewhereLocked(e)
+	}
+	c.signal()
+}
+
 // restLocked gives the recipients that a node has named, and that have no outcome, one.
 func (c *Acks) restLocked(node NodeID, e *elsewhere, why AckFailure) {
 	for id := range e.named {
@@ -145,6 +165,7 @@ func (c *Acks) counted(r *Receipt) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()
 	c.Matched, c.coverage, c.settled = r.Matched, r.Coverage, true
+	c.coverage.UnreachableUnnamed += c.lost
 	for _, name := range r.Coverage.Unreachable {
 		if e := c.elsewhere[NodeID(name)]; e != nil {
 			c.endElsewhereLocked(e)

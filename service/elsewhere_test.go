@@ -82,7 +82,7 @@ type slowNeighbour struct {
 	gone bool // after the first time
 }
 
-func (x *slowNeighbour) Tellers() (list []Incarnation, c Coverage) {
+func (x *slowNeighbour) Tellers(string) (list []Incarnation, c Coverage) {
 	for y := range x.ways {
 		if x.ways[y] != nil {
 			list = append(list, y.n.self)

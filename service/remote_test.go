@@ -40,7 +40,7 @@ func (f *fakeRemote) Expect(namespace string, rooms []string, ready func()) {
 
 func (f *fakeRemote) Follow(string, bool) {}
 
-func (f *fakeRemote) Tellers() ([]Incarnation, Coverage) { return nil, Coverage{} }
+func (f *fakeRemote) Tellers(string) ([]Incarnation, Coverage) { return nil, Coverage{} }
 
 func (f *fakeRemote) Past(context.Context, Incarnation, string, uint64, uint64) ([]PresenceEvent, bool) {
 	return nil, false

@@ -61,7 +61,7 @@ func (w *Watcher) coverage() (c Coverage, missing int) {
 	if w.node.watches == nil {
 		return c, 0
 	}
-	tellers, c := w.node.watches.Tellers()
+	tellers, c := w.node.watches.Tellers(w.ns.name)
 	c.Unreachable = slices.Clone(c.Unreachable)
 	w.ns.mu.RLock()
 	defer w.ns.mu.RUnlock()

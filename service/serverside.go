@@ -13,6 +13,7 @@ type ServerSideEmit struct {
 	Packet    *Packet  // KindEvent
 	From      *Handler // the caller's own stream, which does not hear it; nil: none
 	Local     bool     // only handlers that are attached to this node hear it
+	Relayed   bool     // it comes from another server: Local handlers do not hear it
 	// WantsReplies waits for one reply of every other server, for Timeout at the most; with First, for one reply of any.
 	WantsReplies, First bool
 	Timeout             time.Duration
@@ -98,7 +99,7 @@ func (hs *handlers) servers(e *ServerSideEmit) (to []*Handler) {
 	defer hs.mu.RUnlock()
 	hs.coveringLocked(e.Namespace, func(g *group) {
 		for _, h := range g.members.Load().handlers {
-			if h != e.From && h.reg.ServerSideEvents && (!e.Local || h.at == "") {
+			if h != e.From && h.reg.ServerSideEvents && (!e.Local || h.at == "") && (!e.Relayed || !h.reg.Local) {
 				to = append(to, h)
 			}
 		}

@@ -69,7 +69,7 @@ func (x *neighbour) Follow(namespace string, on bool) {
 	x.follows[namespace] = on
 }
 
-func (x *neighbour) Tellers() (list []Incarnation, c Coverage) {
+func (x *neighbour) Tellers(string) (list []Incarnation, c Coverage) {
 	if x.eager {
 		x.hearAll()
 	}

@@ -209,7 +209,7 @@ func (c *Cluster) Follow(namespace string, on bool) {
 }
 
 // Tellers implements service.Remote.
-func (c *Cluster) Tellers() (tellers []service.Incarnation, coverage service.Coverage) {
+func (c *Cluster) Tellers(string) (tellers []service.Incarnation, coverage service.Coverage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range c.peers.Members() {

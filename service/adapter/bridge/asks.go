@@ -10,15 +10,19 @@ import (
 
 // ask is a request of this node that peers answer. Guarded by Bridge.mu, but for what is set before start.
 type ask struct {
-	id    string
-	began time.Time
-	done  chan struct{} // closed when all have answered
+	id        string
+	namespace string
+	began     time.Time
+	done      chan struct{} // closed when all have answered that can
+	ended     chan struct{} // closed when nobody waits any more
 
 	// What is counted: peers that are to answer, and those that have.
 	expected int // -1: not known yet
 	answered int
-	unknown  bool // who there is could not be found out
-	over     bool // done is closed
+	lost     int              // of expected, that are gone: the most by which they were fewer
+	unknown  bool             // who there is could not be found out
+	over     bool             // done is closed
+	by       map[string]*part // what each has said, where answers have UIDs
 
 	acks     *service.Acks // nil: it is no emit
 	clients  int           // recipients that peers have said they have
@@ -42,7 +46,9 @@ const (
 // begin notes a request that the peers of a namespace are about to be sent, and asks how many they are. nil: there are too
 // many that wait.
 func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
-	a := &ask{id: b.newRequest(), began: time.Now(), done: make(chan struct{}), expected: -1, acks: acks}
+	a := &ask{
+		id: b.newRequest(), namespace: namespace, began: time.Now(), done: make(chan struct{}), ended: make(chan struct{}), expected: -1, acks: acks,
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.asks) >= maxAsks || b.context.Err() != nil {
@@ -54,23 +60,29 @@ func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
 		b.collect[acks] = a
 	}
 	b.ended.Go(func() {
-		ctx, stop := context.WithTimeout(b.context, countsWait)
-		defer stop()
-		n, err := b.medium.Peers(ctx, namespace)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if err != nil { // who could answer is not known, so nobody is waited for
-			n, a.unknown = a.answered, true
-		}
-		a.expected = n
-		a.completeLocked()
+		b.expect(a)
+		b.watch(a)
 	})
 	return a
 }
 
+// expect finds out who is to answer.
+func (b *Bridge) expect(a *ask) {
+	ctx, stop := context.WithTimeout(b.context, countsWait)
+	defer stop()
+	n, err := b.medium.Peers(ctx, a.namespace)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil { // who could answer is not known, so nobody is waited for
+		n, a.unknown = a.answered, true
+	}
+	a.expected = n
+	a.completeLocked()
+}
+
 // completeLocked looks whether all have answered.
 func (a *ask) completeLocked() {
-	if a.over || a.expected < 0 || a.answered < a.expected {
+	if a.over || a.expected < 0 || a.answered < a.expected-a.silentLocked() {
 		return
 	}
 	a.over = true
@@ -96,7 +108,14 @@ func (a *ask) nameLocked() {
 func (b *Bridge) end(a *ask) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.asks, a.id)
+	b.endLocked(a)
+}
+
+func (b *Bridge) endLocked(a *ask) {
+	if b.asks[a.id] == a {
+		delete(b.asks, a.id)
+		close(a.ended)
+	}
 }
 
 // await waits until all peers have answered, and returns how many have not.
@@ -141,7 +160,7 @@ func (b *Bridge) forgetAcks(acks *service.Acks) {
 	defer b.mu.Unlock()
 	if a := b.collect[acks]; a != nil {
 		delete(b.collect, acks)
-		delete(b.asks, a.id)
+		b.endLocked(a)
 	}
 }
 
@@ -158,11 +177,13 @@ func (b *Bridge) answer(m *official.Message) {
 		if a.acks != nil && !a.named && m.Count >= 0 {
 			a.answered++
 			a.clients += m.Count
+			a.saidLocked(m, m.Count, 0)
 		}
 	case official.Ack:
 		if a.acks == nil {
 			break
 		}
+		a.saidLocked(m, 0, 1)
 		outcome := service.AckOutcome{Latency: time.Since(a.began), Payload: argumentsOf(m.Payload), Attachments: m.Attachments}
 		switch {
 		case a.named:
@@ -173,11 +194,13 @@ func (b *Bridge) answer(m *official.Message) {
 	case official.Sockets, official.IDs:
 		if a.acks == nil && b.roomLocked(a, m, maxAnswerBytes) {
 			a.answered++
+			a.saidLocked(m, 0, 0)
 			a.sockets = append(a.sockets, m.Sockets...)
 		}
 	case official.Reply:
 		if a.acks == nil && b.roomLocked(a, m, maxReplyBytes) {
 			a.answered++
+			a.saidLocked(m, 0, 0)
 			a.replies = append(a.replies, service.ServerSideReply{Payload: argumentsOf(m.Payload), Attachments: m.Attachments})
 		}
 	}

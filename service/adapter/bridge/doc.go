@@ -12,6 +12,7 @@
 //	out.go        the way out: emits, rooms, subscriptions
 //	calls.go      the calls of the API that take peers
 //	asks.go       requests of this node, and what peers answer
+//	loss.go       peers that are gone while this node waits for them
 //	hear.go       what peers and emitters ask of this node
 //	describe.go   sockets as the official servers describe them, and back
 //

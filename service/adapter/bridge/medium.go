@@ -30,6 +30,13 @@ type Medium interface {
 	Close() error
 }
 
+// Roll is a Medium that knows servers by the UIDs that stand in their answers. Safe for concurrent use.
+type Roll interface {
+	// Gone returns those of some servers, by their UIDs, that do not hear a namespace any more. It blocks until that is
+	// known or ctx ends.
+	Gone(ctx context.Context, namespace string, uids []string) ([]string, error)
+}
+
 // Rooms is a Medium on which what is said to one room reaches only those who ask for it. Safe for concurrent use.
 type Rooms interface {
 	// Room has this node hear a room, which may be a socket's own, in a namespace that is followed meanwhile. Each on is

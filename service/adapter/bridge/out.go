@@ -256,19 +256,22 @@ func (b *Bridge) Finished(a *service.Acks) {
 	b.Cluster.Finished(a)
 }
 
+// Follow implements service.Remote. Peers are counted, so that their number is known when a watch has begun.
+func (b *Bridge) Follow(namespace string, on bool) {
+	b.Cluster.Follow(namespace, on)
+	if on {
+		b.mu.Lock()
+		b.countLocked(namespace)
+		b.mu.Unlock()
+	}
+}
+
 // Tellers implements service.Remote. Peers tell nothing of who comes and goes.
-func (b *Bridge) Tellers() ([]service.Incarnation, service.Coverage) {
-	tellers, c := b.Cluster.Tellers()
-	// Tellers does not say of which namespace, so this is the most that is known.
+func (b *Bridge) Tellers(namespace string) ([]service.Incarnation, service.Coverage) {
+	tellers, c := b.Cluster.Tellers(namespace)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	most := 0
-	for _, n := range b.counts {
-		if time.Since(n.at) < time.Minute {
-			most = max(most, n.n)
-		}
-	}
-	c.UncountedNodes += most
+	c.UncountedNodes += b.countLocked(namespace).least()
 	return tellers, c
 }
 
