@@ -105,6 +105,13 @@ func (hs *handlers) ownClaims() (list []own) {
 	return list
 }
 
+// promise is that this node lets nobody else have what a handler of another one is about to claim.
+type promise struct {
+	claims *claims
+	of     NodeID
+	over   chan struct{} // closed when the handler is there, or has come to nothing
+}
+
 // Consider says what this node has against a registration of another one that was claimed so long ago. Of two nodes the
 // one with the smaller name judges, by its own clock, so that there is one verdict: the earlier claim holds, and the
 // later one ends here, with ALREADY_CLAIMED, or is Held with that error. What was Agreed is promised to the other node
@@ -137,7 +144,7 @@ func (n *Node) Consider(r *Registration, of NodeID, age time.Duration, registere
 	}
 	if verdict == Agreed && !registered {
 		hs.mu.Lock()
-		hs.promised[r] = c
+		hs.promised[r] = promise{c, of, make(chan struct{})}
 		hs.mu.Unlock()
 	}
 	return verdict, nil
@@ -147,7 +154,10 @@ func (n *Node) Consider(r *Registration, of NodeID, age time.Duration, registere
 func (n *Node) Unpromise(r *Registration) {
 	n.handlers.mu.Lock()
 	defer n.handlers.mu.Unlock()
-	delete(n.handlers.promised, r)
+	if p, ok := n.handlers.promised[r]; ok {
+		close(p.over)
+		delete(n.handlers.promised, r)
+	}
 }
 
 // rival says why a handler of this node and a registration of another one cannot both be: the error for the one here, and

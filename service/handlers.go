@@ -27,7 +27,7 @@ type handlers struct {
 	byName   patterns[[]*group]        // the same by what they have registered for
 	attached map[*Handler]struct{}     // also those that drain or were replaced, until they are detached
 	claiming map[*Handler]*claims      // those that wait for other nodes to agree
-	promised map[*Registration]*claims // those of other nodes that this one has agreed to, and that are not there yet
+	promised map[*Registration]promise // those of other nodes that this one has agreed to, and that are not there yet
 
 	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
 	names   patterns[ConnectMode]
@@ -54,7 +54,7 @@ type members struct {
 
 func newHandlers(n *Node) *handlers {
 	hs := &handlers{
-		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, claiming: map[*Handler]*claims{}, promised: map[*Registration]*claims{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
+		node: n, groups: map[string]*group{}, attached: map[*Handler]struct{}{}, claiming: map[*Handler]*claims{}, promised: map[*Registration]promise{}, startUntil: n.startedAt.Add(n.cfg.HandlerWait),
 	}
 	hs.learnLocked("/", ConnectOpen)
 	for _, c := range n.cfg.Namespaces {
@@ -130,9 +130,9 @@ func (hs *handlers) lockUnclaimed(h *Handler) error {
 				others[c] = o.reg.Group
 			}
 		}
-		for r, c := range hs.promised {
-			if r.Group != h.reg.Group && !checked[c] {
-				others[c] = r.Group
+		for r, p := range hs.promised {
+			if r.Group != h.reg.Group && !checked[p.claims] {
+				others[p.claims] = r.Group
 			}
 		}
 		if len(others) == 0 {

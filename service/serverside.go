@@ -59,6 +59,7 @@ type serverCall struct {
 // ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, on every node and
 // except the caller's own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
 func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
+	missed := n.handlers.awaitPromised(ctx, &e)
 	call := &serverCall{done: make(chan struct{}), first: e.First}
 	to := n.handlers.servers(&e)
 	call.missing = len(to)
@@ -73,7 +74,7 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	if e.Told != nil {
 		e.Told()
 	}
-	r := ServerSideResult{Matched: len(to)}
+	r := ServerSideResult{Matched: len(to), Coverage: missed}
 	if !e.WantsReplies || len(to) == 0 {
 		return r, nil
 	}
@@ -91,6 +92,49 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	defer call.mu.Unlock()
 	r.Replies = slices.Clone(call.replies)
 	return r, nil
+}
+
+// promisedWait is how long a server-side event waits for handlers of other nodes that are about to be there.
+const promisedWait = time.Second
+
+// awaitPromised waits for handlers of other nodes that this one has agreed to, and that want a server-side event: their
+// backends may have heard already that they are attached, and this node hears so a moment later. A node whose handler has
+// not come in time is in the coverage.
+func (hs *handlers) awaitPromised(ctx context.Context, e *ServerSideEmit) (missed Coverage) {
+	if e.Local {
+		return Coverage{}
+	}
+	var promises []promise
+	hs.mu.RLock()
+	for r, p := range hs.promised {
+		if r.ServerSideEvents && p.claims.namespaces.covers(e.Namespace) {
+			promises = append(promises, p)
+		}
+	}
+	hs.mu.RUnlock()
+	if len(promises) == 0 {
+		return Coverage{}
+	}
+	late := time.NewTimer(promisedWait)
+	defer late.Stop()
+	for _, p := range promises {
+		select {
+		case <-p.over:
+			continue
+		default:
+		}
+		select {
+		case <-p.over:
+		case <-late.C:
+			late.Reset(0) // for the others too
+			missed.Unreachable = append(missed.Unreachable, string(p.of))
+		case <-ctx.Done():
+			missed.Unreachable = append(missed.Unreachable, string(p.of))
+		}
+	}
+	slices.Sort(missed.Unreachable)
+	missed.Unreachable = slices.Compact(missed.Unreachable)
+	return missed
 }
 
 // servers are the handlers that hear a server-side event.

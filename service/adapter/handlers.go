@@ -248,6 +248,9 @@ func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) 
 	}
 	c.mu.Unlock()
 	r, err := c.Node.ServerSideEmit(ctx, e)
+	for _, name := range r.Coverage.Unreachable {
+		missed = append(missed, service.NodeID(name))
+	}
 	r.Coverage = coverageOf(missed)
 	return r, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/membus"
 )
 
 // backend is a handler that writes down what it is told, and answers as reply says.
@@ -536,6 +537,36 @@ func TestServerSideEmitOverNodes(t *testing.T) {
 		c.pass(10 * time.Second)
 		r, err = c.nodes["AAAA"].ServerSideEmit(t.Context(), e)
 		want(t, "lost", fmt.Sprint(r, err), "{0 [] {[BBBB] 0 0}} <nil>")
+	})
+}
+
+// TestServerSideEmitAfterAttaching: once a handler is attached at one node, a server-side event of another reaches it,
+// whose news of it is still on the way. One that is about to be attached for longer is waited for, and its node is named.
+func TestServerSideEmitAfterAttaching(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		c.pass(time.Second)
+		c.faults.SetWay("CCCC", "BBBB", membus.Weather{Delay: 50 * time.Millisecond})
+		e := service.ServerSideEmit{Namespace: "/", Packet: event(`["server",1]`)}
+		const rounds = 20 // a frame takes any part of that time
+		var all []*backend
+		for i := range rounds {
+			all = append(all, c.attach("CCCC", service.Registration{ID: fmt.Sprint(i), Group: fmt.Sprint(i), Observer: true, ServerSideEvents: true}, nil))
+			r, err := c.nodes["BBBB"].ServerSideEmit(t.Context(), e)
+			want(t, "all that are attached", fmt.Sprint(r, err), fmt.Sprintf("{%d [] {[] 0 0}} <nil>", i+1))
+		}
+		want(t, "heard by the last one", fmt.Sprint(all[rounds-1].take()), `[server BBBB ["server",1]]`)
+
+		c.cut("AAAA", "CCCC") // whose word on the next one does not come
+		attached := make(chan struct{})
+		go func() {
+			defer close(attached)
+			_, _, _ = c.tryAttach("CCCC", service.Registration{ID: "late", Group: "late", Observer: true, ServerSideEvents: true}, nil)
+		}()
+		time.Sleep(100 * time.Millisecond)
+		start := time.Now()
+		r, err := c.nodes["BBBB"].ServerSideEmit(t.Context(), e)
+		want(t, "without the late one", fmt.Sprint(r, err, time.Since(start)), fmt.Sprintf("{%d [] {[CCCC] 0 0}} <nil> 1s", rounds))
+		<-attached
 	})
 }
 
