@@ -28,6 +28,7 @@ type backend struct {
 	sockets  foyerv1.SocketServiceClient
 	presence foyerv1.PresenceServiceClient
 	node     foyerv1.NodeServiceClient
+	nodes    []foyerv1.NodeServiceClient // node, or those of all that are looked at as one
 
 	forgetEvents bool // it takes no note of events; set before it is attached
 
@@ -108,16 +109,29 @@ func api(t testing.TB, addr string) *backend {
 		}
 		t.Cleanup(func() { b.attach.Close() })
 	}
+	if one, ok := nodesAt.Load(addr); ok {
+		b.nodes = nil
+		for _, f := range one.(*foyer).nodes {
+			conn, err := dial(f.api, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			b.nodes = append(b.nodes, foyerv1.NewNodeServiceClient(conn))
+		}
+	}
 	return b
 }
 
 func newBackend(conn *grpc.ClientConn) *backend {
-	return &backend{
+	b := &backend{
 		conn: conn, attach: conn, on: map[string]func(*event){}, told: newFeed[*foyerv1.AttachResponse](),
 		emits: foyerv1.NewEmitServiceClient(conn), rooms: foyerv1.NewRoomServiceClient(conn),
 		sockets: foyerv1.NewSocketServiceClient(conn), presence: foyerv1.NewPresenceServiceClient(conn),
 		node: foyerv1.NewNodeServiceClient(conn),
 	}
+	b.nodes = []foyerv1.NodeServiceClient{b.node}
+	return b
 }
 
 // attach registers a backend and waits until it is attached. prepare sets what it does before the first event can come.

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -322,11 +321,7 @@ func beginsBeforeItsHandler(t *testing.T, f *foyer, c *burstClient, b burst) {
 func wantDropped(t testing.TB, f *foyer, expected ...string) {
 	t.Helper()
 	expected = append(expected, "engineio_queue_full", "handler_paused")
-	info, err := api(t, f.api).node.GetInfo(context.Background(), &foyerv1.GetInfoRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for reason, n := range info.GetDropped() {
+	for reason, n := range api(t, f.api).info(t).GetDropped() {
 		// A slow machine's nodes tell each other twice, and count what they pass on.
 		apart := nodesOfOne() > 1 && (strings.HasPrefix(reason, "cluster_frame_") || strings.HasPrefix(reason, "passing_"))
 		if n != 0 && !apart && !slices.Contains(expected, reason) {

@@ -268,11 +268,7 @@ func startBackendProcess(t *testing.T, addr string) *process {
 
 func connectedSockets(t *testing.T, b *backend) int {
 	t.Helper()
-	r, err := b.node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(r.GetSockets())
+	return int(b.info(t).GetSockets())
 }
 
 // Three handlers of a group are restarted one after the other, by kill, under 500 clients that talk. Nothing comes out of order
@@ -301,11 +297,7 @@ func TestRollingHandlers(t *testing.T) {
 	if r.Served != r.Clients || len(r.Disconnects) > 0 {
 		t.Errorf("%d of %d are served again; disconnects %v", r.Served, r.Clients, r.Disconnects)
 	}
-	info, err := b.node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dropped := info.GetDropped()
+	dropped := b.info(t).GetDropped()
 	lost, counted := r.Said-r.Acks, int(dropped["handler_lost"])
 	t.Logf("without an answer: %d; counted as in flight with a killed handler: %d", lost, counted)
 	// Each Node process has a canary besides, which may have had one event in flight at each kill.

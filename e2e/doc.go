@@ -2,6 +2,7 @@
 // e2e and is run by `make e2e`: it starts the real binary, on ports that the kernel gives, and looks at it from both sides.
 //
 //	harness_test.go  the binary, the Node process with stock clients, waiting
+//	front_test.go    three nodes that a test takes for one; apart_test.go says which tests do not run so
 //	backend_test.go  a backend over the gRPC API
 //	raw_test.go      programs that no client library is
 //	docs_test.go     the blocks of README.md and docs/, their Go as programs; terminal_test.go pastes them

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -50,40 +51,105 @@ func atCalls(names string, id func(name string) string) string {
 	return strings.Join(here, " ")
 }
 
-// streamsAt is where handlers attach whose calls go to an address.
-var streamsAt sync.Map
+// streamsAt is where handlers attach whose calls go to an address, and nodesAt what is looked at as one node there.
+var streamsAt, nodesAt sync.Map
 
-// startAsOne starts nodes that are looked at as one.
+// startAsOne starts nodes that are looked at as one. Of an address that is no free one, --edge is the front's, and --api
+// that of the node which takes the calls.
 func startAsOne(t testing.TB, n int, args ...string) *foyer {
 	t.Helper()
+	at := "127.0.0.1:0"
 	listen := freePorts(t, n)
 	m := &mesh{t: t}
 	for i := range n {
-		f := startFoyerOn(t, nil, append([]string{
-			"--cluster=embedded", "--cluster-listen=" + listen[i], "--cluster-routes=" + strings.Join(listen, ","),
-			"--node-id=" + string(rune('A'+i)) + "nod",
-		}, args...)...)
-		m.add(i, f, string(rune('A'+i))+"nod")
+		m.names = append(m.names, string(rune('A'+i))+"nod")
+		own := []string{
+			"--cluster=embedded", "--cluster-listen=" + listen[i], "--cluster-routes=" + strings.Join(listen, ","), "--node-id=" + m.names[i],
+		}
+		for _, arg := range args {
+			name, address, _ := strings.Cut(arg, "=")
+			switch {
+			case name == "--edge":
+				at = address
+			case name == "--api" && i != 1%n && !strings.HasSuffix(address, ":0"):
+			default:
+				own = append(own, arg)
+			}
+		}
+		m.add(i, startFoyerOn(t, nil, own...), m.names[i])
 	}
-	m.settle()
-	front := startFront(t, m)
+	for i, node := range m.nodes { // by their logs, since a test may not be let in at their API
+		for j, other := range m.names {
+			if i != j {
+				node.logs(t, "member up", other)
+			}
+		}
+	}
 	first := m.nodes[0].foyer
-	one := &foyer{process: first.process, edge: front, api: m.nodes[1%n].api, admin: first.admin, stopped: true}
+	all := *first.process
+	all.log = newFeed[string]()
+	one := &foyer{process: &all, api: m.nodes[1%n].api, admin: first.admin, stopped: true}
+	one.edge, one.closeFront = startFront(t, m, at)
 	for _, node := range m.nodes {
 		one.nodes = append(one.nodes, node.foyer)
+		go func() {
+			for from := 0; ; from++ {
+				line, _, err := node.log.await(from, time.Hour, func(string) bool { return true })
+				if err != nil {
+					return // the node has ended
+				}
+				all.log.add(line)
+			}
+		}()
 	}
 	streamsAt.Store(one.api, m.nodes[2%n].api)
+	nodesAt.Store(one.api, one)
 	return one
 }
 
-// startFront passes each request on to the next node in turn, upgrades too.
-func startFront(t testing.TB, m *mesh) string {
-	var turn atomic.Int64
-	return frontOf(t, func() string { return m.nodes[int(turn.Add(1))%len(m.nodes)].edge }, func(to *http.Transport) http.RoundTripper { return to })
+// each is the node, or those that are looked at as it.
+func (f *foyer) each() []*foyer {
+	if len(f.nodes) > 0 {
+		return f.nodes
+	}
+	return []*foyer{f}
 }
 
-// frontOf passes each request on to the address that next returns, upgrades too, by a transport that may be wrapped.
-func frontOf(t testing.TB, next func() string, by func(*http.Transport) http.RoundTripper) string {
+// info is GetInfo of the node. Of nodes that are looked at as one, what they have and count is added up.
+func (b *backend) info(t testing.TB) *foyerv1.GetInfoResponse {
+	t.Helper()
+	var sum *foyerv1.GetInfoResponse
+	dropped := map[string]int64{}
+	for _, node := range b.nodes {
+		r, err := node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for reason, n := range r.GetDropped() {
+			dropped[reason] += n
+		}
+		if sum == nil {
+			sum = r
+			continue
+		}
+		*sum.Sessions += r.GetSessions()
+		*sum.Sockets += r.GetSockets()
+		*sum.Handlers += r.GetHandlers()
+	}
+	sum.Dropped = dropped
+	return sum
+}
+
+// startFront passes each request on to the next node in turn, upgrades too.
+func startFront(t testing.TB, m *mesh, at string) (address string, end func()) {
+	var turn atomic.Int64
+	return frontOf(t, at, func() string { return m.nodes[int(turn.Add(1))%len(m.nodes)].edge }, func(to *http.Transport) http.RoundTripper { return to })
+}
+
+// frontOf passes each request that comes to an address on to the one that next returns, upgrades too, by a transport that
+// may be wrapped.
+func frontOf(t testing.TB, at string, next func() string, by func(*http.Transport) http.RoundTripper) (address string, end func()) {
+	t.Helper()
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", next()
@@ -94,7 +160,13 @@ func frontOf(t testing.TB, next func() string, by func(*http.Transport) http.Rou
 		Transport:     by(&http.Transport{MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Second}),
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
-	s := httptest.NewServer(proxy)
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-	return s.Listener.Addr().String()
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: proxy}}
+	s.Start()
+	end = sync.OnceFunc(func() { s.CloseClientConnections(); s.Close() })
+	t.Cleanup(end)
+	return l.Addr().String(), end
 }

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		runBackendProcess(addr) // this is not the test but a backend that a test may kill
 		return
 	}
+	skipTestsApart()
 	code := m.Run()
 	if sharing {
 		os.RemoveAll(commonFolder())
@@ -136,8 +137,10 @@ func start(t testing.TB, name string, env []string, args ...string) *process {
 
 func childOf(name string, env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Env = slices.DeleteFunc(append(os.Environ(), env...), func(v string) bool { return strings.HasPrefix(v, "FOYER_BIN=") }) // no setting of the binary
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}                                                           // when the test binary is killed by its timeout
+	cmd.Env = slices.DeleteFunc(append(os.Environ(), env...), func(v string) bool { // what is no setting of the binary
+		return strings.HasPrefix(v, "FOYER_BIN=") || strings.HasPrefix(v, "FOYER_NODES=")
+	})
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test binary is killed by its timeout
 	return cmd
 }
 
@@ -219,6 +222,7 @@ type foyer struct {
 	edge, api, admin string
 	stopped          bool     // on purpose: how it ended has been looked at
 	nodes            []*foyer // of a cluster that is looked at as one
+	closeFront       func()   // of that
 }
 
 // url is where clients connect.
@@ -311,29 +315,32 @@ func (f *foyer) listens(t testing.TB) {
 // stop asks it to end, as an operator does, and fails the test unless it ends well and soon.
 func (f *foyer) stop(t testing.TB) {
 	t.Helper()
-	if len(f.nodes) > 0 {
-		for _, node := range f.nodes {
-			node.stop(t)
+	for _, node := range f.each() {
+		node.stopped = true
+		node.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, node := range f.each() {
+		if code := node.exit(t, patience); code != 0 {
+			t.Errorf("foyer ended with code %d after SIGTERM, want 0\n%s", code, node.tail(50))
 		}
-		return
 	}
-	f.stopped = true
-	f.cmd.Process.Signal(syscall.SIGTERM)
-	if code := f.exit(t, patience); code != 0 {
-		t.Errorf("foyer ended with code %d after SIGTERM, want 0\n%s", code, f.tail(50))
-	}
+	f.endFront()
 }
 
 // crash ends it without a word.
 func (f *foyer) crash() {
-	if len(f.nodes) > 0 {
-		for _, node := range f.nodes {
-			node.crash()
-		}
-		return
+	for _, node := range f.each() {
+		node.stopped = true
+		node.kill()
 	}
-	f.stopped = true
-	f.kill()
+	f.endFront()
+}
+
+// endFront has nobody listen where clients connect, as when there is one node.
+func (f *foyer) endFront() {
+	if f.closeFront != nil {
+		f.closeFront()
+	}
 }
 
 // ---- stock clients

@@ -110,9 +110,8 @@ func TestHeartbeat(t *testing.T) {
 			b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
 			p := startPuppets(t)
 			c, id := p.connect(t, f.url(), "/", quick.with(transport.opts))
-			r, err := b.node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
-			if err != nil || r.GetSockets() != 1 || r.GetSessions() != 1 || r.GetHandlers() != 1 {
-				t.Errorf("got %v, %v", r, err)
+			if r := b.info(t); r.GetSockets() != 1 || r.GetSessions() != 1 || r.GetHandlers() != 1 {
+				t.Errorf("got %v", r)
 			}
 			// It lives on for many intervals.
 			began := time.Now()

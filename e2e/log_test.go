@@ -235,11 +235,7 @@ func TestRefusalsAreTold(t *testing.T) {
 // dropped is what GetInfo counts.
 func (f *foyer) dropped(t testing.TB, b *backend) map[string]int64 {
 	t.Helper()
-	info, err := b.node.GetInfo(t.Context(), &foyerv1.GetInfoRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.GetDropped()
+	return b.info(t).GetDropped()
 }
 
 // TestFailedHandshakesAreTold: of TLS, at both edges. A client that only looks whether the port is open is no news.

@@ -205,7 +205,8 @@ func (s *rawSocket) read(event func(args string)) error {
 
 // ---- what the node costs
 
-// peak is the most memory that a node held at once since the last resetPeak, in bytes (VmHWM of proc(5)).
+// peak is the most memory that a node held at once since the last resetPeak, in bytes (VmHWM of proc(5)). Of nodes that are
+// looked at as one it is the sum.
 func (f *foyer) peak(t testing.TB) int {
 	t.Helper()
 	return f.status(t, "VmHWM:") << 10
@@ -217,40 +218,48 @@ func (f *foyer) resident(t testing.TB) int {
 	return f.status(t, "VmRSS:") << 10
 }
 
-func (f *foyer) status(t testing.TB, key string) int {
+func (f *foyer) status(t testing.TB, key string) (sum int) {
 	t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	for _, node := range f.each() {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", node.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Fields(string(raw))
+		at := slices.Index(words, key)
+		if at < 0 {
+			t.Fatalf("no %s in\n%s", key, raw)
+		}
+		n, err := strconv.Atoi(words[at+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += n
 	}
-	words := strings.Fields(string(raw))
-	at := slices.Index(words, key)
-	if at < 0 {
-		t.Fatalf("no %s in\n%s", key, raw)
-	}
-	n, err := strconv.Atoi(words[at+1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return sum
 }
 
 // resetPeak makes peak begin with what is held now.
 func (f *foyer) resetPeak(t testing.TB) {
 	t.Helper()
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", f.cmd.Process.Pid), []byte("5"), 0); err != nil {
-		t.Fatal(err)
+	for _, node := range f.each() {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", node.cmd.Process.Pid), []byte("5"), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
 // descriptors is how many files it has open.
-func (f *foyer) descriptors(t testing.TB) int {
+func (f *foyer) descriptors(t testing.TB) (sum int) {
 	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", f.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	for _, node := range f.each() {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", node.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += len(entries)
 	}
-	return len(entries)
+	return sum
 }
 
 // needFiles fails a test that could not open so many files.

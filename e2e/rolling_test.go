@@ -168,7 +168,8 @@ func (r *rolling) front(ctx context.Context, looks *sync.WaitGroup) string {
 		}
 		return r.addr[n%len(r.addr)].edge
 	}
-	return frontOf(r.t, next, func(to *http.Transport) http.RoundTripper { return another{to, next} })
+	address, _ := frontOf(r.t, "127.0.0.1:0", next, func(to *http.Transport) http.RoundTripper { return another{to, next} })
+	return address
 }
 
 // another asks the next node when one takes no connection, as balancers do: one that has gone may still count as ready.
