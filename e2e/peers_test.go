@@ -69,6 +69,9 @@ type medium struct {
 	flags   func(url string) []string // of a node
 	emitter bool                      // there is an official one that its adapter hears
 	loops   bool                      // a server on Node emits to its own sockets at once, and changes them when it hears itself
+	// joined waits until so many servers hear a room, where one on Node does not wait for that itself; nil: they all do at
+	// once.
+	joined func(t testing.TB, url, nsp, room string, servers int64)
 }
 
 // classic is Redis with the adapter that most have.
@@ -184,6 +187,9 @@ func (m *mixed) calls(nsp string) {
 
 	// Rooms, changed by both kinds. The next call of the one who changed them finds them so.
 	node(`io.in(%q).socketsJoin(["r1", "r2"])`, ids[1])
+	if m.joined != nil {
+		m.joined(t, m.url, nsp, "r1", 1)
+	}
 	node(`io.to("r1").emit("a room of Node")`)
 	m.exactly(all, "a room of Node", 1)
 	if _, err := near.rooms.JoinRooms(t.Context(), &foyerv1.JoinRoomsRequest{Target: room(ids[0], ids[2]), Rooms: []string{"r3"}}); err != nil {
@@ -229,6 +235,8 @@ func (m *mixed) calls(nsp string) {
 		emit(room(id), say(event))
 		m.exactly(all, event, i)
 	}
+	node(`io.to(%q).emit("to one of Node")`, ids[2])
+	m.exactly(all, "to one of Node", 2)
 
 	// Lists of sockets.
 	if got := node(`io.fetchSockets().then((all) => all.map((s) => s.id).sort())`); got != sorted(ids) {

@@ -14,6 +14,25 @@ const connected = async (url) => {
 	return client;
 };
 
+// Several addresses in a URL are of one Redis Cluster.
+const addresses = (url) => url.replace("redis://", "").split(",");
+
+const clustered = async (url) => {
+	const rootNodes = addresses(url).map((address) => ({ url: `redis://${address}` }));
+	const client = require("redis").createCluster({ rootNodes });
+	client.on("error", (err) => console.error(`redis: ${err.message}`));
+	await client.connect();
+	return client;
+};
+
+const ioredis = async (url) => {
+	const { Redis, Cluster } = require("ioredis");
+	const client = url.includes(",") ? new Cluster(addresses(url).map((address) => `redis://${address}`), { shardedSubscribers: true }) : new Redis(url);
+	client.on("error", (err) => console.error(`redis: ${err.message}`));
+	await new Promise((ready) => client.once("ready", ready));
+	return client;
+};
+
 // Each medium gives the adapter, and the official emitter where there is one.
 const media = {
 	redis: async (url, options) => {
@@ -21,6 +40,11 @@ const media = {
 		const { createAdapter } = require("@socket.io/redis-adapter");
 		const { Emitter } = require("@socket.io/redis-emitter");
 		return { adapter: createAdapter(pub, sub, options), emitter: new Emitter(pub) };
+	},
+	"redis-sharded": async (url, { library, ...options }) => {
+		const { createShardedAdapter } = require("@socket.io/redis-adapter");
+		const connect = library === "ioredis" ? ioredis : url.includes(",") ? clustered : connected;
+		return { adapter: createShardedAdapter(await connect(url), await connect(url), options) };
 	},
 	"redis-streams": async (url, options) => {
 		const { createAdapter } = require("@socket.io/redis-streams-adapter");
