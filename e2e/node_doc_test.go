@@ -58,6 +58,14 @@ func TestNodePage(t *testing.T) {
 	for _, window := range windows {
 		says(window, windows...)
 	}
+	chrome.run(windows[1], `{
+		document.getElementById("nickname").value = "Ann";
+		document.getElementById("rename").click();
+	}`)
+	named := `[...document.querySelectorAll("#who [data-name]")].some((e) => e.textContent === "Ann")`
+	chrome.until(windows[2], named)
+	chrome.open(windows[2], term.url(pages[windows[2]])) // the chat of one node calls people as that of the other does
+	chrome.until(windows[2], named)
 
 	// An official emitter
 	term.run(d.next("sh", "emit.js"))
@@ -83,6 +91,7 @@ func TestNodePage(t *testing.T) {
 	says(windows[0], windows...)
 
 	// The last server moves
+	chrome.until(windows[1], named+` && !document.getElementById("log").textContent.includes("now called guest")`)
 	crash(server)
 	chrome.until(windows[0], "!("+connected+")")
 	term.serve(d.next("sh", "--edge 127.0.0.1:3002"))

@@ -4,7 +4,8 @@
 // It is an ordinary client of Foyer's public gRPC API, written to be copied: dial any Foyer, call Run. It holds two
 // streams. HandlerService.Attach brings what browsers do and takes what to do about it; PresenceService.Watch tells who is
 // in which room. One goroutine owns all state, and the state lives as long as the two streams: when either ends, both go,
-// and Run attaches anew. Nothing is lost by that, since Foyer keeps connections and rooms and hands them over again.
+// and Run attaches anew. Nothing is lost by that, since Foyer keeps connections, rooms and names (as the sockets' user_id) and
+// hands them over again. So several backends, each at a node of a cluster, say the same of who is here.
 //
 //	chat.go      the streams and what comes over them
 //	events.go    the browsers' events, one function each
@@ -13,6 +14,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -157,7 +159,7 @@ func (b *backend) take(m *foyerv1.AttachResponse) {
 // welcome takes note of a socket, shows a new one to the lobby, and tells the browser who it is. A browser that had been here
 // answers with its nickname and rooms: that is all it takes to survive a restart of this backend.
 func (b *backend) welcome(socket *foyerv1.Socket, how string) {
-	p := &person{id: socket.GetId(), nickname: guestName(socket.GetId()), rooms: map[string]bool{}, asked: map[string]bool{}}
+	p := &person{id: socket.GetId(), nickname: cmp.Or(socket.GetUserId(), guestName(socket.GetId())), rooms: map[string]bool{}, asked: map[string]bool{}}
 	for _, room := range socket.GetRooms() {
 		p.rooms[room] = true
 	}

@@ -72,6 +72,7 @@ func TestEvents(t *testing.T) {
 		{"arguments that are no array", "chat message", `{"0":"hi"}`, []string{refusal("arguments must be an array")}},
 
 		{"nickname", "nickname", `["  Ann "]`, []string{
+			`name node0000000000000ann: Ann`,
 			`ack [{"ok":true,"nickname":"Ann"}]`,
 			`emit to lobby: who ["lobby",{"count":2,"people":[{"id":"node0000000000000ann","nickname":"Ann"},{"id":"node0000000000000bob","nickname":"guest-0bob"}]}]`,
 			`emit to all: rooms [[{"name":"lobby","size":2}]]`,
@@ -127,19 +128,20 @@ func TestEvents(t *testing.T) {
 
 func refusal(text string) string { return fmt.Sprintf(`ack [{"ok":false,"error":%q}]`, text) }
 
-// A newcomer is shown to the lobby; one that has rooms, back after a loss or handed over by another backend, keeps them.
+// A newcomer is shown to the lobby. One that has rooms, back after a loss or handed over by another backend, keeps them and
+// its name.
 func TestWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := run(t).attached(t)
 		h.say(connected(socket(ann)))
 		h.say(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_Assigned{
-			Assigned: &foyerv1.Assigned{Sockets: []*foyerv1.Socket{socket(bob, "cellar", "lobby")}},
+			Assigned: &foyerv1.Assigned{Sockets: []*foyerv1.Socket{named(socket(bob, "cellar", "lobby"), "Bob")}},
 		}})
 		h.say(event(bob, "leave", `["cellar"]`))
 		want := []string{
 			`join node0000000000000ann: lobby`,
 			`emit to node0000000000000ann: welcome [{"id":"node0000000000000ann","nickname":"guest-0ann"}]`,
-			`emit to node0000000000000bob: welcome [{"id":"node0000000000000bob","nickname":"guest-0bob"}]`,
+			`emit to node0000000000000bob: welcome [{"id":"node0000000000000bob","nickname":"Bob"}]`,
 			`leave node0000000000000bob: cellar`,
 			`ack [{"ok":true,"room":"cellar"}]`,
 		}
@@ -209,6 +211,11 @@ func TestRosterIsPushed(t *testing.T) {
 					change(foyerv1.PresenceEvent_TYPE_JOINED, socket(bob, lobby)),
 				},
 				[]string{lobbyOf(2, a, b), `emit to all: rooms [[{"name":"lobby","size":2}]]`},
+			},
+			{
+				"another backend has named one",
+				[]*foyerv1.WatchResponse{change(foyerv1.PresenceEvent_TYPE_UPDATED, named(socket(bob, lobby), "Bob"))},
+				[]string{lobbyOf(2, person(bob, "Bob"), a), `emit to all: rooms [[{"name":"lobby","size":2}]]`},
 			},
 			{
 				"leave",
@@ -533,6 +540,8 @@ func (h *fakeHandler) describe(m *foyerv1.AttachRequest) string {
 				text = "volatile " + text
 			}
 			return text
+		case *foyerv1.Command_Update:
+			return fmt.Sprintf("name %s: %s", c.Update.GetSocketId(), c.Update.GetUserId())
 		case *foyerv1.Command_Join:
 			return fmt.Sprintf("join %s: %s", strings.Join(c.Join.GetTarget().GetRooms(), " "), strings.Join(c.Join.GetRooms(), " "))
 		case *foyerv1.Command_Leave:
@@ -555,6 +564,11 @@ func describeTarget(to *foyerv1.Target) string {
 
 func socket(id string, rooms ...string) *foyerv1.Socket {
 	return &foyerv1.Socket{Id: id, Namespace: "/", Rooms: rooms}
+}
+
+func named(s *foyerv1.Socket, name string) *foyerv1.Socket {
+	s.UserId = name
+	return s
 }
 
 func connected(s *foyerv1.Socket) *foyerv1.AttachResponse {

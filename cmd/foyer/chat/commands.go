@@ -22,6 +22,13 @@ func (b *backend) leave(p *person, room string) {
 	}})
 }
 
+// name lets Foyer keep a nickname, from which other backends have it.
+func (b *backend) name(p *person) {
+	b.command(&foyerv1.Command{Command: &foyerv1.Command_Update{
+		Update: &foyerv1.UpdateSocketRequest{SocketId: p.id, UserId: &p.nickname},
+	}})
+}
+
 func (b *backend) emit(to *foyerv1.Target, event string, args ...any) {
 	b.command(&foyerv1.Command{Command: &foyerv1.Command_Emit{
 		Emit: &foyerv1.EmitRequest{Target: to, Payload: payload(event, args)},

@@ -119,6 +119,7 @@ func (b *backend) onNickname(p *person, args arguments) (reply, error) {
 		return reply{}, err
 	}
 	p.nickname = name
+	b.name(p)
 	for room := range p.rooms {
 		b.changed(room)
 	}

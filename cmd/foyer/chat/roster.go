@@ -31,26 +31,34 @@ type (
 // roster is who is where in the whole namespace, as PresenceService.Watch tells it.
 type roster struct {
 	sockets map[string][]string        // socket id to rooms
+	names   map[string]string          // socket id to nickname, of those that have one
 	rooms   map[string]map[string]bool // room to socket ids
 	changed map[string]bool            // rooms that browsers have not heard of yet
 }
 
 func newRoster() *roster {
-	return &roster{sockets: map[string][]string{}, rooms: map[string]map[string]bool{}, changed: map[string]bool{}}
+	return &roster{sockets: map[string][]string{}, names: map[string]string{}, rooms: map[string]map[string]bool{}, changed: map[string]bool{}}
 }
 
 func (r *roster) has(id string) bool { _, ok := r.sockets[id]; return ok }
 
-// put notes the rooms of a socket in place of those noted before.
+// put notes the rooms and the name of a socket in place of those noted before.
 func (r *roster) put(socket *foyerv1.Socket) {
 	id := socket.GetId()
 	r.move(id, socket.GetRooms())
 	r.sockets[id] = socket.GetRooms()
+	if name := socket.GetUserId(); name != r.names[id] {
+		r.names[id] = name
+		for _, room := range socket.GetRooms() {
+			r.changed[room] = true
+		}
+	}
 }
 
 func (r *roster) remove(id string) {
 	r.move(id, nil)
 	delete(r.sockets, id)
+	delete(r.names, id)
 }
 
 func (r *roster) move(id string, rooms []string) {
@@ -188,12 +196,12 @@ func (b *backend) who(room string, asker *person) *who {
 	return list
 }
 
-// nickname of a socket. One that another backend of the group handles is a guest to us.
+// nickname of a socket. What one that we handle is called now, Foyer may not have told yet.
 func (b *backend) nickname(id string) string {
 	if p := b.people[id]; p != nil {
 		return p.nickname
 	}
-	return guestName(id)
+	return cmp.Or(b.roster.names[id], guestName(id))
 }
 
 // guestName is what somebody is called at first: by the end of the socket id, since its beginning names the node.
