@@ -32,6 +32,7 @@ HAPROXY := $(TOOLS)/haproxy
 REDIS := $(TOOLS)/redis
 # PostgreSQL refuses to run as root, so root keeps it where other users can read it.
 POSTGRES := $(if $(filter 0,$(shell id -u)),/var/cache/foyer-tools,$(TOOLS))/postgres-15
+SECANTUS := $(TOOLS)/secantus
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and
@@ -120,7 +121,7 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium iproute2 proxies bin/redis-server bin/postgres examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -193,7 +194,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc iproute2 proxies bin/redis-server bin/postgres examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium gcc iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -215,7 +216,8 @@ bin/caddy:         $(DEBIAN)/usr/bin/caddy
 bin/haproxy:       $(HAPROXY)/haproxy
 bin/redis-server:  $(REDIS)/redis-server
 bin/postgres:      $(POSTGRES)/postgres
-bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server bin/postgres:
+bin/secantusd-py:  $(SECANTUS)/bin/secantusd-py
+bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server bin/postgres bin/secantusd-py:
 	mkdir -p bin
 	ln -sf $< $@
 
@@ -261,6 +263,12 @@ $(POSTGRES)/postgres:
 	$(call with-libraries,$(call packages,postgresql-15,pq5|icu|xml2|ldap|sasl2-2|gssapi|krb5|k5crypto|keyutils|com-err|ssl3|lz4),lib/postgresql/15/bin)
 	sed 's|/bin/$(@F) |/bin/initdb |' $@ >$(@D)/initdb
 	chmod +x $(@D)/initdb
+
+# A server that speaks as MongoDB does, since Debian has none. Another checkout may be at it.
+$(SECANTUS)/bin/secantusd-py: e2e/secantus.txt
+	python3 -c 'import ensurepip, venv' 2>/dev/null || { $(call apt-get,python3 python3-venv); }
+	mkdir -p $(TOOLS)
+	flock $(SECANTUS).lock sh e2e/secantus.sh $(SECANTUS)
 
 # A command and those of its libraries whose names begin so.
 packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \

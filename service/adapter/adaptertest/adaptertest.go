@@ -32,6 +32,8 @@ type Cluster struct {
 	Forge func(to service.NodeID, frame []byte)
 	// Guarded says that the servers themselves take nothing that is larger than a frame.
 	Guarded bool
+	// Flood is how many bytes are sent to a receiver that does not return; 0: 48 MiB. Servers of tests can be slow.
+	Flood int
 }
 
 // Run gives each test of the suite a cluster of its own. A test may clean up by testing.TB.Cleanup.

@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -415,7 +416,7 @@ func testManySenders(t *testing.T, c Cluster) {
 // A node whose receiver does not return loses what comes meanwhile, within a bound, and hears again afterwards. Others
 // do not feel it.
 func testBlockedReceiver(t *testing.T, c Cluster) {
-	const flood = 48 << 20
+	flood := cmp.Or(c.Flood, 48<<20)
 	blocked, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	var revived atomic.Bool
