@@ -21,7 +21,21 @@ import (
 )
 
 // TestPeersModel has callers of all kinds act at random in a mixed cluster on the classic Redis adapter.
-func TestPeersModel(t *testing.T) { testPeersModel(t, classic) }
+func TestPeersModel(t *testing.T) { testPeersModel(t, classic, 10*time.Second) }
+
+// TestPeersModelMedia does so on the other media, for a shorter time.
+func TestPeersModelMedia(t *testing.T) {
+	for _, on := range []struct {
+		name string
+		*medium
+	}{
+		{"sharded, dynamic", sharded("dynamic", "redis")},
+		{"sharded, dynamic-private", sharded("dynamic-private", "ioredis")},
+		{"streams", onStreams("")},
+	} {
+		t.Run(on.name, func(t *testing.T) { testPeersModel(t, on.medium, 3*time.Second) })
+	}
+}
 
 // testPeersModel lets a server on Node, an official emitter and the APIs of two nodes put sockets into rooms, end
 // them and emit at random, with clients that come and go at all three. After each batch every client has heard what
@@ -32,9 +46,9 @@ func TestPeersModel(t *testing.T) { testPeersModel(t, classic) }
 // other says, so before another caller acts all have heard the last one. Where nobody changes anything, all emit at
 // once.
 //
-// It goes on for PEERSTIME, by default 10 s. SEED is that of a run to do again.
-func testPeersModel(t *testing.T, on *medium) {
-	lasts := setting(t, "PEERSTIME", 10*time.Second, time.ParseDuration)
+// It goes on for PEERSTIME, or for the usual time. SEED is that of a run to do again.
+func testPeersModel(t *testing.T, on *medium, usual time.Duration) {
+	lasts := setting(t, "PEERSTIME", usual, time.ParseDuration)
 	seed := setting(t, "SEED", rand.Uint64(), func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 	t.Logf("SEED=%d", seed)
 	m := &model{mixed: startMixed(t, on), rand: rand.New(rand.NewPCG(seed, seed))}
@@ -278,7 +292,7 @@ func (m *model) onNode() {
 			asked = met
 			break // nothing follows, since this one is waited for
 		}
-		if !m.loops { // when it does what with its own sockets, is not promised
+		if !m.oneWay { // when it does what with its own sockets, is not promised
 			break
 		}
 	}
@@ -344,8 +358,11 @@ func (d *deed) js() string {
 
 // atFoyer lets a caller of a node's API act.
 func (m *model) atFoyer(node int) {
-	for range 1 + m.rand.IntN(8) {
+	for i := range 1 + m.rand.IntN(8) {
 		d := m.deed(strconv.Itoa(node), false)
+		if d.what == "ask" && i > 0 && !m.oneWay {
+			d.what = "emit" // what waits for answers may go another way than what came before
+		}
 		if err := m.call(d, m.met(d)); err != nil {
 			m.t.Fatal(err)
 		}
@@ -480,6 +497,17 @@ func (m *model) agree() {
 			}
 		}
 		slices.Sort(want)
+		for _, room := range modelRooms {
+			at := map[int]bool{}
+			for _, g := range m.guests {
+				if g.nsp == nsp && g.rooms[room] {
+					at[g.at] = true
+				}
+			}
+			if m.joined != nil && len(at) > 0 {
+				m.joined(m.t, m.url, nsp, room, int64(len(at)))
+			}
+		}
 		same := func(who string, got []string) error {
 			if slices.Sort(got); slices.Equal(got, want) {
 				return nil
@@ -555,7 +583,7 @@ func (m *model) heard() {
 		for _, by := range []string{byNode, byEmitter, byClient, "1", "2"} {
 			others := func(event string) bool { return !strings.HasPrefix(event, by+" ") }
 			got, want := slices.DeleteFunc(slices.Clone(g.got), others), slices.DeleteFunc(slices.Clone(g.wants), others)
-			if (m.loops || by == "1" || by == "2") && !slices.Equal(got, want) {
+			if (m.oneWay || by == "1" || by == "2") && !slices.Equal(got, want) {
 				m.t.Fatalf("client %s (of %d, %s) hears %q in this order, want %q", g.id, g.at, g.nsp, got, want)
 			}
 		}

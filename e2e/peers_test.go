@@ -68,7 +68,7 @@ type medium struct {
 	serve   func(t testing.TB) string // starts what it needs, and returns the URL that all are given
 	flags   func(url string) []string // of a node
 	emitter bool                      // there is an official one that its adapter hears
-	loops   bool                      // a server on Node emits to its own sockets at once, and changes them when it hears itself
+	oneWay  bool                      // all messages go one way, in order; a server on Node changes its own sockets when it hears itself
 	// joined waits until so many servers hear a room, where one on Node does not wait for that itself; nil: they all do at
 	// once.
 	joined func(t testing.TB, url, nsp, room string, servers int64)
@@ -76,7 +76,7 @@ type medium struct {
 
 // classic is Redis with the adapter that most have.
 var classic = &medium{
-	name: "redis", emitter: true, loops: true,
+	name: "redis", emitter: true, oneWay: true,
 	serve: func(t testing.TB) string {
 		port := freePort(t)
 		redisServer(t, port)
