@@ -17,7 +17,10 @@ import (
 	"foyer/service/adapter/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The library goes on to dial for up to a second after a client is closed whose server is away.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // node is a medium and what it has heard.
 type node struct {

@@ -1,0 +1,226 @@
+package sharded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"foyer/service/adapter/redistest"
+)
+
+// crowd is a Redis Cluster with two nodes and rooms whose channels are at all servers.
+type crowd struct {
+	*redistest.Many
+	t     *testing.T
+	nodes []*node
+	rooms []string
+}
+
+// whole awaits that both nodes hear the namespace, each room and each other's answers, from a server on Node that has just
+// looked where the slots are, that they are each counted once, and that this server hears both.
+func (c *crowd) whole(what string) {
+	c.t.Helper()
+	began := time.Now()
+	main := "socket.io#/#"
+	var p *redis.ClusterClient
+	var sub *redis.PubSub
+	redistest.Await(c.t, "the server's own subscription when "+what, func() bool {
+		p = redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.addresses(), DisableIdentity: true, MaxRetries: -1, DialerRetries: 1})
+		sub = p.SSubscribe(c.t.Context(), main)
+		if _, err := sub.ReceiveTimeout(c.t.Context(), time.Second); err != nil {
+			_ = errors.Join(sub.Close(), p.Close())
+			return false
+		}
+		return true
+	})
+	defer p.Close()
+	defer sub.Close()
+	for i, n := range c.nodes {
+		tries := 0
+		until := func(event string, ready func(text string)) {
+			c.t.Helper()
+			redistest.Await(c.t, event, func() bool {
+				tries++
+				once := fmt.Sprintf("%s, try %d", event, tries)
+				ready(once)
+				late := time.After(100 * time.Millisecond)
+				for {
+					select {
+					case m := <-n.heard:
+						if m.Event == once || m.Request == once {
+							return true
+						}
+					case <-late:
+						return false
+					}
+				}
+			})
+		}
+		until(what+" on the namespace's channel", func(event string) { p.SPublish(c.t.Context(), main, text(c.t, event)) })
+		for _, room := range c.rooms {
+			until(what+" on that of "+room, func(event string) {
+				p.SPublish(c.t.Context(), "socket.io#/#"+room+"#", text(c.t, event, room))
+			})
+		}
+		until(what+" on that of answers", func(request string) {
+			answer := fmt.Sprintf(`{"type":11,"data":{"requestId":%q,"clientCount":1},"uid":"x","nsp":"/"}`, request)
+			p.SPublish(c.t.Context(), "socket.io#/#"+n.cfg.UID+"#", answer)
+		})
+		mine := fmt.Sprintf("%s from node %d", what, i)
+		n.publish(broadcast(mine), "")
+		for {
+			message, err := sub.ReceiveMessage(c.t.Context())
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if strings.Contains(message.Payload, mine) {
+				break
+			}
+		}
+		n.wantPeers(1)
+	}
+	channels := len(c.rooms) + 1 + 1 + 2 // rooms, namespace, marker, answers
+	redistest.Await(c.t, "nothing that is subscribed to twice "+what, func() bool {
+		ctx, stop := context.WithTimeout(c.t.Context(), time.Second)
+		defer stop()
+		sum := 0
+		err := p.ForEachShard(ctx, func(ctx context.Context, s *redis.Client) error {
+			found, err := s.PubSubShardChannels(ctx, "*").Result()
+			for _, count := range s.PubSubShardNumSub(ctx, found...).Val() {
+				c.nodes[0].mu.Lock()
+				sum += int(count)
+				c.nodes[0].mu.Unlock()
+			}
+			return err
+		})
+		return err == nil && sum == 2*channels-2+1
+	})
+	c.t.Logf("whole %v: %s", time.Since(began).Round(time.Millisecond), what)
+}
+
+func (c *crowd) addresses() (list []string) {
+	for _, s := range c.Servers {
+		list = append(list, s.Addr)
+	}
+	return list
+}
+
+// owner is which server has the slot of a channel.
+func (c *crowd) owner(channel string) int {
+	c.t.Helper()
+	ctx := c.t.Context()
+	p := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.addresses(), DisableIdentity: true, DialerRetries: 1})
+	defer p.Close()
+	server, err := p.MasterForKey(ctx, channel)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.Place(server.Options().Addr)
+}
+
+// move gives the slot of a channel to another server.
+func (c *crowd) move(channel string) {
+	c.t.Helper()
+	from := c.owner(channel)
+	to := (from + 1) % 3
+	slot := c.Admins[0].ClusterKeySlot(c.t.Context(), channel).Val()
+	c.Do(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", c.ID(from))
+	c.Do(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", c.ID(to))
+	for _, i := range []int{to, from} {
+		c.Do(i, "CLUSTER", "SETSLOT", slot, "NODE", c.ID(to))
+	}
+}
+
+// TestRedisCluster: at a Redis Cluster each channel is heard at the server of its slot, also after slots have moved, a master
+// was killed, and another has changed places with its replica.
+func TestRedisCluster(t *testing.T) {
+	c := &crowd{Many: redistest.StartMany(t), t: t}
+	for i := range 12 {
+		c.rooms = append(c.rooms, fmt.Sprint("room ", i))
+	}
+	for i, addresses := range [][]string{c.addresses()[:3], {c.Servers[1].Addr}} { // one is told of one server only
+		n := startNode(t, nodeNames[i], Config{Addresses: addresses})
+		n.follow("/")
+		for _, room := range c.rooms {
+			n.Room("/", room, true)
+		}
+		c.nodes = append(c.nodes, n)
+	}
+	c.whole("all have started")
+	c.ordered()
+
+	c.move("socket.io#/#room 0#")
+	c.whole("a room's slot has moved")
+	c.move("socket.io#/#")
+	c.whole("the namespace's slot has moved")
+
+	at := c.owner("socket.io#/#")
+	c.Replicates(at + 3)
+	c.Servers[at].Kill()
+	c.whole("a master was killed")
+
+	other := (at + 1) % 3 // which has channels of rooms at least
+	c.Replicates(other + 3)
+	c.Do(other+3, "CLUSTER", "FAILOVER")
+	redistest.Await(t, "another master", func() bool {
+		role, err := c.Admins[other].Do(t.Context(), "ROLE").Slice()
+		return err == nil && role[0] == "slave"
+	})
+	c.whole("a master has become a replica")
+}
+
+var nodeNames = []string{"AAAA", "BBBB"}
+
+// ordered holds that a server on Node hears what a node says in the order in which it is said, to rooms and to all.
+func (c *crowd) ordered() {
+	c.t.Helper()
+	const messages = 600
+	main := c.owner("socket.io#/#")
+	p := startPeer(c.t, c.Servers[main].Addr, "socket.io#/#")
+	others := 0
+	for _, room := range c.rooms {
+		channel := "socket.io#/#" + room + "#"
+		if at := c.owner(channel); at == main {
+			if err := p.sub.SSubscribe(c.t.Context(), channel); err != nil {
+				c.t.Fatal(err)
+			}
+			redistest.Await(c.t, "the server's subscription", func() bool {
+				return c.Admins[main].PubSubShardNumSub(c.t.Context(), channel).Val()[channel] == 3
+			})
+		} else {
+			others++
+		}
+	}
+	if others == 0 || others == len(c.rooms) {
+		c.t.Fatalf("%d of %d rooms are at other servers: the test does not tell", others, len(c.rooms))
+	}
+	for i := range messages {
+		if room := i % (len(c.rooms) + 1); room < len(c.rooms) {
+			c.nodes[0].publish(broadcast(fmt.Sprint(i), c.rooms[room]), "")
+		} else {
+			c.nodes[0].publish(broadcast(fmt.Sprint(i)), "")
+		}
+	}
+	byRoom := 0
+	for i := range messages {
+		got := p.hears()
+		if !strings.Contains(got, fmt.Sprintf(`["%d"]`, i)) {
+			c.t.Fatalf("message %d is %s", i, got)
+		}
+		if !strings.HasPrefix(got, "socket.io#/# ") {
+			byRoom++
+		}
+	}
+	if byRoom == 0 {
+		c.t.Error("no message went by the channel of its room")
+	}
+	_ = p.sub.Close()
+	redistest.Await(c.t, "that the server has gone", func() bool {
+		return c.Admins[main].PubSubShardNumSub(c.t.Context(), "socket.io#/#").Val()["socket.io#/#"] == 2
+	})
+}
