@@ -35,8 +35,9 @@ const ioredis = async (url) => {
 
 // Each medium gives the adapter, and the official emitter where there is one.
 const media = {
-	redis: async (url, options) => {
-		const [pub, sub] = [await connected(url), await connected(url)];
+	redis: async (url, { library, ...options }) => {
+		const connect = library === "ioredis" ? ioredis : connected;
+		const [pub, sub] = [await connect(url), await connect(url)];
 		const { createAdapter } = require("@socket.io/redis-adapter");
 		const { Emitter } = require("@socket.io/redis-emitter");
 		return { adapter: createAdapter(pub, sub, options), emitter: new Emitter(pub) };

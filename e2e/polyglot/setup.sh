@@ -40,12 +40,14 @@ venv() (
 	cd python
 	stamp=.venv/.stamp
 	# A venv does not survive a move: it has its own path in it.
-	wanted="$(python3 --version) $PWD $(cat requirements.txt)"
+	wanted="$(python3 --version) $PWD $(cat requirements.txt emitter.txt)"
 	[ -f $stamp ] && [ "$(cat $stamp)" = "$wanted" ] && return
 	rm -rf .venv
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --no-compile -r requirements.txt
+	install='.venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --no-compile'
+	$install -r requirements.txt
 	.venv/bin/pip check
+	$install -r emitter.txt
 	printf '%s\n' "$wanted" >$stamp
 )
 

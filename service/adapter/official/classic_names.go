@@ -49,6 +49,9 @@ func (c Classic) Unfinished(nsp string) (broadcasts, requests string) {
 	return c.prefix() + "#" + nsp, c.prefix() + "-request#" + nsp
 }
 
+// Ancient is where emitters of the time of Socket.IO 1.0 publish. They say it in another form, which no server hears.
+func (c Classic) Ancient() string { return c.prefix() + "#emitter" }
+
 // RoomOf says which room a channel of broadcasts names, with or without the last #; false: none, and all sockets of the
 // namespace may be meant. It is a hint only, for who wants to drop a message without reading it: the message says who
 // is meant, and a room's name may end with a # itself.

@@ -122,6 +122,7 @@ func New(c Config) *Medium {
 	silence()
 	m.client = m.connect(len(c.Addresses) > 1 && c.Master == "")
 	m.places[m.names.AllResponses()] = place{"", responses}
+	m.places[m.names.Ancient()] = place{"", ancient}
 	return m
 }
 

@@ -202,7 +202,7 @@ func TestNamespaceIsGivenBack(t *testing.T) {
 		for i := range 50 {
 			follow(t, n, fmt.Sprint("/", i))
 		}
-		if channels, patterns := subscriptions(); channels != 50*4 || patterns != 51 {
+		if channels, patterns := subscriptions(); channels != 50*4+1 || patterns != 51 {
 			t.Errorf("with 50 namespaces there are %d channels and %d patterns", channels, patterns)
 		}
 		n.peers(t, "/7", 0)
@@ -211,12 +211,12 @@ func TestNamespaceIsGivenBack(t *testing.T) {
 		}
 		redistest.Await(t, "the end of subscriptions", func() bool {
 			channels, patterns := subscriptions()
-			return channels == 0 && patterns == 1
+			return channels == 1 && patterns == 1
 		})
 	}
 	n.Medium.mu.Lock()
 	defer n.Medium.mu.Unlock()
-	if len(n.follows) != 0 || len(n.places) != 1 || len(n.counts) != 0 {
+	if len(n.follows) != 0 || len(n.places) != 2 || len(n.counts) != 0 {
 		t.Errorf("left are %d namespaces, %d places and %d counts", len(n.follows), len(n.places), len(n.counts))
 	}
 }

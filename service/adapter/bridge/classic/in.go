@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"foyer/service/adapter/official"
 )
@@ -38,6 +39,10 @@ func (m *Medium) take(message *redis.Message) {
 	m.mu.Unlock()
 	switch {
 	case !ok || p.kind == marker:
+		return
+	case p.kind == ancient:
+		m.count("old_emitter", 1)
+		m.log.Warn("an emitter of another time is not heard: use a newer one, or the API", zap.String("channel", message.Channel))
 		return
 	case p.kind == broadcasts && m.ourBroadcast(message.Payload):
 		return

@@ -42,6 +42,7 @@ const (
 	requests
 	responses
 	marker
+	ancient // of emitters that nobody understands any more
 )
 
 // channels are what a namespace is subscribed to.
@@ -187,6 +188,7 @@ func (l *life) begin(ctx context.Context) error {
 		plain, pattern := l.enterLocked(namespace, f)
 		patterns, names = append(patterns, pattern), append(names, plain...)
 	}
+	names = append(names, l.names.Ancient())
 	l.changes, l.live = nil, true
 	l.mu.Unlock()
 	return l.subscribe(ctx, patterns, names)
