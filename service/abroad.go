@@ -153,10 +153,12 @@ func (n *Node) Consider(r *Registration, of NodeID, age time.Duration, registere
 // Unpromise takes back what Consider has agreed to: the handler is there, or it has come to nothing.
 func (n *Node) Unpromise(r *Registration) {
 	n.handlers.mu.Lock()
-	defer n.handlers.mu.Unlock()
-	if p, ok := n.handlers.promised[r]; ok {
+	p, ok := n.handlers.promised[r]
+	delete(n.handlers.promised, r)
+	n.handlers.mu.Unlock()
+	if ok {
 		close(p.over)
-		delete(n.handlers.promised, r)
+		n.connects.serve() // some may have waited for it
 	}
 }
 

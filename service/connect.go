@@ -98,7 +98,7 @@ func (cs *connects) begin(p *pending) {
 		switch {
 		case cs.closed || cs.node.draining.Load():
 			cs.turnAway(p, dropConnectWait, Refusal{CloseLink: true}, after)
-		case !known && cs.node.handlers.hope() <= 0:
+		case !known && cs.node.handlers.hope(p.c.Namespace) <= 0:
 			cs.turnAway(p, dropNamespace, InvalidNamespace, after)
 		default:
 			cs.pendings++
@@ -156,7 +156,7 @@ func (cs *connects) seekLocked(p *pending, after *followUps) {
 		p.place = cs.waiting.PushBack(p)
 		wait := cs.node.cfg.HandlerWait
 		if p.socket == nil {
-			wait = min(wait, max(hs.hope(), time.Millisecond))
+			wait = min(wait, max(hs.hope(name), time.Millisecond))
 		}
 		cs.setTimerLocked(p, wait, func(after *followUps) { cs.waitedInVainLocked(p, after) })
 	}

@@ -23,7 +23,13 @@ func (hs *handlers) learnLocked(pattern string, mode ConnectMode) {
 func (hs *handlers) rule(name string) (mode ConnectMode, known bool) {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
-	return hs.ruleLocked(name)
+	mode, known = hs.ruleLocked(name)
+	for _, p := range hs.promised {
+		if p.claims.decides && p.claims.namespaces.covers(name) {
+			mode = ConnectHandler // its backend may know already that nobody comes in without it
+		}
+	}
+	return mode, known
 }
 
 func (hs *handlers) ruleLocked(name string) (mode ConnectMode, known bool) {
@@ -45,16 +51,22 @@ func (hs *handlers) named(name string) bool {
 	return named
 }
 
-// hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, and after a
-// handler has left, as the one that comes for it may register for more.
-func (hs *handlers) hope() time.Duration {
+// hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, after a handler
+// has left, as the one that comes for it may register for more, and while one of another node is about to register name.
+func (hs *handlers) hope(name string) time.Duration {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
 	until := hs.startUntil
 	if u := hs.leftAt.Add(hs.node.cfg.HandlerWait); u.After(until) {
 		until = u
 	}
-	return time.Until(until)
+	left := time.Until(until)
+	for _, p := range hs.promised {
+		if p.claims.namespaces.covers(name) {
+			left = max(left, promisedWait)
+		}
+	}
+	return left
 }
 
 // deciderLeft is when a handler that decides connects was last taken out of its group; zero: none has been.

@@ -56,7 +56,8 @@
 // the walk on either side.
 //
 // Handlers. A registration is told as a claim first, which each node that can be reached answers, and when all have
-// agreed as a handler. At each other node it becomes a service.Handler, whose stream is the trunk: a goroutine takes what
+// agreed as a handler. Its backend may know that before a node does that has agreed: there connects and server-side
+// events wait for it. At each other node it becomes a service.Handler, whose stream is the trunk: a goroutine takes what
 // that is told and gives it to the trunk as facts, in the order of its numbers; a fact that has no ack when an epoch ends
 // for want of room is told again in the next one, and heard once by its number. At its own node a service.Visit offers
 // them to the handler. What its backend has taken, and what it answers, goes back as facts too. Whoever forgets the other

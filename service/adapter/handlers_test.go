@@ -570,6 +570,54 @@ func TestServerSideEmitAfterAttaching(t *testing.T) {
 	})
 }
 
+// TestConnectAfterAttaching: once a handler is attached at one node that decides connects, a client that comes to another
+// one is let in by it and by nobody else, although the news of it is still on the way. When it comes to nothing, all is
+// as before.
+func TestConnectAfterAttaching(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := emptyCluster(t, 1)
+		for _, name := range abc {
+			c.start(name, service.Config{Namespaces: []service.NamespaceConfig{{Pattern: "/open-*"}}}, adapter.Config{})
+		}
+		c.pass(15 * time.Second) // nobody hopes any more for handlers that were there before the node
+		c.faults.SetWay("CCCC", "BBBB", membus.Weather{Delay: 50 * time.Millisecond})
+		for i := range 20 { // a frame takes any part of that time
+			for _, namespace := range []string{fmt.Sprint("/open-", i), fmt.Sprint("/new-", i)} {
+				b := c.attach("CCCC", service.Registration{Namespaces: []string{namespace}, Group: namespace, DecideConnects: true}, nil)
+				c.connect("BBBB", namespace)
+				c.pass(time.Second)
+				want(t, "of "+namespace, b.take(), []string{"connect ", "connected"})
+			}
+			namespace := fmt.Sprint("/told-", i)
+			b := c.attach("CCCC", service.Registration{Namespaces: []string{namespace}, Group: namespace}, nil)
+			c.connect("BBBB", namespace)
+			c.pass(time.Second)
+			want(t, "of "+namespace, b.take(), []string{"connected"})
+		}
+
+		c.cut("AAAA", "CCCC") // whose word on the next ones does not come
+		for namespace, refused := range map[string]string{"/open-last": "", "/new-last": service.InvalidNamespace.Message} {
+			ctx, leave := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer leave()
+			go func() {
+				_, _, err := c.nodes["CCCC"].Attach(ctx, service.Registration{Namespaces: []string{namespace}, Group: namespace, DecideConnects: true})
+				want(t, "the backend has left", err != nil, true)
+			}()
+			time.Sleep(100 * time.Millisecond)
+			start, answer := time.Now(), make(chan string, 1)
+			l := &link{in: answer}
+			c.nodes["BBBB"].Connect(service.Connect{
+				Conn: l, Namespace: namespace, Bind: func(*service.Socket) bool { return true },
+				Refuse: func(r service.Refusal) { answer <- r.Message },
+			})
+			want(t, namespace, <-answer, refused)
+			if took := time.Since(start); took < 400*time.Millisecond || took > time.Second {
+				t.Errorf("%s is answered after %v", namespace, took)
+			}
+		}
+	})
+}
+
 // TestOnlyOneSideLosesTheOther: a backend whose node has lost the owner of sockets is told that they are gone, and has them
 // again when that is back, though the owner never lost it and has nothing to tell. The other way round another backend has
 // them.
