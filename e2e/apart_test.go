@@ -34,7 +34,7 @@ var apart = []struct {
 	},
 	{
 		why: "it is about the connections that come to a node, which end here at what stands before the nodes, and speaks no TLS",
-		tests: "BodiesThatDoNotCome DrainWithSilentConnections FailedHandshakesAreTold ListeningSaysWhoMayComeIn LogIsNotFilled NormalRunIsQuiet " +
+		tests: "BodiesThatDoNotCome DrainWithSilentConnections FailedHandshakesAreTold ListeningSaysWhoMayComeIn LogIsNotFilled " +
 			"RefusalsAreTold Reload SlowReader TLS",
 	},
 	{
