@@ -79,7 +79,7 @@ func TestReadme(t *testing.T) {
 	for _, window := range []string{"news", "second"} {
 		chrome.shows(window, "connected as")
 	}
-	term.run(d.next("sh", "it crosses")) // it counts the pages of the chat too, when these are back
+	t.Log(term.run(d.next("sh", "it crosses"))) // it counts the pages of the chat too, when these are back
 	chrome.shows("news", "it crosses")
 	chrome.shows("second", "it crosses")
 	// Not by that command: another test on this machine may have a node of this name.

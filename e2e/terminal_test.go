@@ -81,6 +81,11 @@ func (term *terminal) run(text string) string {
 func (term *terminal) serve(text string) *job {
 	term.t.Helper()
 	j := term.start(text)
+	term.t.Cleanup(func() {
+		if term.t.Failed() {
+			term.t.Logf("the end of the log of\n%s\n%s", text, j.tail(40))
+		}
+	})
 	if _, _, err := j.log.await(0, 20*patience, isListening); err != nil {
 		term.t.Fatalf("%v: no node listens after\n%s\n%s", err, text, j.tail(30))
 	}

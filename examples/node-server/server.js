@@ -28,7 +28,7 @@ const server = createServer((request, response) => {
 
 const io = new Server(server, { adapter: createAdapter(publisher, subscriber) });
 io.on("connection", (socket) => {
-	const nickname = `guest-${socket.id.slice(-4)}`;
+	const nickname = `guest-${socket.id.slice(0, 4)}`; // its end is a counter
 	socket.join(lobby);
 	socket.on("chat message", (...args) => {
 		const answer = typeof args.at(-1) === "function" ? args.pop() : () => {};
