@@ -2,12 +2,15 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 
 	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/bridge/classic"
+	"foyer/service/adapter/bridge/postgres"
 	"foyer/service/adapter/bridge/sharded"
 	"foyer/service/adapter/bridge/streams"
+	"foyer/service/adapter/pgdial"
 	"foyer/service/adapter/redisbus"
 )
 
@@ -24,6 +27,14 @@ func (f *foyer) openBridge() (*bridge.Bridge, error) {
 // openMedium makes the way to those servers.
 func (f *foyer) openMedium() (bridge.Medium, error) {
 	c := &f.s.ClusterFlags
+	self, ours, log := bridge.UID(c.Name, f.self.Node), bridge.UID(c.Name, ""), f.told.Named("official")
+	if f.s.Cluster == clusterPostgres {
+		server, err := pgdial.ParseURL(c.URL)
+		if err != nil {
+			return nil, fmt.Errorf("--cluster-url: %w", err)
+		}
+		return postgres.New(postgres.Config{Server: server, Prefix: c.Prefix, Table: c.Table, UID: self, Ours: ours, Logger: log})
+	}
 	servers, err := redisbus.ParseURL(c.URL)
 	if err != nil {
 		return nil, fmt.Errorf("--cluster-url: %w", err)
@@ -32,7 +43,6 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 	if servers.TLS {
 		config = redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}.Config
 	}
-	self, ours, log := bridge.UID(c.Name, f.self.Node), bridge.UID(c.Name, ""), f.told.Named("official")
 	if f.s.Cluster == clusterSharded {
 		return sharded.New(sharded.Config{
 			Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
@@ -49,4 +59,12 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
 		Prefix: c.Prefix, UID: self, Ours: ours, Marker: c.Name, Logger: log,
 	}), nil
+}
+
+// bridgeError says which setting is at fault when servers on Node can not be reached.
+func bridgeError(err error) error {
+	if table, ok := errors.AsType[*postgres.TableError](err); ok {
+		return fmt.Errorf("--cluster-table: %w", table)
+	}
+	return fmt.Errorf("--cluster-url: %w", err)
 }

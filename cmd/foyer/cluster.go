@@ -205,7 +205,7 @@ func (f *foyer) join(ctx context.Context) error {
 	}
 	if f.bridge != nil {
 		if err := f.bridge.Open(); err != nil {
-			return fmt.Errorf("--cluster-url: %w", err)
+			return bridgeError(err)
 		}
 	}
 	f.joined.Store(true)

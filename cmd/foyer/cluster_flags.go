@@ -12,6 +12,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/bridge/postgres"
 	"foyer/service/adapter/bridge/streams"
 	"foyer/service/adapter/natsbus"
 	"foyer/service/adapter/official"
@@ -58,7 +59,8 @@ type clusterFlags struct {
 	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, redis-sharded and redis-streams, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
-	Prefix      string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached. With redis-sharded and redis-streams, the same of option channelPrefix. Default: socket.io."`
+	Prefix      string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached. With redis-sharded and redis-streams, the same of option channelPrefix. Default: socket.io. With postgres the same, and without it no such server is reached."`
+	Table       string `placeholder:"NAME" help:"With postgres and --cluster-prefix, the table of attachments of those servers: option tableName of their adapter. It is made when it is missing. Default: socket_io_attachments."`
 	ShardedMode string `placeholder:"MODE" help:"With redis-sharded, which rooms have a channel of their own, as option subscriptionMode says to the servers on Node: dynamic (all but those whose name is as long as a socket's id), dynamic-private (all) or static (none). Default dynamic."`
 
 	Stream       string `placeholder:"NAME" help:"With redis-streams, the stream, or what several begin with: option streamName of the servers on Node. Default: socket.io."`
@@ -96,7 +98,8 @@ func (s *settings) checkCluster() error {
 		{"cluster-routes", len(c.Routes) > 0, []string{clusterEmbedded}},
 		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
 		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes, []string{clusterPostgres})},
-		{"cluster-prefix", c.Prefix != "", redisModes},
+		{"cluster-prefix", c.Prefix != "", slices.Concat(redisModes, []string{clusterPostgres})},
+		{"cluster-table", c.Table != "", []string{clusterPostgres}},
 		{"cluster-sharded-mode", c.ShardedMode != "", []string{clusterSharded}},
 		{"cluster-stream", c.Stream != "", []string{clusterStreams}},
 		{"cluster-stream-count", c.StreamCount != 0, []string{clusterStreams}},
@@ -124,6 +127,13 @@ func (s *settings) checkCluster() error {
 	}
 	if c.StreamLength < 0 {
 		wrong("cluster-stream-length", "%d is not above zero", c.StreamLength)
+	}
+	if s.Cluster == clusterPostgres && c.Table != "" {
+		if _, err := postgres.ParseTable(c.Table); err != nil {
+			wrong("cluster-table", "%w", err)
+		} else if c.Prefix == "" {
+			wrong("cluster-table", "it has no effect without --cluster-prefix")
+		}
 	}
 	if c.Lease == 0 {
 		wrong("cluster-lease", "0s is too short")

@@ -51,6 +51,14 @@ const media = {
 		const { createAdapter } = require("@socket.io/redis-streams-adapter");
 		return { adapter: createAdapter(await connected(url), options) };
 	},
+	postgres: async (url, options) => {
+		const { Pool } = require("pg");
+		const { createAdapter } = require("@socket.io/postgres-adapter");
+		const { Emitter } = require("@socket.io/postgres-emitter");
+		const pool = new Pool({ connectionString: url });
+		pool.on("error", (err) => console.error(`postgres: ${err.message}`));
+		return { adapter: createAdapter(pool, options), emitter: new Emitter(pool) };
+	},
 };
 
 (async () => {

@@ -20,12 +20,6 @@ var (
 	errClosed = errors.New("closed")
 )
 
-// notify publishes two arrays: channels and texts.
-const (
-	notify    = `SELECT count(pg_notify(c, p)) FROM unnest($1::text[], $2::text[]) AS t(c, p)`
-	statement = "notify"
-)
-
 // life is a pair of connections to one server, which live and break together: what is published on the one is heard on
 // the other.
 type life struct {
@@ -99,8 +93,7 @@ func (l *life) greet() (err error) {
 	if l.pub, err = b.server.Dial(l.ctx, pgdial.Options{Name: name + " publishes"}); err != nil {
 		return err
 	}
-	_, err = l.pub.Prepare(ctx, statement, notify, nil)
-	return err
+	return l.pub.PrepareNotify(ctx)
 }
 
 // start begins what a life does until it ends, and publishes what is to come back.
@@ -169,7 +162,6 @@ func (l *life) echo(toAll bool) {
 // write publishes what waits.
 func (l *life) write() error {
 	b := l.bus
-	formats := []int16{1} // binary
 	for {
 		select {
 		case <-l.over:
@@ -178,7 +170,7 @@ func (l *life) write() error {
 		}
 		for x := b.out.take(); x != nil; x = b.out.take() {
 			ctx, stop := context.WithTimeout(l.ctx, answerTimeout)
-			_, err := l.pub.ExecPrepared(ctx, statement, x.arrays(), formats, nil).Close()
+			err := l.pub.Notify(ctx, &x.Batch)
 			stop()
 			if err != nil {
 				b.lost.Add(uint64(x.frames))

@@ -1,10 +1,10 @@
 package pgbus
 
 import (
-	"encoding/binary"
 	"sync"
 
 	"foyer/service/adapter"
+	"foyer/service/adapter/pgdial"
 )
 
 const (
@@ -14,38 +14,10 @@ const (
 	batchBytes = 512 << 10
 )
 
-// batch are notifications that go by one statement: two arrays of text as PostgreSQL takes them in binary.
+// batch are parts of frames that go by one statement.
 type batch struct {
-	channels, payloads []byte
-	n                  int // notifications
-	frames             int
-}
-
-const (
-	arrayHeader = 20
-	textOID     = 25
-)
-
-func (x *batch) reset() {
-	x.channels, x.payloads = append(x.channels[:0], make([]byte, arrayHeader)...), append(x.payloads[:0], make([]byte, arrayHeader)...)
-	x.n, x.frames = 0, 0
-}
-
-// arrays are the two arrays, whose headers are written now.
-func (x *batch) arrays() [][]byte {
-	for _, b := range [][]byte{x.channels, x.payloads} {
-		binary.BigEndian.PutUint32(b, 1) // dimensions
-		binary.BigEndian.PutUint32(b[8:], textOID)
-		binary.BigEndian.PutUint32(b[12:], uint32(x.n))
-		binary.BigEndian.PutUint32(b[16:], 1) // the first index
-	}
-	return [][]byte{x.channels, x.payloads}
-}
-
-func (x *batch) channel(channel, node string) {
-	x.n++
-	x.channels = binary.BigEndian.AppendUint32(x.channels, uint32(len(channel)+len(node)))
-	x.channels = append(append(x.channels, channel...), node...)
+	pgdial.Batch
+	frames int
 }
 
 // outbox is what waits to be published. Whoever sends appends, and one goroutine publishes a batch after the other.
@@ -57,7 +29,7 @@ type outbox struct {
 	open    bool     // guarded by mu; there is a connection
 	batches []*batch // guarded by mu; the last one is not full
 	spare   *batch   // guarded by mu; nil: none
-	bytes   int      // guarded by mu; of payloads, with what is being published
+	bytes   int      // guarded by mu; of texts, with what is being published
 	number  uint32   // guarded by mu; of the frame that comes next
 }
 
@@ -77,13 +49,11 @@ func (o *outbox) publish(channel, node string, frame []byte) error {
 	o.bytes += size
 	if len(frame) == 0 {
 		x := o.lastLocked()
-		x.channel(channel, node)
-		x.payloads = appendProbe(x.payloads, &o.tag)
+		x.Done(append(x.Add(channel, node, tagText), o.tag[:]...))
 	}
 	for at := 0; at < len(frame); at += partBytes {
 		x := o.lastLocked()
-		x.channel(channel, node)
-		x.payloads = appendPart(x.payloads, &o.tag, o.number, frame, at)
+		x.Done(appendPart(x.Add(channel, node, partSize(frame, at)), &o.tag, o.number, frame, at))
 		if at+partBytes >= len(frame) {
 			x.frames++
 		}
@@ -95,14 +65,15 @@ func (o *outbox) publish(channel, node string, frame []byte) error {
 
 // lastLocked is a batch that takes one more notification.
 func (o *outbox) lastLocked() *batch {
-	if n := len(o.batches); n > 0 && len(o.batches[n-1].payloads) < batchBytes {
+	if n := len(o.batches); n > 0 && o.batches[n-1].Bytes() < batchBytes {
 		return o.batches[n-1]
 	}
 	x := o.spare
 	if o.spare = nil; x == nil {
 		x = new(batch)
 	}
-	x.reset()
+	x.Reset()
+	x.frames = 0
 	o.batches = append(o.batches, x)
 	return x
 }
@@ -141,6 +112,6 @@ func (o *outbox) take() *batch {
 func (o *outbox) written(x *batch) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.bytes -= len(x.payloads) - arrayHeader - 4*x.n
+	o.bytes -= x.Bytes()
 	o.spare = x
 }

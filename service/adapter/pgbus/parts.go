@@ -44,21 +44,20 @@ func textSize(frame int) int {
 	return size
 }
 
-// appendPart appends the part of a frame that begins at a byte, behind its length.
+// partSize is how long the part of a frame is that begins at a byte.
+func partSize(frame []byte, at int) int {
+	return tagText + headerText + text.EncodedLen(min(partBytes, len(frame)-at))
+}
+
+// appendPart appends the part of a frame that begins at a byte.
 func appendPart(dst []byte, t *tag, number uint32, frame []byte, at int) []byte {
 	part := frame[at:min(at+partBytes, len(frame))]
-	dst = binary.BigEndian.AppendUint32(dst, uint32(tagText+headerText+text.EncodedLen(len(part))))
 	dst = append(dst, t[:]...)
 	var header [headerBytes]byte
 	binary.BigEndian.PutUint32(header[:], number)
 	binary.BigEndian.PutUint32(header[4:], uint32(len(frame)))
 	binary.BigEndian.PutUint32(header[8:], uint32(at))
 	return text.AppendEncode(text.AppendEncode(dst, header[:]), part)
-}
-
-// appendProbe appends a tag behind its length.
-func appendProbe(dst []byte, t *tag) []byte {
-	return append(binary.BigEndian.AppendUint32(dst, tagText), t[:]...)
 }
 
 // joiner puts frames together, those of each sender by itself. Parts of one sender come in order.

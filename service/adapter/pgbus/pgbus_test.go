@@ -86,7 +86,7 @@ func (f *forger) frame(channel string, frame []byte) {
 	var t tag
 	copy(t[:], "forgerforger")
 	for at := 0; at < len(frame); at += partBytes {
-		f.notify(channel, string(appendPart(nil, &t, 7, frame, at)[4:]))
+		f.notify(channel, string(appendPart(nil, &t, 7, frame, at)))
 	}
 }
 
@@ -314,7 +314,7 @@ func TestParts(t *testing.T) {
 	}
 	one, two := newTag(), newTag()
 	part := func(t tag, number uint32, frame []byte, i int) string {
-		return string(appendPart(nil, &t, number, frame, i*partBytes)[4:])
+		return string(appendPart(nil, &t, number, frame, i*partBytes))
 	}
 	if size := 0; true {
 		for i := range 4 {

@@ -36,7 +36,7 @@ type Options struct {
 type Conn struct {
 	*pgconn.PgConn
 	raw  net.Conn
-	dead atomic.Bool
+	made atomic.Bool
 }
 
 // Dial makes a connection to the server that takes writes. It waits for some seconds at most. An error that will not pass
@@ -48,7 +48,7 @@ func (s *Server) Dial(ctx context.Context, o Options) (*Conn, error) {
 	}
 	c := &Conn{}
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if c.dead.Load() { // the library would ask the server to end what it does
+		if c.made.Load() { // the library would ask the server, by another connection, to end what it does
 			return nil, net.ErrClosed
 		}
 		raw, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
@@ -73,9 +73,9 @@ func (s *Server) Dial(ctx context.Context, o Options) (*Conn, error) {
 		}
 	}
 	if c.PgConn, err = pgconn.ConnectConfig(ctx, config); err != nil {
-		c.dead.Store(true)
 		return nil, Judge(err)
 	}
+	c.made.Store(true)
 	if err := c.Do(ctx, settings); err != nil {
 		c.Break()
 		return nil, Judge(err)
@@ -96,7 +96,6 @@ func (c *Conn) Sleep() { _ = c.raw.SetReadDeadline(time.Time{}) }
 
 // Break ends a connection at once, also while it is used.
 func (c *Conn) Break() {
-	c.dead.Store(true)
 	_ = c.raw.Close()
 }
 
@@ -105,7 +104,6 @@ func (c *Conn) End() {
 	c.Sleep()
 	ctx, stop := context.WithTimeout(context.Background(), closeTimeout)
 	defer stop()
-	c.dead.Store(true)
 	_ = c.Close(ctx)
 }
 
