@@ -17,9 +17,10 @@ func onStreams(options string, flags ...string) *medium {
 // TestPeersOnStreams: servers on Node with the streams adapter and nodes of Foyer are one.
 func TestPeersOnStreams(t *testing.T) { testPeers(t, onStreams("")) }
 
-// TestPeersOnSeveralStreams: so they are where namespaces are spread over streams and all has names of its own.
+// TestPeersOnSeveralStreams: so they are where namespaces are spread over streams, what is not in one goes by sharded
+// Pub/Sub, and all has names of its own.
 func TestPeersOnSeveralStreams(t *testing.T) {
 	testPeers(t, onStreams(
-		`{"streamCount": 3, "streamName": "app", "channelPrefix": "chan", "maxLen": 1000}`,
-		"--cluster-stream-count=3", "--cluster-stream=app", "--cluster-prefix=chan", "--cluster-stream-length=1000"))
+		`{"streamCount": 3, "streamName": "app", "channelPrefix": "chan", "maxLen": 1000, "useShardedPubSub": true}`,
+		"--cluster-stream-count=3", "--cluster-stream=app", "--cluster-prefix=chan", "--cluster-stream-length=1000", "--cluster-stream-sharded"))
 }

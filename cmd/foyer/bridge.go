@@ -10,6 +10,7 @@ import (
 	"foyer/service/adapter/bridge/postgres"
 	"foyer/service/adapter/bridge/sharded"
 	"foyer/service/adapter/bridge/streams"
+	"foyer/service/adapter/official"
 	"foyer/service/adapter/pgdial"
 	"foyer/service/adapter/redisbus"
 )
@@ -43,17 +44,23 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 	if servers.TLS {
 		config = redisbus.Files{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}.Config
 	}
-	if f.s.Cluster == clusterSharded {
-		return sharded.New(sharded.Config{
-			Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
-			Prefix: c.Prefix, Mode: shardedModes[c.ShardedMode], UID: self, Ours: ours, Marker: c.Name, Logger: log,
-		}), nil
+	shards := sharded.Config{
+		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
+		Prefix: c.Prefix, Mode: shardedModes[c.ShardedMode], UID: self, Ours: ours, Marker: c.Name, Logger: log,
 	}
-	if f.s.Cluster == clusterStreams {
-		return streams.New(streams.Config{
+	switch f.s.Cluster {
+	case clusterSharded:
+		return sharded.New(shards), nil
+	case clusterStreams:
+		s := streams.Config{
 			Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,
 			Prefix: c.Prefix, Stream: c.Stream, Count: c.StreamCount, Length: c.StreamLength, UID: self, Ours: ours, Marker: c.Name, Logger: log,
-		}), nil
+		}
+		if c.StreamSharded {
+			shards.Mode, shards.Append = official.Static, official.AppendStreams
+			s.Talk = sharded.New(shards)
+		}
+		return streams.New(s), nil
 	}
 	return classic.New(classic.Config{
 		Addresses: servers.Addresses, Master: servers.Master, User: servers.User, Password: servers.Password, TLS: config,

@@ -67,6 +67,8 @@ type clusterFlags struct {
 	StreamCount  int    `placeholder:"N" help:"With redis-streams, how many streams there are, as option streamCount of the servers on Node says. Default: 1."`
 	StreamLength int    `placeholder:"N" help:"With redis-streams, about how many entries a stream keeps: option maxLen of the servers on Node. Default: 10000."`
 
+	StreamSharded bool `help:"With redis-streams, what is not in a stream goes by sharded Pub/Sub: option useShardedPubSub of the servers on Node, which needs Redis 7. Default off."`
+
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
 	KeyFile string     `type:"path" placeholder:"FILE" help:"A secret that all nodes of the cluster share: the file's text, 16 bytes at least. Needed when other machines can reach this node's addresses for nodes."`
 	TLS     clusterTLS `embed:"" prefix:"tls-"`
@@ -104,6 +106,7 @@ func (s *settings) checkCluster() error {
 		{"cluster-stream", c.Stream != "", []string{clusterStreams}},
 		{"cluster-stream-count", c.StreamCount != 0, []string{clusterStreams}},
 		{"cluster-stream-length", c.StreamLength != 0, []string{clusterStreams}},
+		{"cluster-stream-sharded", c.StreamSharded, []string{clusterStreams}},
 		{"cluster-credentials", c.Credentials != "", []string{clusterNATS}},
 		{"cluster-key-file", c.KeyFile != "", nil},
 		{"cluster-tls-cert", c.TLS.Cert != "", nil},

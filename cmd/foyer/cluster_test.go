@@ -43,7 +43,7 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster redis --cluster-url rediss://a:1 --cluster-tls-cert c --cluster-tls-key k --cluster-tls-ca a --peer=": nil,
 
 		"--cluster redis-streams --cluster-url redis://127.0.0.1": nil,
-		"--cluster redis-streams --cluster-url redis://127.0.0.1 --cluster-prefix a --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5": nil,
+		"--cluster redis-streams --cluster-url redis://127.0.0.1 --cluster-prefix a --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5 --cluster-stream-sharded": nil,
 
 		"--cluster redis-sharded --cluster-url redis://127.0.0.1":                                                  nil,
 		"--cluster redis-sharded --cluster-url redis://127.0.0.1 --cluster-prefix p --cluster-sharded-mode static": nil,
@@ -70,9 +70,9 @@ func TestClusterSettings(t *testing.T) {
 			"--cluster-routes: it has an effect with --cluster embedded only, and that is postgres", "55 at most with postgres",
 		},
 		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-table t": {"--cluster-table: it has an effect with --cluster postgres only, and that is redis"},
-		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5": {
+		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5 --cluster-stream-sharded": {
 			"--cluster-stream: it has an effect with --cluster redis-streams only, and that is redis", "--cluster-stream-count: it has",
-			"--cluster-stream-length: it has",
+			"--cluster-stream-length: it has", "--cluster-stream-sharded: it has",
 		},
 		"--cluster redis-streams --cluster-url redis://127.0.0.1 --cluster-stream-count 129 --cluster-stream-length=-1": {
 			"--cluster-stream-count: 129 is not between 1 and 128", "--cluster-stream-length: -1 is not above zero",

@@ -33,7 +33,7 @@ func (s *said) size() int { return len(s.channel) + len(s.room) + len(s.text) + 
 
 // Publish implements bridge.Medium.
 func (m *Medium) Publish(message *official.Message, to string) error {
-	text, err := official.AppendSharded(nil, message)
+	text, err := m.cfg.Append(nil, message)
 	if err != nil {
 		return err
 	}

@@ -25,11 +25,13 @@ type Config struct {
 	TLS            func() (*tls.Config, error) // nil: none
 	Prefix         string                      // option channelPrefix of the official adapter; default "socket.io"
 	Mode           official.ShardedMode
-	UID            string // of this node
-	Ours           string // what the UIDs of all nodes of the cluster begin with
-	Marker         string // what the channels of the cluster's own begin with; no # and no brace in it
-	MaxBytes       int    // largest message that is read; default 16 MiB
-	Logger         *zap.Logger
+	// Append writes a message; nil: as the sharded Redis adapter does. The streams adapter has another form.
+	Append   func(dst []byte, m *official.Message) ([]byte, error)
+	UID      string // of this node
+	Ours     string // what the UIDs of all nodes of the cluster begin with
+	Marker   string // what the channels of the cluster's own begin with; no # and no brace in it
+	MaxBytes int    // largest message that is read; default 16 MiB
+	Logger   *zap.Logger
 }
 
 const (
@@ -82,6 +84,9 @@ type Medium struct {
 func New(c Config) *Medium {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = maxBytes
+	}
+	if c.Append == nil {
+		c.Append = official.AppendSharded
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

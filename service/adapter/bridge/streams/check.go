@@ -30,8 +30,9 @@ func refusal(attempts ...attempt) error {
 func (m *Medium) check() error {
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()
+	m.lookAgain(ctx)
 	stream := m.stream("/")
-	at, err := server(ctx, m.client, stream)
+	at, err := server(ctx, m.client(), stream)
 	if err != nil {
 		return nil // it is away
 	}
@@ -51,12 +52,13 @@ func (m *Medium) check() error {
 func (p *plain) check() error {
 	ctx, stop := context.WithTimeout(p.ctx, callTimeout)
 	defer stop()
+	p.lookAgain(ctx)
 	answers, marker := p.names.Node("/", p.cfg.UID), p.marker(p.cfg.UID)
-	at, err := server(ctx, p.client, answers)
+	at, err := server(ctx, p.client(), answers)
 	if err != nil {
 		return nil // it is away
 	}
-	sub := p.client.Subscribe(ctx)
+	sub := p.client().Subscribe(ctx)
 	defer sub.Close()
 	return refusal(
 		attempt{fmt.Sprintf("PUBLISH on the channel %q", answers), func() error { return at.Publish(ctx, answers, "").Err() }},

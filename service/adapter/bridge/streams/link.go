@@ -2,9 +2,12 @@ package streams
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,29 +30,37 @@ type link struct {
 	cfg    Config
 	names  official.Sharded
 	dialer *dial.Dialer
-	client redis.UniversalClient
 	log    *zap.Logger
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
+	clients sync.Mutex
+	now     redis.UniversalClient // guarded by clients
+	reads   redis.UniversalClient // guarded by clients; for what has to wait; nil: nothing
+
 	counting sync.Mutex
 	dropped  map[string]int64 // guarded by counting
 }
 
-func newLink(c *Config) *link {
+// newLink makes a link, on which so many things may wait for something.
+func newLink(c *Config, reads int) *link {
 	l := &link{
 		cfg: *c, names: official.Sharded{Prefix: c.Prefix, Mode: official.Static}, dialer: dial.New(dialTimeout, c.TLS), log: c.Logger,
 		dropped: map[string]int64{},
 	}
 	redis.SetLogger(logger{l.log})
-	l.client = l.connect(4)
+	cluster := len(c.Addresses) > 1 && c.Master == ""
+	l.now = l.connect(4, cluster)
+	if reads > 0 {
+		l.reads = l.connect(reads, cluster)
+	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
 
 // connect makes what has so many connections at most to each server. It makes them when they are needed.
-func (l *link) connect(connections int) redis.UniversalClient {
+func (l *link) connect(connections int, cluster bool) redis.UniversalClient {
 	c := &l.cfg
 	sentinel := func(text string) string { // they may want what the server wants
 		if c.Master == "" {
@@ -58,7 +69,8 @@ func (l *link) connect(connections int) redis.UniversalClient {
 		return text
 	}
 	return redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: c.Addresses, MasterName: c.Master, Username: c.User, Password: c.Password, SentinelUsername: sentinel(c.User), SentinelPassword: sentinel(c.Password),
+		Addrs:         slices.Clone(c.Addresses), // to which the library appends
+		IsClusterMode: cluster, MasterName: c.Master, Username: c.User, Password: c.Password, SentinelUsername: sentinel(c.User), SentinelPassword: sentinel(c.Password),
 		Dialer: l.dialer.Dial, ClientName: "foyer-official",
 		MaxRetries: -1, MaxRedirects: -1, // what has no answer may have been done
 		PoolSize: connections, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
@@ -93,6 +105,29 @@ func (l *link) count(reason string, n int64) {
 	l.dropped[reason] += n
 }
 
+// client is for what is answered at once.
+func (l *link) client() redis.UniversalClient {
+	l.clients.Lock()
+	defer l.clients.Unlock()
+	return l.now
+}
+
+// reading is for what waits.
+func (l *link) reading() redis.UniversalClient {
+	l.clients.Lock()
+	defer l.clients.Unlock()
+	return l.reads
+}
+
+func (l *link) disconnect() error {
+	l.dialer.Close()
+	err := l.client().Close()
+	if reads := l.reading(); reads != nil {
+		err = errors.Join(err, reads.Close())
+	}
+	return err
+}
+
 // server is the one that has a key.
 func server(ctx context.Context, client redis.UniversalClient, key string) (redis.Cmdable, error) {
 	if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -101,10 +136,40 @@ func server(ctx context.Context, client redis.UniversalClient, key string) (redi
 	return client, nil
 }
 
-// lookAgain has the client of a Redis Cluster find out which server has what: one has said that it has something no more.
-func lookAgain(ctx context.Context, client redis.UniversalClient) {
-	if cluster, ok := client.(*redis.ClusterClient); ok {
-		cluster.ReloadState(ctx)
+// lookAgain finds out which server has what. One server that this node was told of may be of a Redis Cluster, in which each
+// counts its own listeners and has its own keys.
+func (l *link) lookAgain(ctx context.Context) {
+	for _, client := range []redis.UniversalClient{l.client(), l.reading()} {
+		if cluster, ok := client.(*redis.ClusterClient); ok { // each of them knows by itself
+			cluster.ReloadState(ctx)
+		}
+	}
+	one, ok := l.client().(*redis.Client)
+	if !ok || l.cfg.Master != "" {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, callTimeout)
+	defer stop()
+	info, err := one.Info(ctx, "cluster").Result() // a user that may not ask has to be told of several servers
+	if err != nil || !strings.Contains(info, "cluster_enabled:1") {
+		return
+	}
+	l.clients.Lock()
+	reads := l.reads
+	if l.now != redis.UniversalClient(one) {
+		one, reads = nil, nil // somebody else was faster
+	} else {
+		l.now = l.connect(4, true)
+		if reads != nil {
+			l.reads = l.connect(2*l.cfg.Count, true)
+		}
+	}
+	l.clients.Unlock()
+	if one != nil {
+		_ = one.Close()
+	}
+	if reads != nil {
+		_ = reads.Close()
 	}
 }
 

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -14,28 +15,35 @@ import (
 const (
 	inBytes   = 32 << 20 // that wait for the bridge; more are dropped
 	askEvery  = 2 * time.Second
+	lookEvery = 5 * time.Second // how often it is looked where a master is
 	silentFor = 6 * time.Second // a connection that says nothing for so long, though it is asked, is given up
 )
 
 // listen reads what is published, until Close. It never waits for the bridge: Redis would end a connection that is not read.
 func (p *plain) listen() {
 	var wait retry
-	heard := time.Now()
-	for sub := p.renew(nil); sub != nil && p.ctx.Err() == nil; {
+	heard, looked := time.Now(), time.Now()
+	for sub := p.renew(); sub != nil && p.ctx.Err() == nil; {
+		look := time.Since(looked) > lookEvery
+		if look {
+			looked = time.Now()
+		}
 		something, err := sub.ReceiveTimeout(p.ctx, askEvery)
 		var timeout net.Error
+		over := false
 		switch {
 		case err == nil:
 			heard, wait = time.Now(), retry{}
 			p.isLive(nil)
 		case !errors.As(err, &timeout) || !timeout.Timeout(): // the library connects anew, and subscribes
 			p.isLive(err)
+			p.lookAgain(p.ctx)
 			wait.pause(p.ctx)
+			look = true
 		case time.Since(heard) < silentFor:
 			_ = sub.Ping(p.ctx) // what is wrong is seen by what does not come
 		default:
-			p.isLive(err)
-			sub, heard = p.renew(sub), time.Now()
+			over = true
 		}
 		switch something := something.(type) {
 		case *redis.Subscription:
@@ -45,7 +53,29 @@ func (p *plain) listen() {
 		case *redis.Message:
 			p.take(something)
 		}
+		if over || look && p.moved() {
+			p.isLive(errOver)
+			sub, heard = p.renew(), time.Now()
+		}
 	}
+}
+
+var errOver = errors.New("the server says nothing, or another one is the master")
+
+// moved says whether a node has to listen elsewhere: at a Redis Cluster the server may be the master no more, and the
+// official servers do not count who listens to a replica.
+func (p *plain) moved() bool {
+	cluster, ok := p.client().(*redis.ClusterClient)
+	if !ok {
+		return false
+	}
+	ctx, stop := context.WithTimeout(p.ctx, callTimeout)
+	defer stop()
+	cluster.ReloadState(ctx) // which is known the next time; the library does so each minute
+	master, err := cluster.MasterForKey(ctx, p.marker(p.cfg.UID))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return err == nil && master.Options().Addr != p.where
 }
 
 // isLive notes whether the connection that listens does.
@@ -69,27 +99,44 @@ func (p *plain) isLive(err error) {
 	}
 }
 
-// renew puts a connection in the place of one; nil: there is to be none any more. All that is followed is subscribed to at
-// the new one. A channel of this node's own is the first: the library connects to a master for it, and the official servers
-// do not count who listens to a replica.
-func (p *plain) renew(old *redis.PubSub) *redis.PubSub {
-	p.mu.Lock()
-	if p.ctx.Err() != nil {
+// renew makes another connection that listens, and closes the one that did. All that is followed is subscribed to at the
+// new one, in one command. nil: there is to be none any more.
+func (p *plain) renew() *redis.PubSub {
+	own := p.marker(p.cfg.UID) // so that there is something to subscribe to
+	var wait retry
+	for p.ctx.Err() == nil {
+		var from interface {
+			Subscribe(ctx context.Context, channels ...string) *redis.PubSub
+		} = p.client()
+		where := ""
+		if cluster, ok := p.client().(*redis.ClusterClient); ok {
+			master, err := cluster.MasterForKey(p.ctx, own)
+			if err != nil {
+				p.lookAgain(p.ctx)
+				wait.pause(p.ctx)
+				continue
+			}
+			from, where = master, master.Options().Addr
+		}
+		p.mu.Lock()
+		if p.ctx.Err() != nil {
+			p.mu.Unlock()
+			break
+		}
+		if p.sub != nil {
+			_ = p.sub.Close()
+		}
+		sub := from.Subscribe(p.ctx)
+		p.sub, p.where = sub, where
+		channels := append(make([]string, 0, 1+len(p.places)), own)
+		for channel := range p.places {
+			channels = append(channels, channel)
+		}
 		p.mu.Unlock()
-		return nil
+		_ = sub.Subscribe(p.ctx, channels...) // an error says that there is no connection yet, and the library does it later
+		return sub
 	}
-	if old != nil {
-		_ = old.Close()
-		p.sub = p.client.Subscribe(p.ctx)
-	}
-	sub := p.sub
-	channels := []string{p.marker(p.cfg.UID)}
-	for channel := range p.places {
-		channels = append(channels, channel)
-	}
-	p.mu.Unlock()
-	_ = sub.Subscribe(p.ctx, channels...) // an error says that there is no connection yet, and the library does it later
-	return sub
+	return nil
 }
 
 // take keeps a message for the bridge.

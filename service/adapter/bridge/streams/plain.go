@@ -21,7 +21,8 @@ type plain struct {
 	in     *queue.Queue[*redis.Message]
 
 	mu       sync.Mutex
-	sub      *redis.PubSub     // the connection that listens
+	sub      *redis.PubSub     // the connection that listens; nil: there is none yet
+	where    string            // of a Redis Cluster, the server that it listens at
 	live     bool              // it does
 	gaps     int               // how often it did not any more
 	settling time.Time         // until then servers may not be back that were there before that
@@ -54,11 +55,10 @@ const (
 
 func newPlain(c *Config) *plain {
 	p := &plain{
-		link: newLink(c), in: queue.New[*redis.Message](inBytes), counts: map[string]int{}, places: map[string]string{},
+		link: newLink(c, 0), in: queue.New[*redis.Message](inBytes), counts: map[string]int{}, places: map[string]string{},
 		topics: map[string]*topic{}, changed: make(chan struct{}, 1),
 	}
 	p.writer = newWriter(p.link)
-	p.sub = p.client.Subscribe(p.ctx)
 	return p
 }
 
@@ -81,9 +81,10 @@ func (p *plain) Close() error {
 	p.cancel()
 	sub := p.sub
 	p.mu.Unlock()
-	p.dialer.Close()
-	_ = sub.Close() // it says that its connection is closed
-	err := p.client.Close()
+	if sub != nil {
+		_ = sub.Close() // it says that its connection is closed
+	}
+	err := p.disconnect()
 	p.ended.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,10 +129,11 @@ func (p *plain) Peers(ctx context.Context, namespace string) (int, error) {
 		return err
 	}
 	var err error
-	if cluster, ok := p.client.(*redis.ClusterClient); ok {
+	client := p.client()
+	if cluster, ok := client.(*redis.ClusterClient); ok {
 		err = cluster.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
 	} else {
-		err = ask(ctx, p.client)
+		err = ask(ctx, client)
 	}
 	if err != nil {
 		return 0, err
@@ -277,19 +279,20 @@ func (p *plain) settleLocked(namespace string) (more, less []string) {
 }
 
 // subscribe changes subscriptions, all at once. What the server does not hear now, the library says when there is a
-// connection again.
+// connection again, and a new one begins with all of them.
 func (p *plain) subscribe(on bool, channels []string) {
-	if len(channels) == 0 {
+	p.mu.Lock()
+	sub := p.sub
+	p.mu.Unlock()
+	if len(channels) == 0 || sub == nil {
 		return
 	}
 	ctx, stop := context.WithTimeout(p.ctx, callTimeout)
 	defer stop()
-	p.mu.Lock()
-	change := p.sub.Unsubscribe
+	change := sub.Unsubscribe
 	if on {
-		change = p.sub.Subscribe
+		change = sub.Subscribe
 	}
-	p.mu.Unlock()
 	if err := change(ctx, channels...); err != nil && p.ctx.Err() == nil {
 		p.log.Warn("subscriptions not changed yet", zap.NamedError("err", err))
 	}

@@ -83,7 +83,7 @@ func (r *reader) run() {
 			m.log.Warn("stream not read: what servers on Node and emitters say comes late", zap.String("stream", r.stream), zap.NamedError("err", err))
 		}
 		r.behind = true
-		lookAgain(m.ctx, m.reads)
+		m.lookAgain(m.ctx)
 		wait.pause(m.ctx)
 	}
 }
@@ -103,7 +103,7 @@ func (r *reader) wanted() bool {
 func (r *reader) step() error {
 	ctx, stop := context.WithTimeout(r.medium.ctx, blockFor+callTimeout)
 	defer stop()
-	at, err := server(ctx, r.medium.reads, r.stream)
+	at, err := server(ctx, r.medium.reading(), r.stream)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ type state struct {
 
 // look asks for the state of the stream.
 func (r *reader) look(ctx context.Context) (is state, err error) {
-	at, err := server(ctx, r.medium.client, r.stream)
+	at, err := server(ctx, r.medium.client(), r.stream)
 	if err != nil {
 		return is, err
 	}

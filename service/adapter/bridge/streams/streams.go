@@ -35,7 +35,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"foyer/service/adapter/official"
@@ -90,7 +89,6 @@ const maxBytes = 16 << 20
 type Medium struct {
 	*link
 	talk   Talk
-	reads  redis.UniversalClient // has a connection for each stream
 	writer *writer
 	each   func(*official.Message)
 	turn   sync.Mutex // the bridge is given one message at a time
@@ -120,9 +118,8 @@ func New(c Config) *Medium {
 		c.Logger = zap.NewNop()
 	}
 	m := &Medium{
-		link: newLink(&c), talk: c.Talk, spaces: map[string]*space{}, changed: make(chan struct{}, 1), readers: map[string]*reader{},
+		link: newLink(&c, 2*c.Count), talk: c.Talk, spaces: map[string]*space{}, changed: make(chan struct{}, 1), readers: map[string]*reader{},
 	}
-	m.reads = m.connect(2 * c.Count)
 	m.writer = newWriter(m.link)
 	if m.talk == nil {
 		m.talk = newPlain(&c)
@@ -151,8 +148,7 @@ func (m *Medium) Close() error {
 	both.Go(func() { other = m.talk.Close() })
 	m.writer.finish()
 	m.cancel()
-	m.dialer.Close()
-	err := errors.Join(m.client.Close(), m.reads.Close())
+	err := m.disconnect()
 	m.ended.Wait()
 	both.Wait()
 	m.mu.Lock()
@@ -172,17 +168,40 @@ func (m *Medium) Dropped() map[string]int64 {
 	return sum
 }
 
-// Publish implements bridge.Medium. The order of what goes into a stream is kept, and so is that of what is published;
-// between these two there is none.
+// Publish implements bridge.Medium. The order of what goes into a stream is kept, and so is that of what is published. A
+// question is published when the entries before it are in their streams: most servers on Node hear it behind them.
 func (m *Medium) Publish(message *official.Message, to string) error {
-	if !official.Streamed(message) {
+	if official.Streamed(message) {
+		e, err := official.NewEntry(message)
+		if err != nil {
+			return err
+		}
+		return m.writer.put(command{key: m.stream(message.Namespace), entry: e})
+	}
+	if message.Kind.Answer() || m.writer.idle() {
 		return m.talk.Publish(message, to)
 	}
-	e, err := official.NewEntry(message)
-	if err != nil {
+	text, err := official.AppendStreams(nil, message)
+	if err != nil { // talk says it later, when nobody hears of it
 		return err
 	}
-	return m.writer.put(command{key: m.stream(message.Namespace), entry: e})
+	later := kept(message)
+	return m.writer.put(command{text: text, then: func() {
+		if m.talk.Publish(later, to) != nil {
+			m.count("lost", 1)
+		}
+	}})
+}
+
+// kept is a question that outlives the one it is a copy of.
+func kept(m *official.Message) *official.Message {
+	c := *m
+	c.Rooms, c.Except, c.Payload = slices.Clone(m.Rooms), slices.Clone(m.Except), slices.Clone(m.Payload)
+	c.Attachments = slices.Clone(m.Attachments)
+	for i, part := range c.Attachments {
+		c.Attachments[i] = slices.Clone(part)
+	}
+	return &c
 }
 
 // Peers implements bridge.Medium.

@@ -18,7 +18,10 @@ import (
 	"foyer/service/adapter/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The library goes on to dial for up to a second after a client is closed whose server is away.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // ear is a node's medium, and what its bridge was told.
 type ear struct {

@@ -36,6 +36,7 @@ type command struct {
 	key     string    // a server that has it is the one to write to
 	channel string    // "": it goes into the stream
 	text    []byte    // what is published
+	then    func()    // is called when all before is done, in place of a command; nil: there is one
 	entry   official.Entry
 	heard   <-chan struct{} // closed when answers are heard; nil: there will be none
 }
@@ -64,6 +65,7 @@ type writer struct {
 	written chan struct{} // closed when nothing is left
 	once    sync.Once
 	began   atomic.Bool
+	waiting atomic.Int64 // commands that were put and are neither done nor lost
 }
 
 func newWriter(l *link) *writer {
@@ -78,10 +80,21 @@ func (w *writer) put(c command) error {
 	default:
 	}
 	c.at = time.Now()
+	w.waiting.Add(1) // before it may be done
 	if !w.out.Put(c, c.size()) {
+		w.waiting.Add(-1)
 		return errFull
 	}
 	return nil
+}
+
+// idle says whether all that was put before is done.
+func (w *writer) idle() bool { return w.waiting.Load() == 0 }
+
+// done makes room.
+func (w *writer) done(list []command) {
+	w.out.Done(size(list))
+	w.waiting.Add(-int64(len(list)))
 }
 
 // finish takes nothing more, and waits until all is written, or that has had its time.
@@ -106,7 +119,16 @@ func (w *writer) run() {
 	for last := false; ; {
 		list := w.out.Take()
 		for len(list) > 0 && w.ctx.Err() == nil {
-			n := min(len(list), batchMost)
+			if then := list[0].then; then != nil {
+				then()
+				w.done(list[:1])
+				list = list[1:]
+				continue
+			}
+			n := 1
+			for n < min(len(list), batchMost) && list[n].then == nil {
+				n++
+			}
 			w.awaitAnswers(list[:n])
 			left := w.write(list[:n])
 			if list = append(left, list[n:]...); len(left) == 0 {
@@ -171,7 +193,7 @@ func (w *writer) lose(list []command, why error) {
 	if len(list) == 0 {
 		return
 	}
-	w.out.Done(size(list))
+	w.done(list)
 	if w.ctx.Err() != nil {
 		return
 	}
@@ -188,10 +210,9 @@ func size(list []command) (bytes int) {
 
 // write has commands done, and returns those that are not and may be tried again, in their order.
 func (w *writer) write(list []command) (left []command) {
-	ctx, stop := context.WithTimeout(w.ctx, callTimeout)
-	defer stop()
-	if _, ok := w.client.(*redis.ClusterClient); !ok {
-		return w.writeTo(ctx, w.client, list)
+	client := w.client()
+	if _, ok := client.(*redis.ClusterClient); !ok {
+		return w.writeTo(client.Pipelined, list)
 	}
 	// What is of one stream is at one server, and so are the publications beside it.
 	for len(list) > 0 {
@@ -203,19 +224,28 @@ func (w *writer) write(list []command) (left []command) {
 				others = append(others, c)
 			}
 		}
-		if at, err := server(ctx, w.client, list[0].key); err != nil {
-			left = append(left, these...)
-		} else {
-			left = append(left, w.writeTo(ctx, at, these)...)
-		}
+		left = append(left, w.writeToMaster(these)...)
 		list = others
 	}
 	slices.SortStableFunc(left, func(a, b command) int { return a.at.Compare(b.at) })
 	return left
 }
 
-func (w *writer) writeTo(ctx context.Context, at redis.Cmdable, list []command) (left []command) {
-	answers, err := at.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+// writeToMaster is writeTo for commands of one key.
+func (w *writer) writeToMaster(list []command) (left []command) {
+	ctx, stop := context.WithTimeout(w.ctx, callTimeout)
+	defer stop()
+	at, err := server(ctx, w.client(), list[0].key)
+	if err != nil {
+		return list
+	}
+	return w.writeTo(at.Pipelined, list)
+}
+
+func (w *writer) writeTo(pipelined func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error), list []command) (left []command) {
+	ctx, stop := context.WithTimeout(w.ctx, callTimeout)
+	defer stop()
+	answers, err := pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range list {
 			list[i].append(ctx, pipe, w.cfg.Length)
 		}
@@ -233,16 +263,18 @@ func (w *writer) writeTo(ctx context.Context, at redis.Cmdable, list []command) 
 		n--
 	}
 	if n < len(list) {
-		lookAgain(ctx, w.client)
+		w.lookAgain(w.ctx)
 	}
-	var lost []command
+	var done, lost []command
 	var why error
 	for i := range list[:n] {
 		if err := fault(i); err != nil {
 			lost, why = append(lost, list[i]), err
+		} else {
+			done = append(done, list[i])
 		}
 	}
-	w.out.Done(size(list[:n]) - size(lost))
+	w.done(done)
 	w.lose(lost, why)
 	return list[n:]
 }
@@ -255,8 +287,8 @@ func notDone(err error) bool {
 	if err == nil {
 		return false
 	}
-	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
-		return true
+	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" || errors.Is(err, redis.ErrClosed) {
+		return true // ErrClosed: the client of one server has become that of a Redis Cluster
 	}
 	word, _, _ := strings.Cut(err.Error(), " ")
 	return slices.Contains(passing, word)

@@ -1,0 +1,96 @@
+package redistest
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Cluster is a Redis Cluster of a test. Its first servers begin as masters, and the others as replicas of these, in turn.
+type Cluster struct {
+	Servers []*Server
+	Admins  []*redis.Client // of each server
+	tb      testing.TB
+}
+
+// Masters are how many masters a Cluster begins with.
+const Masters = 3
+
+// StartCluster runs a Redis Cluster of three masters, with so many replicas of each of them.
+func StartCluster(tb testing.TB, replicas int) *Cluster {
+	tb.Helper()
+	c := &Cluster{tb: tb}
+	for i := range Masters * (1 + replicas) {
+		between := FreePort(tb) // where its servers meet
+		s := Start(tb, FreePort(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between)
+		admin := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DisableIdentity: true})
+		tb.Cleanup(func() { _ = admin.Close() })
+		c.Servers, c.Admins = append(c.Servers, s), append(c.Admins, admin)
+		if host, port, _ := net.SplitHostPort(s.Addr); i > 0 {
+			c.Do(0, "CLUSTER", "MEET", host, port, between)
+		}
+	}
+	for i := range Masters {
+		c.Do(i, "CLUSTER", "ADDSLOTSRANGE", i*5462, min((i+1)*5462, 16384)-1)
+	}
+	for i := Masters; i < len(c.Servers); i++ {
+		id := c.Admins[i%Masters].Do(tb.Context(), "CLUSTER", "MYID").Val()
+		Await(tb, "a replica", func() bool { return c.Admins[i].Do(tb.Context(), "CLUSTER", "REPLICATE", id).Err() == nil })
+	}
+	c.Whole(len(c.Servers))
+	return c
+}
+
+// Do has a server do something.
+func (c *Cluster) Do(i int, words ...any) {
+	c.tb.Helper()
+	if err := c.Admins[i].Do(c.tb.Context(), words...).Err(); err != nil {
+		c.tb.Fatal(err)
+	}
+}
+
+// Whole awaits that so many servers live, and that each of them knows all others and that all slots are served.
+func (c *Cluster) Whole(servers int) {
+	c.tb.Helper()
+	Await(c.tb, "a cluster that is whole", func() bool {
+		lives := 0
+		for _, a := range c.Admins {
+			info, err := a.ClusterInfo(c.tb.Context()).Result()
+			if err != nil {
+				continue
+			}
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", len(c.Servers))) {
+				return false
+			}
+			lives++
+		}
+		return lives == servers
+	})
+}
+
+// Master says which server has a key now, as the others see it.
+func (c *Cluster) Master(key string) int {
+	c.tb.Helper()
+	slot := c.Admins[0].ClusterKeySlot(c.tb.Context(), key).Val()
+	for _, a := range c.Admins {
+		ranges, err := a.ClusterSlots(c.tb.Context()).Result() //nolint:staticcheck // what is newer says no more
+		if err != nil {
+			continue
+		}
+		for _, r := range ranges {
+			if int(slot) < r.Start || int(slot) > r.End {
+				continue
+			}
+			for i, s := range c.Servers {
+				if s.Addr == r.Nodes[0].Addr {
+					return i
+				}
+			}
+		}
+	}
+	c.tb.Fatalf("nobody has the key %q", key)
+	return 0
+}
