@@ -21,7 +21,7 @@ import (
 const (
 	rowRate     = "emits a second to all at a p99 below 50 ms"
 	rowFlight   = "eight emits in flight: CPU of a million deliveries"
-	rowSteady   = "ten emits a second: CPU of a million deliveries"
+	rowSteady   = "five emits a second: CPU of a million deliveries"
 	rowFar50    = "the same: p50 from emit to a socket at the other server"
 	rowFar99    = "the same: p99"
 	rowList     = "list of the sockets at the other server: p50"
@@ -45,7 +45,7 @@ var peerRows = []struct {
 
 const (
 	peerSockets = 1000                  // at each server
-	peerRate    = 10                    // emits a second of the steady load
+	peerRate    = 5                     // emits a second of the steady load
 	tail        = 50 * time.Millisecond // what a p99 has to be below
 	mostRate    = 20_000                // emits a second that are tried
 	listTurns   = 50
