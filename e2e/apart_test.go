@@ -29,13 +29,13 @@ var apart = []struct {
 	},
 	{
 		why: "it starts no node of which clients or backends could come to another one",
-		tests: "Apart Compare Environment Floors GroundPlan Links RefusesToStart VersionAndHelp " +
+		tests: "Apart Compare Environment ExamplesEndWhileTheyConnect Floors GroundPlan Links RefusesToStart VersionAndHelp " +
 			`Official\w*`,
 	},
 	{
 		why: "it is about the connections that come to a node, which end here at what stands before the nodes, and speaks no TLS",
 		tests: "BodiesThatDoNotCome DrainWithSilentConnections FailedHandshakesAreTold ListeningSaysWhoMayComeIn LogIsNotFilled " +
-			"RefusalsAreTold Reload SlowReader TLS",
+			"FrozenReaders RefusalsAreTold Reload SlowReader TLS",
 	},
 	{
 		why:   "a node drains alone, and its clients find the others (docs/cluster.md, \"How nodes are\"), as in RollingRestart",
@@ -47,7 +47,7 @@ var apart = []struct {
 	},
 	{
 		why:   "there is no time for it where CI runs, and the others tell as much",
-		tests: "ConnectFlood EIO3Heartbeat Examples ExamplesWithoutFoyer FrozenReaders Heartbeat Origins ThousandBackendKilled",
+		tests: "ConnectFlood EIO3Heartbeat Examples ExamplesWithoutFoyer Heartbeat Origins ThousandBackendKilled",
 		slow:  true,
 	},
 }

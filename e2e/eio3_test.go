@@ -377,7 +377,7 @@ func TestEIO3Restart(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
 			p := startOldPuppets(t)
-			first := startFoyer(t, "--allow-eio3")
+			first := startFoyer(t, "--allow-eio3", "--edge="+freePorts(t, 1)[0])
 			b := attach(t, first.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
 			c := p.open(t, first.url(), "/", quick.with(transport.opts))
 			c.expect("connect")

@@ -5,12 +5,14 @@ package e2e
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 )
@@ -86,6 +88,12 @@ func (e *example) prints(beginning string) string {
 func (e *example) ends() {
 	e.t.Helper()
 	e.cmd.Process.Signal(syscall.SIGTERM)
+	e.ended()
+}
+
+// ended waits for an end that was asked for.
+func (e *example) ended() {
+	e.t.Helper()
 	if code := e.exit(e.t, patience); code != 0 || len(e.log.all()) > 0 {
 		e.t.Errorf("it ended with code %d after SIGTERM, want 0 and nothing on stderr:\n%s", code, e.tail(40))
 	}
@@ -94,7 +102,9 @@ func (e *example) ends() {
 func TestExamples(t *testing.T) {
 	for _, x := range examples {
 		t.Run(x.language, func(t *testing.T) {
-			first := exampleFoyer(t)
+			// At addresses that nobody else takes while Foyer is away.
+			at := freePorts(t, 2)
+			first := exampleFoyer(t, "--edge="+at[0], "--api="+at[1])
 			p := startPuppets(t)
 			e := startExample(t, x.command, first.api, exampleToken)
 			e.prints("attached to node ")
@@ -236,6 +246,31 @@ func TestExamplesWithoutFoyer(t *testing.T) {
 	}
 }
 
+// TestExamplesEndWhileTheyConnect: whoever is asked to end while Foyer is away ends well, also amid an attempt to reach it
+// that fails then.
+func TestExamplesEndWhileTheyConnect(t *testing.T) { //nolint:tparallel // other tests run alone, since they measure
+	for _, x := range examples {
+		t.Run(x.language, func(t *testing.T) {
+			t.Parallel() // each of them waits
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			e := startExample(t, x.command, l.Addr().String(), exampleToken)
+			conn, err := l.Accept() // it hears nothing from us
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.cmd.Process.Signal(syscall.SIGTERM)
+			<-time.After(time.Second) // so that it has heard that
+			l.Close()
+			conn.Close()
+			e.ended()
+		})
+	}
+}
+
 // TestExampleForPython: the stock client of Python with the example in Python.
 func TestExampleForPython(t *testing.T) {
 	f := exampleFoyer(t)
@@ -243,7 +278,7 @@ func TestExampleForPython(t *testing.T) {
 	i := slices.IndexFunc(examples, func(x exampleProgram) bool { return x.language == "python" })
 	startExample(t, examples[i].command, f.api, exampleToken).prints("attached to node ")
 	visitor := start(t, python, nil, "polyglot/python/visitor.py", f.url())
-	if code := visitor.exit(t, patience); code != 0 {
+	if code := visitor.exit(t, 3*patience); code != 0 {
 		t.Fatalf("the visitor ended with code %d:\n%s", code, visitor.tail(20))
 	}
 	seen := strings.Join(visitor.out.all(), "\n")

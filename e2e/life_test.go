@@ -34,7 +34,7 @@ func TestRestart(t *testing.T) {
 		for _, transport := range transports {
 			t.Run(how+"/"+transport.name, func(t *testing.T) {
 				p := startPuppets(t)
-				first := startFoyer(t)
+				first := startFoyer(t, "--edge="+freePorts(t, 1)[0]) // which nobody else takes meanwhile
 				c, id := p.connect(t, first.url(), "/", quick.with(transport.opts))
 				if transport.name == "upgrade" {
 					c.expect("upgrade")

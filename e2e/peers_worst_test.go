@@ -72,8 +72,23 @@ func worstNames() (list [][]string) {
 		many = append(many, fmt.Sprint("room", i))
 	}
 	return [][]string{
-		{""}, {"#"}, {"a#b#"}, {"*"}, {"[a]?"}, {"\x00"}, {"5"}, {"__proto__"}, {"constructor"}, {"é\u2028"}, {"aaaaaaaaaaaaaaaaaaaa"},
-		{strings.Repeat("r", 255)}, {strings.Repeat("r", 5000)}, {"worst", "worst"}, many, {"worst", ""}, {},
+		{""},
+		{"#"},
+		{"a#b#"},
+		{"*"},
+		{"[a]?"},
+		{"\x00"},
+		{"5"},
+		{"__proto__"},
+		{"constructor"},
+		{"é\u2028"},
+		{"aaaaaaaaaaaaaaaaaaaa"},
+		{strings.Repeat("r", 255)},
+		{strings.Repeat("r", 5000)},
+		{"worst", "worst"},
+		many,
+		{"worst", ""},
+		{},
 	}
 }
 
@@ -243,9 +258,13 @@ func TestPeersBadMessages(t *testing.T) {
 			text(requests, "", "x", "{", "\xc1", "\x81", strings.Repeat("[", 200_000), strings.Repeat(`{"type":`, 100_000))...),
 			text(responses, "", "x", `{"requestId":`, "\xc1foyer:foyer:AAAA:", strings.Repeat("[", 200_000)+"foyer:foyer:AAAA:")...)},
 		{"broadcast without options or with rooms of the wrong kind", []said{
-			{broadcasts, message(packet(nil), map[string]any{"rooms": 7})}, {broadcasts, message(packet(nil), map[string]any{"rooms": map[string]any{"a": 1}})},
-			{broadcasts, message(packet(nil), map[string]any{"rooms": []any{[]any{}}})}, {broadcasts, message(packet(nil), map[string]any{"rooms": []any{}, "except": 7})},
-			{broadcasts, []byte("\x92\xa1x\x80")}, {broadcasts, []byte("\x91\xa1x")}, {broadcasts, []byte("\x90")},
+			{broadcasts, message(packet(nil), map[string]any{"rooms": 7})},
+			{broadcasts, message(packet(nil), map[string]any{"rooms": map[string]any{"a": 1}})},
+			{broadcasts, message(packet(nil), map[string]any{"rooms": []any{[]any{}}})},
+			{broadcasts, message(packet(nil), map[string]any{"rooms": []any{}, "except": 7})},
+			{broadcasts, []byte("\x92\xa1x\x80")},
+			{broadcasts, []byte("\x91\xa1x")},
+			{broadcasts, []byte("\x90")},
 		}},
 		{"request without what it needs", text(requests,
 			`{"uid":"a","type":3,"opts":{"rooms":[],"except":[]}}`, `{"uid":"a","type":3,"opts":{"rooms":[],"except":[]},"rooms":7}`, `{"uid":"a","type":2,"opts":{"rooms":[],"except":[]},"rooms":"r"}`,

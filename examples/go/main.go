@@ -372,6 +372,9 @@ func run(ctx context.Context, conn *grpc.ClientConn) error {
 		began := time.Now()
 		err := attach(ctx, conn)
 		if ctx.Err() != nil {
+			if status.Code(err) == codes.Unavailable { // Foyer is away, and there is nothing to finish
+				return nil
+			}
 			return err
 		}
 		switch status.Code(err) {

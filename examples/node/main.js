@@ -249,7 +249,8 @@ async function run(foyer, stop) {
 		try {
 			await attach(foyer, stop);
 		} catch (err) {
-			if (stop.aborted || HOPELESS.includes(err.code)) throw err;
+			const away = err.code === grpc.status.UNAVAILABLE; // then there is nothing to finish
+			if ((stop.aborted && !away) || HOPELESS.includes(err.code)) throw err;
 			why = explain(err);
 		}
 		if (stop.aborted) return;

@@ -269,7 +269,8 @@ async def run(foyer, stop):
         try:
             await Attachment(foyer).serve(stop)
         except grpc.RpcError as err:
-            if stop.is_set() or err.code() in HOPELESS:
+            away = err.code() is grpc.StatusCode.UNAVAILABLE  # then there is nothing to finish
+            if stop.is_set() and not away or err.code() in HOPELESS:
                 raise
             why = explain(err)
         if stop.is_set():

@@ -324,9 +324,10 @@ public final class Main {
 				why = explain(e.getCause());
 				var hopeless = switch (Status.fromThrowable(e.getCause()).getCode()) {
 					case UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT -> true;
-					default -> false;
+					case UNAVAILABLE -> false; // Foyer is away: when we are to leave, there is nothing to finish
+					default -> stop.isDone();
 				};
-				if (hopeless || stop.isDone()) throw (StatusRuntimeException) e.getCause();
+				if (hopeless) throw (StatusRuntimeException) e.getCause();
 			}
 			if (stop.isDone()) return;
 			if (System.nanoTime() - began > TimeUnit.MILLISECONDS.toNanos(LONGEST_PAUSE_MS)) pause = FIRST_PAUSE_MS; // it had worked
