@@ -25,7 +25,7 @@ var apart = []struct {
 	},
 	{
 		why:   "it starts a command as a page says it, which is one node",
-		tests: "BackendsDoc CommentsInOtherLanguages ExamplesDoc Greeting Page PageAccess PageRooms Proxy Readme StopAnytime",
+		tests: "BackendsDoc CommentsInOtherLanguages ExamplesDoc Greeting NodePage Page PageAccess PageRooms Proxy Readme StopAnytime",
 	},
 	{
 		why: "it starts no node of which clients or backends could come to another one",
