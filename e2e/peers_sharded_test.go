@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,15 +60,14 @@ func awaitShardChannel(t testing.TB, url, channel string, want int64) {
 // TestPeersSharded: servers on Node with the sharded Redis adapter and nodes of Foyer are one.
 func TestPeersSharded(t *testing.T) { testPeers(t, sharded("dynamic", "redis")) }
 
-// TestPeersShardedModes: the same in the other modes, and with the other library, in a shorter walk.
+// TestPeersShardedModes: the same in the other modes, one of them with the other library, in a shorter walk.
 func TestPeersShardedModes(t *testing.T) {
 	for _, on := range []struct {
 		name string
 		*medium
 	}{
 		{"static, redis", sharded("static", "redis")},
-		{"dynamic, ioredis", sharded("dynamic", "ioredis")},
-		{"dynamic-private, redis", sharded("dynamic-private", "redis")},
+		{"dynamic-private, ioredis", sharded("dynamic-private", "ioredis")},
 	} {
 		t.Run(on.name, func(t *testing.T) { startMixed(t, on.medium).walk("/chat") })
 	}
@@ -79,6 +79,12 @@ func TestPeersShardedCluster(t *testing.T) {
 	on.serve = redisCluster
 	startMixed(t, on).walk("/")
 }
+
+// TestPeersShardedAreLost: what TestPeersAreLost says, with the sharded adapter.
+func TestPeersShardedAreLost(t *testing.T) { testPeersLost(t, sharded("dynamic", "redis")) }
+
+// TestPeersShardedLive: what TestPeersLive says, with the sharded adapter and the library that hides no fault.
+func TestPeersShardedLive(t *testing.T) { testServersLive(t, sharded("dynamic", "ioredis")) }
 
 // walk has each side reach the other by each kind of channel: that of the namespace, of a room, of a socket and of answers.
 func (m *mixed) walk(nsp string) {
@@ -168,4 +174,74 @@ func redisCluster(t testing.TB) string {
 		return nil
 	})
 	return "redis://" + strings.Join(addresses, ",")
+}
+
+// TestPeersShardedFaults: a server on Node that is frozen when its client is put into a room misses nothing of what the room
+// is told at once; and when Redis was away, each side hears the other again, in the namespace and in rooms, and calls are
+// whole. Meanwhile each server has its own clients.
+func TestPeersShardedFaults(t *testing.T) {
+	on := sharded("dynamic", "redis")
+	port := freePort(t)
+	var server *process
+	on.serve = func(t testing.TB) string {
+		server = redisServer(t, port)
+		return "redis://127.0.0.1:" + port
+	}
+	m := startMixed(t, on)
+	near := m.apis[0]
+	all, ids := m.clients("/", opts{})
+	emit := func(event string, rooms ...string) {
+		t.Helper()
+		to := &foyerv1.Target{Rooms: rooms, All: len(rooms) == 0}
+		if _, err := near.emits.Emit(t.Context(), &foyerv1.EmitRequest{Target: to, Payload: say(event)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	_ = m.peer.cmd.Process.Signal(syscall.SIGSTOP)
+	join := &foyerv1.JoinRoomsRequest{Target: &foyerv1.Target{Rooms: ids}, Rooms: []string{"late"}}
+	if _, err := near.rooms.JoinRooms(t.Context(), join); err != nil {
+		t.Fatal(err)
+	}
+	emit("first", "late")
+	emit("second", "late")
+	_ = m.peer.cmd.Process.Signal(syscall.SIGCONT)
+	m.exactly(all, "first", 0, 1, 2)
+	m.exactly(all, "second", 0, 1, 2)
+
+	server.kill()
+	emit("alone")
+	all[1].event("alone")
+	m.peer.run(`io.local.emit("alone on Node")`)
+	all[0].event("alone on Node")
+	began := time.Now()
+	redisServer(t, port)
+	heard := func(event string, say func()) {
+		t.Helper()
+		eventually(t, func() error {
+			say()
+			for i, c := range all {
+				if c.count(event) == 0 {
+					return fmt.Errorf("client %d does not hear %q", i, event)
+				}
+			}
+			return nil
+		})
+	}
+	heard("Node to all", func() { m.peer.run(`io.emit("Node to all")`) })
+	heard("Node to a room", func() { m.peer.run(`io.to("late").emit("Node to a room")`) })
+	heard("Foyer to all", func() { emit("Foyer to all") })
+	heard("Foyer to a room", func() { emit("Foyer to a room", "late") })
+	t.Logf("each hears the other %v after Redis has come", time.Since(began).Round(time.Millisecond))
+	eventually(t, func() error {
+		page, err := near.sockets.ListSockets(t.Context(), &foyerv1.ListSocketsRequest{Target: &foyerv1.Target{All: true}})
+		if c := page.GetCoverage(); err == nil && (len(page.GetSockets()) != 3 || c.GetUnreachableUnnamed()+c.GetUncountedNodes() != 0) {
+			err = fmt.Errorf("Foyer lists %v", page)
+		}
+		return err
+	})
+	if got := m.peer.run(`io.fetchSockets().then((all) => all.map((s) => s.id).sort())`); got != sorted(ids) {
+		t.Errorf("Node sees the sockets %s, want %s", got, sorted(ids))
+	}
+	t.Logf("calls are whole %v after Redis has come", time.Since(began).Round(time.Millisecond))
 }

@@ -3,6 +3,7 @@ package sharded
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,40 @@ func (m *Medium) Peers(ctx context.Context, namespace string) (int, error) {
 	}
 	m.counts[namespace] = n
 	return n, nil
+}
+
+// Gone implements bridge.Roll: those to whose channel of answers nobody subscribes.
+func (m *Medium) Gone(ctx context.Context, namespace string, uids []string) (gone []string, err error) {
+	channels := make([]string, len(uids))
+	for i, uid := range uids {
+		channels[i] = m.names.Node(namespace, uid)
+	}
+	var mu sync.Mutex
+	here := map[string]bool{}
+	err = m.everywhere(ctx, func(ctx context.Context, server *redis.Client) error {
+		counts, err := server.PubSubShardNumSub(ctx, channels...).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		for channel, n := range counts {
+			here[channel] = here[channel] || n > 0
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	settling := time.Now().Before(m.settles)
+	m.mu.Unlock()
+	if settling {
+		return nil, errSettling
+	}
+	for i, channel := range channels {
+		if !here[channel] {
+			gone = append(gone, uids[i])
+		}
+	}
+	return gone, nil
 }
 
 // marker is the channel that all nodes of this cluster hear in a namespace. It has the slot of the namespace's channel,

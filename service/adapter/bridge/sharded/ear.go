@@ -131,14 +131,15 @@ func (m *Medium) giveUp(e *ear, err error) {
 			m.downLocked(p)
 		}
 	}
+	gap := m.ctx.Err() == nil && e.standing > 0 && !errors.Is(err, errIdle)
+	if gap {
+		m.dropped["gap"]++
+		m.unheard = true
+	}
 	m.mu.Unlock()
 	_ = errors.Join(e.sub.Close(), e.client.Close())
-	switch {
-	case m.ctx.Err() != nil || errors.Is(err, errIdle):
-	case errors.Is(err, errLess):
-		m.log.Warn("subscriptions lost: they are made anew", zap.String("server", e.server.Options().Addr), zap.Error(err))
-	default:
-		m.log.Debug("connection lost", zap.String("server", e.server.Options().Addr), zap.Int("channels", n), zap.Error(err))
+	if gap {
+		m.log.Warn("servers on Node are not heard", zap.String("server", e.server.Options().Addr), zap.Int("channels", n), zap.Error(err))
 	}
 }
 

@@ -118,12 +118,21 @@ func (m *Medium) reload(ctx context.Context) {
 			m.replace(&servers{one: m.client(address)})
 		}
 	case s.cluster != nil:
-		_ = s.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
+		_ = s.slots(ctx)
 	default: // it may turn out to be of a Redis Cluster
 		if shards, err := s.one.ClusterShards(ctx).Result(); err == nil && len(shards) > 0 {
-			m.replace(m.clustered())
+			if next := m.clustered(); next.slots(ctx) == nil {
+				m.replace(next)
+			} else {
+				_ = next.close()
+			}
 		}
 	}
+}
+
+// slots has a cluster say which server has which slots. What was known before holds when it does not.
+func (s *servers) slots(ctx context.Context) error {
+	return s.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
 }
 
 // replace has other servers be used from now on.

@@ -76,6 +76,7 @@ type Medium struct {
 	asking  map[string]*asking     // guarded by mu; by namespace
 	counts  map[string]int         // guarded by mu; how many peers there were, by namespace
 	settles time.Time              // guarded by mu; until then peers may be about to come back
+	unheard bool                   // guarded by mu; a gap has begun, and some channels do not stand yet
 	dropped map[string]int64       // guarded by mu
 	changed chan struct{}          // has a value when there are changes, or trouble
 }

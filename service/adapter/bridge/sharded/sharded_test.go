@@ -238,15 +238,19 @@ func TestHears(t *testing.T) {
 	p.SPublish(t.Context(), "socket.io#/#", "garbage")
 	n.Room("/", "r", false)
 	p.says("socket.io#/#r#", "still", "r")
+	var got []string
+	until := func(event string) {
+		for m := range n.heard {
+			if got = append(got, m.Kind.String()+" "+m.Event); m.Event == event {
+				return
+			}
+		}
+	}
+	until("still")
 	n.Room("/", "r", false)
 	redistest.Await(t, "that nobody hears the room", func() bool { return p.PubSubShardNumSub(t.Context(), "socket.io#/#r#").Val()["socket.io#/#r#"] == 0 })
 	p.says("socket.io#/#", "end")
-	var got []string
-	for done := false; !done; {
-		m := <-n.heard
-		got = append(got, m.Kind.String()+" "+m.Event)
-		done = m.Event == "end"
-	}
+	until("end")
 	if want := []string{"broadcast all", "broadcast room", "client_count ", "broadcast still", "broadcast end"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -265,8 +269,11 @@ func TestPeersAreCounted(t *testing.T) {
 	a.follow("/")
 	b.follow("/")
 	a.wantPeers(0)
-	p := startPeer(t, s.Addr, "socket.io#/#")
+	p := startPeer(t, s.Addr, "socket.io#/#", "socket.io#/#e8cda10cc767b228#")
 	a.wantPeers(1)
+	if gone, err := a.Gone(t.Context(), "/", []string{"e8cda10cc767b228", "f0491022611117bf"}); err != nil || !slices.Equal(gone, []string{"f0491022611117bf"}) {
+		t.Errorf("gone are %q, %v", gone, err)
+	}
 	b.Follow("/", false)
 	b.wantPeers(1)
 	_ = p.sub.Close()
@@ -290,6 +297,7 @@ func TestAnswersAreHeardWhereNobodyIs(t *testing.T) {
 
 // TestRedisRestarts: what is subscribed to is so again, everybody is counted, and nothing is published twice.
 func TestRedisRestarts(t *testing.T) {
+	t.Parallel()
 	port := redistest.FreePort(t)
 	s := redistest.Start(t, port)
 	n := startNode(t, "AAAA", Config{Addresses: []string{s.Addr}})
@@ -300,7 +308,7 @@ func TestRedisRestarts(t *testing.T) {
 	n.room("/", "r")
 	seen := map[string]bool{}
 	var mu sync.Mutex
-	for round := range 2 {
+	for round := range int64(2) {
 		p := startPeer(t, s.Addr, "socket.io#/#")
 		n.wantPeers(1)
 		stop, ended := make(chan struct{}), make(chan struct{})
@@ -326,6 +334,9 @@ func TestRedisRestarts(t *testing.T) {
 		next.says("socket.io#/#r#", "back", "r")
 		n.hears("back")
 		t.Logf("whole %v after Redis was killed", time.Since(began))
+		if got := n.Dropped()["gap"]; got != round+1 {
+			t.Errorf("%d gaps are told of, want %d", got, round+1)
+		}
 		close(stop)
 		<-ended
 		for _, one := range []*peer{p, next} {
@@ -345,6 +356,7 @@ func TestRedisRestarts(t *testing.T) {
 
 // TestPeersMayBeAboutToComeBack: where Redis was lost, fewer peers than before are not taken for all of them.
 func TestPeersMayBeAboutToComeBack(t *testing.T) {
+	t.Parallel()
 	port := redistest.FreePort(t)
 	s := redistest.Start(t, port)
 	n := startNode(t, "AAAA", Config{Addresses: []string{s.Addr}})
@@ -355,6 +367,9 @@ func TestPeersMayBeAboutToComeBack(t *testing.T) {
 	redistest.Await(t, "that the loss is seen", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.trouble })
 	if _, err := n.Peers(t.Context(), "/"); err == nil {
 		t.Error("peers are counted while Redis is away")
+	}
+	if gone, err := n.Gone(t.Context(), "/", []string{"e8cda10cc767b228"}); err == nil {
+		t.Errorf("%q are taken for gone while Redis is away", gone)
 	}
 	redistest.Start(t, port)
 	var err error
@@ -374,10 +389,18 @@ func TestPeersMayBeAboutToComeBack(t *testing.T) {
 	if settling && err == nil { // a machine may be busy for that long
 		t.Error("nobody is there, says the first answer")
 	}
+	gone, err := n.Gone(t.Context(), "/", []string{"e8cda10cc767b228"})
+	n.mu.Lock()
+	settling = time.Now().Before(n.settles)
+	n.mu.Unlock()
+	if settling && err == nil {
+		t.Errorf("%q are gone, says the first answer", gone)
+	}
 }
 
 // TestFrozenRedis: a server that says nothing is given up, and gone back to when it lives.
 func TestFrozenRedis(t *testing.T) {
+	t.Parallel()
 	s, c := startOne(t)
 	n := startNode(t, "AAAA", c)
 	n.follow("/")
@@ -401,6 +424,7 @@ func TestFrozenRedis(t *testing.T) {
 // TestLostSubscriptions: a connection that Redis ends, a subscription that it ends by itself, and one that it has forgotten
 // without a word are found, and made anew.
 func TestLostSubscriptions(t *testing.T) {
+	t.Parallel()
 	s, c := startOne(t)
 	n, p := startNode(t, "AAAA", c), startPeer(t, s.Addr)
 	n.follow("/")
@@ -510,7 +534,7 @@ func TestManyRooms(t *testing.T) {
 	s, c := startOne(t)
 	n, p := startNode(t, "AAAA", c), startPeer(t, s.Addr)
 	n.follow("/")
-	before, memory := runtime.NumGoroutine(), heap()
+	before, memory, remote := runtime.NumGoroutine(), heap(), p.usedMemory()
 	began := time.Now()
 	for i := range rooms {
 		n.Room("/", fmt.Sprintf("room number %d", i), true)
@@ -519,7 +543,8 @@ func TestManyRooms(t *testing.T) {
 	for i := range rooms {
 		soon(t, "a room is heard", n.Heard("/", fmt.Sprintf("room number %d", i)))
 	}
-	t.Logf("%d rooms: noted in %v, heard after %v, %d KiB of memory", rooms, noted, time.Since(began), (heap()-memory)>>10)
+	t.Logf("%d rooms: noted in %v, heard after %v, %d KiB of memory, and %d KiB at Redis", rooms, noted, time.Since(began),
+		(heap()-memory)>>10, (p.usedMemory()-remote)>>10)
 	if got := len(p.PubSubShardChannels(t.Context(), "*").Val()); got != rooms+3 {
 		t.Errorf("%d subscriptions, want %d", got, rooms+3)
 	}
@@ -535,6 +560,18 @@ func TestManyRooms(t *testing.T) {
 	if len(n.places) != 3 {
 		t.Errorf("%d places are kept, want 3", len(n.places))
 	}
+}
+
+// usedMemory is what Redis has taken, in bytes.
+func (p *peer) usedMemory() int {
+	p.t.Helper()
+	_, rest, _ := strings.Cut(p.Info(p.t.Context(), "memory").Val(), "used_memory:")
+	text, _, _ := strings.Cut(rest, "\r")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
 }
 
 func heap() uint64 {

@@ -59,7 +59,7 @@ func (m *Medium) audit() (trouble bool) {
 	checks := map[*ear]*place{} // one that stands of each
 
 	m.mu.Lock()
-	n := 0
+	n, heard := 0, true
 	for channel, p := range m.places {
 		if n++; n%lockedMost == 0 {
 			m.mu.Unlock()
@@ -69,6 +69,7 @@ func (m *Medium) audit() (trouble bool) {
 		if known {
 			server, _ = m.at(m.ctx, channel)
 		}
+		heard = heard && p.stands
 		switch {
 		case p.at == nil, known && p.at.server != server, !p.stands && time.Since(p.asked) > answerWait:
 			m.changeLocked(p)
@@ -76,6 +77,8 @@ func (m *Medium) audit() (trouble bool) {
 			checks[p.at] = p
 		}
 	}
+	again := m.unheard && heard
+	m.unheard = m.unheard && !heard
 	m.quietLocked()
 	var idle []*ear
 	for _, e := range m.ears {
@@ -84,6 +87,9 @@ func (m *Medium) audit() (trouble bool) {
 		}
 	}
 	m.mu.Unlock()
+	if again {
+		m.log.Info("servers on Node are heard")
+	}
 	for _, e := range idle {
 		m.giveUp(e, errIdle)
 	}
