@@ -59,6 +59,9 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster postgres --cluster-url postgres://u:p@127.0.0.1:1/d":                                  nil,
 		"--cluster postgres --cluster-url postgresql://a,b:2/d?sslmode=verify-full --cluster-key-file k": nil,
 		"--cluster postgres --cluster-url postgres:///d?host=/var/run/postgresql":                        nil,
+		"--cluster postgres --cluster-url postgres://127.0.0.1/d --cluster-prefix p --cluster-table s.T": nil,
+		"--cluster postgres --cluster-url postgres://127.0.0.1/d --cluster-table t":                      {"--cluster-table: it has no effect without --cluster-prefix"},
+		"--cluster postgres --cluster-url postgres://127.0.0.1/d --cluster-prefix p --cluster-table a;b": {`--cluster-table: "a;b" is no name of a table`},
 
 		"--cluster loud":     {"--cluster must be one of"},
 		"--cluster postgres": {"--cluster-url: the PostgreSQL server is missing"},
