@@ -7,7 +7,7 @@ import "testing"
 // onStreams is Redis with the streams adapter. Its emitter is no package here: TestEmitters of its medium has what that writes.
 func onStreams(options string, flags ...string) *medium {
 	return &medium{
-		name: "redis-streams", options: options, serve: classic.serve,
+		name: "redis-streams", options: options, serve: classic.serve, strict: true,
 		flags: func(url string) []string {
 			return append([]string{"--cluster=redis-streams", "--cluster-url=" + url}, flags...)
 		},
@@ -24,3 +24,10 @@ func TestPeersOnSeveralStreams(t *testing.T) {
 		`{"streamCount": 3, "streamName": "app", "channelPrefix": "chan", "maxLen": 1000, "useShardedPubSub": true}`,
 		"--cluster-stream-count=3", "--cluster-stream=app", "--cluster-prefix=chan", "--cluster-stream-length=1000", "--cluster-stream-sharded"))
 }
+
+// TestPeersLiveOnStreams: nothing that a backend can ask of Foyer becomes an entry that makes a server on Node deaf, or a
+// message that ends it.
+func TestPeersLiveOnStreams(t *testing.T) { testServersLive(t, onStreams("")) }
+
+// TestPeersAreLostOnStreams: a server on Node that is killed or frozen amid a call is told by number.
+func TestPeersAreLostOnStreams(t *testing.T) { testPeersLost(t, onStreams("")) }

@@ -186,7 +186,7 @@ func testServersLive(t *testing.T, on *medium) {
 	lives("names")
 
 	// What clients and backends of Foyer answer to a server on Node is data too.
-	for i, args := range [][]any{{}, {nil}, {undefined{}}, {bin{1}, bin{2}}, {map[string]any{"__proto__": 1}}, {strings.Repeat("x", 100_000)}, {[]any{[]any{}}}} {
+	for i, args := range [][]any{{}, {nil}, {undefined{}}, {bin{1}, bin{2}}, {map[string]any{on.member("__proto__"): 1}}, {strings.Repeat("x", 100_000)}, {[]any{[]any{}}}} {
 		all[1].answers("question", args)
 		got := m.peer.run(`io.timeout(5000).emitWithAck("question", ` + fmt.Sprint(i) + `).then((all) => all.length)`)
 		if got != "3" {

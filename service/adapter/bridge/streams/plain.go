@@ -110,38 +110,66 @@ func (p *plain) Publish(message *official.Message, to string) error {
 
 func (p *plain) marker(namespace string) string { return p.cfg.Marker + ".in." + namespace }
 
-// Peers implements Talk. In a Redis Cluster each server, replicas too, counts its own.
+// Peers implements Talk.
 func (p *plain) Peers(ctx context.Context, namespace string) (int, error) {
+	all, ours := p.names.Main(namespace), p.marker(namespace)
+	counts, err := p.listeners(ctx, all, ours)
+	if err != nil {
+		return 0, err
+	}
+	return p.counted(namespace, int(max(0, counts[all]-counts[ours])))
+}
+
+// Gone implements bridge.Roll: each server listens to a channel of its own for its answers.
+func (p *plain) Gone(ctx context.Context, namespace string, uids []string) (gone []string, err error) {
+	channels := make([]string, len(uids))
+	for i, uid := range uids {
+		channels[i] = p.names.Node(namespace, uid)
+	}
+	counts, err := p.listeners(ctx, channels...)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Now().Before(p.settling) {
+		return nil, errSettling
+	}
+	for i, uid := range uids {
+		if counts[channels[i]] == 0 {
+			gone = append(gone, uid)
+		}
+	}
+	return gone, nil
+}
+
+// listeners counts who listens to channels. In a Redis Cluster each server, replicas too, counts its own.
+func (p *plain) listeners(ctx context.Context, channels ...string) (map[string]int64, error) {
 	p.mu.Lock()
 	live := p.live
 	p.mu.Unlock()
 	if !live { // nobody's answer would be heard
-		return 0, errLost
+		return nil, errLost
 	}
-	all, ours := p.names.Main(namespace), p.marker(namespace)
 	var mu sync.Mutex
-	n := int64(0)
+	sum := map[string]int64{}
 	ask := func(ctx context.Context, c redis.Cmdable) error {
-		counts, err := c.PubSubNumSub(ctx, all, ours).Result()
+		counts, err := c.PubSubNumSub(ctx, channels...).Result()
 		mu.Lock()
 		defer mu.Unlock()
-		n += counts[all] - counts[ours]
+		for channel, n := range counts {
+			sum[channel] += n
+		}
 		return err
 	}
-	var err error
 	client := p.client()
 	if cluster, ok := client.(*redis.ClusterClient); ok {
-		err = cluster.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
-	} else {
-		err = ask(ctx, client)
+		return sum, cluster.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
 	}
-	if err != nil {
-		return 0, err
-	}
-	return p.counted(namespace, int(max(0, n)))
+	return sum, ask(ctx, client)
 }
 
-// What Peers answers when it does not know.
+// What Peers and Gone answer when they do not know.
 var (
 	errLost     = errors.New("the connection that hears servers on Node is lost")
 	errSettling = errors.New("servers on Node may not be back yet")

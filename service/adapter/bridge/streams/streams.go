@@ -63,12 +63,13 @@ type Config struct {
 	Talk Talk
 }
 
-// Talk is what a Medium asks of what carries questions and answers. It is a bridge.Medium itself.
+// Talk is what a Medium asks of what carries questions and answers. It is a bridge.Medium itself, and a bridge.Roll.
 type Talk interface {
 	Open(each func(m *official.Message)) error
 	Publish(m *official.Message, to string) error
 	Follow(namespace string, on bool) <-chan struct{}
 	Peers(ctx context.Context, namespace string) (int, error)
+	Gone(ctx context.Context, namespace string, uids []string) ([]string, error)
 	Dropped() map[string]int64
 	Close() error
 }
@@ -207,6 +208,11 @@ func kept(m *official.Message) *official.Message {
 // Peers implements bridge.Medium.
 func (m *Medium) Peers(ctx context.Context, namespace string) (int, error) {
 	return m.talk.Peers(ctx, namespace)
+}
+
+// Gone implements bridge.Roll.
+func (m *Medium) Gone(ctx context.Context, namespace string, uids []string) ([]string, error) {
+	return m.talk.Gone(ctx, namespace, uids)
 }
 
 // give has the bridge do what a message says.

@@ -263,10 +263,23 @@ func TestWhoIsCounted(t *testing.T) {
 	peer := open(t, "other.PEER", c)
 	peer.follow("/")
 	counted(1)
+	gone := func() []string {
+		list, err := a.Gone(t.Context(), "/", []string{peer.cfg.UID, b.cfg.UID, "nobody"})
+		if err != nil {
+			t.Error(err)
+		}
+		return list
+	}
+	if got := gone(); !slices.Equal(got, []string{"nobody"}) {
+		t.Errorf("%q are gone", got)
+	}
 	if err := peer.Close(); err != nil {
 		t.Error(err)
 	}
 	counted(0)
+	if got := gone(); !slices.Equal(got, []string{peer.cfg.UID, "nobody"}) {
+		t.Errorf("%q are gone", got)
+	}
 	a.Follow("/", false)
 	redistest.Await(t, "what is given back", func() bool { return listeners() == 1 })
 	a.follow("/")
