@@ -19,7 +19,7 @@
 // Where a request cannot be passed it is engineio that answers: "Session ID unknown", upon which a client begins anew.
 // That is so at once when the sid is forged, or its node is no member, was lost or refuses the connection; and after
 // Config.Patience when its node says nothing. An answer that takes its time, as that of a poll does, is announced by
-// an informational status 102 (listener.go); and a member of which the cluster has heard meanwhile is slow, not
+// an informational status 102 (listener.go); and a member of which the cluster has heard lately is slow, not
 // silent. While requests or streams are under way it is looked once a second whether their members are still there:
 // those of a lost one end. A poll may wait for longer than the node that passes it is there, and its client would lose a
 // session at another node which is well. So the session's node answers what a member has passed that is about to leave,

@@ -92,6 +92,10 @@ const (
 	idleFor       = 30 * time.Second
 	drainRound    = 100 * time.Millisecond
 	lingerTimeout = time.Second // for what comes when the other side has ended
+
+	// A member that was heard of within so many times Patience is slow. Its heartbeats come once a second, and on a busy
+	// machine a little later: with once Patience a moment without a processor ended the sessions of its polling clients.
+	heardPatience = 2
 )
 
 // Passing is the way from one node to the sessions of the others, and from theirs to its own. Safe for concurrent use.
@@ -132,7 +136,6 @@ func New(cfg Config) (*Passing, error) {
 	cfg = cfg.withDefaults()
 	p := &Passing{cfg: cfg, keys: newKeys(cfg.Key), told: cfg.Told.Named("passing"), passes: map[pass]struct{}{}, waits: map[*early]service.NodeID{}}
 	p.dialer = net.Dialer{
-		Timeout:         cfg.Patience,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	p.dial = p.dialer.DialContext
