@@ -33,6 +33,7 @@ func TestPeersModelMedia(t *testing.T) {
 		{"sharded, dynamic", sharded("dynamic", "redis")},
 		{"sharded, dynamic-private", sharded("dynamic-private", "ioredis")},
 		{"streams", onStreams("")},
+		{"postgres", onPostgres},
 	} {
 		t.Run(on.name, func(t *testing.T) { testPeersModel(t, on.medium, 3*time.Second) })
 	}
@@ -208,7 +209,7 @@ func (m *model) deed(by string, emits bool) *deed {
 	switch d.what {
 	case "emit":
 		d.local = d.by != byEmitter && d.by != byClient && m.chance(8)
-		d.binary = m.chance(4)
+		d.binary = !m.beats && m.chance(4) // what is in a table, Node reads while it goes on with the others
 		if by != byClient && by != byEmitter && !d.local && !emits && m.chance(8) {
 			d.what = "ask"
 		}
