@@ -25,7 +25,8 @@ func StartCluster(tb testing.TB, replicas int) *Cluster {
 	c := &Cluster{tb: tb}
 	for i := range Masters * (1 + replicas) {
 		between := FreePort(tb) // where its servers meet
-		s := Start(tb, FreePort(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between)
+		s := Start(tb, FreePort(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between,
+			"--repl-diskless-sync-delay", "0")
 		admin := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DisableIdentity: true})
 		tb.Cleanup(func() { _ = admin.Close() })
 		c.Servers, c.Admins = append(c.Servers, s), append(c.Admins, admin)
@@ -93,4 +94,31 @@ func (c *Cluster) Master(key string) int {
 	}
 	c.tb.Fatalf("nobody has the key %q", key)
 	return 0
+}
+
+// ID is what servers call one of them.
+func (c *Cluster) ID(i int) string {
+	c.tb.Helper()
+	return fmt.Sprint(c.Admins[i].Do(c.tb.Context(), "CLUSTER", "MYID").Val())
+}
+
+// Place is which one has an address.
+func (c *Cluster) Place(address string) int {
+	c.tb.Helper()
+	for i, s := range c.Servers {
+		if s.Addr == address {
+			return i
+		}
+	}
+	c.tb.Fatalf("no server at %s", address)
+	return 0
+}
+
+// Replicates awaits that a server is a replica that has all.
+func (c *Cluster) Replicates(i int) {
+	c.tb.Helper()
+	Await(c.tb, "a replica that has all", func() bool {
+		role, err := c.Admins[i].Do(c.tb.Context(), "ROLE").Slice()
+		return err == nil && role[0] == "slave" && role[3] == "connected"
+	})
 }

@@ -10,7 +10,7 @@ import (
 
 // many is a Redis Cluster of 3 masters and 3 replicas.
 type many struct {
-	*redistest.Many
+	*redistest.Cluster
 	t *testing.T
 }
 
@@ -35,7 +35,7 @@ func (c *many) counted() (masters, replicas int64) {
 // places with its replica. What is published comes in order, and from and to any server.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
-	c := &many{redistest.StartMany(t), t}
+	c := &many{redistest.StartCluster(t, 1), t}
 	addresses := []string{c.Servers[0].Addr, c.Servers[1].Addr, c.Servers[2].Addr}
 	n := open(t, config("AAAA", addresses...))
 	other := open(t, config("BBBB", c.Servers[4].Addr)) // it finds out that there are others

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +19,7 @@ import (
 
 // crowd is a Redis Cluster with two nodes and rooms whose channels are at all servers.
 type crowd struct {
-	*redistest.Many
+	*redistest.Cluster
 	t     *testing.T
 	nodes []*node
 	rooms []string
@@ -185,7 +187,7 @@ func (c *crowd) moveUnderLoad(channel string) {
 // was killed, and another has changed places with its replica.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
-	c := &crowd{Many: redistest.StartMany(t), t: t}
+	c := &crowd{Cluster: redistest.StartCluster(t, 1), t: t}
 	for i := range 12 {
 		c.rooms = append(c.rooms, fmt.Sprint("room ", i))
 	}
@@ -269,4 +271,53 @@ func (c *crowd) ordered() {
 	redistest.Await(c.t, "that the server has gone", func() bool {
 		return c.Admins[main].PubSubShardNumSub(c.t.Context(), "socket.io#/#").Val()["socket.io#/#"] == 2
 	})
+}
+
+// TestSentinel: sentinels lead to the master, and to the next one when it is lost.
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, redistest.FreePort(t))
+	host, port, _ := strings.Cut(master.Addr, ":")
+	replica := redistest.Start(t, redistest.FreePort(t), "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	var sentinels []string
+	for range 3 {
+		file := filepath.Join(t.TempDir(), "sentinel.conf")
+		text := fmt.Sprintf("sentinel monitor mymaster %s %s 2\nsentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 3000\n", host, port)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sentinels = append(sentinels, redistest.StartSentinel(t, redistest.FreePort(t), file).Addr)
+	}
+	n := startNode(t, "AAAA", Config{Addresses: sentinels, Master: "mymaster"})
+	n.follow("/")
+	n.room("/", "r")
+	p := startPeer(t, master.Addr, "socket.io#/#")
+	n.wantPeers(1)
+	p.says("socket.io#/#r#", "first", "r")
+	n.hears("first")
+	n.publish(broadcast("first"), "")
+	p.hears()
+	admin := redis.NewSentinelClient(&redis.Options{Addr: sentinels[0], DisableIdentity: true})
+	defer admin.Close()
+	redistest.Await(t, "the sentinels' knowledge of each other", func() bool {
+		replicas, err := admin.Replicas(t.Context(), "mymaster").Result()
+		return err == nil && len(replicas) == 1 && admin.CkQuorum(t.Context(), "mymaster").Err() == nil
+	})
+
+	began := time.Now()
+	master.Kill()
+	redistest.Await(t, "the room at the next master", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		p := n.places["socket.io#/#r#"]
+		return p.stands && p.at.server.Options().Addr == replica.Addr
+	})
+	next := startPeer(t, replica.Addr, "socket.io#/#") // who was there before was cut off as that became the master
+	next.says("socket.io#/#r#", "second", "r")
+	n.hears("second")
+	n.publish(broadcast("second"), "")
+	if got := next.hears(); !strings.Contains(got, "second") {
+		t.Error(got)
+	}
+	t.Logf("whole %v after the master was killed", time.Since(began))
 }
