@@ -11,10 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
 )
@@ -168,160 +165,20 @@ func TestPeersOnNode(t *testing.T) { testPeers(t, classic) }
 func testPeers(t *testing.T, on *medium) {
 	m := startMixed(t, on)
 	for _, nsp := range []string{"/", "/chat"} {
-		t.Run("namespace "+nsp, func(t *testing.T) { m.t, m.peer.t = t, t; m.calls(nsp) })
+		m.part("namespace "+nsp, func() { m.calls(nsp) })
 	}
-	t.Run("servers", func(t *testing.T) { m.t, m.peer.t = t, t; m.servers() })
-	t.Run("a server on Node dies", func(t *testing.T) { m.t, m.peer.t = t, t; m.dies() })
+	m.part("events of servers", m.servers)
+	m.part("killed and back", m.dies)
 }
 
-func (m *mixed) calls(nsp string) {
-	t, near := m.t, m.apis[0]
-	all, ids := m.clients(nsp, opts{})
-	for _, c := range all {
-		t.Cleanup(func() { c.op("disconnect") })
-	}
-	node := func(code string, args ...any) string {
-		t.Helper()
-		return m.peer.run(fmt.Sprintf(`((io) => %s)(io.of(%q))`, fmt.Sprintf(code, args...), nsp))
-	}
-	every := &foyerv1.Target{Namespace: nsp, All: true}
-	room := func(names ...string) *foyerv1.Target { return &foyerv1.Target{Namespace: nsp, Rooms: names} }
-	emit := func(to *foyerv1.Target, payload *foyerv1.Payload) *foyerv1.EmitResponse {
-		t.Helper()
-		r, err := near.emits.Emit(t.Context(), &foyerv1.EmitRequest{Target: to, Payload: payload})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-
-	// Rooms, changed by both kinds. The next call of the one who changed them finds them so.
-	node(`io.in(%q).socketsJoin(["r1", "r2"])`, ids[1])
-	if m.joined != nil {
-		m.joined(t, m.url, nsp, "r1", 1)
-	}
-	if m.beats {
-		eventually(t, func() error {
-			r, err := near.rooms.GetRoom(t.Context(), &foyerv1.GetRoomRequest{Namespace: nsp, Room: "r1"})
-			if err == nil && r.GetRoom().GetSize() != 1 {
-				err = fmt.Errorf("the room is %v", r)
-			}
-			return err
-		})
-	}
-	node(`io.to("r1").emit("a room of Node")`)
-	m.exactly(all, "a room of Node", 1)
-	if _, err := near.rooms.JoinRooms(t.Context(), &foyerv1.JoinRoomsRequest{Target: room(ids[0], ids[2]), Rooms: []string{"r3"}}); err != nil {
-		t.Fatal(err)
-	}
-	r := emit(room("r3"), say("a room of Foyer"))
-	if r.GetEnqueued() != 1 || r.GetCoverage().GetUncountedNodes() != 1 {
-		t.Errorf("the answer is %v, want one recipient and one server that is not counted", r)
-	}
-	m.exactly(all, "a room of Foyer", 0, 2)
-
-	// Emits of both kinds.
-	node(`io.emit("all of Node", { a: [1.5, "é", null] }, Buffer.from([1, 2, 255]))`)
-	for _, c := range all {
-		got := plain(t, c.expectThat("event", func(s sight) bool { return s.Event == "all of Node" }).Args)
-		if want := plain(t, []any{map[string]any{"a": []any{1.5, "é", nil}}, bin{1, 2, 255}}); fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-	emit(every, &foyerv1.Payload{Event: "all of Foyer", Args: &foyerv1.Payload_Json{Json: `[{"a":1},{"_placeholder":true,"num":0}]`}, Attachments: [][]byte{{7, 0, 255}}})
-	for _, c := range all {
-		got := plain(t, c.expectThat("event", func(s sight) bool { return s.Event == "all of Foyer" }).Args)
-		if want := plain(t, []any{map[string]any{"a": 1}, bin{7, 0, 255}}); fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-	node(`io.except("r1").emit("except of Node")`)
-	m.exactly(all, "except of Node", 0, 2)
-	emit(&foyerv1.Target{Namespace: nsp, All: true, ExceptRooms: []string{"r3"}}, say("except of Foyer"))
-	m.exactly(all, "except of Foyer", 1)
-	node(`io.local.emit("local of Node")`)
-	m.exactly(all, "local of Node", 0)
-	emit(&foyerv1.Target{Namespace: nsp, All: true, Local: true}, say("local of Foyer"))
-	m.exactly(all, "local of Foyer", 1)
-	node(`io.to(["r1", "r3"]).emit("rooms of Node")`)
-	m.exactly(all, "rooms of Node", 0, 1, 2)
-	if m.emitter {
-		node(`emitter.of(%q).to("r3").emit("emitted")`, nsp)
-		m.exactly(all, "emitted", 0, 2)
-	}
-	for i, id := range ids {
-		event := fmt.Sprint("to one ", i)
-		emit(room(id), say(event))
-		m.exactly(all, event, i)
-	}
-	node(`io.to(%q).emit("to one of Node")`, ids[2])
-	m.exactly(all, "to one of Node", 2)
-
-	// Lists of sockets.
-	if got := node(`io.fetchSockets().then((all) => all.map((s) => s.id).sort())`); got != sorted(ids) {
-		t.Errorf("Node sees the sockets %s, want %s", got, sorted(ids))
-	}
-	shake := node(`io.in(%q).fetchSockets().then(([s]) => [s.handshake.query.EIO, s.handshake.xdomain, typeof s.handshake.issued, [...s.rooms].sort()[0] < "r", s.rooms.has("r1")])`, ids[1])
-	if shake != `["4",false,"number",true,true]` {
-		t.Errorf("Node sees the socket at Foyer as %s", shake)
-	}
-	page, err := near.sockets.ListSockets(t.Context(), &foyerv1.ListSocketsRequest{Target: every, View: foyerv1.SocketView_SOCKET_VIEW_FULL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listed []string
-	for _, s := range page.GetSockets() {
-		listed = append(listed, s.GetId())
-	}
-	if sorted(listed) != sorted(ids) || page.GetCoverage().GetUncountedNodes() != 0 || len(page.GetCoverage().GetUnreachable()) != 0 {
-		t.Errorf("Foyer lists %v, %v; want %v", listed, page.GetCoverage(), ids)
-	}
-	got, err := near.sockets.GetSocket(t.Context(), &foyerv1.GetSocketRequest{Namespace: nsp, SocketId: ids[0], View: foyerv1.SocketView_SOCKET_VIEW_FULL})
-	if s := got.GetSocket(); err != nil || !slices.Equal(s.GetRooms(), []string{"r3"}) || s.GetData().GetFields()["name"].GetStringValue() != "on Node" {
-		t.Errorf("the socket on Node is %v, %v", got, err)
-	}
-	_, err = near.sockets.UpdateSocket(t.Context(), &foyerv1.UpdateSocketRequest{Namespace: nsp, SocketId: ids[0], Change: &foyerv1.UpdateSocketRequest_Data{Data: &structpb.Struct{}}})
-	if status.Code(err) != codes.FailedPrecondition {
-		t.Errorf("to change a socket on Node: %v", err)
-	}
-
-	// Acknowledgements.
-	for i, c := range all {
-		c.answers("question", []any{fmt.Sprint("from ", i)})
-	}
-	if got := node(`io.timeout(5000).emitWithAck("question").then((all) => all.sort())`); got != `["from 0","from 1","from 2"]` {
-		t.Errorf("Node gets the answers %s", got)
-	}
-	acks, err := near.emits.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{Target: every, Payload: say("question"), Timeout: durationpb.New(5 * time.Second)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var answers []string
-	for _, o := range acks.GetOutcomes() {
-		answers = append(answers, o.GetArgs().GetJson())
-	}
-	if sorted(answers) != sorted([]string{`["from 0"]`, `["from 1"]`, `["from 2"]`}) {
-		t.Errorf("Foyer gets the answers %v of %v", answers, acks)
-	}
-
-	// Going.
-	node(`io.in(%q).disconnectSockets()`, ids[2])
-	if reason := all[2].expect("disconnect").Reason; reason != "io server disconnect" {
-		t.Errorf("a socket at Foyer that Node disconnects hears %q", reason)
-	}
-	if _, err := near.sockets.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{Target: room(ids[0])}); err != nil {
-		t.Fatal(err)
-	}
-	if reason := all[0].expect("disconnect").Reason; reason != "io server disconnect" {
-		t.Errorf("a socket on Node that Foyer disconnects hears %q", reason)
-	}
-}
-
-func sorted(list []string) string {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	raw, _ := json.Marshal(list)
-	return string(raw)
+// part runs a part of a test, whose name stands in the table of docs/cluster.md.
+func (m *mixed) part(name string, do func()) {
+	outer := m.t
+	outer.Run(name, func(t *testing.T) {
+		m.t, m.peer.t = t, t
+		defer func() { m.t, m.peer.t = outer, outer }()
+		do()
+	})
 }
 
 // servers has the servers themselves talk: backends of Foyer are servers to those on Node.

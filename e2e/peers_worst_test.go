@@ -71,25 +71,12 @@ func worstNames() (list [][]string) {
 	for i := range 1000 {
 		many = append(many, fmt.Sprint("room", i))
 	}
-	return [][]string{
-		{""},
-		{"#"},
-		{"a#b#"},
-		{"*"},
-		{"[a]?"},
-		{"\x00"},
-		{"5"},
-		{"__proto__"},
-		{"constructor"},
-		{"é\u2028"},
-		{"aaaaaaaaaaaaaaaaaaaa"},
-		{strings.Repeat("r", 255)},
-		{strings.Repeat("r", 5000)},
-		{"worst", "worst"},
-		many,
-		{"worst", ""},
-		{},
+	for _, name := range []string{
+		"", "#", "a#b#", "*", "[a]?", "\x00", "5", "__proto__", "constructor", "é\u2028", "aaaaaaaaaaaaaaaaaaaa", strings.Repeat("r", 255), strings.Repeat("r", 5000),
+	} {
+		list = append(list, []string{name})
 	}
+	return append(list, []string{"worst", "worst"}, many, []string{"worst", ""}, nil)
 }
 
 // TestPeersLive: nothing that a backend can ask of Foyer ends a server on Node, makes it deaf or costs it a client,

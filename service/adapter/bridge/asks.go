@@ -20,6 +20,7 @@ type ask struct {
 	expected int // -1: not known yet
 	answered int
 	lost     int              // of expected, that are gone: the most by which they were fewer
+	told     int              // of lost, that acks know of
 	unknown  bool             // who there is could not be found out
 	over     bool             // done is closed
 	by       map[string]*part // what each has said, where answers have UIDs

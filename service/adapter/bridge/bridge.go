@@ -41,7 +41,10 @@ type Bridge struct {
 }
 
 // UID is what a node of a cluster is called among peers. That of every node begins with the UID of none.
-func UID(cluster string, node service.NodeID) string { return "foyer:" + cluster + ":" + string(node) }
+func UID(cluster string, node service.NodeID) string { return foyerUID + cluster + ":" + string(node) }
+
+// foyerUID is what the UIDs of all nodes begin with, whatever their cluster.
+const foyerUID = "foyer:"
 
 // New makes the bridge of a node. name is that of the cluster, of which all nodes know each other. It owns the medium from
 // then on, and the caller ends it with Close.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"foyer/service/adapter/official"
@@ -78,7 +79,8 @@ func (b *Bridge) recount(a *ask) {
 	var said, gone []string
 	b.mu.Lock()
 	for uid, p := range a.by {
-		if !p.gone {
+		// A node of another cluster hears its answers only where it asks.
+		if !p.gone && !strings.HasPrefix(uid, foyerUID) {
 			said = append(said, uid)
 		}
 	}
@@ -92,7 +94,8 @@ func (b *Bridge) recount(a *ask) {
 			return
 		}
 	}
-	if roll, ok := b.medium.(Roll); ok && len(said) > 0 {
+	roll, known := b.medium.(Roll)
+	if known && len(said) > 0 {
 		gone, _ = roll.Gone(ctx, a.namespace, said) // what is not known now is, the next time
 	}
 	b.mu.Lock()
@@ -108,7 +111,7 @@ func (b *Bridge) recount(a *ask) {
 	}
 	a.lost = min(a.expected, max(a.lost, a.goneLocked()))
 	a.completeLocked()
-	a.giveUpLocked()
+	a.giveUpLocked(known)
 }
 
 // goneLocked is how many are gone that have said something.
@@ -121,14 +124,15 @@ func (a *ask) goneLocked() (n int) {
 	return n
 }
 
-// giveUpLocked gives up the acknowledgements that peers have left open which are gone.
-func (a *ask) giveUpLocked() {
+// giveUpLocked gives up the acknowledgements that peers have left open which are gone. known says whether it is known who
+// those are; else they are, when all are gone.
+func (a *ask) giveUpLocked(known bool) {
 	if a.acks == nil || !a.named {
 		return
 	}
 	clients, peers := 0, 0
-	if len(a.by) == 0 && a.lost > 0 && a.lost == a.expected {
-		clients, peers = a.clients, a.lost // the service knows how many of them have answered
+	if !known && a.lost == a.expected {
+		clients, peers = a.clients, a.lost-a.told // the service knows how many of them have answered
 	}
 	for _, p := range a.by {
 		if p.gone && p.clients > p.acked {
@@ -137,7 +141,8 @@ func (a *ask) giveUpLocked() {
 			p.acked = p.clients
 		}
 	}
-	if clients > 0 {
+	if peers > 0 && clients > 0 {
+		a.told += peers
 		a.acks.Lost(clients, peers)
 	}
 }
