@@ -202,6 +202,25 @@ func (b *Beats) Peers(ctx context.Context, namespace string) (int, error) {
 	return len(h.heard), nil
 }
 
+// Gone returns those of some servers that are not there any more. Errors: as of Peers.
+func (b *Beats) Gone(ctx context.Context, namespace string, uids []string) (gone []string, err error) {
+	if _, err := b.Peers(ctx, namespace); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := b.hearings[namespace]
+	if h == nil {
+		return nil, ErrUnheard
+	}
+	for _, uid := range uids {
+		if _, there := h.heard[uid]; !there {
+			gone = append(gone, uid)
+		}
+	}
+	return gone, nil
+}
+
 // forget drops those that were silent for too long. Only look does that, since it knows whether this node has slept.
 func (h *hearing) forget(now time.Time) {
 	for uid, at := range h.heard {

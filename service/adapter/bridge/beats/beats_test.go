@@ -132,6 +132,12 @@ func TestSilenceAndGoodbyeEndAPeer(t *testing.T) {
 		s.wantPeers("/", 2)
 		time.Sleep(3 * tick)
 		s.wantPeers("/", 1)
+		if gone, err := s.Gone(s.Context(), "/", []string{"a", "b", "c", "d"}); !slices.Equal(gone, []string{"a", "c", "d"}) || err != nil {
+			s.Errorf("%q are gone, %v", gone, err)
+		}
+		if gone, err := s.Gone(s.Context(), "/other", []string{"a"}); !errors.Is(err, ErrUnheard) {
+			s.Errorf("where nobody is heard %q are gone, %v", gone, err)
+		}
 		time.Sleep(Timeout)
 		s.wantPeers("/", 0)
 	})

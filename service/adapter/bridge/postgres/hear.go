@@ -254,3 +254,8 @@ func (m *Medium) Peers(ctx context.Context, namespace string) (int, error) {
 	}
 	return m.beats.Peers(ctx, namespace)
 }
+
+// Gone implements bridge.Roll.
+func (m *Medium) Gone(ctx context.Context, namespace string, uids []string) ([]string, error) {
+	return m.beats.Gone(ctx, namespace, uids)
+}
