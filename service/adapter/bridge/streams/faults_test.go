@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"foyer/service/adapter/official"
@@ -288,4 +289,44 @@ func TestFlood(t *testing.T) {
 		}
 	}
 	redistest.Await(t, "the count of garbage", func() bool { return e.Dropped()["garbled"]+e.Dropped()["busy"] == 2*most })
+}
+
+// TestFrozenServer: a server that is silent for longer than a connection may be is found out, and when it goes on each entry
+// is there once at most, in its order, and what it has not taken is counted.
+func TestFrozenServer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.FreePort(t))
+	c := Config{Addresses: []string{server.Addr}}
+	a, peer := open(t, "AAAA", c), open(t, "other.PEER", c)
+	a.follow("/")
+	peer.follow("/")
+	if err := server.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	const most = 100
+	for i := range most {
+		a.say(emit(fmt.Sprint("0.", i)))
+	}
+	redistest.Await(t, "that it is silent", func() bool { _, err := a.Peers(t.Context(), "/"); return errors.Is(err, errLost) })
+	if err := server.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Await(t, "the count of peers", func() bool { n, err := a.Peers(t.Context(), "/"); return n == 1 && err == nil })
+	redistest.Await(t, "what waits", a.writer.idle)
+	a.say(emit("1.0"))
+	last, heard := "", 0
+	for last != "1.0" {
+		m := peer.next()
+		if last != "" && compare(last, m.Event) >= 0 {
+			t.Errorf("%s is heard after %s", m.Event, last)
+		}
+		last, heard = m.Event, heard+1
+	}
+	if lost := int(a.Dropped()["lost"]); heard+lost < most+1 {
+		t.Errorf("heard %d and lost %d of %d", heard, lost, most+1)
+	}
+	a.say(official.Message{Kind: official.FetchSockets, Request: "q"})
+	if m := peer.next(); m.Request != "q" {
+		t.Errorf("heard %+v", m)
+	}
 }

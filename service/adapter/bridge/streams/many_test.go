@@ -2,7 +2,10 @@ package streams
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -121,4 +124,50 @@ func TestRedisCluster(t *testing.T) {
 	redistest.Await(t, "another master", func() bool { return c.Master(a.stream("/")) == at })
 	c.Whole(5)
 	works("after a master was killed")
+}
+
+// TestSentinel: by a sentinel a node is at the master, and goes on at the next one: entries that this has are not read again.
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, redistest.FreePort(t), "--requirepass", "secret", "--masterauth", "secret")
+	host, port, _ := strings.Cut(master.Addr, ":")
+	replica := redistest.Start(t, redistest.FreePort(t), "--requirepass", "secret", "--masterauth", "secret", "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("sentinel monitor mymaster %s %s 1\nsentinel auth-pass mymaster secret\nsentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 3000\n", host, port)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel := redistest.StartSentinel(t, redistest.FreePort(t), file)
+	at := func(s *redistest.Server) *redis.Client {
+		c := redis.NewClient(&redis.Options{Addr: s.Addr, Password: "secret", MaxRetries: -1, DisableIdentity: true})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	redistest.Await(t, "a replica that is known", func() bool {
+		list, err := stranger(t, sentinel.Addr).Do(t.Context(), "SENTINEL", "replicas", "mymaster").Slice()
+		role, err2 := at(replica).Do(t.Context(), "ROLE").Slice()
+		return err == nil && len(list) == 1 && err2 == nil && role[0] == "slave" && role[3] == "connected"
+	})
+	c := Config{Addresses: []string{sentinel.Addr}, Master: "mymaster", Password: "secret"}
+	a, peer := open(t, "AAAA", c), open(t, "other.PEER", c)
+	a.follow("/")
+	peer.follow("/")
+	a.say(emit("first"))
+	peer.hears("first")
+	redistest.Await(t, "the first entry at the replica", func() bool { return at(replica).XLen(t.Context(), "socket.io").Val() == 1 })
+	master.Kill()
+	redistest.Await(t, "the next master", func() bool {
+		role, err := at(replica).Do(t.Context(), "ROLE").Slice()
+		return err == nil && role[0] == "master"
+	})
+	redistest.Await(t, "the count of peers", func() bool { n, err := a.Peers(t.Context(), "/"); return n == 1 && err == nil })
+	a.say(emit("second"))
+	peer.hears("second")
+	peer.say(official.Message{Kind: official.FetchSockets, Request: "q"})
+	if m := a.next(); m.Request != "q" {
+		t.Errorf("heard %+v", m)
+	}
+	if n := peer.Dropped()["trimmed"]; n != 0 {
+		t.Errorf("%d are missed: %v", n, peer.logged.FilterMessageSnippet("missed").All())
+	}
 }
