@@ -11,8 +11,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestClusterTrafficAtRest tells what three nodes cost whose sockets are silent, more than a node alone does: what is said
-// between them. FIGURES=1 has it look for longer, for a figure to publish.
+// TestClusterTrafficAtRest tells what three nodes cost whose sockets are silent, more than a node alone does: what is
+// said between them. FIGURES=1 has it look for longer, for a figure to publish.
 func TestClusterTrafficAtRest(t *testing.T) {
 	const sockets = 1000
 	look := 5 * time.Second

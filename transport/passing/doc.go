@@ -5,10 +5,11 @@
 //
 // A sid names its node and is authenticated (sid.go). Of a sid that is not its own, engineio asks Pass (passing.go),
 // which finds out whose it is, asks the cluster where that member's peer listener is, and sends the request there as
-// it came. A poll or a POST (request.go) takes a connection that is kept for the next one (lines.go), and is done on the
-// goroutine that net/http has for its client. An upgrade has a connection of its own, and becomes a stream: bytes both ways for as long as both sides
-// last (stream.go). At the other node Handler lets members in and gives the request to that node's engineio
-// (listener.go), which cannot tell it from one that has come directly. What was passed to a node is never passed on.
+// it came. A poll or a POST (request.go) takes a connection that is kept for the next one (lines.go), and is done on
+// the goroutine that net/http has for its client. An upgrade has a connection of its own, and becomes a stream: bytes
+// both ways for as long as both sides last (stream.go). At the other node Handler lets members in and gives the
+// request to that node's engineio (listener.go), which cannot tell it from one that has come directly. What was passed
+// to a node is never passed on.
 //
 // # Who answers what
 //
@@ -19,12 +20,12 @@
 // Where a request cannot be passed it is engineio that answers: "Session ID unknown", upon which a client begins anew.
 // That is so at once when the sid is forged, or its node is no member, was lost or refuses the connection; and after
 // Config.Patience when its node says nothing. An answer that takes its time, as that of a poll does, is announced by
-// an informational status 102 (listener.go); and a member of which the cluster has heard lately is slow, not
-// silent. While requests or streams are under way it is looked once a second whether their members are still there:
-// those of a lost one end. A poll may wait for longer than the node that passes it is there, and its client would lose a
-// session at another node which is well. So the session's node answers what a member has passed that is about to leave,
-// with nothing, and the client's next poll comes by another node. A node that has ended its own part does not answer at all: a balancer then asks another
-// one.
+// an informational status 102 (listener.go); and a member of which the cluster has heard lately is slow, not silent.
+// While requests or streams are under way it is looked once a second whether their members are still there: those of a
+// lost one end. A poll may wait for longer than the node that passes it is there, and its client would lose a session
+// at another node which is well. So the session's node answers what a member has passed that is about to leave, with
+// nothing, and the client's next poll comes by another node. A node that has ended its own part does not answer at
+// all: a balancer then asks another one.
 //
 // # Members
 //
