@@ -21,7 +21,7 @@ var apart = []struct {
 	{
 		why: "it starts the nodes that it needs, and would do the same again",
 		tests: `Balancers Chaos\w* Cluster\w* ClientsOverNodes CostOfPassing FrozenPeerSlowsNobody NodeLost OwnerGone PageFindsItsNode PassingNodeLeaves ` +
-			`Peers\w* RollingRestart RollingUpgrade SessionsOnAnyNode VersionsApart`,
+			`Peers\w* Postgres\w* RollingRestart RollingUpgrade SessionsOnAnyNode VersionsApart`,
 	},
 	{
 		why:   "it starts a command as a page says it, which is one node",
