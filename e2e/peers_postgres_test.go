@@ -25,6 +25,9 @@ var onPostgres = &medium{
 // TestPeersOnPostgres: servers on Node with the PostgreSQL adapter and nodes of Foyer are one.
 func TestPeersOnPostgres(t *testing.T) { testPeers(t, onPostgres) }
 
+// TestPeersAreLostOnPostgres: a server on Node that is killed or frozen amid a call is told by number.
+func TestPeersAreLostOnPostgres(t *testing.T) { testPeersLost(t, onPostgres) }
+
 // TestPostgresGoes: nodes go on when their server goes, and are one cluster again, with servers on Node, when it comes
 // back. The official emitter reaches them. What is wrong with their settings is told in one line.
 func TestPostgresGoes(t *testing.T) {
