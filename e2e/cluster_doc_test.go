@@ -35,6 +35,9 @@ func TestClusterPage(t *testing.T) {
 	one.stop()
 	redisServer(t, term.ports["6379"])
 	one = term.serve(d.next("sh", "--cluster redis"))
+	one.stop()
+	mongoServer(t, term.ports["27017"])
+	one = term.serve(d.next("sh", "--cluster mongo"))
 	term.run(d.next("sh", "cluster.key"))
 	list := d.next("sh", "foyer nodes")
 	if out := term.run(list); !strings.HasPrefix(out, "NODE   STATE ") || !strings.Contains(out, " up ") {

@@ -38,7 +38,7 @@ var floors = []floor{
 	{"service/adapter/bridge/dial", nil, nil},
 	{"service/adapter/bridge/queue", nil, nil},
 	// A medium has its driver, and so has a bus.
-	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/dial", "service/adapter/bridge/queue", "service/adapter/pgdial"}, []string{anything}},
+	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/dial", "service/adapter/bridge/queue", "service/adapter/mongodb", "service/adapter/pgdial"}, []string{anything}},
 	{"service/adapter/pgdial/...", nil, []string{"github.com/jackc/pgx/v5"}},
 	{"service/adapter/mongodb/...", nil, []string{anything}}, // the driver that its bus and its medium share
 	{"service/adapter/mongobus", []string{"service", "service/adapter", "service/adapter/mongodb"}, []string{"go.mongodb.org/mongo-driver/v2"}},

@@ -7,9 +7,11 @@ import (
 
 	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/bridge/classic"
+	"foyer/service/adapter/bridge/mongo"
 	"foyer/service/adapter/bridge/postgres"
 	"foyer/service/adapter/bridge/sharded"
 	"foyer/service/adapter/bridge/streams"
+	"foyer/service/adapter/mongodb"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/pgdial"
 	"foyer/service/adapter/redisbus"
@@ -35,6 +37,13 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 			return nil, fmt.Errorf("--cluster-url: %w", err)
 		}
 		return postgres.New(postgres.Config{Server: server, Prefix: c.Prefix, Table: c.Table, UID: self, Ours: ours, Logger: log})
+	}
+	if f.s.Cluster == clusterMongo {
+		url, err := mongodb.ParseURL(c.URL)
+		if err != nil {
+			return nil, fmt.Errorf("--cluster-url: %w", err)
+		}
+		return mongo.New(mongo.Config{URL: url, TLS: c.TLS.forServer(), Collection: c.Collection, UID: self, Ours: ours, Logger: log}), nil
 	}
 	servers, err := redisbus.ParseURL(c.URL)
 	if err != nil {
@@ -68,10 +77,21 @@ func (f *foyer) openMedium() (bridge.Medium, error) {
 	}), nil
 }
 
+// forServer makes the settings of a connection to a server that others run too; nil: what its URL says.
+func (c *clusterTLS) forServer() func() (*tls.Config, error) {
+	if c.CA == "" {
+		return nil
+	}
+	return redisbus.Files{CA: c.CA, Cert: c.Cert, Key: c.Key}.Config
+}
+
 // bridgeError says which setting is at fault when servers on Node can not be reached.
 func bridgeError(err error) error {
 	if table, ok := errors.AsType[*postgres.TableError](err); ok {
 		return fmt.Errorf("--cluster-table: %w", table)
+	}
+	if collection, ok := errors.AsType[*mongo.CollectionError](err); ok {
+		return fmt.Errorf("--cluster-collection: %w", collection)
 	}
 	return fmt.Errorf("--cluster-url: %w", err)
 }

@@ -16,6 +16,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/mongobus"
 	"foyer/service/adapter/natsbus"
 	"foyer/service/adapter/pgbus"
 	"foyer/service/adapter/redisbus"
@@ -54,6 +55,8 @@ func (f *foyer) openBus(ctx context.Context, node service.NodeID, key []byte) (a
 		return f.connectRedis(node)
 	case f.s.Cluster == clusterPostgres:
 		return f.connectPostgres(node)
+	case f.s.Cluster == clusterMongo:
+		return f.connectMongo(node)
 	}
 	listen := f.s.clusterListen()
 	// The server takes no listener; what is wrong with the address is told in the same words as of others.
@@ -110,6 +113,17 @@ func (f *foyer) connectRedis(node service.NodeID) (adapter.Bus, error) {
 func (f *foyer) connectPostgres(node service.NodeID) (adapter.Bus, error) {
 	c := &f.s.ClusterFlags
 	b, err := pgbus.Connect(pgbus.Config{Node: node, Cluster: c.Name, URL: c.URL, Logger: f.told.Named("cluster")})
+	if err != nil {
+		return nil, fmt.Errorf("--cluster-url: %w", err)
+	}
+	return b, nil
+}
+
+func (f *foyer) connectMongo(node service.NodeID) (adapter.Bus, error) {
+	c := &f.s.ClusterFlags
+	b, err := mongobus.Connect(mongobus.Config{
+		Node: node, Cluster: c.Name, URL: c.URL, TLS: c.TLS.forServer(), Logger: f.told.Named("cluster"),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("--cluster-url: %w", err)
 	}

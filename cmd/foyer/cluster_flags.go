@@ -14,6 +14,7 @@ import (
 	"foyer/service/adapter"
 	"foyer/service/adapter/bridge/postgres"
 	"foyer/service/adapter/bridge/streams"
+	"foyer/service/adapter/mongodb"
 	"foyer/service/adapter/natsbus"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/pgbus"
@@ -29,6 +30,7 @@ const (
 	clusterRedis    = "redis"
 	clusterSharded  = "redis-sharded"
 	clusterPostgres = "postgres"
+	clusterMongo    = "mongo"
 	clusterStreams  = "redis-streams"
 )
 
@@ -39,7 +41,7 @@ func (s *settings) onRedis() bool { return slices.Contains(redisModes, s.Cluster
 
 // bridged says whether this node reaches servers on Node.
 func (s *settings) bridged() bool {
-	return s.ClusterFlags.Prefix != "" || s.Cluster == clusterSharded || s.Cluster == clusterStreams
+	return s.ClusterFlags.Prefix != "" || s.ClusterFlags.Collection != "" || s.Cluster == clusterSharded || s.Cluster == clusterStreams
 }
 
 // shardedModes are the values of --cluster-sharded-mode.
@@ -56,7 +58,7 @@ type clusterFlags struct {
 	Routes    []string `placeholder:"ADDR" help:"With embedded, where other nodes listen. A name is looked up again and again, and may stand for many of them; this node's own address may be among them, and nobody has to be there yet. Nodes tell each other of those that they know."`
 	Advertise string   `placeholder:"ADDR" help:"With embedded, what nodes tell each other of this one's address. Default: the address that they see, and the port of --cluster-listen."`
 
-	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, redis-sharded and redis-streams, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. A user and a password may be in it."`
+	URL         string `name:"url" placeholder:"URL" help:"With nats, the server, or several with commas between them, as nats://host:4222 or tls://host:4222. With redis, redis-sharded and redis-streams, the server as redis://host:6379 or rediss://host:6379, several of one Redis Cluster as redis://host:6379,host:6380, or sentinels and their name for the master as redis+sentinel://host:26379,host:26380/mymaster. With postgres, the server and its database as postgres://host:5432/database. With mongo, the server and its database as mongodb://host:27017/database, several of one replica set as mongodb://host:27017,host:27017/database. A user and a password may be in it."`
 	Credentials string `type:"path" placeholder:"FILE" help:"With nats, a file with this node's credentials (a user's JWT and seed)."`
 
 	Prefix      string `placeholder:"TEXT" help:"With redis, what the channels of Socket.IO servers on Node begin with that share this node's rooms: option key of their Redis adapter and emitters, which is socket.io unless they say otherwise. Default: none, and no such server is reached. With redis-sharded and redis-streams, the same of option channelPrefix. Default: socket.io. With postgres the same, and without it no such server is reached."`
@@ -68,6 +70,8 @@ type clusterFlags struct {
 	StreamLength int    `placeholder:"N" help:"With redis-streams, about how many entries a stream keeps: option maxLen of the servers on Node. Default: 10000."`
 
 	StreamSharded bool `help:"With redis-streams, what is not in a stream goes by sharded Pub/Sub: option useShardedPubSub of the servers on Node, which needs Redis 7. Default off."`
+
+	Collection string `placeholder:"NAME" help:"With mongo, the collection by which Socket.IO servers on Node share this node's rooms, which their application has made: what their MongoDB adapter and emitters are given. Default: none, and no such server is reached."`
 
 	Name    string     `default:"foyer" placeholder:"NAME" help:"Name of the cluster. Nodes of other names are no members. Default ${default}."`
 	KeyFile string     `type:"path" placeholder:"FILE" help:"A secret that all nodes of the cluster share: the file's text, 16 bytes at least. Needed when other machines can reach this node's addresses for nodes."`
@@ -99,9 +103,10 @@ func (s *settings) checkCluster() error {
 		{"cluster-listen", c.Listen != "", []string{clusterEmbedded}},
 		{"cluster-routes", len(c.Routes) > 0, []string{clusterEmbedded}},
 		{"cluster-advertise", c.Advertise != "", []string{clusterEmbedded}},
-		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes, []string{clusterPostgres})},
+		{"cluster-url", c.URL != "", slices.Concat([]string{clusterNATS}, redisModes, []string{clusterPostgres, clusterMongo})},
 		{"cluster-prefix", c.Prefix != "", slices.Concat(redisModes, []string{clusterPostgres})},
 		{"cluster-table", c.Table != "", []string{clusterPostgres}},
+		{"cluster-collection", c.Collection != "", []string{clusterMongo}},
 		{"cluster-sharded-mode", c.ShardedMode != "", []string{clusterSharded}},
 		{"cluster-stream", c.Stream != "", []string{clusterStreams}},
 		{"cluster-stream-count", c.StreamCount != 0, []string{clusterStreams}},
@@ -253,6 +258,15 @@ func (s *settings) busIsHere() bool {
 		default:
 			addresses = servers.Addresses
 		}
+	case s.Cluster == clusterMongo:
+		server, err := mongodb.ParseURL(s.ClusterFlags.URL)
+		switch {
+		case err != nil:
+		case len(server.Addresses) == 0:
+			return false // DNS says where it is
+		default:
+			addresses = server.Addresses
+		}
 	case s.Cluster == clusterPostgres:
 		server, err := pgdial.ParseURL(s.ClusterFlags.URL)
 		if err != nil {
@@ -276,6 +290,11 @@ func (s *settings) checkURL() error {
 		return errors.New("the Redis server is missing, such as redis://127.0.0.1:6379")
 	case s.onRedis():
 		_, err := redisbus.ParseURL(url)
+		return err
+	case s.Cluster == clusterMongo && url == "":
+		return errors.New("the MongoDB server is missing, such as mongodb://127.0.0.1:27017/database")
+	case s.Cluster == clusterMongo:
+		_, err := mongodb.ParseURL(url)
 		return err
 	case s.Cluster == clusterPostgres && url == "":
 		return errors.New("the PostgreSQL server is missing, such as postgres://user:password@127.0.0.1:5432/database")

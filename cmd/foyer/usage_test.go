@@ -100,7 +100,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --edge nonsense", "", 2, `--edge: "nonsense" is no address of the form HOST:PORT (see foyer serve --help)`},
 		{"serve --api 0.0.0.0:1", "", 2, `--api: 0.0.0.0:1 is not a loopback address; that needs --api-token-file, so that not everybody may call (see foyer serve --help)`},
 		{"serve --edge-cert " + cert, "", 2, `--edge-cert and --edge-key go together: give both or none (see foyer serve --help)`},
-		{"serve --cluster maybe", "", 2, `--cluster: "maybe" is none of off, embedded, nats, redis, redis-sharded, redis-streams, postgres (see foyer serve --help)`},
+		{"serve --cluster maybe", "", 2, `--cluster: "maybe" is none of off, embedded, nats, redis, redis-sharded, redis-streams, postgres, mongo (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-listen 0.0.0.0:1", "", 2, `--cluster-listen: 0.0.0.0:1 is not a loopback address; that needs --cluster-key-file, so that not everybody may be a node (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-lease 5", "", 2, `--cluster-lease: "5" is not a time, such as 10s or 5m (see foyer serve --help)`},
 		{"nodes -o xml", "", 2, `--output: "xml" is none of table, json (see foyer nodes --help)`},

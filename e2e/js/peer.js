@@ -59,6 +59,14 @@ const media = {
 		pool.on("error", (err) => console.error(`postgres: ${err.message}`));
 		return { adapter: createAdapter(pool, options), emitter: new Emitter(pool) };
 	},
+	mongo: async (url, { collection, ...options }) => {
+		const { MongoClient } = require("mongodb");
+		const { createAdapter } = require("@socket.io/mongo-adapter");
+		const { Emitter } = require("@socket.io/mongo-emitter");
+		const shared = (await new MongoClient(url).connect()).db().collection(collection);
+		const { addCreatedAtField } = options;
+		return { adapter: createAdapter(shared, options), emitter: new Emitter(shared, "/", { addCreatedAtField }) };
+	},
 };
 
 (async () => {
