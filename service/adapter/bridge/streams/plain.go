@@ -81,6 +81,7 @@ func (p *plain) Close() error {
 	p.cancel()
 	sub := p.sub
 	p.mu.Unlock()
+	p.dialer.Close() // first: the library holds a lock while it waits for a server
 	if sub != nil {
 		_ = sub.Close() // it says that its connection is closed
 	}
