@@ -34,6 +34,7 @@ func TestPeersModelMedia(t *testing.T) {
 		{"sharded, dynamic-private", sharded("dynamic-private", "ioredis")},
 		{"streams", onStreams("")},
 		{"postgres", onPostgres},
+		{"mongo", onMongo(false)},
 	} {
 		t.Run(on.name, func(t *testing.T) { testPeersModel(t, on.medium, 3*time.Second) })
 	}
