@@ -205,7 +205,11 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 	f, ok := h.inFlight[callID]
 	if !ok {
 		call := h.serverCallLocked(callID)
-		h.mu.Unlock()
+		if call != nil && call.visit != nil {
+			defer h.mu.Unlock() // see answeredLocked
+		} else {
+			h.mu.Unlock()
+		}
 		if call == nil {
 			h.node.drops.add(dropReplyUnknown, 1)
 			return
@@ -223,6 +227,7 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 	if f.taken {
 		h.pace.answers++
 		delete(h.inFlight, callID)
+		f.answeredLocked(payload, attachments)
 		last = h.settledLocked(f.origin)
 		h.refillLocked()
 	}
@@ -231,9 +236,7 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 		h.node.drops.add(dropReplyUnknown, 1)
 		return
 	}
-	if f.visit != nil {
-		f.visit.way.Answered(f.there, payload, attachments)
-	} else if f.ackID != NoAck && payload != nil && !h.reg.Observer {
+	if f.visit == nil && f.ackID != NoAck && payload != nil && !h.reg.Observer {
 		f.origin.Ack(&Packet{Kind: KindAck, Namespace: f.origin.Namespace(), AckID: f.ackID, Payload: payload, Attachments: attachments})
 	}
 	if last {
@@ -244,7 +247,6 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 // Handled frees the slots of all events up to callID that want no ack.
 func (h *Handler) Handled(upTo uint64) {
 	var settled []Origin
-	var elsewhere []flight
 	h.mu.Lock()
 	n := 0
 	for n < len(h.withoutAck) && h.withoutAck[n] <= upTo {
@@ -254,9 +256,7 @@ func (h *Handler) Handled(upTo uint64) {
 			}
 			delete(h.inFlight, h.withoutAck[n])
 			h.pace.answers++
-			if f.visit != nil {
-				elsewhere = append(elsewhere, f)
-			}
+			f.answeredLocked(nil, nil)
 			if h.settledLocked(f.origin) {
 				settled = append(settled, f.origin)
 			}
@@ -266,11 +266,16 @@ func (h *Handler) Handled(upTo uint64) {
 	h.withoutAck = slices.Delete(h.withoutAck, 0, n)
 	h.refillLocked()
 	h.mu.Unlock()
-	for _, f := range elsewhere {
-		f.visit.way.Answered(f.there, nil, nil)
-	}
 	for _, o := range settled {
 		o.Settled(h)
+	}
+}
+
+// answeredLocked tells the owner of an event elsewhere that it is answered. The handler's lock is held, or Next could say
+// meanwhile that nothing is in flight, and the owner would hear that the handler has left, and count the event as lost.
+func (f *flight) answeredLocked(payload []byte, attachments [][]byte) {
+	if f.visit != nil {
+		f.visit.way.Answered(f.there, payload, attachments)
 	}
 }
 
