@@ -150,7 +150,7 @@ func TestCompare(t *testing.T) {
 	table := run("-rounds", "1", "-seconds", "0.3", "-rest", "0.3", "-idle", "50", "-connects", "50", "-divide", "50",
 		"-only", "idle|connects|broadcast to 20|echo", "-raw", raw)
 	for _, row := range []string{
-		"| | Foyer | Node socket.io | ratio | mark | write(2) floor |", "| idle websocket session, memory | ", "| connects a second | ",
+		"| | Foyer | Node socket.io | ratio (95 % interval) | mark | write(2) floor |", "| idle websocket session, memory | ", "| connects a second | ",
 		"| broadcast to 20, one in flight | ", "| echo with ack, 2 clients | ",
 	} {
 		if !strings.Contains(table, row) {
