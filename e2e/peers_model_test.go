@@ -30,8 +30,6 @@ func TestPeersModelMedia(t *testing.T) {
 		name string
 		*medium
 	}{
-		{"sharded, dynamic", sharded("dynamic", "redis")},
-		{"sharded, dynamic-private", sharded("dynamic-private", "ioredis")},
 		{"streams", onStreams("")},
 		{"postgres", onPostgres},
 		{"mongo", onMongo(false)},
