@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// apart are the tests that make e2e-cluster leaves out, as expressions, and why. All others run there, where what a test
-// starts as one Foyer is three nodes: a new test does, unless it is named here.
+// apart are the tests that make e2e-cluster leaves out, as expressions, and why. All others run there, where what a
+// test starts as one Foyer is three nodes: a new test does, unless it is named here.
 var apart = []struct {
 	why   string
 	tests string

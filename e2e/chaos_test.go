@@ -332,10 +332,10 @@ func (c *chaos) check(dead, frozen []int) {
 // each is how many clients each node has.
 func (c *chaos) each() int { return len(c.clients) / len(c.nodes) }
 
-// checkRooms holds the joins and leaves of each socket, which come one after the other, and the emits that speak for its
-// node, to be linearizable: they have an order in which a call that was answered stands before each call that began later,
-// and in which an emit reached the socket if, and only if, it was in the room. A change that ended with an error, or that
-// named a node, may have been done at any time from its call on, or never.
+// checkRooms holds the joins and leaves of each socket, which come one after the other, and the emits that speak for
+// its node, to be linearizable: they have an order in which a call that was answered stands before each call that began
+// later, and in which an emit reached the socket if, and only if, it was in the room. A change that ended with an
+// error, or that named a node, may have been done at any time from its call on, or never.
 func (c *chaos) checkRooms(got map[*chaosClient]map[string]bool, dead []int) {
 	for i, client := range c.clients {
 		if slices.Contains(dead, client.node) {

@@ -54,8 +54,8 @@ func atCalls(names string, id func(name string) string) string {
 // streamsAt is where handlers attach whose calls go to an address, and nodesAt what is looked at as one node there.
 var streamsAt, nodesAt sync.Map
 
-// startAsOne starts nodes that are looked at as one. Of an address that is no free one, --edge is the front's, and --api
-// that of the node which takes the calls.
+// startAsOne starts nodes that are looked at as one. Of an address that is no free one, --edge is the front's, and
+// --api that of the node which takes the calls.
 func startAsOne(t testing.TB, n int, args ...string) *foyer {
 	t.Helper()
 	at := "127.0.0.1:0"
@@ -146,8 +146,8 @@ func startFront(t testing.TB, m *mesh, at string) (address string, end func()) {
 	return frontOf(t, at, func() string { return m.nodes[int(turn.Add(1))%len(m.nodes)].edge }, func(to *http.Transport) http.RoundTripper { return to })
 }
 
-// frontOf passes each request that comes to an address on to the one that next returns, upgrades too, by a transport that
-// may be wrapped.
+// frontOf passes each request that comes to an address on to the one that next returns, upgrades too, by a transport
+// that may be wrapped.
 func frontOf(t testing.TB, at string, next func() string, by func(*http.Transport) http.RoundTripper) (address string, end func()) {
 	t.Helper()
 	proxy := &httputil.ReverseProxy{

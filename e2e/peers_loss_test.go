@@ -13,8 +13,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestPeersAreLost: a server on Node that is killed or frozen amid a call, and one that comes meanwhile, are told by number:
-// a call that waits for one that is gone ends, and those that are made when all is settled are whole.
+// TestPeersAreLost: a server on Node that is killed or frozen amid a call, and one that comes meanwhile, are told by
+// number: a call that waits for one that is gone ends, and those that are made when all is settled are whole.
 func TestPeersAreLost(t *testing.T) { testPeersLost(t, classic) }
 
 func testPeersLost(t *testing.T, on *medium) {

@@ -30,7 +30,8 @@ func TestPeersModelMedia(t *testing.T) {
 		name string
 		*medium
 	}{
-		// Not with the package redis: it stays deaf to a room that is left and joined again in one moment, see docs/cluster.md.
+		// Not with the package redis: it stays deaf to a room that is left and joined again in one moment, see
+		// docs/cluster.md.
 		{"sharded, dynamic", sharded("dynamic", "ioredis")},
 		{"sharded, dynamic-private", sharded("dynamic-private", "ioredis")},
 		{"streams", onStreams("")},
@@ -384,8 +385,8 @@ func (m *model) met(d *deed) (n [2]int) {
 	return n
 }
 
-// call does a deed by the API. Its answer has to count the sockets of Foyer, unless it says that somebody has not answered in
-// time, as on a machine that is busy with something else.
+// call does a deed by the API. Its answer has to count the sockets of Foyer, unless it says that somebody has not
+// answered in time, as on a machine that is busy with something else.
 func (m *model) call(d *deed, met [2]int) error {
 	node, _ := strconv.Atoi(d.by)
 	b, ctx := m.apis[node-1], m.t.Context()

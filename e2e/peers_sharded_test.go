@@ -86,7 +86,8 @@ func TestPeersShardedAreLost(t *testing.T) { testPeersLost(t, sharded("dynamic",
 // TestPeersShardedLive: what TestPeersLive says, with the sharded adapter and the library that hides no fault.
 func TestPeersShardedLive(t *testing.T) { testServersLive(t, sharded("dynamic", "ioredis")) }
 
-// walk has each side reach the other by each kind of channel: that of the namespace, of a room, of a socket and of answers.
+// walk has each side reach the other by each kind of channel: that of the namespace, of a room, of a socket and of
+// answers.
 func (m *mixed) walk(nsp string) {
 	t, near := m.t, m.apis[0]
 	all, ids := m.clients(nsp, opts{})
@@ -176,9 +177,9 @@ func redisCluster(t testing.TB) string {
 	return "redis://" + strings.Join(addresses, ",")
 }
 
-// TestPeersShardedFaults: a server on Node that is frozen when its client is put into a room misses nothing of what the room
-// is told at once; and when Redis was away, each side hears the other again, in the namespace and in rooms, and calls are
-// whole. Meanwhile each server has its own clients.
+// TestPeersShardedFaults: a server on Node that is frozen when its client is put into a room misses nothing of what the
+// room is told at once; and when Redis was away, each side hears the other again, in the namespace and in rooms, and
+// calls are whole. Meanwhile each server has its own clients.
 func TestPeersShardedFaults(t *testing.T) {
 	on := sharded("dynamic", "redis")
 	port := freePort(t)

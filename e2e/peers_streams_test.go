@@ -4,7 +4,8 @@ package e2e
 
 import "testing"
 
-// onStreams is Redis with the streams adapter. Its emitter is no package here: TestEmitters of its medium has what that writes.
+// onStreams is Redis with the streams adapter. Its emitter is no package here: TestEmitters of its medium has what that
+// writes.
 func onStreams(options string, flags ...string) *medium {
 	return &medium{
 		name: "redis-streams", options: options, serve: classic.serve, strict: true,
@@ -25,8 +26,8 @@ func TestPeersOnSeveralStreams(t *testing.T) {
 		"--cluster-stream-count=3", "--cluster-stream=app", "--cluster-prefix=chan", "--cluster-stream-length=1000", "--cluster-stream-sharded"))
 }
 
-// TestPeersLiveOnStreams: nothing that a backend can ask of Foyer becomes an entry that makes a server on Node deaf, or a
-// message that ends it.
+// TestPeersLiveOnStreams: nothing that a backend can ask of Foyer becomes an entry that makes a server on Node deaf, or
+// a message that ends it.
 func TestPeersLiveOnStreams(t *testing.T) { testServersLive(t, onStreams("")) }
 
 // TestPeersAreLostOnStreams: a server on Node that is killed or frozen amid a call is told by number.

@@ -188,7 +188,8 @@ func testServersLive(t *testing.T, on *medium) {
 }
 
 // TestPeersBadMessages: what ends official servers or makes them deaf, and what they forward to clients that disconnect
-// by it, does Foyer no harm: it is dropped, counted and told, no client hears it or goes, and what comes after it is heard.
+// by it, does Foyer no harm: it is dropped, counted and told, no client hears it or goes, and what comes after it is
+// heard.
 func TestPeersBadMessages(t *testing.T) {
 	url0 := classic.serve(t)
 	at, err := url.Parse(url0)

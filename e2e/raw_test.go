@@ -205,8 +205,8 @@ func (s *rawSocket) read(event func(args string)) error {
 
 // ---- what the node costs
 
-// peak is the most memory that a node held at once since the last resetPeak, in bytes (VmHWM of proc(5)). Of nodes that are
-// looked at as one it is the sum.
+// peak is the most memory that a node held at once since the last resetPeak, in bytes (VmHWM of proc(5)). Of nodes that
+// are looked at as one it is the sum.
 func (f *foyer) peak(t testing.TB) int {
 	t.Helper()
 	return f.status(t, "VmHWM:") << 10

@@ -271,8 +271,9 @@ func (h *Handler) Handled(upTo uint64) {
 	}
 }
 
-// answeredLocked tells the owner of an event elsewhere that it is answered. The handler's lock is held, or Next could say
-// meanwhile that nothing is in flight, and the owner would hear that the handler has left, and count the event as lost.
+// answeredLocked tells the owner of an event elsewhere that it is answered. The handler's lock is held, or Next could
+// say meanwhile that nothing is in flight, and the owner would hear that the handler has left, and count the event as
+// lost.
 func (f *flight) answeredLocked(payload []byte, attachments [][]byte) {
 	if f.visit != nil {
 		f.visit.way.Answered(f.there, payload, attachments)

@@ -52,7 +52,8 @@ func (hs *handlers) named(name string) bool {
 }
 
 // hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, after a handler
-// has left, as the one that comes for it may register for more, and while one of another node is about to register name.
+// has left, as the one that comes for it may register for more, and while one of another node is about to register
+// name.
 func (hs *handlers) hope(name string) time.Duration {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()

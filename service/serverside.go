@@ -98,8 +98,8 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 const promisedWait = time.Second
 
 // awaitPromised waits for handlers of other nodes that this one has agreed to, and that want a server-side event: their
-// backends may have heard already that they are attached, and this node hears so a moment later. A node whose handler has
-// not come in time is in the coverage.
+// backends may have heard already that they are attached, and this node hears so a moment later. A node whose handler
+// has not come in time is in the coverage.
 func (hs *handlers) awaitPromised(ctx context.Context, e *ServerSideEmit) (missed Coverage) {
 	if e.Local {
 		return Coverage{}

@@ -17,8 +17,8 @@ import (
 	"foyer/service/adapter/redisbus"
 )
 
-// openBridge makes the bridge to Socket.IO servers on Node that share this node's rooms, and to emitters. It begins to speak
-// once this node has joined its cluster.
+// openBridge makes the bridge to Socket.IO servers on Node that share this node's rooms, and to emitters. It begins to
+// speak once this node has joined its cluster.
 func (f *foyer) openBridge() (*bridge.Bridge, error) {
 	m, err := f.openMedium()
 	if err != nil {

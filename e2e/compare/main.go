@@ -1,7 +1,8 @@
-// Command compare measures Foyer and the official Socket.IO server on Node side by side: `make bench-compare`. Rounds are
-// interleaved and change which of the two goes first, every measurement has a server of its own, the server has one processor
-// and the load another. What is told are medians, and the ratio of the two measurements of a round: its median over the rounds,
-// and where that surely lies (between). Beside them stands the floor, which is what the writes alone cost (floor.go). With
+// Command compare measures Foyer and the official Socket.IO server on Node side by side: `make bench-compare`. Rounds
+// are interleaved and change which of the two goes first, every measurement has a server of its own, the server has one
+// processor and the load another. What is told are medians, and the ratio of the two measurements of a round: its
+// median over the rounds, and where that surely lies (between). Beside them stands the floor, which is what the writes
+// alone cost (floor.go). With
 // -peers it measures two nodes and two servers on Node that share their rooms by a Redis server (peers.go). With
 // -profile it leaves profiles of Foyer in one scenario instead (profile.go): `make profile`.
 package main
@@ -268,8 +269,9 @@ func line(r row, found *[len(peers)]results) string {
 		r.name, cells[foyer], cells[node], ratios[len(ratios)/2], low, high, mark, cells[floor])
 }
 
-// between returns where the median of what sorted is drawn from lies with 95 % confidence, whatever the distribution: each draw is
-// above the median or below it, like a coin. Of fewer than six draws nothing is that sure; then it is the lowest and the highest.
+// between returns where the median of what sorted is drawn from lies with 95 % confidence, whatever the distribution:
+// each draw is above the median or below it, like a coin. Of fewer than six draws nothing is that sure; then it is the
+// lowest and the highest.
 func between(sorted []float64) (low, high float64) {
 	n := len(sorted)
 	// chance is how likely k of n coins or fewer show heads; term is how likely just k do.

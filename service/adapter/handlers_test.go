@@ -541,7 +541,8 @@ func TestServerSideEmitOverNodes(t *testing.T) {
 }
 
 // TestServerSideEmitAfterAttaching: once a handler is attached at one node, a server-side event of another reaches it,
-// whose news of it is still on the way. One that is about to be attached for longer is waited for, and its node is named.
+// whose news of it is still on the way. One that is about to be attached for longer is waited for, and its node is
+// named.
 func TestServerSideEmitAfterAttaching(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		c.pass(time.Second)
@@ -570,9 +571,9 @@ func TestServerSideEmitAfterAttaching(t *testing.T) {
 	})
 }
 
-// TestConnectAfterAttaching: once a handler is attached at one node that decides connects, a client that comes to another
-// one is let in by it and by nobody else, although the news of it is still on the way. When it comes to nothing, all is
-// as before.
+// TestConnectAfterAttaching: once a handler is attached at one node that decides connects, a client that comes to
+// another one is let in by it and by nobody else, although the news of it is still on the way. When it comes to
+// nothing, all is as before.
 func TestConnectAfterAttaching(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := emptyCluster(t, 1)

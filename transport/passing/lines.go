@@ -55,8 +55,8 @@ func (l *line) ask(q *request, r *http.Request, body io.Reader) (*http.Response,
 	}
 }
 
-// send sends a request. What has come of its body goes with the head in one write: for two of them its member would wake
-// up twice. A body that does not come holds up the head for a moment only.
+// send sends a request. What has come of its body goes with the head in one write: for two of them its member would
+// wake up twice. A body that does not come holds up the head for a moment only.
 func (l *line) send(q *request, r *http.Request, body io.Reader) error {
 	out := writers.Get().(*bufio.Writer)
 	out.Reset(l.conn)

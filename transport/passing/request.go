@@ -81,9 +81,9 @@ func (q *request) quiet() {
 	}
 }
 
-// passRequest passes a poll or a POST on, and its answer back. All is done on this goroutine: net/http's Transport, which
-// has two of its own for each connection, took a sixth more of both nodes' processors, and so did its ReverseProxy, which
-// copies every header, with a body sent behind its head.
+// passRequest passes a poll or a POST on, and its answer back. All is done on this goroutine: net/http's Transport,
+// which has two of its own for each connection, took a sixth more of both nodes' processors, and so did its
+// ReverseProxy, which copies every header, with a body sent behind its head.
 func (p *Passing) passRequest(q *request, w http.ResponseWriter, r *http.Request) error {
 	l, err := p.lines.take(q)
 	if err != nil {

@@ -2,10 +2,11 @@
 // list of who is here.
 //
 // It is an ordinary client of Foyer's public gRPC API, written to be copied: dial any Foyer, call Run. It holds two
-// streams. HandlerService.Attach brings what browsers do and takes what to do about it; PresenceService.Watch tells who is
-// in which room. One goroutine owns all state, and the state lives as long as the two streams: when either ends, both go,
-// and Run attaches anew. Nothing is lost by that, since Foyer keeps connections, rooms and names (as the sockets' user_id) and
-// hands them over again. So several backends, each at a node of a cluster, say the same of who is here.
+// streams. HandlerService.Attach brings what browsers do and takes what to do about it; PresenceService.Watch tells who
+// is in which room. One goroutine owns all state, and the state lives as long as the two streams: when either ends,
+// both go, and Run attaches anew. Nothing is lost by that, since Foyer keeps connections, rooms and names (as the
+// sockets' user_id) and hands them over again. So several backends, each at a node of a cluster, say the same of who is
+// here.
 //
 //	chat.go      the streams and what comes over them
 //	events.go    the browsers' events, one function each

@@ -128,8 +128,8 @@ func TestEvents(t *testing.T) {
 
 func refusal(text string) string { return fmt.Sprintf(`ack [{"ok":false,"error":%q}]`, text) }
 
-// A newcomer is shown to the lobby. One that has rooms, back after a loss or handed over by another backend, keeps them and
-// its name.
+// A newcomer is shown to the lobby. One that has rooms, back after a loss or handed over by another backend, keeps them
+// and its name.
 func TestWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := run(t).attached(t)

@@ -9,9 +9,10 @@ import (
 )
 
 // A peer that goes while this node waits for it does not answer any more. So peers are counted again while one waits.
-// Where answers have the UIDs of those who give them, who has answered is told from who has not, and what a peer has left
-// open is known. Where they have none, a peer that goes is taken for one that has not answered: then a call can end before
-// the answer of one that lives, which it names as missing, and acknowledgements are given up when no peer is left.
+// Where answers have the UIDs of those who give them, who has answered is told from who has not, and what a peer has
+// left open is known. Where they have none, a peer that goes is taken for one that has not answered: then a call can
+// end before the answer of one that lives, which it names as missing, and acknowledgements are given up when no peer is
+// left.
 
 // part is what one peer has said to a request.
 type part struct {
@@ -124,8 +125,8 @@ func (a *ask) goneLocked() (n int) {
 	return n
 }
 
-// giveUpLocked gives up the acknowledgements that peers have left open which are gone. known says whether it is known who
-// those are; else they are, when all are gone.
+// giveUpLocked gives up the acknowledgements that peers have left open which are gone. known says whether it is known
+// who those are; else they are, when all are gone.
 func (a *ask) giveUpLocked(known bool) {
 	if a.acks == nil || !a.named {
 		return

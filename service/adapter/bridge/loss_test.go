@@ -103,8 +103,8 @@ func TestLossEndsTheWait(t *testing.T) {
 	})
 }
 
-// TestLossEndsAcknowledgements: when the only peer is gone, its recipients that have not answered are given up. Those of
-// several peers are waited for, where nobody knows whose they are.
+// TestLossEndsAcknowledgements: when the only peer is gone, its recipients that have not answered are given up. Those
+// of several peers are waited for, where nobody knows whose they are.
 func TestLossEndsAcknowledgements(t *testing.T) {
 	inBubble(t, func(w *world) {
 		for _, peers := range []int{1, 2} {
@@ -139,8 +139,8 @@ func TestLossEndsAcknowledgements(t *testing.T) {
 	})
 }
 
-// TestLossIsKnownByUID: where answers have UIDs, a peer that is gone after it has answered is not taken for the one that
-// has not, and what it has left open is given up while the recipients of others are waited for.
+// TestLossIsKnownByUID: where answers have UIDs, a peer that is gone after it has answered is not taken for the one
+// that has not, and what it has left open is given up while the recipients of others are waited for.
 func TestLossIsKnownByUID(t *testing.T) {
 	inRoll(t, func(w *world, r *roll) {
 		goes := func(uid string) {

@@ -51,7 +51,8 @@ type numbers struct {
 // maxHeard is how many senders are known; then they are forgotten, and what was lost just then is not counted.
 const maxHeard = 4096
 
-// open makes a life. It waits for as long as the server may take to let this node in, to answer and to give something back.
+// open makes a life. It waits for as long as the server may take to let this node in, to answer and to give something
+// back.
 func (b *Bus) open(ctx context.Context) (*life, error) {
 	if b.refuse.Load() {
 		return nil, errTests

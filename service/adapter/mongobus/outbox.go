@@ -21,8 +21,8 @@ const (
 	maxNumbers = 1024
 )
 
-// outbox is what waits to be inserted. Whoever sends appends, and one goroutine inserts what there is at once. So nobody
-// waits for the network, and under load a document carries many frames, and a command many documents.
+// outbox is what waits to be inserted. Whoever sends appends, and one goroutine inserts what there is at once. So
+// nobody waits for the network, and under load a document carries many frames, and a command many documents.
 type outbox struct {
 	filled chan struct{} // has a value after something was appended
 
@@ -115,8 +115,8 @@ func (o *outbox) settleLocked(bytes int) {
 	}
 }
 
-// write inserts what waits until ctx ends, and returns how many frames of what it has taken are lost. It is called by one
-// goroutine at a time.
+// write inserts what waits until ctx ends, and returns how many frames of what it has taken are lost. It is called by
+// one goroutine at a time.
 func (o *outbox) write(ctx context.Context, insert func(list []pack) error) (lost int, err error) {
 	for {
 		select {

@@ -26,8 +26,9 @@ const (
 	defaultPort = "27017"
 )
 
-// ParseURL reads mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/DATABASE[?OPTIONS], or mongodb+srv://HOST/DATABASE,
-// with the options that all drivers of MongoDB know. An error has nothing of the URL in it that can be a password.
+// ParseURL reads mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/DATABASE[?OPTIONS], or
+// mongodb+srv://HOST/DATABASE, with the options that all drivers of MongoDB know. An error has nothing of the URL in it
+// that can be a password.
 func ParseURL(text string) (*URL, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok || scheme != plainScheme && scheme != dnsScheme {

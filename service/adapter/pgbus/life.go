@@ -187,8 +187,8 @@ func (l *life) write() error {
 	}
 }
 
-// probe publishes something for this node itself when nothing of its own came back for a while, which shows that the one
-// connection still leads to the other.
+// probe publishes something for this node itself when nothing of its own came back for a while, which shows that the
+// one connection still leads to the other.
 func (l *life) probe() error {
 	tick := time.NewTicker(probeEvery / 2)
 	defer tick.Stop()

@@ -35,7 +35,8 @@ type outbox struct {
 
 func newOutbox() *outbox { return &outbox{tag: newTag(), filled: make(chan struct{}, 1)} }
 
-// publish appends a frame for a channel, which the name of a node belongs to if there is one. Without bytes it is a probe.
+// publish appends a frame for a channel, which the name of a node belongs to if there is one. Without bytes it is a
+// probe.
 func (o *outbox) publish(channel, node string, frame []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

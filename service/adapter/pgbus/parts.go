@@ -6,8 +6,8 @@ import (
 	"encoding/binary"
 )
 
-// A part of a frame is the text of a notification: the tag of its bus, then in base64 which frame it belongs to, how large
-// that is and where the part begins, and its bytes. A tag alone is what a bus says to itself.
+// A part of a frame is the text of a notification: the tag of its bus, then in base64 which frame it belongs to, how
+// large that is and where the part begins, and its bytes. A tag alone is what a bus says to itself.
 
 const (
 	tagText     = 12
@@ -21,7 +21,8 @@ const (
 
 var text = base64.RawStdEncoding
 
-// tag marks what a bus has published. PostgreSQL gives that back to it, and two nodes of one name have to hear each other.
+// tag marks what a bus has published. PostgreSQL gives that back to it, and two nodes of one name have to hear each
+// other.
 type tag [tagText]byte
 
 func newTag() (t tag) {

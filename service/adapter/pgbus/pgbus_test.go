@@ -305,8 +305,8 @@ func TestServerRestarts(t *testing.T) {
 	whole("after it was frozen")
 }
 
-// TestParts: frames are whole or counted as lost, whatever comes between their parts, and what is kept of those that are
-// not whole is bounded.
+// TestParts: frames are whole or counted as lost, whatever comes between their parts, and what is kept of those that
+// are not whole is bounded.
 func TestParts(t *testing.T) {
 	frame := make([]byte, 3*partBytes+1)
 	for i := range frame {

@@ -1,5 +1,5 @@
-// Package pgdial makes connections to PostgreSQL for the bus and for the way to servers on Node, and says what is wrong with
-// one in words for people. It uses jackc/pgx, of which only the connection (pgconn) is needed.
+// Package pgdial makes connections to PostgreSQL for the bus and for the way to servers on Node, and says what is wrong
+// with one in words for people. It uses jackc/pgx, of which only the connection (pgconn) is needed.
 package pgdial
 
 import (
@@ -39,8 +39,8 @@ type Conn struct {
 	made atomic.Bool
 }
 
-// Dial makes a connection to the server that takes writes. It waits for some seconds at most. An error that will not pass
-// by itself is a Refusal.
+// Dial makes a connection to the server that takes writes. It waits for some seconds at most. An error that will not
+// pass by itself is a Refusal.
 func (s *Server) Dial(ctx context.Context, o Options) (*Conn, error) {
 	config, err := parse(s.url) // its files may have changed
 	if err != nil {

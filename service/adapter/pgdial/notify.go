@@ -49,8 +49,8 @@ func (c *Conn) PrepareNotify(ctx context.Context) error {
 	return err
 }
 
-// Notify publishes a batch. After an answer of the server that is an error nothing of it was published; after another error
-// that is not known.
+// Notify publishes a batch. After an answer of the server that is an error nothing of it was published; after another
+// error that is not known.
 func (c *Conn) Notify(ctx context.Context, x *Batch) error {
 	for _, b := range [][]byte{x.channels, x.texts} {
 		binary.BigEndian.PutUint32(b, 1) // dimensions

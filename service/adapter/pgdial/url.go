@@ -15,8 +15,8 @@ type Server struct {
 
 var errForm = errors.New("it is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE")
 
-// ParseURL reads a URL as libpq knows them, with files of certificates and other options behind a question mark. Several
-// addresses have commas between them; the one that takes writes is used. An error has no password in it.
+// ParseURL reads a URL as libpq knows them, with files of certificates and other options behind a question mark.
+// Several addresses have commas between them; the one that takes writes is used. An error has no password in it.
 func ParseURL(text string) (*Server, error) {
 	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
 		return nil, errors.New("it does not begin with postgres://")

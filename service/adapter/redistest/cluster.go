@@ -9,7 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Cluster is a Redis Cluster of a test. Its first servers begin as masters, and the others as replicas of these, in turn.
+// Cluster is a Redis Cluster of a test. Its first servers begin as masters, and the others as replicas of these, in
+// turn.
 type Cluster struct {
 	Servers []*Server
 	Admins  []*redis.Client // of each server

@@ -16,7 +16,8 @@ import (
 // Patience is for a machine that is busy with something else.
 const Patience = 60 * time.Second
 
-// binary is the server that FOYER_REDIS names, the one that `make bin/redis-server` has brought, or one that is installed.
+// binary is the server that FOYER_REDIS names, the one that `make bin/redis-server` has brought, or one that is
+// installed.
 func binary(tb testing.TB) string {
 	tb.Helper()
 	if other := os.Getenv("FOYER_REDIS"); other != "" {

@@ -1,11 +1,11 @@
-// Package beats knows which servers are there on a medium that does not count its listeners: who was heard in a namespace
-// within Timeout is there, and so each of them says something now and then. The official PostgreSQL and MongoDB adapters
-// do the same.
+// Package beats knows which servers are there on a medium that does not count its listeners: who was heard in a
+// namespace within Timeout is there, and so each of them says something now and then. The official PostgreSQL and
+// MongoDB adapters do the same.
 //
-// The walk: when its medium hears a namespace, it calls Begin, which says Hello there. Each server that is there answers by
-// a Heartbeat. The medium gives all that it hears to Heard, what this node itself has said too: when its own Hello has come
-// back, all that others say from then on comes as well. Settle later those that answer have done so, and Peers knows who is
-// there. Until then it waits, since a call must not look complete before.
+// The walk: when its medium hears a namespace, it calls Begin, which says Hello there. Each server that is there
+// answers by a Heartbeat. The medium gives all that it hears to Heard, what this node itself has said too: when its own
+// Hello has come back, all that others say from then on comes as well. Settle later those that answer have done so, and
+// Peers knows who is there. Until then it waits, since a call must not look complete before.
 //
 // Goroutines: Run is called on one of the medium's, and ends with its context.
 package beats
@@ -165,8 +165,8 @@ func (b *Beats) Heard(namespace, uid string, kind official.Kind) {
 	}
 }
 
-// Peers says how many servers are there in a namespace that are no nodes of this cluster. It blocks until that is known,
-// the namespace is heard no more, or ctx ends. Errors: ErrUnheard, ErrCrowd, that of ctx.
+// Peers says how many servers are there in a namespace that are no nodes of this cluster. It blocks until that is
+// known, the namespace is heard no more, or ctx ends. Errors: ErrUnheard, ErrCrowd, that of ctx.
 func (b *Beats) Peers(ctx context.Context, namespace string) (int, error) {
 	b.mu.Lock()
 	h := b.hearings[namespace]
@@ -256,8 +256,8 @@ func (b *Beats) Run(ctx context.Context) {
 	}
 }
 
-// look says what is due by the clock. When it comes late this node has slept, and what others have said meanwhile may not
-// have been read yet: they are given that time.
+// look says what is due by the clock. When it comes late this node has slept, and what others have said meanwhile may
+// not have been read yet: they are given that time.
 func (b *Beats) look() {
 	type saying struct {
 		namespace string

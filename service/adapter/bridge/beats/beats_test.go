@@ -172,8 +172,8 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
-// TestPause: while the medium is away nobody is known and nothing is said; afterwards those count that were not silent for
-// too long.
+// TestPause: while the medium is away nobody is known and nothing is said; afterwards those count that were not silent
+// for too long.
 func TestPause(t *testing.T) {
 	inBubble(t, func(s *stage) {
 		s.Begin("/")

@@ -1,10 +1,10 @@
 // Package classic carries messages of the official form over Redis as @socket.io/redis-adapter does, by Pub/Sub: it is the
 // bridge.Medium to servers on Node with that adapter, and to the emitters that belong to it.
 //
-// A node hears the responses of all namespaces, since it may ask where it has no sockets. In each namespace that it follows
-// it subscribes to what a server on Node subscribes to, so it is counted as one; to the channels of emitters that leave the
-// last # out; and to a channel of the cluster's own. How many more listen to requests than to that one is how many servers
-// are no nodes.
+// A node hears the responses of all namespaces, since it may ask where it has no sockets. In each namespace that it
+// follows it subscribes to what a server on Node subscribes to, so it is counted as one; to the channels of emitters
+// that leave the last # out; and to a channel of the cluster's own. How many more listen to requests than to that one
+// is how many servers are no nodes.
 //
 //	classic.go    Medium, what it is made of and its life
 //	redis.go      where the server is, its rights, and who is counted there
@@ -16,12 +16,12 @@
 // their order. Nothing is published again, since what has no answer may have been published.
 //
 // What is subscribed to has one connection, to a master: the official servers do not count who listens to a replica. A
-// life is the time of one such connection. When it ends, or its server is the master no more, another begins, and says all
-// subscriptions anew, patterns first: who is counted hears.
+// life is the time of one such connection. When it ends, or its server is the master no more, another begins, and says
+// all subscriptions anew, patterns first: who is counted hears.
 //
-// Goroutines, from Open to Close: publish (writes), listen (owns lives, reads what comes, and never waits), with one more
-// in each life (change: subscribes, and looks after the connection), deliver (gives it to the bridge). The library has
-// its own.
+// Goroutines, from Open to Close: publish (writes), listen (owns lives, reads what comes, and never waits), with one
+// more in each life (change: subscribes, and looks after the connection), deliver (gives it to the bridge). The library
+// has its own.
 package classic
 
 import (

@@ -291,8 +291,8 @@ func TestCopyForEachRoom(t *testing.T) {
 	}
 }
 
-// TestGarbage: a flood of what cannot be read is counted and told by reason, nothing of it is kept, and what can be read
-// among it is heard.
+// TestGarbage: a flood of what cannot be read is counted and told by reason, nothing of it is kept, and what can be
+// read among it is heard.
 func TestGarbage(t *testing.T) {
 	s := redistest.Start(t, redistest.FreePort(t))
 	n, peer := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)

@@ -53,8 +53,8 @@ func none(t *testing.T, peer *server) {
 	}
 }
 
-// TestRedisRestarts: a node begins without Redis, and is whole again after each restart: its subscriptions are there, once,
-// whom it counts is right as soon as it counts, and nothing is published twice.
+// TestRedisRestarts: a node begins without Redis, and is whole again after each restart: its subscriptions are there,
+// once, whom it counts is right as soon as it counts, and nothing is published twice.
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
 	port := redistest.FreePort(t)
@@ -233,7 +233,8 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// TestRightsAreTakenAway: a user that may not subscribe any more is told in the log, and nobody waits for what is not heard.
+// TestRightsAreTakenAway: a user that may not subscribe any more is told in the log, and nobody waits for what is not
+// heard.
 func TestRightsAreTakenAway(t *testing.T) {
 	s := redistest.Start(t, redistest.FreePort(t))
 	n, admin := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)

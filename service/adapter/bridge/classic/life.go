@@ -102,7 +102,8 @@ func (m *Medium) enterLocked(namespace string, f *follows) (names []string, patt
 	return names, pattern
 }
 
-// listen lives one life after the other, until Close. first is closed when the first one has begun, or has come to nothing.
+// listen lives one life after the other, until Close. first is closed when the first one has begun, or has come to
+// nothing.
 func (m *Medium) listen(first chan struct{}) {
 	wait := retryWait
 	for m.ctx.Err() == nil {
@@ -194,8 +195,8 @@ func (l *life) begin(ctx context.Context) error {
 	return l.subscribe(ctx, patterns, names)
 }
 
-// subscribe says patterns before names: who is counted hears broadcasts. Those of a namespace are one command, so that no
-// server counts a node that it takes for a peer.
+// subscribe says patterns before names: who is counted hears broadcasts. Those of a namespace are one command, so that
+// no server counts a node that it takes for a peer.
 func (l *life) subscribe(ctx context.Context, patterns, names []string) error {
 	err := l.sub.PSubscribe(ctx, patterns...)
 	if err == nil && len(names) > 0 {

@@ -31,8 +31,8 @@ func (c *many) counted() (masters, replicas int64) {
 	return masters, replicas
 }
 
-// TestRedisCluster: at a Redis Cluster a node is counted once, at a master, also after its master was killed or has changed
-// places with its replica. What is published comes in order, and from and to any server.
+// TestRedisCluster: at a Redis Cluster a node is counted once, at a master, also after its master was killed or has
+// changed places with its replica. What is published comes in order, and from and to any server.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	c := &many{redistest.StartCluster(t, 1), t}

@@ -43,8 +43,9 @@ func (m *Medium) redis() redis.UniversalClient {
 	return m.client
 }
 
-// at makes the library's client of one server, for a connection that subscribes. The library would make another when the
-// first is lost, say the subscriptions in an order of its own, and stay where the master is no more: so it can make one.
+// at makes the library's client of one server, for a connection that subscribes. The library would make another when
+// the first is lost, say the subscriptions in an order of its own, and stay where the master is no more: so it can make
+// one.
 func (m *Medium) at(address string) *redis.Client {
 	var made atomic.Bool
 	return redis.NewClient(&redis.Options{
@@ -90,8 +91,8 @@ func (m *Medium) where(ctx context.Context) (string, error) {
 	return master.Options().Addr, nil
 }
 
-// clustered looks whether the one server that this node was told of is of a Redis Cluster, whose servers each count their
-// own.
+// clustered looks whether the one server that this node was told of is of a Redis Cluster, whose servers each count
+// their own.
 func (m *Medium) clustered(ctx context.Context) {
 	client, ok := m.redis().(*redis.Client)
 	if !ok || m.cfg.Master != "" {
@@ -140,8 +141,8 @@ func (m *Medium) Peers(ctx context.Context, namespace string) (int, error) {
 // maxCounts is of how many namespaces the number of peers is kept.
 const maxCounts = 1024
 
-// counted notes how many peers there are. Where they are fewer than before Redis was lost, the others may be about to come
-// back, and what is asked would look as if all had answered.
+// counted notes how many peers there are. Where they are fewer than before Redis was lost, the others may be about to
+// come back, and what is asked would look as if all had answered.
 func (m *Medium) counted(namespace string, n int) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

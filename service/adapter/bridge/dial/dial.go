@@ -1,6 +1,6 @@
-// Package dial makes the connections of the libraries by which media reach their servers. A library reads the files of TLS
-// once, and some of them wait for a silent server until their own timeouts end; here each connection has files as they are
-// now, and all of them end at once.
+// Package dial makes the connections of the libraries by which media reach their servers. A library reads the files of
+// TLS once, and some of them wait for a silent server until their own timeouts end; here each connection has files as
+// they are now, and all of them end at once.
 package dial
 
 import (
@@ -22,7 +22,8 @@ type Dialer struct {
 	open map[*conn]struct{} // guarded by mu; nil: closed
 }
 
-// New makes a dialer. timeout is for a connection with its TLS. config is asked for each connection; nil: there is no TLS.
+// New makes a dialer. timeout is for a connection with its TLS. config is asked for each connection; nil: there is no
+// TLS.
 func New(timeout time.Duration, config func() (*tls.Config, error)) *Dialer {
 	d := &Dialer{timeout: timeout, config: config, open: map[*conn]struct{}{}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())

@@ -32,8 +32,8 @@ func silent(t *testing.T) (address string, came <-chan net.Conn) {
 	return l.Addr().String(), conns
 }
 
-// TestCloseEndsConnections: neither a read nor a handshake waits for a silent server once the dialer is closed, and nothing
-// is made from then on.
+// TestCloseEndsConnections: neither a read nor a handshake waits for a silent server once the dialer is closed, and
+// nothing is made from then on.
 func TestCloseEndsConnections(t *testing.T) {
 	address, came := silent(t)
 	const long = time.Hour

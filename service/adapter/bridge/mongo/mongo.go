@@ -88,8 +88,8 @@ func New(c Config) *Medium {
 	return m
 }
 
-// Open implements bridge.Medium. Errors: a mongodb.Refusal, and a CollectionError in one where it is the collection that does
-// not do. A server that cannot be reached now is no error.
+// Open implements bridge.Medium. Errors: a mongodb.Refusal, and a CollectionError in one where it is the collection
+// that does not do. A server that cannot be reached now is no error.
 func (m *Medium) Open(each func(*official.Message)) error {
 	l, err := m.open()
 	if _, refused := errors.AsType[*mongodb.Refusal](err); refused {

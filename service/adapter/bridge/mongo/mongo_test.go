@@ -159,8 +159,8 @@ func (s *stage) insert(documents ...any) {
 	}
 }
 
-// testHears: what servers on Node and emitters say in a namespace that is followed comes once, in the order of the collection;
-// what nodes have said, sessions and what is none of the messages do no harm; peers are counted.
+// testHears: what servers on Node and emitters say in a namespace that is followed comes once, in the order of the
+// collection; what nodes have said, sessions and what is none of the messages do no harm; peers are counted.
 func testHears(s *stage) {
 	s.Follow("/", true)
 	s.insert(
@@ -196,8 +196,8 @@ func testHears(s *stage) {
 	}
 }
 
-// testPublishes: what this node says is inserted once, in its order, with the date where the collection gives up what is
-// old, and not where servers on Node would be hurt.
+// testPublishes: what this node says is inserted once, in its order, with the date where the collection gives up what
+// is old, and not where servers on Node would be hurt.
 func testPublishes(t *testing.T, port string) {
 	s := newStage(t, port, "publishes", func(db *driver.Database) error {
 		_, err := db.Collection(name).Indexes().CreateOne(context.Background(), driver.IndexModel{
@@ -346,8 +346,8 @@ func testRefused(t *testing.T, port string) {
 	}
 }
 
-// TestHearings: a namespace that was used is given back, those that are used without end are bounded, and this node is one of
-// the servers as long as others count it.
+// TestHearings: a namespace that was used is given back, those that are used without end are bounded, and this node is
+// one of the servers as long as others count it.
 func TestHearings(t *testing.T) {
 	url, err := mongodb.ParseURL("mongodb://127.0.0.1:1/app")
 	if err != nil {

@@ -97,8 +97,8 @@ func (m *Medium) publish() {
 	}
 }
 
-// insert inserts documents in their order. When it is not known what became of some, they are inserted again: those that are
-// there already, the server finds by their ids.
+// insert inserts documents in their order. When it is not known what became of some, they are inserted again: those
+// that are there already, the server finds by their ids.
 func (m *Medium) insert(list []saying) {
 	for {
 		why := errAway

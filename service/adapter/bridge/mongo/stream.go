@@ -36,7 +36,8 @@ var (
 
 const closeTimeout = 100 * time.Millisecond
 
-// others are the documents that this node is to see: what servers on Node and emitters say, and its own words of this kind.
+// others are the documents that this node is to see: what servers on Node and emitters say, and its own words of this
+// kind.
 func (m *Medium) others(prefix string) bson.D {
 	ours := bson.D{{Key: prefix + "uid", Value: bson.D{{Key: "$not", Value: bson.Regex{Pattern: "^" + regexp.QuoteMeta(m.cfg.Ours)}}}}}
 	own := bson.D{{Key: prefix + "uid", Value: m.cfg.UID}, {Key: prefix + "type", Value: bson.D{{Key: "$in", Value: bson.A{helloType, beatType}}}}}

@@ -11,8 +11,8 @@ import (
 	"foyer/service/adapter/official"
 )
 
-// hearing is a namespace that this node listens to, or is about to. Guarded by Medium.mu, but for what is set before it is
-// shared.
+// hearing is a namespace that this node listens to, or is about to. Guarded by Medium.mu, but for what is set before it
+// is shared.
 type hearing struct {
 	namespace, channel string
 	hello, tail        string        // this node's own Hello, and what is behind the UID in what nodes say
@@ -73,8 +73,8 @@ func (m *Medium) Follow(namespace string, on bool) <-chan struct{} {
 	return h.heard
 }
 
-// usedLocked notes that this node says something in a namespace, or asks who is there, so that it listens. nil: that are too
-// many.
+// usedLocked notes that this node says something in a namespace, or asks who is there, so that it listens. nil: that
+// are too many.
 func (m *Medium) usedLocked(namespace string) *hearing {
 	h := m.hearings[namespace]
 	if h == nil {

@@ -22,7 +22,8 @@ var answers = []string{
 	`{"type":8,"data":{"requestId":"`, `{"type":10,"data":{"requestId":"`, `{"type":11,"data":{"requestId":"`, `{"type":12,"data":{"requestId":"`,
 }
 
-// notified takes one notification. It does not wait: whatever is not read here fills the server's queue, which all share.
+// notified takes one notification. It does not wait: whatever is not read here fills the server's queue, which all
+// share.
 func (l *life) notified(n *pgconn.Notification) {
 	m := l.medium
 	m.mu.Lock()
@@ -70,7 +71,8 @@ func (l *life) notified(n *pgconn.Notification) {
 	}
 }
 
-// ours says which node of this cluster has said something, without reading it whole. What stands in a row says so too late.
+// ours says which node of this cluster has said something, without reading it whole. What stands in a row says so too
+// late.
 func (m *Medium) ours(h *hearing, text string) (uid string, ok bool) {
 	text, ok = strings.CutSuffix(strings.TrimRight(text, " "), h.tail)
 	if !ok || h.tail == "" {

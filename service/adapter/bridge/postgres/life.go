@@ -246,8 +246,8 @@ func (l *life) hear() error {
 	}
 }
 
-// probe publishes something for this node itself when nothing of its own came back for a while, which shows that the one
-// connection still leads to the other, and has namespaces given back that nobody uses any more.
+// probe publishes something for this node itself when nothing of its own came back for a while, which shows that the
+// one connection still leads to the other, and has namespaces given back that nobody uses any more.
 func (l *life) probe() error {
 	m := l.medium
 	tick := time.NewTicker(probeEvery / 2)

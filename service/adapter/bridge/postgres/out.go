@@ -135,8 +135,8 @@ func (l *life) batch(x *pgdial.Batch, list []saying) (n int, err error) {
 	return n, nil
 }
 
-// fill puts what goes by one statement into a batch, and returns how much of the list that is. An equal notification gets
-// spaces behind it.
+// fill puts what goes by one statement into a batch, and returns how much of the list that is. An equal notification
+// gets spaces behind it.
 func fill(x *pgdial.Batch, list []saying) (n int) {
 	x.Reset()
 	type notice struct{ channel, text string }

@@ -1,6 +1,6 @@
 // Package postgres carries messages of the official form over the notifications of a PostgreSQL database, as
-// @socket.io/postgres-adapter does: it is the bridge.Medium to servers on Node with that adapter, and to the emitter that
-// belongs to it.
+// @socket.io/postgres-adapter does: it is the bridge.Medium to servers on Node with that adapter, and to the emitter
+// that belongs to it.
 //
 //	postgres.go   Medium, what it is made of and its end
 //	life.go       three connections that live and break together
@@ -9,16 +9,17 @@
 //	out.go        what goes
 //	table.go      the table of attachments
 //
-// Each namespace has a channel of its own, to which all that is said in it goes: requests, and answers to anybody. Who is
-// there is known by what is said (package beats): who has said anything counts as a server for 10 s, and all others wait for
-// his answers. So a node listens before it says the first word in a namespace, and for a while after the last one, whether
-// it has sockets there or not. What is too long for a notification, or has binaries, goes into the table of
-// attachments, and the notification names its row.
+// Each namespace has a channel of its own, to which all that is said in it goes: requests, and answers to anybody. Who
+// is there is known by what is said (package beats): who has said anything counts as a server for 10 s, and all others
+// wait for his answers. So a node listens before it says the first word in a namespace, and for a while after the last
+// one, whether it has sockets there or not. What is too long for a notification, or has binaries, goes into the table
+// of attachments, and the notification names its row.
 //
-// One connection publishes, so what this node says keeps its order, and all that waits goes by one statement. PostgreSQL
-// gives equal notifications of one statement once, so an equal one gets spaces behind it, which JSON does not mind. One
-// connection listens, and is read without a pause. A third one reads rows for the goroutine that gives messages to the
-// bridge: so messages keep the order in which they came, those in rows too. The official servers do not keep that.
+// One connection publishes, so what this node says keeps its order, and all that waits goes by one statement.
+// PostgreSQL gives equal notifications of one statement once, so an equal one gets spaces behind it, which JSON does
+// not mind. One connection listens, and is read without a pause. A third one reads rows for the goroutine that gives
+// messages to the bridge: so messages keep the order in which they came, those in rows too. The official servers do not
+// keep that.
 //
 // A life is the time of these connections. While there is none, what this node says is refused, and who is there is not
 // known. Nothing is published again, since what has no answer may have been published.
@@ -134,8 +135,8 @@ func (m *Medium) beat(namespace string, kind official.Kind) {
 	}
 }
 
-// Open implements bridge.Medium. A server that cannot be reached now is no error; one that refuses what is needed is, and
-// a TableError where that is about the table.
+// Open implements bridge.Medium. A server that cannot be reached now is no error; one that refuses what is needed is,
+// and a TableError where that is about the table.
 func (m *Medium) Open(each func(*official.Message)) error {
 	l, err := m.open()
 	var table *TableError

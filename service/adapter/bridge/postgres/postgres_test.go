@@ -268,8 +268,8 @@ func testAsked(t *testing.T, server *pgtest.Server) {
 	}
 }
 
-// Messages with a namespace and without, as the official emitter has them, are heard; whatever is none is dropped by its
-// reason and does no harm.
+// Messages with a namespace and without, as the official emitter has them, are heard; whatever is none is dropped by
+// its reason and does no harm.
 func testForms(t *testing.T, server *pgtest.Server) {
 	url := server.URL("postgres", "")
 	f := forge(t, url)
@@ -309,8 +309,8 @@ func testForms(t *testing.T, server *pgtest.Server) {
 	}
 }
 
-// Names are quoted: of namespaces, and of tables as the official adapter takes them. What PostgreSQL takes for no channel
-// is not shared.
+// Names are quoted: of namespaces, and of tables as the official adapter takes them. What PostgreSQL takes for no
+// channel is not shared.
 func testNames(t *testing.T, server *pgtest.Server) {
 	server.Do(`CREATE SCHEMA "odd one"`)
 	url := server.URL("postgres", "")
@@ -416,8 +416,8 @@ func testOldRows(t *testing.T, server *pgtest.Server) {
 	}
 }
 
-// TestServerRestarts: when the server goes, what is said is refused or lost and counted; when it comes back, all is heard
-// again, nothing twice, and those are counted that are there.
+// TestServerRestarts: when the server goes, what is said is refused or lost and counted; when it comes back, all is
+// heard again, nothing twice, and those are counted that are there.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	server := pgtest.New(t)

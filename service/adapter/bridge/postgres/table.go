@@ -35,8 +35,8 @@ type TableError struct{ err error }
 func (t *TableError) Error() string { return t.err.Error() }
 func (t *TableError) Unwrap() error { return t.err }
 
-// ParseTable makes an identifier of SQL of a table's name as the official adapter takes it: with or without a schema, each
-// in quotes or not. Without quotes its letters become small ones, as in SQL.
+// ParseTable makes an identifier of SQL of a table's name as the official adapter takes it: with or without a schema,
+// each in quotes or not. Without quotes its letters become small ones, as in SQL.
 func ParseTable(text string) (string, error) {
 	wrong := fmt.Errorf("%.100q is no name of a table, such as socket_io_attachments or a_schema.a_table", text)
 	var parts []string
@@ -90,8 +90,8 @@ func state(err error) string {
 	return ""
 }
 
-// haveTable looks whether the table does, and makes it when it is not there, as the documentation of the official adapter
-// does.
+// haveTable looks whether the table does, and makes it when it is not there, as the documentation of the official
+// adapter does.
 func (m *Medium) haveTable(ctx context.Context, c *pgdial.Conn) error {
 	attempt := func(sql string) error {
 		err := c.Do(ctx, fmt.Sprintf(sql, m.table))

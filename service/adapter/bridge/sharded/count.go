@@ -16,15 +16,16 @@ import (
 
 const (
 	maxCounts = 1024 // namespaces whose number of peers is kept
-	// settleFor is how long peers may take to be back where a subscription of this node was lost. They have lost theirs too.
+	// settleFor is how long peers may take to be back where a subscription of this node was lost. They have lost theirs
+	// too.
 	settleFor = 10 * time.Second
 )
 
 var errSettling = errors.New("servers that were there before Redis was lost may be about to come back")
 
-// Peers implements bridge.Medium: who hears the namespace's channel, less the nodes of this cluster, which hear the marker
-// too. Both are at one server, which counts them at one moment. Of a Redis Cluster all servers are asked: subscriptions may
-// be where the slot has been. It waits until this node would hear what they answer.
+// Peers implements bridge.Medium: who hears the namespace's channel, less the nodes of this cluster, which hear the
+// marker too. Both are at one server, which counts them at one moment. Of a Redis Cluster all servers are asked:
+// subscriptions may be where the slot has been. It waits until this node would hear what they answer.
 func (m *Medium) Peers(ctx context.Context, namespace string) (int, error) {
 	if err := m.awaitAnswers(ctx, namespace); err != nil {
 		return 0, err

@@ -41,8 +41,8 @@ func (m *Medium) earLocked(server *redis.Client) *ear {
 	return e
 }
 
-// hear takes what comes until the connection ends. It never waits for the bridge: Redis would end a connection that is not
-// read.
+// hear takes what comes until the connection ends. It never waits for the bridge: Redis would end a connection that is
+// not read.
 func (m *Medium) hear(e *ear) {
 	for {
 		got, err := e.sub.ReceiveTimeout(m.ctx, silentFor)
@@ -66,8 +66,8 @@ func (m *Medium) hear(e *ear) {
 	}
 }
 
-// refused is called when the server does not do what it was asked for, most often since the slot is another server's. It
-// does not say for which channel: those that it has not confirmed are asked for again by the audit.
+// refused is called when the server does not do what it was asked for, most often since the slot is another server's.
+// It does not say for which channel: those that it has not confirmed are asked for again by the audit.
 func (m *Medium) refused(e *ear, err error) {
 	m.mu.Lock()
 	m.troubleLocked()
@@ -143,8 +143,8 @@ func (m *Medium) giveUp(e *ear, err error) {
 	}
 }
 
-// ask has a server say that a channel is subscribed to. It is asked for one channel at a time, since those of one command
-// have to be of one slot.
+// ask has a server say that a channel is subscribed to. It is asked for one channel at a time, since those of one
+// command have to be of one slot.
 func (m *Medium) ask(e *ear, channel string) error {
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()

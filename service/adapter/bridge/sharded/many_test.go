@@ -25,8 +25,8 @@ type crowd struct {
 	rooms []string
 }
 
-// whole awaits that both nodes hear the namespace, each room and each other's answers, from a server on Node that has just
-// looked where the slots are, that they are each counted once, and that this server hears both.
+// whole awaits that both nodes hear the namespace, each room and each other's answers, from a server on Node that has
+// just looked where the slots are, that they are each counted once, and that this server hears both.
 func (c *crowd) whole(what string) {
 	c.t.Helper()
 	began := time.Now()
@@ -183,8 +183,8 @@ func (c *crowd) moveUnderLoad(channel string) {
 	}
 }
 
-// TestRedisCluster: at a Redis Cluster each channel is heard at the server of its slot, also after slots have moved, a master
-// was killed, and another has changed places with its replica.
+// TestRedisCluster: at a Redis Cluster each channel is heard at the server of its slot, also after slots have moved, a
+// master was killed, and another has changed places with its replica.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	c := &crowd{Cluster: redistest.StartCluster(t, 1), t: t}

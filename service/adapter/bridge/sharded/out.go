@@ -181,7 +181,8 @@ type sending struct {
 	channel string
 }
 
-// route finds where a message goes. All that is said in a namespace goes to one server, so that it is heard in its order.
+// route finds where a message goes. All that is said in a namespace goes to one server, so that it is heard in its
+// order.
 func (m *Medium) route(ctx context.Context, s *said) (server *redis.Client, channel string, err error) {
 	if server, err = m.at(ctx, s.channel); err != nil || s.room == "" {
 		return server, s.channel, err

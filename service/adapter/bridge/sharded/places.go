@@ -85,9 +85,9 @@ func (m *Medium) troubleLocked() {
 	poke(m.changed)
 }
 
-// Follow implements bridge.Medium. The namespace's channel is the first to be subscribed to, and the marker the last: a node
-// that is counted as a server before it is known as one of this cluster makes others wait, but none believe that all have
-// answered.
+// Follow implements bridge.Medium. The namespace's channel is the first to be subscribed to, and the marker the last: a
+// node that is counted as a server before it is known as one of this cluster makes others wait, but none believe that
+// all have answered.
 func (m *Medium) Follow(namespace string, on bool) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"foyer/service/adapter/redistest"
 )
 
-// TestRecent: a room is recent for 10 s at least and 20 s at most after it was joined, and every room is where too many were.
+// TestRecent: a room is recent for 10 s at least and 20 s at most after it was joined, and every room is where too many
+// were.
 func TestRecent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recent
@@ -103,8 +104,8 @@ func FuzzIsOurs(f *testing.F) {
 	})
 }
 
-// TestServersThatDoNot: a server that has no sharded Pub/Sub, and one that does not let this user use it, are told of at the
-// start in one line. One that is away, or comes up, is not.
+// TestServersThatDoNot: a server that has no sharded Pub/Sub, and one that does not let this user use it, are told of
+// at the start in one line. One that is away, or comes up, is not.
 func TestServersThatDoNot(t *testing.T) {
 	open := func(c Config) error {
 		c.UID, c.Ours, c.Marker = "foyer:c:AAAA", "foyer:c:", "c"

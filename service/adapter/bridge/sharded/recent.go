@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// recentFor is for how long an emit to a room that was joined goes by the namespace's channel, and twice that at most. A
-	// server on Node subscribes to the channel of a room once it has read that its socket joins, and says to nobody when
+	// recentFor is for how long an emit to a room that was joined goes by the namespace's channel, and twice that at most.
+	// A server on Node subscribes to the channel of a room once it has read that its socket joins, and says to nobody when
 	// that is done. It is done by then unless the server was frozen or behind for as long, and a server that is behind so
 	// far is about to be cut off by Redis.
 	recentFor = 10 * time.Second
@@ -17,8 +17,8 @@ const (
 	recentMost = 1 << 15
 )
 
-// recent are the rooms, by their channels, that somebody's socket was put into lately by a message to all servers. Safe for
-// concurrent use.
+// recent are the rooms, by their channels, that somebody's socket was put into lately by a message to all servers. Safe
+// for concurrent use.
 type recent struct {
 	mu          sync.Mutex
 	now, before map[string]struct{} // guarded by mu; of the time since turned, and of that before

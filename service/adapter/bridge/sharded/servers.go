@@ -23,8 +23,8 @@ func (s *servers) close() error {
 	return s.one.Close()
 }
 
-// connect makes the clients of what the configuration names. Nothing is reached yet. A server that sentinels know is not
-// known here before they have been asked.
+// connect makes the clients of what the configuration names. Nothing is reached yet. A server that sentinels know is
+// not known here before they have been asked.
 func (m *Medium) connect() {
 	switch c := &m.cfg; {
 	case c.Master == "" && len(c.Addresses) == 1:
@@ -64,8 +64,8 @@ func (m *Medium) clustered() *servers {
 	})}
 }
 
-// earClient makes a client for one subscribing connection. The library would make another one when the first is lost, and
-// ask there for all channels in one command: so it can make one only.
+// earClient makes a client for one subscribing connection. The library would make another one when the first is lost,
+// and ask there for all channels in one command: so it can make one only.
 func (m *Medium) earClient(address string) *redis.Client {
 	var made atomic.Bool
 	o := m.options(address)

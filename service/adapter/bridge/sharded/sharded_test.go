@@ -193,8 +193,8 @@ func startOne(t *testing.T, more ...string) (*redistest.Server, Config) {
 	return s, Config{Addresses: []string{s.Addr}}
 }
 
-// TestChannels: what is said goes on the channels of the mode, in its order, and to a room that was joined lately on that of
-// the namespace.
+// TestChannels: what is said goes on the channels of the mode, in its order, and to a room that was joined lately on
+// that of the namespace.
 func TestChannels(t *testing.T) {
 	s, c := startOne(t)
 	id := strings.Repeat("i", 20)
@@ -221,8 +221,8 @@ func TestChannels(t *testing.T) {
 	}
 }
 
-// TestHears: what others say is heard on the namespace's channel, on those of rooms that are wanted and on that of answers,
-// where nothing else is taken. What nodes of this cluster say is passed over.
+// TestHears: what others say is heard on the namespace's channel, on those of rooms that are wanted and on that of
+// answers, where nothing else is taken. What nodes of this cluster say is passed over.
 func TestHears(t *testing.T) {
 	s, c := startOne(t)
 	n, p := startNode(t, "AAAA", c), startPeer(t, s.Addr)
@@ -421,8 +421,8 @@ func TestFrozenRedis(t *testing.T) {
 	n.hears("back")
 }
 
-// TestLostSubscriptions: a connection that Redis ends, a subscription that it ends by itself, and one that it has forgotten
-// without a word are found, and made anew.
+// TestLostSubscriptions: a connection that Redis ends, a subscription that it ends by itself, and one that it has
+// forgotten without a word are found, and made anew.
 func TestLostSubscriptions(t *testing.T) {
 	t.Parallel()
 	s, c := startOne(t)
@@ -471,8 +471,8 @@ func TestLostSubscriptions(t *testing.T) {
 	back("one that was forgotten")
 }
 
-// TestBounds: what waits for a frozen server, and for a bridge that is slow, is bounded; the rest is refused, or dropped and
-// counted, and garbage harms nobody.
+// TestBounds: what waits for a frozen server, and for a bridge that is slow, is bounded; the rest is refused, or
+// dropped and counted, and garbage harms nobody.
 func TestBounds(t *testing.T) {
 	s, c := startOne(t)
 	c.MaxBytes = 1 << 20

@@ -100,8 +100,8 @@ func (m *Medium) audit() (trouble bool) {
 }
 
 // check finds out whether an ear hears. It is asked for a channel that stands, once more: the answer says how many
-// subscriptions the server knows of. And where nobody else has that channel, the server that takes messages is asked for
-// it, which may have become another one.
+// subscriptions the server knows of. And where nobody else has that channel, the server that takes messages is asked
+// for it, which may have become another one.
 func (m *Medium) check(e *ear, p *place) {
 	if m.ask(e, p.channel) != nil || p.kind != answers {
 		return

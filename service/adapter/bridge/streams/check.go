@@ -16,7 +16,8 @@ type attempt struct {
 	do   func() error
 }
 
-// refusal is the first refusal; nil: there is none, or the server is away and does not say. The node starts without it then.
+// refusal is the first refusal; nil: there is none, or the server is away and does not say. The node starts without it
+// then.
 func refusal(attempts ...attempt) error {
 	for _, try := range attempts {
 		if err := try.do(); refused(err) {

@@ -208,7 +208,8 @@ func TestWrittenOnce(t *testing.T) {
 	}
 }
 
-// TestRefusals: a server that will not do what a node needs is found out at the start, in one line that says what it is.
+// TestRefusals: a server that will not do what a node needs is found out at the start, in one line that says what it
+// is.
 func TestRefusals(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	own := stranger(t, server.Addr)
@@ -291,8 +292,8 @@ func TestFlood(t *testing.T) {
 	redistest.Await(t, "the count of garbage", func() bool { return e.Dropped()["garbled"]+e.Dropped()["busy"] == 2*most })
 }
 
-// TestFrozenServer: a server that is silent for longer than a connection may be is found out, and when it goes on each entry
-// is there once at most, in its order, and what it has not taken is counted.
+// TestFrozenServer: a server that is silent for longer than a connection may be is found out, and when it goes on each
+// entry is there once at most, in its order, and what it has not taken is counted.
 func TestFrozenServer(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.FreePort(t))

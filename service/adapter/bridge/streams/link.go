@@ -136,8 +136,8 @@ func server(ctx context.Context, client redis.UniversalClient, key string) (redi
 	return client, nil
 }
 
-// lookAgain finds out which server has what. One server that this node was told of may be of a Redis Cluster, in which each
-// counts its own listeners and has its own keys.
+// lookAgain finds out which server has what. One server that this node was told of may be of a Redis Cluster, in which
+// each counts its own listeners and has its own keys.
 func (l *link) lookAgain(ctx context.Context) {
 	for _, client := range []redis.UniversalClient{l.client(), l.reading()} {
 		if cluster, ok := client.(*redis.ClusterClient); ok { // each of them knows by itself

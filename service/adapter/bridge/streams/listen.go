@@ -19,7 +19,8 @@ const (
 	silentFor = 6 * time.Second // a connection that says nothing for so long, though it is asked, is given up
 )
 
-// listen reads what is published, until Close. It never waits for the bridge: Redis would end a connection that is not read.
+// listen reads what is published, until Close. It never waits for the bridge: Redis would end a connection that is not
+// read.
 func (p *plain) listen() {
 	var wait retry
 	heard, looked := time.Now(), time.Now()
@@ -99,8 +100,8 @@ func (p *plain) isLive(err error) {
 	}
 }
 
-// renew makes another connection that listens, and closes the one that did. All that is followed is subscribed to at the
-// new one, in one command. nil: there is to be none any more.
+// renew makes another connection that listens, and closes the one that did. All that is followed is subscribed to at
+// the new one, in one command. nil: there is to be none any more.
 func (p *plain) renew() *redis.PubSub {
 	own := p.marker(p.cfg.UID) // so that there is something to subscribe to
 	var wait retry

@@ -14,8 +14,8 @@ import (
 	"foyer/service/adapter/redistest"
 )
 
-// TestRedisCluster: at a Redis Cluster each stream is read and written where it is, also after its master was killed or has
-// changed places with its replica; a node is counted once, at a master, and what is published reaches all.
+// TestRedisCluster: at a Redis Cluster each stream is read and written where it is, also after its master was killed or
+// has changed places with its replica; a node is counted once, at a master, and what is published reaches all.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 1)
@@ -126,7 +126,8 @@ func TestRedisCluster(t *testing.T) {
 	works("after a master was killed")
 }
 
-// TestSentinel: by a sentinel a node is at the master, and goes on at the next one: entries that this has are not read again.
+// TestSentinel: by a sentinel a node is at the master, and goes on at the next one: entries that this has are not read
+// again.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t, redistest.FreePort(t), "--requirepass", "secret", "--masterauth", "secret")

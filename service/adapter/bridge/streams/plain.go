@@ -176,8 +176,8 @@ var (
 	errSettling = errors.New("servers on Node may not be back yet")
 )
 
-// counted notes how many peers there are. Where they are fewer than before Redis was lost, the others may be about to come
-// back, and what is asked would look as if all had answered.
+// counted notes how many peers there are. Where they are fewer than before Redis was lost, the others may be about to
+// come back, and what is asked would look as if all had answered.
 func (p *plain) counted(namespace string, n int) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

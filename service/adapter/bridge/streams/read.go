@@ -20,11 +20,11 @@ const (
 
 // reader reads one stream. All but namespaces is owned by its goroutine.
 //
-// It knows how many entries there have been in the stream up to the one that it has read last. Where the server has trimmed
-// that one, it asks how many there have been before the first one that is left: so it knows exactly how many it has missed.
-// That is looked at whenever the stream may have run ahead of it: when it gets as many entries as it reads at once, and when
-// the connection was away. Less than that means that nothing was trimmed which it has not read, as long as servers keep
-// more entries than it reads at once.
+// It knows how many entries there have been in the stream up to the one that it has read last. Where the server has
+// trimmed that one, it asks how many there have been before the first one that is left: so it knows exactly how many it
+// has missed. That is looked at whenever the stream may have run ahead of it: when it gets as many entries as it reads
+// at once, and when the connection was away. Less than that means that nothing was trimmed which it has not read, as
+// long as servers keep more entries than it reads at once.
 type reader struct {
 	medium *Medium
 	stream string

@@ -1,6 +1,6 @@
 // Package streams carries messages of the official form over Redis as @socket.io/redis-streams-adapter does: it is the
-// bridge.Medium to servers on Node with that adapter. What has no answer (emits, room changes, disconnects) is appended to
-// a stream, which each server reads from where it has stopped; questions and answers are published.
+// bridge.Medium to servers on Node with that adapter. What has no answer (emits, room changes, disconnects) is appended
+// to a stream, which each server reads from where it has stopped; questions and answers are published.
 //
 //	streams.go   Medium, and the namespaces that it follows
 //	read.go      what is in a stream, and what the server has trimmed before it was read (id.go)
@@ -9,23 +9,24 @@
 //	link.go      the way to the servers
 //	check.go     what a server or the rights of a user do not allow
 //
-// A node reads the streams of the namespaces that it follows, each by a goroutine on a connection of its own, which has the
-// bridge do what an entry says before it goes on: nothing waits in between, since the stream keeps it. A stream is read on
-// behind the entry that was read last, whatever became of the connection meanwhile. So nothing is read twice, and what is
-// missed is what was trimmed, which is counted and told.
+// A node reads the streams of the namespaces that it follows, each by a goroutine on a connection of its own, which has
+// the bridge do what an entry says before it goes on: nothing waits in between, since the stream keeps it. A stream is
+// read on behind the entry that was read last, whatever became of the connection meanwhile. So nothing is read twice,
+// and what is missed is what was trimmed, which is counted and told.
 //
-// In each namespace that it follows a node subscribes to the channel of the official servers, by which it is counted as one
-// of them, and to one of the cluster's own. How many more listen to the first is how many servers are no nodes. Both stand
-// in one command, and the place in the stream is known before: who is counted misses nothing. Answers come on a channel of
-// the namespace that has this node's UID in its name. Before this node asks where it follows nothing, it subscribes to that
-// alone. A pattern for all of them would need rights of its own: Redis compares those by their text.
+// In each namespace that it follows a node subscribes to the channel of the official servers, by which it is counted as
+// one of them, and to one of the cluster's own. How many more listen to the first is how many servers are no nodes.
+// Both stand in one command, and the place in the stream is known before: who is counted misses nothing. Answers come
+// on a channel of the namespace that has this node's UID in its name. Before this node asks where it follows nothing,
+// it subscribes to that alone. A pattern for all of them would need rights of its own: Redis compares those by their
+// text.
 //
-// One goroutine writes what waits, in its order, and waits for the answers before it goes on. What the server has surely
-// not done is written again for some seconds. What has no answer may have been done: it is not written again.
+// One goroutine writes what waits, in its order, and waits for the answers before it goes on. What the server has
+// surely not done is written again for some seconds. What has no answer may have been done: it is not written again.
 //
-// Goroutines, from Open to Close: of the Medium the writer, change (follows namespaces), one for each stream that is read and
-// one for each namespace that is about to be heard; of plain the writer, change (subscribes), listen (reads what comes, and
-// never waits) and deliver (gives it to the bridge). The library has its own.
+// Goroutines, from Open to Close: of the Medium the writer, change (follows namespaces), one for each stream that is
+// read and one for each namespace that is about to be heard; of plain the writer, change (subscribes), listen (reads
+// what comes, and never waits) and deliver (gives it to the bridge). The library has its own.
 package streams
 
 import (
@@ -169,8 +170,8 @@ func (m *Medium) Dropped() map[string]int64 {
 	return sum
 }
 
-// Publish implements bridge.Medium. The order of what goes into a stream is kept, and so is that of what is published. A
-// question is published when the entries before it are in their streams: most servers on Node hear it behind them.
+// Publish implements bridge.Medium. The order of what goes into a stream is kept, and so is that of what is published.
+// A question is published when the entries before it are in their streams: most servers on Node hear it behind them.
 func (m *Medium) Publish(message *official.Message, to string) error {
 	if official.Streamed(message) {
 		e, err := official.NewEntry(message)
@@ -292,8 +293,8 @@ func (m *Medium) nextChange() (namespace string, ok bool) {
 	return namespace, true
 }
 
-// settle makes a namespace what it is to be. An error: the place in its stream is not known. This node is counted as one
-// that hears the namespace only when it reads the stream.
+// settle makes a namespace what it is to be. An error: the place in its stream is not known. This node is counted as
+// one that hears the namespace only when it reads the stream.
 func (m *Medium) settle(namespace string) error {
 	m.mu.Lock()
 	s := m.spaces[namespace]

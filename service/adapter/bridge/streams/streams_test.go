@@ -136,8 +136,8 @@ func writeEmit(t testing.TB, c redis.Cmdable, stream, namespace, event string) {
 	write(t, c, stream, "uid", "aaaabbbbccccdddd", "nsp", namespace, "type", "3", "data", emitData(event))
 }
 
-// TestWhatGoesWhere: what has no answer goes into the stream, in the order in which it was said, and nothing else does. A
-// peer hears it, and nodes of the same cluster pass it over.
+// TestWhatGoesWhere: what has no answer goes into the stream, in the order in which it was said, and nothing else does.
+// A peer hears it, and nodes of the same cluster pass it over.
 func TestWhatGoesWhere(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	c := Config{Addresses: []string{server.Addr}}
@@ -202,8 +202,8 @@ func TestWhatGoesWhere(t *testing.T) {
 	}
 }
 
-// TestAnswersComeHome: an answer goes to who has asked and to nobody else, also where that node follows nothing, and the
-// channels of answers are given back when there are too many.
+// TestAnswersComeHome: an answer goes to who has asked and to nobody else, also where that node follows nothing, and
+// the channels of answers are given back when there are too many.
 func TestAnswersComeHome(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	c := Config{Addresses: []string{server.Addr}}
@@ -237,8 +237,8 @@ func TestAnswersComeHome(t *testing.T) {
 	}
 }
 
-// TestWhoIsCounted: servers that are no nodes are counted, as long as they listen, and a namespace that nobody follows any
-// more is given back.
+// TestWhoIsCounted: servers that are no nodes are counted, as long as they listen, and a namespace that nobody follows
+// any more is given back.
 func TestWhoIsCounted(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	c := Config{Addresses: []string{server.Addr}}
@@ -294,8 +294,8 @@ func TestWhoIsCounted(t *testing.T) {
 	b.hears("both")
 }
 
-// TestNothingIsMissedFromTheFirstCount: who is counted reads already: what is written then is heard, and what was written
-// before is not.
+// TestNothingIsMissedFromTheFirstCount: who is counted reads already: what is written then is heard, and what was
+// written before is not.
 func TestNothingIsMissedFromTheFirstCount(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	own := stranger(t, server.Addr)
@@ -312,8 +312,8 @@ func TestNothingIsMissedFromTheFirstCount(t *testing.T) {
 	}
 }
 
-// TestStreamsByNumber: with several streams a namespace has its own by its name, as at the official servers: those write
-// also to streams with a negative number, which they do not read. A stream is not read for other namespaces.
+// TestStreamsByNumber: with several streams a namespace has its own by its name, as at the official servers: those
+// write also to streams with a negative number, which they do not read. A stream is not read for other namespaces.
 func TestStreamsByNumber(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	own := stranger(t, server.Addr)
@@ -364,8 +364,8 @@ func TestEmitters(t *testing.T) {
 	}
 }
 
-// TestEntriesThatSayNothing: what an official server goes deaf by, what no server can read, and what older ones put into
-// the stream is stepped over; what comes behind it is heard.
+// TestEntriesThatSayNothing: what an official server goes deaf by, what no server can read, and what older ones put
+// into the stream is stepped over; what comes behind it is heard.
 func TestEntriesThatSayNothing(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	own := stranger(t, server.Addr)
@@ -427,7 +427,8 @@ func TestEntriesThatSayNothing(t *testing.T) {
 	}
 }
 
-// TestTrimmedGap: what the server trims before it is read is told and counted exactly, and the rest is heard in its order.
+// TestTrimmedGap: what the server trims before it is read is told and counted exactly, and the rest is heard in its
+// order.
 func TestTrimmedGap(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	own := stranger(t, server.Addr)
@@ -464,8 +465,8 @@ func TestTrimmedGap(t *testing.T) {
 	}
 }
 
-// TestTrimmedBehindTheReader: a stream that is much shorter than what is read of it in one go is no gap, nor is it one that
-// somebody deletes the entry that was read last.
+// TestTrimmedBehindTheReader: a stream that is much shorter than what is read of it in one go is no gap, nor is it one
+// that somebody deletes the entry that was read last.
 func TestTrimmedBehindTheReader(t *testing.T) {
 	server := redistest.Start(t, redistest.FreePort(t))
 	own := stranger(t, server.Addr)

@@ -1,5 +1,6 @@
-// Package mongodbtest starts MongoDB servers for tests. What `make bin/secantusd-py` brings is no mongod, but SecantusDB, which
-// speaks as one does: with replica set, capped collections, tailable cursors and change streams. It is slow.
+// Package mongodbtest starts MongoDB servers for tests. What `make bin/secantusd-py` brings is no mongod, but
+// SecantusDB, which speaks as one does: with replica set, capped collections, tailable cursors and change streams. It
+// is slow.
 package mongodbtest
 
 import (
@@ -62,8 +63,8 @@ func (s *Server) Kill() {
 	})
 }
 
-// Start runs a server that is alone in its replica set, at a port, with what is in a folder, and with what more flags it is
-// to have. With --standalone it is in none.
+// Start runs a server that is alone in its replica set, at a port, with what is in a folder, and with what more flags
+// it is to have. With --standalone it is in none.
 func Start(tb testing.TB, port, dir string, flags ...string) *Server {
 	tb.Helper()
 	args := append([]string{"--host", "127.0.0.1", "--port", port, "--storage-path", dir, "--cache-size", "64M"}, flags...)

@@ -22,8 +22,8 @@ import (
 // Patience is for a machine that is busy with something else.
 const Patience = 60 * time.Second
 
-// Server is a PostgreSQL server of a test, at a port of its own on this machine. Its user postgres needs no password, all
-// others do.
+// Server is a PostgreSQL server of a test, at a port of its own on this machine. Its user postgres needs no password,
+// all others do.
 type Server struct {
 	tb      testing.TB
 	folder  string // of the programs
@@ -167,8 +167,8 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 	return c
 }
 
-// programs is the folder of PostgreSQL that FOYER_POSTGRES names, of the one that `make bin/postgres` has brought, or of one
-// that is installed.
+// programs is the folder of PostgreSQL that FOYER_POSTGRES names, of the one that `make bin/postgres` has brought, or
+// of one that is installed.
 func programs(tb testing.TB) string {
 	tb.Helper()
 	if other := os.Getenv("FOYER_POSTGRES"); other != "" {
