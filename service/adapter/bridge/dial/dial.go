@@ -6,6 +6,7 @@ package dial
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -37,12 +38,17 @@ type conn struct {
 	of *Dialer
 }
 
-// Close ends the connection.
+// Close ends the connection. That its dialer has ended it before is no error, since a library closes all that it has kept.
 func (c *conn) Close() error {
 	c.of.mu.Lock()
+	over := c.of.open == nil
 	delete(c.of.open, c)
 	c.of.mu.Unlock()
-	return c.TCPConn.Close()
+	err := c.TCPConn.Close()
+	if over && errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // Dial makes a connection, secured where there is TLS.

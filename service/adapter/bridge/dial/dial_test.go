@@ -62,6 +62,9 @@ func TestCloseEndsConnections(t *testing.T) {
 			t.Errorf("it ends with %v", err)
 		}
 	}
+	if err := c.Close(); err != nil { // as a library does with what it has kept
+		t.Errorf("to close what the dialer has ended: %v", err)
+	}
 	if _, err := d.Dial(t.Context(), "tcp", address); err == nil {
 		t.Error("a closed dialer dials")
 	}
