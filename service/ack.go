@@ -51,7 +51,6 @@ type Acks struct {
 	others    int                   // those of them that still have some to tell of
 	coverage  Coverage
 	lost      int          // servers without names that were lost with recipients
-	settled   bool         // who was counted is known: nobody else has recipients
 	outcomes  []AckOutcome // not taken yet
 	bytes     int          // of the answers among them
 	over      bool         // nobody is waited for

@@ -17,26 +17,20 @@ type elsewhere struct {
 // maxNamed is how many recipients a node names: of more, one whose node is lost is counted and has no outcome.
 const maxNamed = 1000
 
-// Asked says that another node was handed the event. It is called from within Remote.Publish. "" stands for servers that
-// have no names, and whose recipients have none.
+// Asked says that another node was handed the event. It is called from within Remote.Publish, before anything is told of
+// what that node does with it. "" stands for servers that have no names, and whose recipients have none.
 func (c *Acks) Asked(node NodeID) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()
-	c.elsewhereLocked(node)
-	c.over = false
-}
-
-func (c *Acks) elsewhereLocked(node NodeID) *elsewhere {
-	e := c.elsewhere[node]
-	if e == nil {
-		if c.elsewhere == nil {
-			c.elsewhere = map[NodeID]*elsewhere{}
-		}
-		e = &elsewhere{}
-		c.elsewhere[node] = e
-		c.others++
+	if c.elsewhere[node] != nil {
+		return
 	}
-	return e
+	if c.elsewhere == nil {
+		c.elsewhere = map[NodeID]*elsewhere{}
+	}
+	c.elsewhere[node] = &elsewhere{}
+	c.others++
+	c.over = false
 }
 
 // Named takes what a node says once of its recipients: how many they are, and the first of their ids. Outcomes come
@@ -44,11 +38,8 @@ func (c *Acks) elsewhereLocked(node NodeID) *elsewhere {
 func (c *Acks) Named(node NodeID, named []SocketID, total int) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()
-	if c.elsewhere[node] == nil && c.settled {
-		return // it was not counted
-	}
-	e := c.elsewhereLocked(node)
-	if e.over || e.known || total < 0 {
+	e := c.elsewhere[node]
+	if e == nil || e.over || e.known || total < 0 {
 		return
 	}
 	e.known, e.missing = true, total
@@ -164,7 +155,7 @@ func (c *Acks) endElsewhereLocked(e *elsewhere) {
 func (c *Acks) counted(r *Receipt) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()
-	c.Matched, c.coverage, c.settled = r.Matched, r.Coverage, true
+	c.Matched, c.coverage = r.Matched, r.Coverage
 	c.coverage.UnreachableUnnamed += c.lost
 	for _, name := range r.Coverage.Unreachable {
 		if e := c.elsewhere[NodeID(name)]; e != nil {

@@ -35,9 +35,9 @@
 //	presenceLog.mu       the log and its watchers
 //	Socket.mu            its assignments and its end, as events see them
 //	Handler.mu           one at a time: its queue, slots and debts
+//	those of a Remote, which may tell Acks what other nodes say under them
 //	acks.mu, serverCall.mu, parking.mu, share.mu
 //	those of a link
-//	those of a Remote
 //
 // lane.mu is held alone. Nothing blocks, writes or logs while one of them is held.
 //

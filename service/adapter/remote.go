@@ -29,11 +29,6 @@ func (c *Cluster) Publish(b service.Batch) service.Ticket {
 		c.collect.begin(b.Acks, e.Call, handed.Given)
 	}
 	c.mu.Unlock()
-	if b.Acks != nil {
-		for _, node := range handed.Given {
-			b.Acks.Asked(node)
-		}
-	}
 	return t
 }
 

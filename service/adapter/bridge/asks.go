@@ -44,8 +44,8 @@ const (
 	maxAsks        = 4096
 )
 
-// begin notes a request that the peers of a namespace are about to be sent, and asks how many they are. nil: there are too
-// many that wait.
+// begin notes a request that the peers of a namespace are about to be sent, and asks how many they are. acks, if any,
+// waits for them from now on. nil: there are too many that wait.
 func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
 	a := &ask{
 		id: b.newRequest(), namespace: namespace, began: time.Now(), done: make(chan struct{}), ended: make(chan struct{}), expected: -1, acks: acks,
@@ -59,6 +59,7 @@ func (b *Bridge) begin(namespace string, acks *service.Acks) *ask {
 	b.asks[a.id] = a
 	if acks != nil {
 		b.collect[acks] = a
+		acks.Asked("") // before anything can be known of peers, which may be at once
 	}
 	b.ended.Go(func() {
 		b.expect(a)
@@ -135,15 +136,6 @@ func (b *Bridge) await(ctx context.Context, a *ask, most time.Duration) (missing
 		return 1 // at least
 	}
 	return max(0, a.expected-a.answered)
-}
-
-// collectAcks begins to wait for acknowledgements of peers. nil: nobody is asked.
-func (b *Bridge) collectAcks(namespace string, acks *service.Acks) *ask {
-	a := b.begin(namespace, acks)
-	if a != nil {
-		acks.Asked("")
-	}
-	return a
 }
 
 // awaitCounts waits until peers have said how many recipients they have, and returns that and how many peers have not.

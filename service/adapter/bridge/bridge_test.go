@@ -368,14 +368,19 @@ func TestAcksOfPeers(t *testing.T) {
 		w.want("recipients, and peers that are missing", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "5 1 2s")
 		a.Finish()
 
-		w.away = true
+		away := func(is bool, peers int) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.away, w.peers = is, peers
+		}
+		away(true, 2)
 		began = time.Now()
 		a, _ = collect()
 		w.want("while peers can not be counted", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "0 1 0s")
 		_, err = a.Next(w.Context())
 		w.want("nobody is waited for", err, io.EOF)
 		a.Finish()
-		w.away, w.peers = false, 0
+		away(false, 0)
 		a, _ = collect()
 		_, err = a.Next(w.Context())
 		w.want("without peers", fmt.Sprint(a.Coverage().UnreachableUnnamed, err), "0 EOF")

@@ -24,7 +24,7 @@ func (b *Bridge) Publish(x service.Batch) service.Ticket {
 	}
 	t := &ticket{bridge: b, inner: inner, namespace: x.Target.Namespace}
 	if x.Acks != nil {
-		t.ask = b.collectAcks(x.Target.Namespace, x.Acks)
+		t.ask = b.begin(x.Target.Namespace, x.Acks)
 	}
 	for _, p := range x.Packets {
 		m := broadcast(p, x.Flags)
