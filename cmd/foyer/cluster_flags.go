@@ -14,6 +14,7 @@ import (
 	"foyer/service/adapter"
 	"foyer/service/adapter/bridge/postgres"
 	"foyer/service/adapter/bridge/streams"
+	"foyer/service/adapter/lives"
 	"foyer/service/adapter/mongodb"
 	"foyer/service/adapter/natsbus"
 	"foyer/service/adapter/official"
@@ -153,7 +154,7 @@ func (s *settings) checkCluster() error {
 	}
 	if err := (&natsbus.External{Node: anyNode.Node, Cluster: c.Name, URL: "nats://any"}).Validate(); err != nil {
 		wrong("cluster-name", "%w", err)
-	} else if err := pgbus.CheckName(c.Name); err != nil && s.Cluster == clusterPostgres {
+	} else if err := lives.CheckName(c.Name, pgbus.MaxName); err != nil && s.Cluster == clusterPostgres {
 		wrong("cluster-name", "%w", err)
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") || (c.TLS.Cert == "") != (c.TLS.CA == "") {

@@ -15,14 +15,14 @@
 // it beyond a bound.
 //
 // A life is a client, a tag and a cursor. It is up when a document of this node has come back to it. Each second one
-// more is inserted, and a life whose documents do not come back ends. After a pause that grows, and is not the same at
-// all nodes, the next life begins, with a client of its own.
+// more is inserted, and a life whose documents do not come back ends. How a bus goes from life to life is in package
+// lives.
 //
 // A cursor begins at the oldest document, since a capped collection knows no other place, and what is there has been
 // for those who were there. So a node inserts a mark first, and passes over what comes before it. Servers put the time,
 // which grows, into the field "at", and the filter begins at that of the mark: so they do not send what would be passed
 // over. Where a server does not do so, all have the same time, and the mark alone decides.
 //
-// Goroutines: keep, from Connect to Close, which owns the three of a life (hear, write, probe); deliver, from Receive
-// to Close. The driver has its own, which end with the life's client.
+// Goroutines: those of package lives; the loops of a life are hear, write and probe. The driver has its own, which end with
+// the life's client.
 package mongobus

@@ -1,11 +1,10 @@
 package mongobus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -13,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"foyer/service"
+	"foyer/service/adapter/lives"
 	"foyer/service/adapter/mongodb"
 )
 
@@ -24,22 +24,14 @@ var (
 
 // life is a client with what was said by it.
 type life struct {
+	lives.Course
+
 	bus    *Bus
+	in     *lives.Inbox
 	server *mongodb.Server
 	coll   *mongo.Collection
 	tag    int64
-
-	whole  chan struct{}     // closed when a document of this node has come back
-	echoed atomic.Int64      // when that was last, in nanoseconds since the epoch
 	heard  map[numbers]int64 // owned by hear: the last number of each sender
-
-	ctx    context.Context // ends with this life
-	cancel context.CancelFunc
-
-	over  chan struct{} // closed by end
-	once  sync.Once
-	err   error // set before over is closed
-	ended sync.WaitGroup
 }
 
 // numbers are those that a sender gives to what it has for one node, or for all.
@@ -53,7 +45,7 @@ const maxHeard = 4096
 
 // open makes a life. It waits for as long as the server may take to let this node in, to answer and to give something
 // back.
-func (b *Bus) open(ctx context.Context) (*life, error) {
+func (b *Bus) open(ctx context.Context, in *lives.Inbox) (lives.Life, error) {
 	if b.refuse.Load() {
 		return nil, errTests
 	}
@@ -65,28 +57,15 @@ func (b *Bus) open(ctx context.Context) (*life, error) {
 		server.Close()
 		return nil, mongodb.Judge(err)
 	}
-	l := &life{
-		bus: b, server: server, coll: server.Collection(b.name), tag: b.out.begin(), whole: make(chan struct{}),
-		heard: map[numbers]int64{}, over: make(chan struct{}),
+	l := &life{bus: b, in: in, server: server, coll: server.Collection(b.name), tag: b.out.begin(), heard: map[numbers]int64{}}
+	l.Begin(ctx, 1, errSplit, func(error) { in.Lose(b.out.end()) })
+	l.Run(l.write, l.hear, l.probe)
+	if err := l.Whole(mongodb.AnswerTimeout); err != nil {
+		_ = l.Bury()
+		return nil, mongodb.Judge(err)
 	}
-	l.ctx, l.cancel = context.WithCancel(b.ctx)
-	l.echoed.Store(time.Now().UnixNano())
-	for _, run := range []func() error{l.write, l.hear, l.probe} {
-		l.ended.Go(func() { l.end(run()) })
-	}
-	wait := time.NewTimer(mongodb.AnswerTimeout)
-	defer wait.Stop()
-	select {
-	case <-l.whole:
-		return l, nil
-	case <-ctx.Done():
-		l.end(ctx.Err())
-	case <-wait.C:
-		l.end(errSplit)
-	case <-l.over:
-	}
-	l.close()
-	return nil, mongodb.Judge(l.err)
+	b.now.Store(l)
+	return l, nil
 }
 
 // prepare makes the collection, if it is not there.
@@ -104,25 +83,19 @@ func (b *Bus) prepare(ctx context.Context, server *mongodb.Server) error {
 	return err
 }
 
-// end breaks what there is. What was not inserted is lost.
-func (l *life) end(err error) {
-	l.once.Do(func() {
-		l.err = err
-		close(l.over)
-		l.cancel()
-		l.bus.lost.Add(uint64(l.bus.out.end()))
-	})
+// Bury implements lives.Life.
+func (l *life) Bury() error {
+	err := l.Course.Bury()
+	l.server.Close()
+	return err
 }
 
-// close waits until nothing of an ended life is left.
-func (l *life) close() {
-	l.ended.Wait()
-	l.server.Close()
-}
+// Drained implements lives.Life.
+func (l *life) Drained() <-chan struct{} { return l.bus.out.emptied() }
 
 func (l *life) write() error {
-	lost, err := l.bus.out.write(l.ctx, func(list []pack) error {
-		ctx, stop := context.WithTimeout(l.ctx, mongodb.AnswerTimeout)
+	lost, err := l.bus.out.write(l.Context, func(list []pack) error {
+		ctx, stop := context.WithTimeout(l.Context, mongodb.AnswerTimeout)
 		defer stop()
 		documents := make([]any, len(list))
 		for i := range list {
@@ -131,7 +104,7 @@ func (l *life) write() error {
 		_, err := l.coll.InsertMany(ctx, documents)
 		return err
 	})
-	l.bus.lost.Add(uint64(lost))
+	l.in.Lose(lost)
 	return err
 }
 
@@ -139,7 +112,7 @@ func (l *life) write() error {
 func (l *life) hear() error {
 	for {
 		err := l.follow()
-		if !mongodb.Passed(err) || l.ctx.Err() != nil {
+		if !mongodb.Passed(err) || l.Context.Err() != nil {
 			return err
 		}
 		l.bus.log.Warn("frames lost, since this node was behind by more than the collection keeps", zap.String("collection", l.bus.name))
@@ -152,7 +125,7 @@ func (l *life) follow() error {
 	if err != nil {
 		return err
 	}
-	cursor, err := l.server.Tail(l.ctx, l.bus.name, bson.D{
+	cursor, err := l.server.Tail(l.Context, l.bus.name, bson.D{
 		{Key: "at", Value: bson.D{{Key: "$gte", Value: since}}},
 		{Key: "$or", Value: bson.A{
 			bson.D{{Key: "to", Value: string(l.bus.self)}},
@@ -163,12 +136,12 @@ func (l *life) follow() error {
 		return err
 	}
 	defer func() {
-		ctx, stop := context.WithTimeout(context.WithoutCancel(l.ctx), closeTimeout)
+		ctx, stop := context.WithTimeout(context.WithoutCancel(l.Context), closeTimeout)
 		defer stop()
 		_ = cursor.Close(ctx) // the server ends it by itself, too
 	}()
 	now := false
-	for cursor.Next(l.ctx) {
+	for cursor.Next(l.Context) {
 		doc := cursor.Current
 		if id, ok := doc.Lookup("_id").ObjectIDOK(); ok && id == mark {
 			now = true
@@ -187,7 +160,7 @@ const closeTimeout = 100 * time.Millisecond
 
 // mark inserts a document without frames, and returns the time that it was given.
 func (l *life) mark() (id bson.ObjectID, at bson.Timestamp, err error) {
-	ctx, stop := context.WithTimeout(l.ctx, mongodb.AnswerTimeout)
+	ctx, stop := context.WithTimeout(l.Context, mongodb.AnswerTimeout)
 	defer stop()
 	id = bson.NewObjectID()
 	p := pack{to: []service.NodeID{l.bus.self}}
@@ -203,14 +176,16 @@ func (l *life) mark() (id bson.ObjectID, at bson.Timestamp, err error) {
 func (l *life) take(doc bson.Raw) {
 	from, _ := doc.Lookup("from").Int64OK()
 	if from == l.tag {
-		l.echo()
+		l.Echo(0)
 		return
 	}
 	_, frames, _ := doc.Lookup("frames").BinaryOK()
 	eachFrame(frames, func(to service.NodeID, number int64, frame []byte) {
 		if all := to == toAll; all || to == l.bus.self {
 			l.count(numbers{from, all}, number)
-			l.bus.take(frame)
+			if l.in.Wants(len(frame)) {
+				l.in.Put(bytes.Clone(frame))
+			}
 		}
 	})
 }
@@ -219,7 +194,7 @@ func (l *life) take(doc bson.Raw) {
 func (l *life) count(of numbers, n int64) {
 	last := l.heard[of]
 	if last > 0 && n > last+1 {
-		l.bus.lost.Add(uint64(n - last - 1))
+		l.in.Lose(int(n - last - 1))
 	}
 	if len(l.heard) >= maxHeard {
 		clear(l.heard)
@@ -227,29 +202,10 @@ func (l *life) count(of numbers, n int64) {
 	l.heard[of] = n
 }
 
-// echo notes that something of this node's own has come back.
-func (l *life) echo() {
-	l.echoed.Store(time.Now().UnixNano())
-	select {
-	case <-l.whole:
-	default:
-		close(l.whole)
-	}
-}
-
 // probe inserts something now and then, which is to come back.
 func (l *life) probe() error {
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-l.ctx.Done():
-			return l.ctx.Err()
-		case <-tick.C:
-		}
+	return l.Probe(probeEvery, func(time.Duration) error {
 		l.bus.out.probe(l.bus.self)
-		if time.Since(time.Unix(0, l.echoed.Load())) > splitAfter {
-			return errSplit
-		}
-	}
+		return nil
+	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/lives"
 	"foyer/service/adapter/mongodb/mongodbtest"
 )
 
@@ -199,7 +200,7 @@ func TestBehind(t *testing.T) {
 
 // TestNumbers: by the numbers of a sender a node counts what it has missed, for it and for all.
 func TestNumbers(t *testing.T) {
-	l := &life{bus: &Bus{}, heard: map[numbers]int64{}}
+	l := &life{in: &lives.Inbox{}, heard: map[numbers]int64{}}
 	for _, step := range []struct {
 		of   numbers
 		n    int64
@@ -216,8 +217,8 @@ func TestNumbers(t *testing.T) {
 		{numbers{3, true}, 0, 3}, // none
 		{numbers{3, true}, 5, 3},
 	} {
-		if l.count(step.of, step.n); l.bus.Lost() != step.want {
-			t.Errorf("after %v: %d lost, want %d", step, l.bus.Lost(), step.want)
+		if l.count(step.of, step.n); l.in.Lost() != step.want {
+			t.Errorf("after %v: %d lost, want %d", step, l.in.Lost(), step.want)
 		}
 	}
 	for i := range 3 * maxHeard {
@@ -258,7 +259,7 @@ func TestOutbox(t *testing.T) {
 		t.Errorf("the last numbers are %v", last)
 	}
 	taken := 0
-	for o.put("AAAA", make([]byte, maxFrame)) == nil {
+	for o.put("AAAA", make([]byte, lives.MaxFrame)) == nil {
 		taken++
 	}
 	if taken == 0 || o.bytes > outBytes+headBytes*taken {

@@ -103,6 +103,6 @@ func TestBus(t *testing.T) {
 func breakLife(bus adapter.Bus) (mend func()) {
 	b, _ := bus.(*Bus)
 	b.refuse.Store(true)
-	b.now.Load().end(errTests)
+	b.now.Load().End(errTests)
 	return func() { b.refuse.Store(false) }
 }

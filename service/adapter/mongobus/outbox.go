@@ -8,6 +8,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/lives"
 )
 
 const (
@@ -72,7 +73,7 @@ func (o *outbox) appendLocked(to service.NodeID, frame []byte) {
 	p := &o.list[len(o.list)-1]
 	p.add(to, o.numbers[to], frame)
 	o.bytes += size
-	poke(o.filled)
+	lives.Poke(o.filled)
 }
 
 // begin opens the box for a new life, and returns its tag.

@@ -24,6 +24,5 @@
 // whole database server, which bounds what a bus can carry: some thousand statements a second. What waits goes in one
 // statement, so under load a statement carries many frames. It does not wait for a disk (synchronous_commit).
 //
-// Goroutines: keep, from Connect to Close, which owns the three of a life (hear, write, probe); deliver, from Receive
-// to Close.
+// Goroutines: those of package lives; the loops of a life are hear, write and probe.
 package pgbus

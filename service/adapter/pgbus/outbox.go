@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"foyer/service/adapter"
+	"foyer/service/adapter/lives"
 	"foyer/service/adapter/pgdial"
 )
 
@@ -60,7 +61,7 @@ func (o *outbox) publish(channel, node string, frame []byte) error {
 		}
 	}
 	o.number++
-	poke(o.filled)
+	lives.Poke(o.filled)
 	return nil
 }
 

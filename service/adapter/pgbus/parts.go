@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
+
+	"foyer/service/adapter/lives"
 )
 
 // A part of a frame is the text of a notification: the tag of its bus, then in base64 which frame it belongs to, how
@@ -95,7 +97,7 @@ func (j *joiner) add(payload string) (frame []byte) {
 		if before != nil {
 			j.drop(from)
 		}
-		if size > maxFrame {
+		if size > lives.MaxFrame {
 			j.lost()
 			return nil
 		}

@@ -22,6 +22,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/adaptertest"
+	"foyer/service/adapter/lives"
 	"foyer/service/adapter/pgdial/pgtest"
 )
 
@@ -351,7 +352,7 @@ func TestParts(t *testing.T) {
 	feed(false, 1, p(0), part(one, 2, frame, 1), p(1), p(2), p(3))
 	feed(false, 1, p(0), p(1)[:30]+"!"+p(1)[31:])
 	feed(false, 1, p(0), part(one, 1, frame[1:], 1))
-	feed(false, 1, part(one, 1, make([]byte, maxFrame+1), 0), part(one, 1, make([]byte, maxFrame+1), 1))
+	feed(false, 1, part(one, 1, make([]byte, lives.MaxFrame+1), 0), part(one, 1, make([]byte, lives.MaxFrame+1), 1))
 	feed(false, 0, p(0)[:27], string(one[:])+base64.StdEncoding.EncodeToString(make([]byte, 30)), string(one[:]))
 	for range 10 * maxJoins {
 		j.add(part(newTag(), 1, frame, 0))

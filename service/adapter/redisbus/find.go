@@ -100,18 +100,18 @@ func (b *Bus) named(c *conn) (string, error) {
 func (l *life) follow() error {
 	b := l.bus
 	if b.servers.Master == "" {
-		<-l.over
-		return errOver
+		<-l.Over()
+		return nil
 	}
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-l.over:
-			return errOver
+		case <-l.Over():
+			return nil
 		case <-tick.C:
 		}
-		if now, err := b.find(l.ctx); err == nil && !slices.Contains(now, l.address) {
+		if now, err := b.find(l.Context); err == nil && !slices.Contains(now, l.address) {
 			return fmt.Errorf("%w, %s", errMoved, now[0])
 		}
 	}

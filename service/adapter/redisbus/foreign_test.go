@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"foyer/service/adapter/lives"
 )
 
 // What somebody else publishes to nodes' channels, however large, is not kept.
@@ -114,7 +116,7 @@ func TestLastWord(t *testing.T) {
 	e := newEar(t, connect(t, Config{Node: "EEEE", URL: url}))
 	for i := range 10 {
 		b := connect(t, Config{Node: "AAAA", URL: url})
-		large := make([]byte, maxFrame)
+		large := make([]byte, lives.MaxFrame)
 		for range 30 {
 			if err := b.Send("ZZZZ", large); err != nil {
 				t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"foyer/service/adapter"
+	"foyer/service/adapter/lives"
 )
 
 // tag marks what a bus has published. Redis gives that back to it, and two nodes of one name have to hear each other.
@@ -18,37 +18,33 @@ type tag [8]byte
 
 var ping = appendCommand(nil, "PING")
 
-var (
-	errSplit = errors.New("what this node publishes does not come back to it; the URL has to lead to one server, or to nodes of one Redis Cluster")
-	errOver  = errors.New("closed")
+var errSplit = errors.New("what this node publishes does not come back to it; the URL has to lead to one server, or to nodes of one Redis Cluster")
+
+// The channels by which what this node publishes comes back to it.
+const (
+	toAll = iota
+	toSelf
+	bothWays
 )
 
 // life is a pair of connections to one server, which live and break together: what is published on the one is heard on
 // the other.
 type life struct {
+	lives.Course
+
 	bus      *Bus
+	in       *lives.Inbox
 	pub, sub *conn
 	address  string
 
 	answers atomic.Uint64 // of the server, to what was published
-	quiet   chan struct{} // closed when the bus is closed and all is answered
+	asked   atomic.Bool   // by Drained
+	quiet   chan struct{} // closed when that is so, and all is answered
 	settle  sync.Once
-
-	toAll, toSelf bool          // owned by hear: what this node published has come back
-	whole         chan struct{} // closed when both have
-	echoed        atomic.Int64  // when that was last, in nanoseconds since the epoch
-
-	ctx    context.Context // ends with this life
-	cancel context.CancelFunc
-
-	over  chan struct{} // closed by end
-	once  sync.Once
-	err   error // set before over is closed
-	ended sync.WaitGroup
 }
 
 // open makes a life at one of the servers. It waits for as long as dials and answers may take at all of them.
-func (b *Bus) open(ctx context.Context) (*life, error) {
+func (b *Bus) open(ctx context.Context, in *lives.Inbox) (lives.Life, error) {
 	var errs []error
 	addresses, err := b.find(ctx)
 	if err != nil {
@@ -56,8 +52,9 @@ func (b *Bus) open(ctx context.Context) (*life, error) {
 	}
 	for _, i := range rand.Perm(len(addresses)) {
 		address := addresses[i]
-		l, err := b.openAt(ctx, address)
+		l, err := b.openAt(ctx, in, address)
 		if err == nil {
+			b.now.Store(l)
 			return l, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", address, err))
@@ -73,7 +70,7 @@ func (b *Bus) open(ctx context.Context) (*life, error) {
 	return nil, errs[0]
 }
 
-func (b *Bus) openAt(ctx context.Context, address string) (*life, error) {
+func (b *Bus) openAt(ctx context.Context, in *lives.Inbox, address string) (*life, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -82,8 +79,7 @@ func (b *Bus) openAt(ctx context.Context, address string) (*life, error) {
 	if err != nil {
 		return nil, judge(err)
 	}
-	l := &life{bus: b, sub: sub, address: address, whole: make(chan struct{}), quiet: make(chan struct{}), over: make(chan struct{})}
-	l.ctx, l.cancel = context.WithCancel(b.ctx)
+	l := &life{bus: b, in: in, sub: sub, address: address, quiet: make(chan struct{})}
 	// A name can stand for several servers.
 	if l.pub, err = b.dial(ctx, sub.RemoteAddr().String(), host, b.enter); err == nil {
 		stop := context.AfterFunc(ctx, func() { l.pub.Close(); l.sub.Close() })
@@ -91,27 +87,20 @@ func (b *Bus) openAt(ctx context.Context, address string) (*life, error) {
 		stop()
 	}
 	if err != nil {
-		l.cancel()
 		sub.Close()
 		if l.pub != nil {
 			l.pub.Close()
 		}
 		return nil, judge(err)
 	}
-	l.start()
-	wait := time.NewTimer(answerTimeout)
-	defer wait.Stop()
-	select {
-	case <-l.whole:
-		return l, nil
-	case <-ctx.Done():
-		l.end(ctx.Err())
-	case <-wait.C:
-		l.end(errSplit)
-	case <-l.over:
+	l.Begin(ctx, bothWays, errSplit, l.breaks)
+	b.out.begin()
+	l.Run(l.hear, l.read, l.probe, l.follow, func() error { return b.out.write(l.pub, l.Over()) })
+	if err := l.Whole(answerTimeout); err != nil {
+		_ = l.Bury()
+		return nil, judge(err)
 	}
-	l.ended.Wait()
-	return nil, judge(l.err)
+	return l, nil
 }
 
 // greet subscribes, and publishes what is to come back. Both say whether this user may.
@@ -181,28 +170,11 @@ func (b *Bus) permission(err error, what string) error {
 	return err
 }
 
-// start begins what a life does until it ends.
-func (l *life) start() {
-	b := l.bus
-	l.echoed.Store(time.Now().UnixNano())
-	b.out.begin()
-	for _, run := range []func() error{
-		l.hear, l.read, l.probe, l.follow, func() error { return b.out.write(l.pub, l.over) },
-	} {
-		l.ended.Go(func() { l.end(run()) })
-	}
-}
-
-// end breaks both connections. What was not published is lost.
-func (l *life) end(err error) {
-	l.once.Do(func() {
-		l.err = err
-		close(l.over)
-		l.cancel()
-		l.bus.lost.Add(uint64(l.bus.out.end()))
-		l.pub.Close()
-		l.sub.Close()
-	})
+// breaks breaks both connections. What was not published is lost.
+func (l *life) breaks(error) {
+	l.in.Lose(l.bus.out.end())
+	l.pub.Close()
+	l.sub.Close()
 }
 
 // hear takes what comes on the channels.
@@ -229,16 +201,16 @@ func (l *life) message() error {
 	if err != nil {
 		return err
 	}
-	toAll := string(channel) == b.all
+	way := toSelf
+	if string(channel) == b.all {
+		way = toAll
+	}
 	n, err := l.sub.header('$')
 	switch {
 	case err != nil:
 		return err
 	case n < 0:
 		return errProtocol
-	case n > len(b.tag)+maxFrame:
-		b.lost.Add(1)
-		return l.sub.pass(n)
 	case n < len(b.tag):
 		return l.sub.pass(n)
 	}
@@ -249,9 +221,9 @@ func (l *life) message() error {
 	own := string(from) == string(b.tag[:])
 	size := n - len(b.tag)
 	if own && size == 0 {
-		l.echo(toAll)
+		l.Echo(way)
 	}
-	if own || !b.wants(size) {
+	if own || !l.in.Wants(size) {
 		return l.sub.pass(n)
 	}
 	if _, err := l.sub.Discard(len(b.tag)); err != nil {
@@ -261,18 +233,8 @@ func (l *life) message() error {
 	if err := l.sub.full(frame); err != nil {
 		return err
 	}
-	b.put(frame)
+	l.in.Put(frame)
 	return l.sub.pass(0)
-}
-
-// echo notes that something of this node's own has come back.
-func (l *life) echo(toAll bool) {
-	l.echoed.Store(time.Now().UnixNano())
-	before := l.toAll && l.toSelf
-	l.toAll, l.toSelf = l.toAll || toAll, l.toSelf || !toAll
-	if !before && l.toAll && l.toSelf {
-		close(l.whole)
-	}
 }
 
 // read takes the server's answers to what is published: how many heard it, or an error.
@@ -286,32 +248,28 @@ func (l *life) read() error {
 	}
 }
 
-// settled looks whether a bus that is closed has the server's answers to all that it sent.
+// settled looks whether the server's answers are there to all that was sent, once nothing more comes.
 func (l *life) settled() {
-	if b := l.bus; b.closed.Load() && l.answers.Load() >= b.out.commands() {
+	if l.asked.Load() && l.answers.Load() >= l.bus.out.commands() {
 		l.settle.Do(func() { close(l.quiet) })
 	}
+}
+
+// Drained implements lives.Life.
+func (l *life) Drained() <-chan struct{} {
+	l.asked.Store(true)
+	l.settled()
+	return l.quiet
 }
 
 // probe has both connections say something now and then. What is published to this node itself shows also that the one
 // still leads to the other.
 func (l *life) probe() error {
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-l.over:
-			return errOver
-		case <-tick.C:
-		}
-		if err := l.bus.out.publish(l.bus.heads.own, "", &l.bus.tag, nil); err != nil && !errors.Is(err, adapter.ErrFull) {
+	return l.Probe(probeEvery, func(time.Duration) error {
+		if err := l.bus.out.publish(l.bus.heads.own, "", &l.bus.tag, nil); err != nil {
 			return err
 		}
-		if _, err := l.sub.Write(ping); err != nil {
-			return err
-		}
-		if time.Since(time.Unix(0, l.echoed.Load())) > splitAfter {
-			return errSplit
-		}
-	}
+		_, err := l.sub.Write(ping)
+		return err
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"foyer/service/adapter"
+	"foyer/service/adapter/lives"
 )
 
 const (
@@ -60,7 +61,7 @@ func (o *outbox) publish(head []byte, node string, tag *tag, frame []byte) error
 		o.frames++
 	}
 	o.asked++
-	poke(o.filled)
+	lives.Poke(o.filled)
 	return nil
 }
 
