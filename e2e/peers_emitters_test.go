@@ -84,7 +84,7 @@ func TestPeersEmitters(t *testing.T) {
 		run(t, `emitter.to("joined").emit("new left")`)
 		heard(t, all, "new left", []int{0, 0})
 		run(t, `emitter.serverSideEmit("new server", 1)`)
-		if got := <-m.heard; got != "new server[1]" {
+		if got := m.hears(); got != "new server[1]" {
 			t.Errorf("the backend heard %s", got)
 		}
 	})

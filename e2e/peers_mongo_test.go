@@ -91,3 +91,9 @@ func TestPeersRefusedOnMongo(t *testing.T) {
 		}
 	}
 }
+
+// TestPeersAreLostOnMongo: a server on Node that is killed or frozen amid a call is told by number.
+func TestPeersAreLostOnMongo(t *testing.T) { testPeersLost(t, onMongo(true)) }
+
+// TestPeersLiveOnMongo: nothing that a backend can ask of Foyer becomes a document that ends a server on Node.
+func TestPeersLiveOnMongo(t *testing.T) { testServersLive(t, onMongo(true)) }

@@ -98,3 +98,6 @@ func TestPostgresGoes(t *testing.T) {
 	m.peer.run(`io.emit("together again")`)
 	m.exactly(all[1:], "together again", 0, 1, 2)
 }
+
+// TestPeersLiveOnPostgres: nothing that a backend can ask of Foyer becomes a notification that ends a server on Node.
+func TestPeersLiveOnPostgres(t *testing.T) { testServersLive(t, onPostgres) }

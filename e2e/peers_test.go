@@ -103,12 +103,13 @@ type mixed struct {
 	nodes   []*foyer
 	apis    []*backend
 	puppets *puppets
-	heard   chan string // what the one backend, which is at the second node, was told by servers
+	heard   *feed[string] // what the one backend, which is at the second node, was told by servers
+	of      int           // so many of these were looked at
 }
 
 func startMixed(t *testing.T, on *medium) *mixed {
 	t.Helper()
-	m := &mixed{medium: on, t: t, url: on.serve(t), puppets: startPuppets(t), heard: make(chan string, 10)}
+	m := &mixed{medium: on, t: t, url: on.serve(t), puppets: startPuppets(t), heard: newFeed[string]()}
 	m.peer = startPeer(t, on, m.url)
 	for _, name := range nodeNames[1:3] {
 		m.nodes = append(m.nodes, startFoyer(t, append([]string{"--node-id=" + name, "--cluster-lease=3s"}, on.flags(m.url)...)...))
@@ -119,13 +120,24 @@ func startMixed(t *testing.T, on *medium) *mixed {
 	}
 	attach(t, m.nodes[1].api, &foyerv1.Register{Namespaces: []string{"/", "/chat"}, ServerSideEvents: true}, func(b *backend) {
 		b.onServerSide = func(e *event) {
-			m.heard <- e.GetPayload().GetEvent() + e.GetPayload().GetJson()
+			m.heard.add(e.GetPayload().GetEvent() + e.GetPayload().GetJson())
 			if e.GetCallId() != 0 {
 				e.reply("heard at Foyer")
 			}
 		}
 	})
 	return m
+}
+
+// hears is the next thing that the backend was told by servers.
+func (m *mixed) hears() string {
+	m.t.Helper()
+	said, at, err := m.heard.await(m.of, patience, func(string) bool { return true })
+	if err != nil {
+		m.t.Fatalf("the backend hears nothing: %v", err)
+	}
+	m.of = at + 1
+	return said
 }
 
 // clients connects one client at each server: on Node first.
@@ -194,12 +206,12 @@ func (m *mixed) servers() {
 		}
 		return nil
 	})
-	if got := <-m.heard; got != "news[7]" {
+	if got := m.hears(); got != "news[7]" {
 		t.Errorf("the backend heard %s", got)
 	}
 	if m.emitter {
 		m.peer.run(`emitter.serverSideEmit("from an emitter", { a: 1 })`)
-		if got := <-m.heard; got != `from an emitter[{"a":1}]` {
+		if got := m.hears(); got != `from an emitter[{"a":1}]` {
 			t.Errorf("the backend heard %s", got)
 		}
 	}

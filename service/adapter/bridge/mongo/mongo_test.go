@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,11 +28,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestOnReplicaSet: these share a server, each in a database of its own.
 func TestOnReplicaSet(t *testing.T) {
 	port := mongodbtest.FreePort(t)
-	mongodbtest.Start(t, port, t.TempDir())
+	server := mongodbtest.Start(t, port, t.TempDir())
 	t.Run("hears", func(t *testing.T) { testHears(newStage(t, port, "hears", capped(4<<20)).open()) })
 	t.Run("goes on", func(t *testing.T) { testGoesOn(t, port) })
 	t.Run("publishes", func(t *testing.T) { testPublishes(t, port) })
 	t.Run("repeats nothing", func(t *testing.T) { testRepeatsNothing(t, port) })
+	t.Run("frozen", func(t *testing.T) { testFrozen(t, port, server) })
 }
 
 // TestAlone: so do these, whose server is in no replica set.
@@ -321,6 +325,58 @@ func testRepeatsNothing(t *testing.T, port string) {
 	}
 	if n := s.Dropped()["lost"]; n != 0 {
 		t.Errorf("%d are counted as lost", n)
+	}
+}
+
+// testFrozen: while the server takes nothing, no call waits for it, and what waits is bounded, and lost when it is old. Then
+// all goes on: what servers on Node say is heard, and what this node says is inserted, once and in its order.
+func testFrozen(t *testing.T, port string, server *mongodbtest.Server) {
+	s := newStage(t, port, "frozen", capped(4<<20)).open()
+	s.Follow("/", true)
+	s.insert(broadcast(peer, "before"))
+	s.wants("before")
+	say := func(text string) error {
+		return s.Publish(&official.Message{Kind: official.Broadcast, UID: "foyer:foyer:AAAA", Namespace: "/", Payload: fmt.Appendf(nil, `[%q]`, text)}, "")
+	}
+	signal := func(what os.Signal) {
+		if err := server.Process.Signal(what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	defer signal(syscall.SIGCONT)
+	large := strings.Repeat("x", 1<<20)
+	s.await("the bound", func() bool { return errors.Is(say(large), errFull) })
+	s.await("a loss", func() bool { return s.Dropped()["lost"] > 0 })
+	signal(syscall.SIGCONT)
+	s.await("the server", func() bool { return s.now() != nil && say("again") == nil })
+	for i := range 100 {
+		s.await("room", func() bool { return say(fmt.Sprint("after ", i)) == nil })
+	}
+	s.insert(broadcast(peer, "after"))
+	s.await("what a server on Node says", func() bool { return slices.Contains(s.heard(), "after") })
+	var got []string
+	s.await("what this node says", func() bool {
+		cursor, err := s.db.Collection(name).Find(t.Context(), bson.D{{Key: "uid", Value: "foyer:foyer:AAAA"}, {Key: "type", Value: 3}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var docs []bson.Raw
+		if err := cursor.All(t.Context(), &docs); err != nil {
+			t.Fatal(err)
+		}
+		got = got[:0]
+		for _, doc := range docs {
+			if text := doc.Lookup("data", "packet", "data", "0").StringValue(); strings.HasPrefix(text, "after") {
+				got = append(got, text)
+			}
+		}
+		return len(got) >= 100
+	})
+	for i := range 100 {
+		if got[i] != fmt.Sprint("after ", i) {
+			t.Fatalf("document %d is %q of %q", i, got[i], got)
+		}
 	}
 }
 
