@@ -175,7 +175,7 @@ bench-once: ## Run each benchmark once, so that none rots
 	go test -run '^$$' -bench . -benchtime 1x ./...
 
 .PHONY: bench-compare
-bench-compare: bin/foyer bin/redis-server e2e/node_modules/.package-lock.json ## Measure Foyer and Socket.IO on Node side by side; COMPAREFLAGS='-rounds 3', or -peers for two of each by Redis, or '-before FILE' to compare with an earlier binary
+bench-compare: bin/foyer bin/redis-server e2e/node_modules/.package-lock.json ## Measure Foyer and Socket.IO on Node side by side; COMPAREFLAGS='-rounds 3', or '-peers redis' for two of each by a bus, or '-before FILE' to compare with an earlier binary
 	go run ./e2e/compare $(COMPAREFLAGS)
 
 .PHONY: profile

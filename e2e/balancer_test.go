@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // TestBalancers runs real balancers with the blocks of docs/balancer.md, which are changed in their addresses: clients
@@ -35,7 +36,7 @@ func TestBalancers(t *testing.T) {
 	for name, front := range map[string]func(t *testing.T) string{
 		"nginx": func(t *testing.T) string { return nginxWith(t, here(nginx)) },
 		"haproxy": func(t *testing.T) string {
-			file, port := filepath.Join(t.TempDir(), "haproxy.cfg"), freePort(t)
+			file, port := filepath.Join(t.TempDir(), "haproxy.cfg"), freeport.New(t)
 			writeFile(t, file, strings.Replace(here(haproxy), "bind :80", "bind 127.0.0.1:"+port, 1))
 			return serveBalancer(t, port, "haproxy -db -f "+file)
 		},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // natsMesh starts nodes named A000, B000 and so on that know each other by a NATS server at a port, and waits until each
@@ -218,7 +219,7 @@ func TestChaosByNATS(t *testing.T) {
 		{"longer than the lease", 3 * time.Second, 0, syscall.SIGKILL, [][2]int{{0, 1}, {0, 2}, {1, 0}, {1, 2}, {2, 0}, {2, 1}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			port := freePort(t)
+			port := freeport.New(t)
 			server := natsServer(t, port, "")
 			c := &chaos{
 				loses: test.loses,

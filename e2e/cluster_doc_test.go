@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"foyer/service/adapter/freeport"
 )
 
 // TestClusterPage does what docs/cluster.md says, in its order.
@@ -199,7 +201,7 @@ func testKubernetes(t *testing.T, text string) {
 	}
 	ports, port := map[string]string{}, regexp.MustCompile(`:(\d+)$`)
 	for name := range open {
-		ports[name] = ":" + freePort(t)
+		ports[name] = ":" + freeport.New(t)
 	}
 	var routes []string
 	for i := range deployment.Replicas {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // longLease is that of tests which have to see a node silent before it is lost: for six seconds it is, on a machine that
@@ -27,7 +28,7 @@ func embedded(t testing.TB, nodes int, more ...string) [][]string {
 	t.Helper()
 	var addresses []string
 	for range nodes {
-		addresses = append(addresses, "localhost:"+freePort(t))
+		addresses = append(addresses, "localhost:"+freeport.New(t))
 	}
 	var all [][]string
 	for i, address := range addresses {
@@ -164,7 +165,7 @@ func TestClusterStartsInAnyOrder(t *testing.T) {
 
 // Nodes whose NATS server is not there yet serve alone, and are a cluster once it is; so they do when it was away.
 func TestClusterByNATS(t *testing.T) {
-	port := freePort(t)
+	port := freeport.New(t)
 	flags := func(name string) []string {
 		return []string{"--node-id=" + name, "--cluster=nats", "--cluster-url=nats://127.0.0.1:" + port, "--cluster-lease=2s"}
 	}
@@ -188,7 +189,7 @@ func TestClusterByNATS(t *testing.T) {
 
 // Three nodes on one Redis server are one cluster: two that were there before it, and again when it was away.
 func TestClusterByRedis(t *testing.T) {
-	port := freePort(t)
+	port := freeport.New(t)
 	flags := func(name string) []string {
 		return []string{"--node-id=" + name, "--cluster=redis", "--cluster-url=redis://127.0.0.1:" + port, "--cluster-lease=2s"}
 	}
@@ -244,9 +245,9 @@ func TestClusterRefuses(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "other"), "the secret of another one\n")
 	flags := embedded(t, 2, "--cluster-key-file="+filepath.Join(dir, "key"))
 	node := startFoyer(t, flags[0]...)
-	small := freePort(t)
+	small := freeport.New(t)
 	natsServer(t, small, "max_payload: 65536\n")
-	closed := freePort(t)
+	closed := freeport.New(t)
 	redisServer(t, closed, "--requirepass", "secret")
 	with := func(args []string, more ...string) []string { return append(slices.Clone(args), more...) }
 	for name, c := range map[string]struct {

@@ -39,10 +39,12 @@ var floors = []floor{
 	{"service/adapter/bridge/queue", nil, nil},
 	// A medium has its driver, and so has a bus.
 	{"service/adapter/bridge/...", []string{"service/adapter/official", "service/adapter/bridge/beats", "service/adapter/bridge/dial", "service/adapter/bridge/queue", "service/adapter/mongodb", "service/adapter/pgdial"}, []string{anything}},
-	{"service/adapter/pgdial/...", nil, []string{"github.com/jackc/pgx/v5"}},
+	{"service/adapter/freeport", nil, nil},
+	{"service/adapter/lives", []string{"service", "service/adapter"}, nil},
+	{"service/adapter/pgdial/...", []string{"service/adapter/freeport"}, []string{"github.com/jackc/pgx/v5"}},
 	{"service/adapter/mongodb/...", nil, []string{anything}}, // the driver that its bus and its medium share
-	{"service/adapter/mongobus", []string{"service", "service/adapter", "service/adapter/mongodb"}, []string{"go.mongodb.org/mongo-driver/v2"}},
-	{"service/adapter/...", []string{"service", "service/adapter", "service/adapter/pgdial"}, []string{anything}},
+	{"service/adapter/mongobus", []string{"service", "service/adapter", "service/adapter/lives", "service/adapter/mongodb"}, []string{"go.mongodb.org/mongo-driver/v2"}},
+	{"service/adapter/...", []string{"service", "service/adapter", "service/adapter/freeport", "service/adapter/lives", "service/adapter/pgdial"}, []string{anything}},
 	{"transport/engineio", nil, []string{websocket, "golang.org/x/time/rate"}},
 	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},

@@ -12,6 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"foyer/service/adapter/freeport"
 )
 
 // mongoServer runs a server that is alone in its replica set.
@@ -38,7 +40,7 @@ func onMongo(capped bool) *medium {
 		},
 	}
 	m.serve = func(t testing.TB) string {
-		port := freePort(t)
+		port := freeport.New(t)
 		mongoServer(t, port)
 		url := "mongodb://127.0.0.1:" + port + "/app"
 		client, err := mongo.Connect(options.Client().ApplyURI(url))
@@ -69,7 +71,7 @@ func TestPeersOnMongo(t *testing.T) { testPeers(t, onMongo(true)) }
 
 // TestPeersRefusedOnMongo: a node that can not share what it is to share says so in one line, which names the setting.
 func TestPeersRefusedOnMongo(t *testing.T) {
-	port := freePort(t)
+	port := freeport.New(t)
 	mongoServer(t, port, "--standalone")
 	url := "mongodb://127.0.0.1:" + port + "/app"
 	client, err := mongo.Connect(options.Client().ApplyURI(url))

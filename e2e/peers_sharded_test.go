@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // sharded is Redis with the sharded adapter, in a mode, with a library on Node.
@@ -21,7 +22,7 @@ func sharded(mode, library string) *medium {
 		name:    "redis-sharded",
 		options: fmt.Sprintf(`{"subscriptionMode":%q,"library":%q}`, mode, library),
 		serve: func(t testing.TB) string {
-			port := freePort(t)
+			port := freeport.New(t)
 			redisServer(t, port)
 			return "redis://127.0.0.1:" + port
 		},
@@ -151,7 +152,7 @@ func redisCluster(t testing.TB) string {
 	var addresses []string
 	var admins []*redis.Client
 	for i := range 3 {
-		port, between := freePort(t), freePort(t)
+		port, between := freeport.New(t), freeport.New(t)
 		redisServer(t, port, "--cluster-enabled", "yes", "--cluster-port", between)
 		admin := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, DisableIdentity: true})
 		t.Cleanup(func() { _ = admin.Close() })
@@ -182,7 +183,7 @@ func redisCluster(t testing.TB) string {
 // calls are whole. Meanwhile each server has its own clients.
 func TestPeersShardedFaults(t *testing.T) {
 	on := sharded("dynamic", "redis")
-	port := freePort(t)
+	port := freeport.New(t)
 	var server *process
 	on.serve = func(t testing.TB) string {
 		server = redisServer(t, port)

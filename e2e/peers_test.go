@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // peer is a Socket.IO server on Node with an official adapter, see js/peer.js.
@@ -85,7 +86,7 @@ func (on *medium) member(name string) string {
 var classic = &medium{
 	name: "redis", emitter: true, oneWay: true,
 	serve: func(t testing.TB) string {
-		port := freePort(t)
+		port := freeport.New(t)
 		redisServer(t, port)
 		return "redis://127.0.0.1:" + port
 	},

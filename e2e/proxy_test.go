@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 const (
@@ -63,13 +64,13 @@ func TestProxy(t *testing.T) {
 	caddy += d.next("caddy", "h2c://")
 
 	t.Run("nginx", func(t *testing.T) {
-		s := &site{term, freePort(t), node, told}
+		s := &site{term, freeport.New(t), node, told}
 		quietEnough(t, term, nginx)
 		s.nginx(t, nginx)
 		s.test(t)
 	})
 	t.Run("Caddy", func(t *testing.T) {
-		s := &site{term, freePort(t), node, told}
+		s := &site{term, freeport.New(t), node, told}
 		if strings.Contains(caddy, "timeout") { // without a word of it there is none
 			t.Errorf("the Caddyfile sets a timeout, and this test does not know which:\n%s", caddy)
 		}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // TestReload: at SIGHUP the node shows a new certificate to new clients and knows new tokens, while what runs goes on;
@@ -185,7 +186,7 @@ func TestReload(t *testing.T) {
 
 // TestBenchWaitsForTheNode: a bench that is started at the same time as the node waits for it.
 func TestBenchWaitsForTheNode(t *testing.T) {
-	edge, api := "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	edge, api := "127.0.0.1:"+freeport.New(t), "127.0.0.1:"+freeport.New(t)
 	p := start(t, binary(t), nil, "bench", "broadcast", "--url=http://"+edge, "--api="+api, "--clients=10", "--seconds=0.3", "--warmup=0.1s")
 	if _, _, err := p.log.await(0, patience, func(line string) bool { return strings.HasPrefix(line, "waiting up to ") }); err != nil {
 		t.Fatalf("bench does not wait: %v: %s", err, p.tail(5))

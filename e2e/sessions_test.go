@@ -20,6 +20,7 @@ import (
 	"time"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // startMembers starts nodes of one cluster, each with an embedded server, and waits until they know each other.
@@ -32,7 +33,7 @@ func startMembersWith(t testing.TB, names []string, args ...string) []*foyer {
 	t.Helper()
 	var routes []string
 	for range names {
-		routes = append(routes, "127.0.0.1:"+freePort(t))
+		routes = append(routes, "127.0.0.1:"+freeport.New(t))
 	}
 	var nodes []*foyer
 	for i, name := range names {
@@ -97,7 +98,7 @@ func roundRobin(t testing.TB, nodes []*foyer) string {
 func nginxWith(t testing.TB, blocks string) string {
 	t.Helper()
 	dir := t.TempDir()
-	port := freePort(t)
+	port := freeport.New(t)
 	whole := "daemon off;\nuser root root;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n"
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		whole += kind + "_temp_path " + kind + ";\n"

@@ -5,17 +5,17 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"foyer/service/adapter/freeport"
 )
 
 // terminal is a folder with the ports that a text names exchanged for free ones, in which commands are pasted.
@@ -35,7 +35,7 @@ func openTerminal(t testing.TB, dir string) *terminal {
 	t.Helper()
 	term := &terminal{t: t, dir: dir, ports: map[string]string{}}
 	for _, port := range portsOf {
-		term.ports[port] = freePort(t)
+		term.ports[port] = freeport.New(t)
 	}
 	term.env = append(os.Environ(), "FOYER_EDGE=:"+term.ports["3000"], "FOYER_API=127.0.0.1:"+term.ports["50051"], "FOYER_ADMIN=127.0.0.1:"+term.ports["9090"],
 		"FOYER_CLUSTER_LEASE="+longLease, "FOYER_LOG_FORMAT=json", "FOYER_DRAIN_WINDOW=1s", "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
@@ -141,28 +141,6 @@ func freshCopy(t testing.TB) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return dir
-}
-
-// freePort is a port that nobody has. It is below those that the kernel gives by itself, so that no connection takes it
-// before it is used.
-func freePort(t testing.TB) string {
-	t.Helper()
-	low := 32768
-	if raw, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
-		fmt.Sscan(string(raw), &low)
-	}
-	if low < 12000 {
-		low = 32768
-	}
-	for range 100 {
-		port := strconv.Itoa(10000 + rand.IntN(low-10000))
-		if l, err := net.Listen("tcp", ":"+port); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // ---- a browser

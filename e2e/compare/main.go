@@ -27,6 +27,7 @@ import (
 type options struct {
 	foyer, node string
 	redis       string
+	peers, bus  string // the name of a bus, and the URL of its server
 	before      string // an earlier binary, to compare with instead of Node
 	rounds      int
 	seconds     float64
@@ -44,7 +45,7 @@ type options struct {
 
 func main() {
 	var o options
-	only, floor, cluster, byRedis := "", "", false, false
+	only, floor, cluster := "", "", false
 	flag.StringVar(&o.foyer, "foyer", "bin/foyer", "the binary")
 	flag.StringVar(&o.node, "node", "e2e/js/bench_server.js", "the server to compare with")
 	flag.StringVar(&o.before, "before", "", "an earlier binary of Foyer, to compare with instead of Node")
@@ -57,8 +58,9 @@ func main() {
 	flag.IntVar(&o.connects, "connects", 5000, "sessions that are connected")
 	flag.IntVar(&o.divide, "divide", 1, "by what all other numbers of clients are divided, for a quick look")
 	flag.BoolVar(&cluster, "cluster", false, "what it costs that clients are at another node of a cluster, instead of Node")
-	flag.BoolVar(&byRedis, "peers", false, "two nodes that share rooms by a Redis server, against two servers on Node that do")
-	flag.StringVar(&o.redis, "redis", "bin/redis-server", "the Redis server, for -peers")
+	flag.StringVar(&o.peers, "peers", "", "two nodes that share rooms by a bus, against two servers on Node that do: redis, redis-sharded, redis-streams, postgres, mongo")
+	flag.StringVar(&o.redis, "redis", "bin/redis-server", "the Redis server to run for -peers")
+	flag.StringVar(&o.bus, "bus", "", "the URL of a server for -peers that runs already; postgres and mongo need it")
 	flag.StringVar(&o.raw, "raw", "", "a file to add every single result to, as JSON lines")
 	flag.StringVar(&o.profile, "profile", "", "a scenario of foyer bench: leave profiles of it in profiles/; arguments are more of its flags")
 	flag.StringVar(&floor, "floor", "", "for the program's own use: be one side of the floor")
@@ -76,7 +78,7 @@ func main() {
 			err = profile(ctx, &o)
 		case cluster:
 			err = compareCluster(ctx, &o)
-		case byRedis:
+		case o.peers != "":
 			err = comparePeers(ctx, &o)
 		default:
 			err = compare(ctx, &o)

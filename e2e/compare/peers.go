@@ -5,17 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// Two servers that share rooms by a Redis server: two nodes of Foyer, which speak to servers on Node too, or two
-// official servers on Node with the official adapter. Callers are at the first one. Both have one processor together;
-// the load and the Redis server have another.
+// Two servers that share rooms by a bus: two nodes of Foyer, which speak to servers on Node too, or two official servers on
+// Node with the official adapter. Callers are at the first one. Both have one processor together; the load and the server of
+// the bus have another.
 
 // Rows of the table.
 const (
@@ -27,6 +29,9 @@ const (
 	rowList     = "list of the sockets at the other server: p50"
 	rowPeerDies = "kill -9 of a server on Node until a list is whole"
 	rowDies     = "kill -9 of the other server until a list does not wait for it"
+	rowRooms    = "5,000 rooms, each with a channel: memory of a server, each"
+	rowChannels = "the same: subscriptions of both servers"
+	rowTheirs   = "the same: memory of Redis, each"
 )
 
 var peerRows = []struct {
@@ -41,6 +46,30 @@ var peerRows = []struct {
 	{rowList, "ms", false},
 	{rowPeerDies, "ms", false},
 	{rowDies, "ms", false},
+	{rowRooms, "KiB", false},
+	{rowChannels, "", false},
+	{rowTheirs, "KiB", false},
+}
+
+// buses are what servers share rooms by: the flags of Foyer for a URL, and the options of the adapter on Node as JSON.
+var buses = map[string]struct {
+	flags   func(url string) []string
+	options string
+	redis   bool // it is a Redis server, which is run here where there is no URL
+	rooms   bool // a room has a channel
+}{
+	"redis":         {busFlags("redis", "--cluster-prefix", "socket.io"), "{}", true, false},
+	"redis-sharded": {busFlags("redis-sharded"), "{}", true, true},
+	"redis-streams": {busFlags("redis-streams"), "{}", true, false},
+	"postgres":      {busFlags("postgres", "--cluster-prefix", "socket.io"), "{}", false, false},
+	"mongo":         {busFlags("mongo", "--cluster-collection", mongoCollection), `{"collection": "` + mongoCollection + `"}`, false, false},
+}
+
+// mongoCollection has to be there, capped.
+const mongoCollection = "socket.io-adapter-events"
+
+func busFlags(name string, more ...string) func(url string) []string {
+	return func(url string) []string { return append([]string{"--cluster", name, "--cluster-url", url}, more...) }
 }
 
 const (
@@ -58,29 +87,28 @@ const (
 // peerKinds are who is measured, in the order of the columns.
 var peerKinds = [...]struct {
 	name  string
-	start func(ctx context.Context, o *options, redis string) (pair, error)
-	first func(ctx context.Context, o *options, redis string) (*server, error) // one that has a server on Node beside it
+	start func(ctx context.Context, o *options, url string) (pair, error)
+	first func(ctx context.Context, o *options, url string) (*server, error) // one that has a server on Node beside it
 }{
-	{"Foyer", func(ctx context.Context, o *options, redis string) (pair, error) {
-		return startNodes(ctx, o, func(int) []string { return mixedFlags(redis) })
-	}, func(ctx context.Context, o *options, redis string) (*server, error) {
-		return startFoyerWith(ctx, o, append(mixedFlags(redis), "--admin", "127.0.0.1:0")...)
+	{"Foyer", func(ctx context.Context, o *options, url string) (pair, error) {
+		return startNodes(ctx, o, func(int) []string { return buses[o.peers].flags(url) })
+	}, func(ctx context.Context, o *options, url string) (*server, error) {
+		return startFoyerWith(ctx, o, append(buses[o.peers].flags(url), "--admin", "127.0.0.1:0")...)
 	}},
-	{"Node", func(ctx context.Context, o *options, redis string) (p pair, err error) {
+	{"Node", func(ctx context.Context, o *options, url string) (p pair, err error) {
 		for i := range p {
-			if p[i], err = startNodeWith(ctx, o, redis); err != nil {
+			if p[i], err = startPeer(ctx, o, url); err != nil {
 				p.stop()
 				return p, err
 			}
 		}
 		return p, nil
-	}, func(ctx context.Context, o *options, redis string) (*server, error) {
-		return startNodeWith(ctx, o, redis)
-	}},
+	}, startPeer},
 }
 
-func mixedFlags(redis string) []string {
-	return []string{"--cluster", "redis", "--cluster-url", redis, "--cluster-prefix", "socket.io"}
+// startPeer starts an official server.
+func startPeer(ctx context.Context, o *options, url string) (*server, error) {
+	return startNodeWith(ctx, o, o.peers, url, buses[o.peers].options)
 }
 
 // figures are those of one run of one kind, by row.
@@ -88,6 +116,11 @@ type figures map[string]float64
 
 // comparePeers prints what servers cost that share their rooms.
 func comparePeers(ctx context.Context, o *options) error {
+	if bus, known := buses[o.peers]; !known {
+		return fmt.Errorf("-peers %s: want one of %s", o.peers, strings.Join(slices.Sorted(maps.Keys(buses)), ", "))
+	} else if !bus.redis && o.bus == "" {
+		return fmt.Errorf("-peers %s: -bus has to be the URL of a server", o.peers)
+	}
 	if err := raiseFiles(2*peerSockets + 1000); err != nil {
 		return err
 	}
@@ -109,8 +142,9 @@ func comparePeers(ctx context.Context, o *options) error {
 				{[]string{rowList}, measurePeerList},
 				{[]string{rowPeerDies}, measurePeerDies},
 				{[]string{rowDies}, measureLikeDies},
+				{[]string{rowRooms, rowChannels, rowTheirs}, measureRooms},
 			} {
-				if !slices.ContainsFunc(part.rows, o.only.MatchString) {
+				if !slices.ContainsFunc(part.rows, o.only.MatchString) || part.rows[0] == rowRooms && !buses[o.peers].rooms {
 					continue
 				}
 				if err := part.measure(ctx, o, who, f); err != nil {
@@ -130,7 +164,7 @@ func comparePeers(ctx context.Context, o *options) error {
 			found[who] = append(found[who], f)
 		}
 	}
-	fmt.Printf("%d rounds, medians (lowest to highest); %d sockets at each of two servers; %s, Node %s\n\n", o.rounds, peerSockets/o.divide, processor(),
+	fmt.Printf("%s; %d rounds, medians (lowest to highest); %d sockets at each of two servers; %s, Node %s\n\n", o.peers, o.rounds, peerSockets/o.divide, processor(),
 		version(ctx, "node", "--version"))
 	fmt.Print("| | Foyer | Node | ratio (95 % interval) |\n| --- | --- | --- | --- |\n")
 	for _, r := range peerRows {
@@ -162,8 +196,8 @@ func peerLine(name, unit string, found [len(peerKinds)][]figures) string {
 
 // measurePeerLoad emits to all sockets of both servers.
 func measurePeerLoad(ctx context.Context, o *options, who int, f figures) error {
-	return withRedis(ctx, o, func(redis string) error {
-		p, err := peerKinds[who].start(ctx, o, redis)
+	return withBus(ctx, o, func(url string) error {
+		p, err := peerKinds[who].start(ctx, o, url)
 		if err != nil {
 			return err
 		}
@@ -252,8 +286,11 @@ func highest(from float64, holds func(rate float64) (bool, error)) (float64, err
 	return low, nil
 }
 
-// withRedis runs a Redis server for as long as do takes.
-func withRedis(ctx context.Context, o *options, do func(url string) error) error {
+// withBus runs a Redis server for as long as do takes, or has it be done with the server that there is.
+func withBus(ctx context.Context, o *options, do func(url string) error) error {
+	if o.bus != "" {
+		return do(o.bus)
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -23,6 +23,19 @@ type lister struct {
 	close func()
 }
 
+// find waits until a list has so many sockets and is whole: servers have to find each other.
+func (l *lister) find(ctx context.Context, sockets int) error {
+	for began := time.Now(); ; time.Sleep(killTurn) {
+		n, whole, err := l.list(ctx)
+		if err == nil && n == sockets && whole {
+			return nil
+		}
+		if time.Since(began) > killMost {
+			return errors.Join(fmt.Errorf("a list has %d sockets (whole: %t), want %d", n, whole, sockets), err)
+		}
+	}
+}
+
 // listerAt is one at a server: by the API of Foyer, or by an event of a client on Node, which is none of the sockets.
 func listerAt(ctx context.Context, s *server) (*lister, error) {
 	if len(s.flags) > 2 {
@@ -128,8 +141,8 @@ func enterMany(ctx context.Context, url string, n int) (leave func(), err error)
 
 // measurePeerList lists the sockets of the other server, with all that is known of them.
 func measurePeerList(ctx context.Context, o *options, who int, f figures) error {
-	return withRedis(ctx, o, func(redis string) error {
-		p, err := peerKinds[who].start(ctx, o, redis)
+	return withBus(ctx, o, func(url string) error {
+		p, err := peerKinds[who].start(ctx, o, url)
 		if err != nil {
 			return err
 		}
@@ -145,6 +158,9 @@ func measurePeerList(ctx context.Context, o *options, who int, f figures) error 
 			return err
 		}
 		defer l.close()
+		if err := l.find(ctx, n); err != nil {
+			return err
+		}
 		var took []float64
 		for i := range 5 + listTurns {
 			began := time.Now()
@@ -164,13 +180,13 @@ func measurePeerList(ctx context.Context, o *options, who int, f figures) error 
 
 // measurePeerDies kills a server on Node that a server of each kind has beside it.
 func measurePeerDies(ctx context.Context, o *options, who int, f figures) error {
-	return withRedis(ctx, o, func(redis string) (err error) {
+	return withBus(ctx, o, func(url string) (err error) {
 		var p pair
 		defer func() { p.stop() }()
-		if p[0], err = peerKinds[who].first(ctx, o, redis); err != nil {
+		if p[0], err = peerKinds[who].first(ctx, o, url); err != nil {
 			return err
 		}
-		if p[1], err = startNodeWith(ctx, o, redis); err != nil {
+		if p[1], err = startPeer(ctx, o, url); err != nil {
 			return err
 		}
 		f[rowPeerDies], err = untilListed(ctx, p, func(_ time.Duration, whole bool) bool { return whole })
@@ -181,8 +197,8 @@ func measurePeerDies(ctx context.Context, o *options, who int, f figures) error 
 // measureLikeDies kills a server of the same kind. Foyer goes on to name a node that was lost, so that its list is
 // not whole for a minute, but does not wait for it.
 func measureLikeDies(ctx context.Context, o *options, who int, f figures) error {
-	return withRedis(ctx, o, func(redis string) error {
-		p, err := peerKinds[who].start(ctx, o, redis)
+	return withBus(ctx, o, func(url string) error {
+		p, err := peerKinds[who].start(ctx, o, url)
 		if err != nil {
 			return err
 		}
@@ -211,8 +227,8 @@ func untilListed(ctx context.Context, p pair, good func(took time.Duration, whol
 		return 0, err
 	}
 	defer l.close()
-	if sockets, whole, err := l.list(ctx); err != nil || sockets != 2*killSockets || !whole {
-		return 0, fmt.Errorf("before one is killed, the list has %d sockets (whole: %t): %w", sockets, whole, err)
+	if err := l.find(ctx, 2*killSockets); err != nil {
+		return 0, err
 	}
 	killed := time.Now()
 	p[1].stop()

@@ -1,25 +1,16 @@
 // A Socket.IO server to compare with: what `foyer bench` asks of an application, on the official package with its defaults.
-// argv: its port, and the URL of a Redis server if there are others like it. It prints its port when it listens.
+// argv: its port, and if there are others like it the medium that they share rooms by, its URL and options of the adapter as
+// JSON. It prints its port when it listens.
 "use strict";
 
 const { createServer } = require("node:http");
 const { Server } = require("socket.io");
-
-async function adapter(url) {
-  const { createClient } = require("redis");
-  const { createAdapter } = require("@socket.io/redis-adapter");
-  const clients = [createClient({ url }), createClient({ url })];
-  for (const client of clients) {
-    client.on("error", () => {}); // an error that nobody hears would end the process
-    await client.connect();
-  }
-  return createAdapter(...clients);
-}
+const media = require("./media");
 
 (async () => {
-  const [port = 0, redis] = process.argv.slice(2);
+  const [port = 0, medium, url, options = "{}"] = process.argv.slice(2);
   const server = createServer();
-  const io = new Server(server, redis ? { adapter: await adapter(redis) } : {});
+  const io = new Server(server, medium ? { adapter: (await media[medium](url, JSON.parse(options))).adapter } : {});
 
   io.on("connection", (socket) => {
     socket.on("bench:join", (room, ack) => {

@@ -15,6 +15,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/lives"
 	"foyer/service/adapter/mongodb/mongodbtest"
 )
@@ -65,7 +66,7 @@ func testLog() (*zap.Logger, *observer.ObservedLogs) {
 
 // A server that comes later is found; one that is killed, or frozen, is said to be down until it does again.
 func TestServerRestarts(t *testing.T) {
-	port := mongodbtest.FreePort(t)
+	port := freeport.New(t)
 	log, logs := testLog()
 	url := "mongodb://127.0.0.1:" + port + "/foyer"
 	a := newEar(t, connect(t, Config{Node: "AAAA", URL: url, Logger: log}))
@@ -121,7 +122,7 @@ func TestServerRestarts(t *testing.T) {
 
 // A server that does not do is told in one line, at start.
 func TestUnusable(t *testing.T) {
-	port, dir := mongodbtest.FreePort(t), t.TempDir()
+	port, dir := freeport.New(t), t.TempDir()
 	s := mongodbtest.Start(t, port, dir)
 	admin := client(t, "mongodb://"+s.Addr+"/foyer").Client()
 	for user, role := range map[string]string{"enough": "readWrite", "reader": "read"} {
@@ -164,7 +165,7 @@ func TestUnusable(t *testing.T) {
 
 // A node that is behind by more than the collection keeps goes on at the present, and counts what it has missed.
 func TestBehind(t *testing.T) {
-	s := mongodbtest.Start(t, mongodbtest.FreePort(t), t.TempDir())
+	s := mongodbtest.Start(t, freeport.New(t), t.TempDir())
 	log, logs := testLog()
 	url := "mongodb://" + s.Addr + "/foyer"
 	a := connect(t, Config{Node: "AAAA", URL: url, bytes: 1 << 20})

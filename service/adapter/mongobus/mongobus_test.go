@@ -16,6 +16,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/adaptertest"
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/mongodb/mongodbtest"
 )
 
@@ -61,7 +62,7 @@ func await(tb testing.TB, what string, holds func() bool) {
 }
 
 func TestBus(t *testing.T) {
-	server := mongodbtest.Start(t, mongodbtest.FreePort(t), t.TempDir())
+	server := mongodbtest.Start(t, freeport.New(t), t.TempDir())
 	url := "mongodb://" + server.Addr + "/foyer"
 	var clusters atomic.Int64
 	adaptertest.Run(t, func(t *testing.T) adaptertest.Cluster {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/lives"
 )
 
@@ -20,7 +21,7 @@ func TestForeignMessages(t *testing.T) { //nolint:tparallel // its two parts mea
 	large := strings.Repeat("x", size)
 	for name, limit := range map[string]string{"read over": "pubsub 0 0 0", "cut off by the server": "pubsub 32mb 8mb 60"} {
 		t.Run(name, func(t *testing.T) {
-			server := startServer(t, freePort(t), "--client-output-buffer-limit", limit)
+			server := startServer(t, freeport.New(t), "--client-output-buffer-limit", limit)
 			url := "redis://" + server.Addr
 			a, b := connect(t, Config{Node: "AAAA", URL: url}), newEar(t, connect(t, Config{Node: "BBBB", URL: url}))
 			b.hears(t, a, "before")
@@ -50,7 +51,7 @@ func TestForeignMessages(t *testing.T) { //nolint:tparallel // its two parts mea
 // A name that stands for two servers does not make a bus that is up and deaf.
 func TestSplit(t *testing.T) {
 	t.Parallel()
-	servers := []*process{startServer(t, freePort(t)), startServer(t, freePort(t))}
+	servers := []*process{startServer(t, freeport.New(t)), startServer(t, freeport.New(t))}
 	var turn atomic.Int64
 	either := listen(t, func(c net.Conn) {
 		to, err := net.Dial("tcp", servers[turn.Add(1)%2].Addr)
@@ -111,7 +112,7 @@ func TestStrangeServers(t *testing.T) {
 
 // What was sent before Close is with the others, although nobody waited for it.
 func TestLastWord(t *testing.T) {
-	server := startServer(t, freePort(t))
+	server := startServer(t, freeport.New(t))
 	url := "redis://" + server.Addr
 	e := newEar(t, connect(t, Config{Node: "EEEE", URL: url}))
 	for i := range 10 {

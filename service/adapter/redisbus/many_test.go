@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"foyer/service"
+	"foyer/service/adapter/freeport"
 )
 
 // Nodes at different servers of one Redis Cluster hear each other; when one server is killed, they go to another.
@@ -21,8 +22,8 @@ func TestRedisCluster(t *testing.T) {
 	var admins []*client
 	var addresses []string
 	for i := range 3 {
-		between := freePort(t) // where its servers meet
-		s := startServer(t, freePort(t), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between)
+		between := freeport.New(t) // where its servers meet
+		s := startServer(t, freeport.New(t), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between)
 		servers, admins, addresses = append(servers, s), append(admins, dialClient(t, s.Addr)), append(addresses, s.Addr)
 		if host, port, _ := strings.Cut(s.Addr, ":"); i > 0 {
 			admins[0].do("CLUSTER", "MEET", host, port, between)
@@ -101,7 +102,7 @@ func ordered(t *testing.T, from, to *Bus) {
 
 // Several servers that are no Redis Cluster are refused: nodes at them would be apart.
 func TestNoRedisCluster(t *testing.T) {
-	one, other := startServer(t, freePort(t)), startServer(t, freePort(t))
+	one, other := startServer(t, freeport.New(t)), startServer(t, freeport.New(t))
 	_, err := Connect(Config{Node: "AAAA", URL: "redis://" + one.Addr + "," + other.Addr})
 	if err == nil || !strings.Contains(err.Error(), "this one is of no Redis Cluster") {
 		t.Errorf("got %v, want that these are no Redis Cluster", err)
@@ -112,9 +113,9 @@ func TestNoRedisCluster(t *testing.T) {
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	login := []string{"--requirepass", "secret", "--masterauth", "secret"}
-	master := startServer(t, freePort(t), login...)
+	master := startServer(t, freeport.New(t), login...)
 	host, port, _ := strings.Cut(master.Addr, ":")
-	replica := startServer(t, freePort(t), append(login, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")...)
+	replica := startServer(t, freeport.New(t), append(login, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")...)
 	var sentinels []string
 	for i := range 3 {
 		file := filepath.Join(t.TempDir(), "sentinel.conf")
@@ -125,7 +126,7 @@ func TestSentinel(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sentinels = append(sentinels, startSentinel(t, freePort(t), file).Addr)
+		sentinels = append(sentinels, startSentinel(t, freeport.New(t), file).Addr)
 	}
 	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + sentinels[0] + "/other"}); err == nil || !strings.Contains(err.Error(), `it knows no master of the name "other"`) {
 		t.Errorf("got %v, want that the name is not known", err)
@@ -186,7 +187,7 @@ func asked(t *testing.T, c *client, words ...string) int {
 // A master that sentinels do not name any more is left, although it answers.
 func TestMasterMoves(t *testing.T) {
 	t.Parallel()
-	servers := []*process{startServer(t, freePort(t)), startServer(t, freePort(t))}
+	servers := []*process{startServer(t, freeport.New(t)), startServer(t, freeport.New(t))}
 	var now atomic.Int64
 	sentinel := listen(t, func(c net.Conn) {
 		r := newReader(c)

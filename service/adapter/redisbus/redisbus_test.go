@@ -19,6 +19,7 @@ import (
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/adaptertest"
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/redistest"
 )
 
@@ -29,7 +30,6 @@ const patience = redistest.Patience
 type process = redistest.Server
 
 var (
-	freePort      = redistest.FreePort
 	startServer   = redistest.Start
 	startSentinel = redistest.StartSentinel
 	await         = redistest.Await
@@ -73,7 +73,7 @@ func (c *client) do(words ...string) {
 }
 
 func TestBus(t *testing.T) {
-	server := startServer(t, freePort(t))
+	server := startServer(t, freeport.New(t))
 	url := "redis://" + server.Addr
 	var clusters atomic.Int64
 	adaptertest.Run(t, func(t *testing.T) adaptertest.Cluster {
@@ -109,7 +109,7 @@ func breakConnection(bus adapter.Bus) (mend func()) {
 
 // The official Socket.IO adapters and emitters subscribe to patterns that end in #, and hear nothing of nodes.
 func TestUnseenByOfficial(t *testing.T) {
-	server := startServer(t, freePort(t))
+	server := startServer(t, freeport.New(t))
 	official := dialClient(t, server.Addr)
 	for _, prefix := range []string{"socket.io", "foyer", "foyer.to", "*"} {
 		official.do("PSUBSCRIBE", prefix+"#/#*")
@@ -183,7 +183,7 @@ func testLog() (*zap.Logger, *observer.ObservedLogs) {
 
 // A server that does not do is told in one line, at start.
 func TestUnusable(t *testing.T) {
-	server := startServer(t, freePort(t))
+	server := startServer(t, freeport.New(t))
 	admin := dialClient(t, server.Addr)
 	rule := func(user string, more ...string) {
 		admin.do(append([]string{"ACL", "SETUSER", user, "reset", "on", ">p:/@ 1"}, more...)...)
@@ -196,7 +196,7 @@ func TestUnusable(t *testing.T) {
 	rule("mute", "-@all", "+subscribe", "+ping", "&foyer.*")
 	rule("deaf", "-@all", "+publish", "+ping", "&foyer.*")
 	rule("noping", "-@all", "+publish", "+subscribe", "&foyer.*")
-	closed := startServer(t, freePort(t), "--requirepass", "secret")
+	closed := startServer(t, freeport.New(t), "--requirepass", "secret")
 	stranger := listen(t, func(c net.Conn) {
 		_, _ = c.Read(make([]byte, 1))
 		fmt.Fprint(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -273,7 +273,7 @@ func listen(t *testing.T, serve func(net.Conn)) string {
 // down until it does again.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := freeport.New(t)
 	log, logs := testLog()
 	a := newEar(t, connect(t, Config{Node: "AAAA", URL: "redis://127.0.0.1:" + port, Logger: log}))
 	if a.Up() || logs.FilterMessage("bus not reached yet").Len() != 1 {
@@ -336,7 +336,7 @@ func TestServerRestarts(t *testing.T) {
 }
 
 func BenchmarkBus(b *testing.B) {
-	server := startServer(b, freePort(b))
+	server := startServer(b, freeport.New(b))
 	adaptertest.Bench(b, func(b *testing.B) (one, other adapter.Bus) {
 		url := "redis://" + server.Addr
 		return connect(b, Config{Node: "AAAA", URL: url}), connect(b, Config{Node: "BBBB", URL: url})
@@ -345,7 +345,7 @@ func BenchmarkBus(b *testing.B) {
 
 // A frame costs one allocation at whom it comes to, which is the frame, and none at whom it comes from.
 func TestAllocations(t *testing.T) {
-	server := startServer(t, freePort(t))
+	server := startServer(t, freeport.New(t))
 	url := "redis://" + server.Addr
 	a, b := connect(t, Config{Node: "AAAA", URL: url}), connect(t, Config{Node: "BBBB", URL: url})
 	came := make(chan struct{}, 100)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"foyer/service/adapter/freeport"
 )
 
 // authority signs certificates for 127.0.0.1.
@@ -79,7 +81,7 @@ func TestTLS(t *testing.T) {
 	a, other := newAuthority(t), newAuthority(t)
 	cert, key := a.issue(t)
 	otherCert, otherKey := other.issue(t)
-	port, plain := freePort(t), startServer(t, freePort(t))
+	port, plain := freeport.New(t), startServer(t, freeport.New(t))
 	startServer(t, "0", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", a.file)
 	secure := "127.0.0.1:" + port
 	for _, test := range []struct {

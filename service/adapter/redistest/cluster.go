@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"foyer/service/adapter/freeport"
 )
 
 // Cluster is a Redis Cluster of a test. Its first servers begin as masters, and the others as replicas of these, in
@@ -25,8 +27,8 @@ func StartCluster(tb testing.TB, replicas int) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
 	for i := range Masters * (1 + replicas) {
-		between := FreePort(tb) // where its servers meet
-		s := Start(tb, FreePort(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between,
+		between := freeport.New(tb) // where its servers meet
+		s := Start(tb, freeport.New(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between,
 			"--repl-diskless-sync-delay", "0")
 		admin := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DisableIdentity: true})
 		tb.Cleanup(func() { _ = admin.Close() })

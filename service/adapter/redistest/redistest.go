@@ -3,7 +3,6 @@ package redistest
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,18 +37,6 @@ func binary(tb testing.TB) string {
 		tb.Skip("there is no redis-server; `make bin/redis-server` brings one")
 	}
 	return path
-}
-
-// FreePort is a port that nobody listens to.
-func FreePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // Server is a Redis server of a test.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
@@ -155,7 +156,7 @@ func follow(t *testing.T, n *node, namespace string) {
 
 // TestNamesThatArePatterns: a namespace whose name means something in a pattern is heard, and no other one with it.
 func TestNamesThatArePatterns(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, peer := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)
 	names := []string{"/", "/[x]", "/x", "/a*", "/ab", "/b?", "/bc", `/c\*`, "/c*"}
 	for _, name := range names {
@@ -187,7 +188,7 @@ func TestNamesThatArePatterns(t *testing.T) {
 
 // TestNamespaceIsGivenBack: what nobody follows any more has no subscription at the server, and no trace here.
 func TestNamespaceIsGivenBack(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, peer := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)
 	subscriptions := func() (channels int, patterns int64) {
 		t.Helper()
@@ -223,7 +224,7 @@ func TestNamespaceIsGivenBack(t *testing.T) {
 
 // TestOrder: what a node publishes comes in its order.
 func TestOrder(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, peer := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)
 	peer.serve("/")
 	n.peers(t, "/", 1)
@@ -247,7 +248,7 @@ func TestOrder(t *testing.T) {
 
 // TestAnswersToOthers: an answer is read by the node that has asked, and by no other.
 func TestAnswersToOthers(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	a, b := open(t, config("AAAA", s.Addr)), open(t, config("BBBB", s.Addr))
 	peer := dialServer(t, s.Addr)
 	for _, m := range []*official.Message{
@@ -268,7 +269,7 @@ func TestAnswersToOthers(t *testing.T) {
 
 // TestCopyForEachRoom: an event for several rooms that comes once on the channel of each is heard once.
 func TestCopyForEachRoom(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, peer := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)
 	follow(t, n, "/")
 	twice := event("/", "twice", "a", "b#")
@@ -294,7 +295,7 @@ func TestCopyForEachRoom(t *testing.T) {
 // TestGarbage: a flood of what cannot be read is counted and told by reason, nothing of it is kept, and what can be
 // read among it is heard.
 func TestGarbage(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, peer := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)
 	follow(t, n, "/")
 	names := official.Classic{}
@@ -333,7 +334,7 @@ func TestGarbage(t *testing.T) {
 // TestBounds: what waits is bounded on the way out and in, and what is too large is not read. What is beyond is refused
 // or dropped, and counted.
 func TestBounds(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	c := config("AAAA", s.Addr)
 	c.MaxBytes = 1 << 20
 	n := &node{Medium: New(c), heard: map[string]int{}, gate: make(chan struct{})}

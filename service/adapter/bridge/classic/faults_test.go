@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
@@ -57,7 +58,7 @@ func none(t *testing.T, peer *server) {
 // once, whom it counts is right as soon as it counts, and nothing is published twice.
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
-	port := redistest.FreePort(t)
+	port := freeport.New(t)
 	address := "127.0.0.1:" + port
 	n, other, peer := open(t, config("AAAA", address)), open(t, config("BBBB", address)), dialServer(t, address)
 	follow(t, n, "/") // it can not be heard now, so nobody waits for it
@@ -104,7 +105,7 @@ func TestRedisRestarts(t *testing.T) {
 // Then all is as before, and nothing comes twice.
 func TestRedisFrozen(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, other, peer := open(t, config("AAAA", s.Addr)), open(t, config("BBBB", s.Addr)), dialServer(t, s.Addr)
 	peer.serve("/")
 	follow(t, n, "/")
@@ -185,7 +186,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 
 // TestRights: a server that does not let a user do what is needed is told at start, in one line that says what that is.
 func TestRights(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	admin := dialServer(t, s.Addr)
 	commands := []string{"-@all", "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+publish", "+pubsub", "+ping"}
 	channels := []string{"&socket.io-response#*", "&socket.io*", "&socket.io#/#*", "&foyer.in.*"}
@@ -236,7 +237,7 @@ func TestRights(t *testing.T) {
 // TestRightsAreTakenAway: a user that may not subscribe any more is told in the log, and nobody waits for what is not
 // heard.
 func TestRightsAreTakenAway(t *testing.T) {
-	s := redistest.Start(t, redistest.FreePort(t))
+	s := redistest.Start(t, freeport.New(t))
 	n, admin := open(t, config("AAAA", s.Addr)), dialServer(t, s.Addr)
 	follow(t, n, "/")
 	if err := admin.Do(t.Context(), "ACL", "SETUSER", "default", "-psubscribe").Err(); err != nil {
@@ -251,7 +252,7 @@ func TestRightsAreTakenAway(t *testing.T) {
 // TestFilesOfTLS: the files are asked for anew with each connection.
 func TestFilesOfTLS(t *testing.T) {
 	t.Parallel()
-	port := redistest.FreePort(t)
+	port := freeport.New(t)
 	c := config("AAAA", "127.0.0.1:"+port)
 	var asked atomic.Int64
 	none := errors.New("no file now")

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"foyer/service/adapter/bridge"
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/mongodb"
 	"foyer/service/adapter/mongodb/mongodbtest"
 	"foyer/service/adapter/official"
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestOnReplicaSet: these share a server, each in a database of its own.
 func TestOnReplicaSet(t *testing.T) {
-	port := mongodbtest.FreePort(t)
+	port := freeport.New(t)
 	server := mongodbtest.Start(t, port, t.TempDir())
 	t.Run("hears", func(t *testing.T) { testHears(newStage(t, port, "hears", capped(4<<20)).open()) })
 	t.Run("goes on", func(t *testing.T) { testGoesOn(t, port) })
@@ -38,7 +39,7 @@ func TestOnReplicaSet(t *testing.T) {
 
 // TestAlone: so do these, whose server is in no replica set.
 func TestAlone(t *testing.T) {
-	port := mongodbtest.FreePort(t)
+	port := freeport.New(t)
 	mongodbtest.Start(t, port, t.TempDir(), "--standalone")
 	t.Run("hears", func(t *testing.T) {
 		s := newStage(t, port, "hears", capped(4<<20))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/redistest"
 )
 
@@ -276,9 +277,9 @@ func (c *crowd) ordered() {
 // TestSentinel: sentinels lead to the master, and to the next one when it is lost.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
-	master := redistest.Start(t, redistest.FreePort(t))
+	master := redistest.Start(t, freeport.New(t))
 	host, port, _ := strings.Cut(master.Addr, ":")
-	replica := redistest.Start(t, redistest.FreePort(t), "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	replica := redistest.Start(t, freeport.New(t), "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
 	var sentinels []string
 	for range 3 {
 		file := filepath.Join(t.TempDir(), "sentinel.conf")
@@ -286,7 +287,7 @@ func TestSentinel(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sentinels = append(sentinels, redistest.StartSentinel(t, redistest.FreePort(t), file).Addr)
+		sentinels = append(sentinels, redistest.StartSentinel(t, freeport.New(t), file).Addr)
 	}
 	n := startNode(t, "AAAA", Config{Addresses: sentinels, Master: "mymaster"})
 	n.follow("/")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
@@ -113,12 +114,12 @@ func TestServersThatDoNot(t *testing.T) {
 		defer m.Close()
 		return m.Open(func(*official.Message) {})
 	}
-	s := redistest.Start(t, redistest.FreePort(t), "--rename-command", "SPUBLISH", "")
+	s := redistest.Start(t, freeport.New(t), "--rename-command", "SPUBLISH", "")
 	err := open(Config{Addresses: []string{s.Addr}})
 	if err == nil || !strings.Contains(err.Error(), "has no sharded Pub/Sub, which came with Redis 7.0: --cluster redis does without") {
 		t.Errorf("a server without SPUBLISH: %v", err)
 	}
-	s = redistest.Start(t, redistest.FreePort(t))
+	s = redistest.Start(t, freeport.New(t))
 	admin := redis.NewClient(&redis.Options{Addr: s.Addr, DisableIdentity: true})
 	defer admin.Close()
 	for user, rights := range map[string]string{

@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
@@ -189,7 +190,7 @@ func (n *node) wantPeers(want int) {
 
 func startOne(t *testing.T, more ...string) (*redistest.Server, Config) {
 	t.Helper()
-	s := redistest.Start(t, redistest.FreePort(t), more...)
+	s := redistest.Start(t, freeport.New(t), more...)
 	return s, Config{Addresses: []string{s.Addr}}
 }
 
@@ -298,7 +299,7 @@ func TestAnswersAreHeardWhereNobodyIs(t *testing.T) {
 // TestRedisRestarts: what is subscribed to is so again, everybody is counted, and nothing is published twice.
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
-	port := redistest.FreePort(t)
+	port := freeport.New(t)
 	s := redistest.Start(t, port)
 	n := startNode(t, "AAAA", Config{Addresses: []string{s.Addr}})
 	n.follow("/")
@@ -357,7 +358,7 @@ func TestRedisRestarts(t *testing.T) {
 // TestPeersMayBeAboutToComeBack: where Redis was lost, fewer peers than before are not taken for all of them.
 func TestPeersMayBeAboutToComeBack(t *testing.T) {
 	t.Parallel()
-	port := redistest.FreePort(t)
+	port := freeport.New(t)
 	s := redistest.Start(t, port)
 	n := startNode(t, "AAAA", Config{Addresses: []string{s.Addr}})
 	n.follow("/")

@@ -12,13 +12,14 @@ import (
 	"syscall"
 	"testing"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
 
 // TestQuestionsComeBehindEntries: when a question is heard, what was said before it is in the stream.
 func TestQuestionsComeBehindEntries(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	a := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	sub := own.Subscribe(t.Context(), "socket.io#/#")
@@ -49,7 +50,7 @@ func TestQuestionsComeBehindEntries(t *testing.T) {
 // TestWhatWaitsIsBounded: while there is no server, so much waits and no more, and a node closes nevertheless. When the
 // server comes, what waits is written in its order.
 func TestWhatWaitsIsBounded(t *testing.T) {
-	port := redistest.FreePort(t)
+	port := freeport.New(t)
 	c := Config{Addresses: []string{"127.0.0.1:" + port}}
 	full, a := open(t, "BBBB", c), open(t, "AAAA", c)
 	a.Follow("/", true)
@@ -97,7 +98,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 
 // TestLargeEntries: few of them are read at once, all are heard, and small ones go fast again.
 func TestLargeEntries(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	e.follow("/")
@@ -184,7 +185,7 @@ func (p *proxy) entry(b []byte) bool {
 
 // TestWrittenOnce: an entry whose answer does not come may have been written. It is not written again, and is counted.
 func TestWrittenOnce(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	p := startProxy(t, server.Addr)
 	a := open(t, "AAAA", Config{Addresses: []string{p.Addr().String()}})
@@ -211,7 +212,7 @@ func TestWrittenOnce(t *testing.T) {
 // TestRefusals: a server that will not do what a node needs is found out at the start, in one line that says what it
 // is.
 func TestRefusals(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	all := []any{"ACL", "SETUSER", "u", "reset", "on", ">secret", "~*", "&*", "+@all"}
 	for _, tc := range []struct {
@@ -274,7 +275,7 @@ func TestSilentServer(t *testing.T) {
 
 // TestFlood: garbage on a channel, and entries that say nothing, are counted, and what is said amid them is heard.
 func TestFlood(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	e.follow("/")
@@ -296,7 +297,7 @@ func TestFlood(t *testing.T) {
 // entry is there once at most, in its order, and what it has not taken is counted.
 func TestFrozenServer(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	c := Config{Addresses: []string{server.Addr}}
 	a, peer := open(t, "AAAA", c), open(t, "other.PEER", c)
 	a.follow("/")

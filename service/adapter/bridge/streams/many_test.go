@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
@@ -130,15 +131,15 @@ func TestRedisCluster(t *testing.T) {
 // again.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
-	master := redistest.Start(t, redistest.FreePort(t), "--requirepass", "secret", "--masterauth", "secret")
+	master := redistest.Start(t, freeport.New(t), "--requirepass", "secret", "--masterauth", "secret")
 	host, port, _ := strings.Cut(master.Addr, ":")
-	replica := redistest.Start(t, redistest.FreePort(t), "--requirepass", "secret", "--masterauth", "secret", "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	replica := redistest.Start(t, freeport.New(t), "--requirepass", "secret", "--masterauth", "secret", "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	text := fmt.Sprintf("sentinel monitor mymaster %s %s 1\nsentinel auth-pass mymaster secret\nsentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 3000\n", host, port)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sentinel := redistest.StartSentinel(t, redistest.FreePort(t), file)
+	sentinel := redistest.StartSentinel(t, freeport.New(t), file)
 	at := func(s *redistest.Server) *redis.Client {
 		c := redis.NewClient(&redis.Options{Addr: s.Addr, Password: "secret", MaxRetries: -1, DisableIdentity: true})
 		t.Cleanup(func() { _ = c.Close() })

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
 )
@@ -139,7 +140,7 @@ func writeEmit(t testing.TB, c redis.Cmdable, stream, namespace, event string) {
 // TestWhatGoesWhere: what has no answer goes into the stream, in the order in which it was said, and nothing else does.
 // A peer hears it, and nodes of the same cluster pass it over.
 func TestWhatGoesWhere(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	c := Config{Addresses: []string{server.Addr}}
 	a, b, peer := open(t, "AAAA", c), open(t, "BBBB", c), open(t, "other.PEER", c)
 	for _, e := range []*ear{a, b, peer} {
@@ -205,7 +206,7 @@ func TestWhatGoesWhere(t *testing.T) {
 // TestAnswersComeHome: an answer goes to who has asked and to nobody else, also where that node follows nothing, and
 // the channels of answers are given back when there are too many.
 func TestAnswersComeHome(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	c := Config{Addresses: []string{server.Addr}}
 	a, b, peer := open(t, "AAAA", c), open(t, "BBBB", c), open(t, "other.PEER", c)
 	peer.follow("/chat")
@@ -240,7 +241,7 @@ func TestAnswersComeHome(t *testing.T) {
 // TestWhoIsCounted: servers that are no nodes are counted, as long as they listen, and a namespace that nobody follows
 // any more is given back.
 func TestWhoIsCounted(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	c := Config{Addresses: []string{server.Addr}}
 	a, b := open(t, "AAAA", c), open(t, "BBBB", c)
 	counted := func(want int) {
@@ -297,7 +298,7 @@ func TestWhoIsCounted(t *testing.T) {
 // TestNothingIsMissedFromTheFirstCount: who is counted reads already: what is written then is heard, and what was
 // written before is not.
 func TestNothingIsMissedFromTheFirstCount(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	for i := range 20 {
 		name := "/" + strconv.Itoa(i)
@@ -315,7 +316,7 @@ func TestNothingIsMissedFromTheFirstCount(t *testing.T) {
 // TestStreamsByNumber: with several streams a namespace has its own by its name, as at the official servers: those
 // write also to streams with a negative number, which they do not read. A stream is not read for other namespaces.
 func TestStreamsByNumber(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}, Count: 3, Stream: "s", Length: 5})
 	streams := map[string]string{"/": "s-2", "/chat": "s-1", "/socket.io": "s--1"}
@@ -344,7 +345,7 @@ func TestStreamsByNumber(t *testing.T) {
 
 // TestEmitters: what the emitter of streams writes is heard.
 func TestEmitters(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	e.follow("/")
@@ -367,7 +368,7 @@ func TestEmitters(t *testing.T) {
 // TestEntriesThatSayNothing: what an official server goes deaf by, what no server can read, and what older ones put
 // into the stream is stepped over; what comes behind it is heard.
 func TestEntriesThatSayNothing(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}, MaxBytes: 1 << 20})
 	e.follow("/")
@@ -430,7 +431,7 @@ func TestEntriesThatSayNothing(t *testing.T) {
 // TestTrimmedGap: what the server trims before it is read is told and counted exactly, and the rest is heard in its
 // order.
 func TestTrimmedGap(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	e.follow("/")
@@ -468,7 +469,7 @@ func TestTrimmedGap(t *testing.T) {
 // TestTrimmedBehindTheReader: a stream that is much shorter than what is read of it in one go is no gap, nor is it one
 // that somebody deletes the entry that was read last.
 func TestTrimmedBehindTheReader(t *testing.T) {
-	server := redistest.Start(t, redistest.FreePort(t))
+	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	e.follow("/")
@@ -494,7 +495,7 @@ func TestTrimmedBehindTheReader(t *testing.T) {
 
 // TestRestart: while the server is away entries wait, and it is read on from where it was: each entry is heard once.
 func TestRestart(t *testing.T) {
-	port, dir := redistest.FreePort(t), t.TempDir()
+	port, dir := freeport.New(t), t.TempDir()
 	kept := []string{"--appendonly", "yes", "--appendfsync", "always", "--dir", dir}
 	server := redistest.Start(t, port, kept...)
 	c := Config{Addresses: []string{server.Addr}}
@@ -554,7 +555,7 @@ func compare(a, b string) int {
 
 // TestServerThatForgets: when the stream is gone that is told, and what is written from then on is heard.
 func TestServerThatForgets(t *testing.T) {
-	port := redistest.FreePort(t)
+	port := freeport.New(t)
 	server := redistest.Start(t, port)
 	e := open(t, "AAAA", Config{Addresses: []string{server.Addr}})
 	e.follow("/")

@@ -5,7 +5,6 @@ package mongodbtest
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,18 +33,6 @@ func binary(tb testing.TB) string {
 	}
 	tb.Skip("there is no secantusd-py; `make bin/secantusd-py` brings one")
 	return ""
-}
-
-// FreePort is one at which nobody listens.
-func FreePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // Server is one that runs until the test ends.

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"foyer/service/adapter/freeport"
 )
 
 // Patience is for a machine that is busy with something else.
@@ -36,7 +37,7 @@ type Server struct {
 // New makes a database and runs a server until the test ends, with what more its command is to have.
 func New(tb testing.TB, more ...string) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, folder: programs(tb), Port: freePort(tb), more: more}
+	s := &Server{tb: tb, folder: programs(tb), Port: freeport.New(tb), more: more}
 	parent, err := os.MkdirTemp("", "foyer-postgres")
 	if err != nil {
 		tb.Fatal(err)
@@ -188,17 +189,6 @@ func programs(tb testing.TB) string {
 	}
 	tb.Skip("there is no PostgreSQL; `make bin/postgres` brings one")
 	return ""
-}
-
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // readyWriter sees in a server's log that it takes connections.
