@@ -49,6 +49,7 @@ var floors = []floor{
 	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"transport/admin", []string{"service"}, nil},
+	{"transport/metrics", []string{"service"}, nil},
 	{"transport/passing", []string{"service"}, nil},
 	{"cmd/foyer/chat", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
 	{"cmd/foyer/bench", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/HdrHistogram/hdrhistogram-go"}},

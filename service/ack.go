@@ -66,6 +66,7 @@ type acks struct {
 	mu       sync.Mutex
 	last     int64 // the newest id; they count up, as in Socket.IO, for all sockets of the namespace
 	collects map[int64]*Acks
+	answers  *answers // nil: there were none
 }
 
 // CollectAcks delivers an event and gives its acknowledgements as they come. More recipients than limit (0: any
@@ -170,6 +171,7 @@ func (c *Acks) finish() (rest []AckOutcome, asked bool) {
 	c.elsewhere, c.others = nil, 0
 	for s := range c.waiting {
 		s.forgetAck(c.id)
+		a.answered(AckTimeout, 0)
 		c.outcomes = append(c.outcomes, AckOutcome{Socket: s.id, Node: c.ns.node.id, Latency: time.Since(c.start), Failure: AckTimeout})
 	}
 	a.endLocked(c)
@@ -201,6 +203,7 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 		if receipt.Err = once.err(0); receipt.Err != nil {
 			break
 		}
+		receipt.Enqueued += enqueued(out)
 		ns.askedFor(c, s, out)
 	}
 	ns.mu.RUnlock()
@@ -221,6 +224,7 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 		if s.present {
 			out = s.send(&once, d.again(), touched)
 		}
+		receipt.Enqueued += enqueued(out)
 		switch {
 		case out != Full:
 			ns.askedFor(c, s, out)
@@ -235,6 +239,14 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 	}
 	ns.mu.RUnlock()
 	touched.full = emptied(full)
+}
+
+// enqueued is 1 for an event that is in a queue now.
+func enqueued(out Outcome) int {
+	if out == Queued || out == QueuedFlush {
+		return 1
+	}
+	return 0
 }
 
 // askedFor settles a recipient that will not answer since it was not asked; a full one may still be.
@@ -321,6 +333,7 @@ func (a *acks) settleLocked(c *Acks, s *Socket, o AckOutcome, size int) bool {
 	delete(c.waiting, s)
 	s.forgetAck(c.id)
 	o.Socket, o.Node, o.Latency = s.id, s.ns.node.id, time.Since(c.start)
+	a.answered(o.Failure, o.Latency)
 	c.outcomes = append(c.outcomes, o)
 	if c.bytes+size > maxUntakenAckBytes || size > 0 && !s.ns.node.Budget().Take(UseAcks, size) {
 		c.failLocked()

@@ -95,6 +95,11 @@ func (h *Handler) Detach() {
 	again := h.detached
 	h.detached = true
 	delete(hs.attached, h)
+	if !again && h.at == "" {
+		h.mu.Lock()
+		hs.reply.merge(&h.reply)
+		h.mu.Unlock()
+	}
 	if h.deadline != nil {
 		h.deadline.Stop()
 	}

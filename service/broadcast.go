@@ -116,11 +116,13 @@ func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 		run := rest[:alike(rest)]
 		rest = rest[len(run):]
 		ns.lane.step.Lock()
+		began := ns.clock()
 		if run[0].emit.collect != nil {
 			ns.deliverCollecting(run, touched)
 		} else {
 			ns.deliverRun(run, touched)
 		}
+		ns.did(run, began)
 		ns.lane.step.Unlock()
 		if leads && len(touched.conns) > flushChunk {
 			ns.lane.widen()

@@ -25,6 +25,7 @@
 //
 // Locks, in the order in which they may be taken; a name in brackets says what is guarded:
 //
+//	Node.measuring       what is being measured
 //	Node.merging         a merge into one socket's data
 //	connects.mu          connects without a decision
 //	Namespace.assigning  which handlers the namespace's sockets have, and what is parked of them

@@ -1,6 +1,9 @@
 package service
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // drop is a reason for which something was dropped or refused.
 type drop uint8
@@ -49,4 +52,13 @@ func (d *drops) snapshot() map[string]int64 {
 		}
 	}
 	return m
+}
+
+// DropReasons are all names that Info.Dropped of a Node can have.
+func DropReasons() []string {
+	names := slices.Clone(dropNames[:])
+	for u := range useCount {
+		names = append(names, "budget_"+u.String())
+	}
+	return names
 }

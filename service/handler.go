@@ -82,6 +82,7 @@ type Handler struct {
 
 	// What it owes.
 	inFlight     map[uint64]flight
+	reply        Timing   // from when an event was given until it was answered
 	withoutAck   []uint64 // call ids in flight that want no ack, ascending; some may have been replied to
 	lastCall     uint64
 	finishing    bool // ends with io.EOF when nothing is in flight
@@ -95,6 +96,7 @@ type Handler struct {
 
 // flight is an event that a handler has not replied to.
 type flight struct {
+	since  time.Duration // see givenAt
 	origin Origin
 	ackID  int64
 	size   int
@@ -226,6 +228,7 @@ func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 	last := false // of a socket whose next events wait elsewhere for this
 	if f.taken {
 		h.pace.answers++
+		h.replied(&f)
 		delete(h.inFlight, callID)
 		f.answeredLocked(payload, attachments)
 		last = h.settledLocked(f.origin)
@@ -256,6 +259,7 @@ func (h *Handler) Handled(upTo uint64) {
 			}
 			delete(h.inFlight, h.withoutAck[n])
 			h.pace.answers++
+			h.replied(&f)
 			f.answeredLocked(nil, nil)
 			if h.settledLocked(f.origin) {
 				settled = append(settled, f.origin)

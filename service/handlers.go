@@ -25,6 +25,7 @@ type handlers struct {
 	leftAt   time.Time // when a handler was last taken out of its group
 	groups   map[string]*group
 	byName   patterns[[]*group]        // the same by what they have registered for
+	reply    Timing                    // of handlers here that are gone
 	attached map[*Handler]struct{}     // also those that drain or were replaced, until they are detached
 	claiming map[*Handler]*claims      // those that wait for other nodes to agree
 	promised map[*Registration]promise // those of other nodes that this one has agreed to, and that are not there yet

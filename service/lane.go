@@ -14,6 +14,7 @@ import (
 // between two runs of who leads, or beside the writing, whose order is fixed already.
 type lane struct {
 	step sync.Mutex // held while a run is queued, so that all links have the runs in one order
+	work *work      // guarded by step; nil: nothing was done
 
 	mu      sync.Mutex
 	waiting []*turn

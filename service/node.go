@@ -37,6 +37,11 @@ type Node struct {
 	namespaces map[string]*Namespace // guarded by mu
 	makers     map[string]int        // guarded by mu; how many namespaces of no known name each address has brought about
 	logsEnd    uint64                // guarded by mu; past the last change that a freed namespace has numbered
+	past       Measures              // guarded by mu; of namespaces that are gone
+	retired    []*Namespace          // guarded by mu; those of them that are not in past yet
+	looking    bool                  // guarded by mu; Measure looks at namespaces: what they have done stays theirs
+
+	measuring sync.Mutex // before all other locks
 
 	merging [32]sync.Mutex // taken by a merge into a socket's data, which of them by its id; before all other locks
 
@@ -142,6 +147,9 @@ type Info struct {
 	Kept       map[string]int64 // by kind, how much of what comes and goes with clients, calls and nodes is there now
 }
 
+// age is for how long the node has been there.
+func (n *Node) age() time.Duration { return time.Since(n.startedAt) }
+
 // Info describes the node.
 func (n *Node) Info() Info {
 	i := Info{
@@ -205,6 +213,7 @@ func (n *Node) release(ns *Namespace) {
 		return
 	}
 	delete(n.namespaces, ns.name)
+	n.retireLocked(ns)
 	if n.makers[ns.maker]--; n.makers[ns.maker] <= 0 {
 		delete(n.makers, ns.maker)
 	}

@@ -20,7 +20,7 @@ type settings struct {
 	Edge    string  `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
 	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
 	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
-	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz and /readyz are; empty: nowhere. Default ${default}."`
+	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz, /readyz and /metrics are; empty: nowhere. Default ${default}."`
 	Pprof   bool    `help:"Serve Go's profiles at that address, below /debug/pprof/, and sample waiting for locks. Default off."`
 	NodeID  string  `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`

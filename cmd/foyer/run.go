@@ -31,6 +31,7 @@ import (
 	"foyer/transport/admin"
 	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
+	"foyer/transport/metrics"
 	"foyer/transport/passing"
 	"foyer/transport/socketio"
 )
@@ -299,6 +300,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		status = admin.WithProfiles(status)
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
+	status = admin.Guard(admin.WithMetrics(status, metrics.Handler(f.measured())), f.mayLook)
 	f.adminServer = f.httpServer(f.contain(pageOf(status)), f.adminConns)
 	return nil
 }

@@ -60,6 +60,15 @@ func (c *Cluster) Missing() (names []service.NodeID) {
 	return names
 }
 
+// DropReasons are all names that Info.Dropped of a Cluster can have beside those of its node.
+func DropReasons() []string {
+	names := []string{"cluster_bus", "cluster_bus_refused", "cluster_epoch", "cluster_question"}
+	for d := DropUnreadable; d < drops; d++ {
+		names = append(names, "cluster_frame_"+d.String())
+	}
+	return names
+}
+
 // Info adds to that of the node what was dropped on the way between nodes.
 func (c *Cluster) Info() service.Info {
 	info := c.Node.Info()

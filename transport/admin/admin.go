@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 )
 
 // Handler serves GET and HEAD of /healthz, which is 200 as long as the process answers at all, and /readyz, which is 200
@@ -35,6 +36,33 @@ func WithProfiles(h http.Handler) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// Guard lets in only those whom allowed has no error for; what it says is the answer to others. /healthz and /readyz are for
+// everybody. allowed is called for each request with its bearer token, or "".
+func Guard(h http.Handler, allowed func(token string) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" && r.URL.Path != "/readyz" {
+			kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			if !strings.EqualFold(kind, "Bearer") {
+				token = ""
+			}
+			if err := allowed(strings.TrimSpace(token)); err != nil {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				answer(w, http.StatusUnauthorized, err.Error())
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// WithMetrics adds metrics to a handler, at /metrics.
+func WithMetrics(h, metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.Handle("GET /metrics", metrics)
 	return mux
 }
 

@@ -118,6 +118,19 @@ func (s *Server) Len() int {
 	return s.live
 }
 
+// Sessions are those that are open, by transport, and how many have gone from polling to websocket since New. It looks at
+// each.
+func (s *Server) Sessions() (polling, websocket int, upgrades uint64) {
+	for _, ss := range s.snapshot() {
+		if ss.Transport() == "websocket" {
+			websocket++
+		} else {
+			polling++
+		}
+	}
+	return polling, websocket, s.counts[countUpgrade].Load()
+}
+
 // Drain refuses handshakes and closes all sessions with ReasonShutdown, spread over window at jittered moments, so that
 // their clients do not come back all at once. What is queued is flushed first, save for polling clients that have joined
 // nothing. It blocks until no session is left or ctx ends; then sessions may remain for Close.

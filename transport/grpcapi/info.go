@@ -70,31 +70,28 @@ func age(now, then time.Time) *durationpb.Duration {
 	return durationpb.New(max(0, now.Sub(then)).Round(time.Millisecond))
 }
 
-// dropped adds what was dropped here to what the service counts.
+// dropped are those that occurred.
 func (s *Server) dropped(counts map[string]int64) map[string]int64 {
-	all := maps.Clone(counts)
-	if all == nil {
-		all = map[string]int64{}
-	}
+	all := s.Dropped(counts)
+	maps.DeleteFunc(all, func(_ string, v int64) bool { return v == 0 })
+	return all
+}
+
+// Dropped adds what was dropped here and at the edges to what the service counts, by all reasons that there are.
+func (s *Server) Dropped(counts map[string]int64) map[string]int64 {
+	all := map[string]int64{}
+	maps.Copy(all, counts)
 	for name, c := range map[string]*atomic.Int64{
 		"reply_invalid": &s.invalidReplies, "decision_invalid": &s.invalidDecisions, "auth_invalid": &s.invalidAuth,
 		"api_panic": &s.panics,
 	} {
-		if v := c.Load(); v > 0 {
-			all[name] = v
-		}
+		all[name] = c.Load()
 	}
 	for why := range s.gate.counts {
-		if v := s.gate.counts[why].Load(); v > 0 {
-			all[refusals[why].reason] = v
-		}
+		all[refusals[why].reason] = s.gate.counts[why].Load()
 	}
 	if s.cfg.EdgeCounts != nil {
-		for name, v := range s.cfg.EdgeCounts() {
-			if v > 0 {
-				all[name] = v
-			}
-		}
+		maps.Copy(all, s.cfg.EdgeCounts())
 	}
 	return all
 }

@@ -1,0 +1,106 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestMeasures: what a node has and has done is counted by class, and stays counted when its namespaces and handlers go.
+func TestMeasures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{Namespaces: []NamespaceConfig{{Pattern: "/shop", Connect: ConnectOpen}, {Pattern: "/table*", Connect: ConnectOpen}}})
+		h := attach(t, n, Registration{Namespaces: []string{"/", "/named"}})
+		var all []*Socket
+		for range 3 {
+			s, _ := connect(t, n, "/", "room")
+			all = append(all, s)
+		}
+		shop, _ := connect(t, n, "/shop")
+		connect(t, n, "/table5", "a", "b")
+		connect(t, n, "/named")
+		told(t, h)
+		m := n.Measure()
+		wantEqual(t, "classes", m.Classes, [Classes]ClassMeasures{{2, 4, 1}, {1, 1, 0}, {1, 1, 2}})
+		wantEqual(t, "handlers", []int{m.Handlers.Attached, m.Handlers.Sockets, m.Handlers.Queued, m.Handlers.InFlight}, []int{1, 4, 0, 0})
+
+		n.EmitBatch(t.Context(), []Emit{
+			{Target: Target{Namespace: "/", All: true}, Packet: event("e")},
+			{Target: Target{Namespace: "/", All: true}, Packet: event("e")},
+			{Target: Target{Namespace: "/shop", All: true}, Packet: event("e")},
+			{Target: Target{Namespace: "/", Rooms: []string{"nobody"}}, Packet: event("e")},
+		})
+		c, err := n.CollectAcks(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		all[0].receive(&Packet{Kind: KindAck, AckID: c.id, Payload: []byte("[]")})
+		all[1].leave(ReasonTransportClose, "", nil)
+		c.Finish()
+		all[0].emits("e")
+		notices, _ := h.Next(t.Context(), nil)
+		event := notices[len(notices)-1]
+		wantEqual(t, "in flight", n.Measure().Handlers.InFlight, 1)
+		time.Sleep(2 * time.Second)
+		h.Reply(event.CallID, nil, nil)
+		check := func(when string) {
+			m := n.Measure()
+			wantEqual(t, when+": emits and deliveries", []uint64{m.Emits, m.Deliveries}, []uint64{5, 10})
+			wantEqual(t, when+": runs by size", []uint64{m.FanOut[0].Count, m.FanOut[1].Count, m.FanOut[2].Count}, []uint64{1, 1, 0}) // the first run of each namespace
+			wantEqual(t, when+": acks", fmt.Sprint(m.Acks), fmt.Sprint([AckKinds]uint64{AckOK: 1, AckTimeout: 1, AckDisconnected: 1}))
+			wantEqual(t, when+": ack latency", []any{m.AckLatency.Count, m.AckLatency.Sum, m.AckLatency.Buckets[7]}, []any{uint64(1), 20 * time.Millisecond, uint64(1)})
+			wantEqual(t, when+": reply", []any{m.Handlers.Reply.Count, m.Handlers.Reply.Sum, m.Handlers.Reply.Buckets[11]}, []any{uint64(1), 2 * time.Second, uint64(1)})
+		}
+		check("with all")
+		h.Detach()
+		for _, s := range []*Socket{all[0], all[2], shop} {
+			s.leave(ReasonTransportClose, "", nil)
+		}
+		wantEqual(t, "one is gone", n.Measure().Classes[ClassConfigured].Sockets, 0)
+		check("when they are gone")
+	})
+}
+
+func TestFanOutClasses(t *testing.T) {
+	for recipients, want := range map[int]string{
+		0: "0-1", 1: "0-1", 2: "2-9", 9: "2-9", 10: "10-99", 99: "10-99", 100: "100-999", 1000: "1000-9999", 9999: "1000-9999", 10_000: "10000-", 1e8: "10000-",
+	} {
+		wantEqual(t, fmt.Sprint(recipients), FanOutName(fanOutOf(recipients)), want)
+	}
+}
+
+// TestMeasuresOnlyGrow: while namespaces come and go amid emits to them, what was done is not forgotten.
+func TestMeasuresOnlyGrow(t *testing.T) {
+	n := newNode(t, Config{Namespaces: []NamespaceConfig{{Pattern: "/n*", Connect: ConnectOpen}}})
+	ctx, stop := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	for i := range 4 {
+		name := fmt.Sprint("/n", i%2)
+		busy.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = n.Emit(t.Context(), Emit{Target: Target{Namespace: name, All: true}, Packet: event("e")})
+			}
+		})
+		busy.Go(func() {
+			for ctx.Err() == nil {
+				s, _ := connect(t, n, name)
+				s.leave(ReasonTransportClose, "", nil)
+			}
+		})
+	}
+	var last Measures
+	for range 2000 {
+		m := n.Measure()
+		if m.Emits < last.Emits || m.Deliveries < last.Deliveries || m.FanOut[0].Count < last.FanOut[0].Count {
+			t.Errorf("%d emits and %d deliveries, after %d and %d", m.Emits, m.Deliveries, last.Emits, last.Deliveries)
+			break
+		}
+		last = m
+	}
+	stop()
+	busy.Wait()
+}

@@ -1,0 +1,180 @@
+package metrics
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"foyer/service"
+)
+
+// Node is what is looked at. Its functions are called at each scrape, from any goroutine, and do not block for long.
+type Node struct {
+	Measure func() service.Measures
+	Info    func() service.Info
+	// Sessions are the links by transport, and how often one has gone from polling to websocket.
+	Sessions func() (polling, websocket int, upgrades uint64)
+	// Dropped is what was dropped or refused, by all reasons that there are, also those with 0.
+	Dropped func() map[string]int64
+	Ready   func() error
+	// Nodes are those of the cluster, and whether the bus is up; nil: the node is alone.
+	Nodes func() (nodes []service.NodeStatus, up bool)
+	// Cluster is the word of --cluster.
+	Cluster string
+}
+
+// scrapes is how many scrapes are answered at once; more are refused with 503.
+const scrapes = 4
+
+// scrapeWithin is how long an answer may take to be gathered.
+const scrapeWithin = 10 * time.Second
+
+// Handler answers scrapes, in the format of Prometheus or in OpenMetrics.
+func Handler(n *Node) http.Handler {
+	return promhttp.HandlerFor(Registry(n), promhttp.HandlerOpts{
+		EnableOpenMetrics: true, MaxRequestsInFlight: scrapes, Timeout: scrapeWithin, ErrorHandling: promhttp.ContinueOnError,
+	})
+}
+
+// Registry has a node's metrics, and those of its process.
+func Registry(n *Node) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+type collector struct{ *Node }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("foyer_"+name, help, labels, nil)
+}
+
+var (
+	build      = describe("build_info", "Always 1.", "node", "version", "cluster")
+	ready      = describe("ready", "1 when the node may have traffic, as /readyz says.")
+	sessions   = describe("sessions", "Links of clients.", "transport")
+	upgrades   = describe("upgrades_total", "Links that have gone from polling to websocket.")
+	namespaces = describe("namespaces", "Namespaces that are in use, by why they may be: their name is configured, a handler has registered it, or a prefix covers it.", "class")
+	sockets    = describe("sockets", "Sockets: clients in namespaces.", "class")
+	rooms      = describe("rooms", "Rooms with sockets here; a socket's own id is none.", "class")
+	emits      = describe("emits_total", "Emits that were delivered here, also those of other nodes.")
+	deliveries = describe("deliveries_total", "Copies of emits that were put into queues of links.")
+	fanOut     = describe("fanout_seconds", "How long it took to queue an emit, or several alike, by how many recipients it had here. In a namespace of fewer than 100 sockets one in eight is timed.", "recipients")
+	acks       = describe("acks_total", "What became of recipients here that an acknowledgement was wanted of.", "outcome")
+	ackTime    = describe("ack_seconds", "How long it took until a recipient here acknowledged.")
+	handlers   = describe("handlers", "Handlers that are attached here.")
+	theirs     = describe("handler_sockets", "Sockets that handlers here have.")
+	queued     = describe("handler_queued", "What waits for handlers here, in number.")
+	queuedSize = describe("handler_queued_bytes", "Bytes of the events that wait for handlers here.")
+	inFlight   = describe("handler_in_flight", "Events that handlers here have been told and not answered.")
+	undecided  = describe("handler_connects", "Connects that handlers here have been asked to decide and have not.")
+	replyTime  = describe("handler_reply_seconds", "How long it took until a handler here answered an event. One in eight is timed.")
+	watchers   = describe("watchers", "Watches of presence.")
+	memory     = describe("memory_bytes", "What is kept for clients and backends, in bytes, by use.", "use")
+	budget     = describe("memory_budget_bytes", "Most that may be kept for them: --memory-budget. 0: any number.")
+	dropped    = describe("dropped_total", "What was dropped, refused or waited for, by reason: the names of GetInfo and of the log.", "reason")
+	kept       = describe("kept", "What is kept at this moment of what comes and goes, by kind: the names of GetInfo.", "kind")
+	nodes      = describe("nodes", "Nodes of the cluster as this one sees them, itself among them.", "state")
+	busUp      = describe("bus_up", "1 when the bus to the other nodes is up.")
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		build, ready, sessions, upgrades, namespaces, sockets, rooms, emits, deliveries, fanOut, acks, ackTime, handlers, theirs, queued, queuedSize,
+		inFlight, undecided, replyTime, watchers, memory, budget, dropped, kept, nodes, busUp,
+	} {
+		to <- d
+	}
+}
+
+// outcomes are the words of service.AckFailure.
+var outcomes = [service.AckKinds]string{"answered", "timeout", "disconnected", "queue_full", "dropped_volatile", "node_unreachable"}
+
+var states = map[service.NodeState]string{
+	service.NodeJoining: "joining", service.NodeUp: "up", service.NodeSilent: "silent", service.NodeLost: "lost", service.NodeDraining: "draining",
+	service.NodeIncompatible: "incompatible",
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	info, m := c.Info(), c.Measure()
+	gauge(build, 1, string(info.NodeID), info.Version, c.Cluster)
+	gauge(ready, oneIf(c.Ready() == nil))
+	polling, websocket, upgraded := c.Sessions()
+	gauge(sessions, float64(polling), "polling")
+	gauge(sessions, float64(websocket), "websocket")
+	counter(upgrades, float64(upgraded))
+	for class, of := range m.Classes {
+		word := service.Class(class).String()
+		gauge(namespaces, float64(of.Namespaces), word)
+		gauge(sockets, float64(of.Sockets), word)
+		gauge(rooms, float64(of.Rooms), word)
+	}
+	counter(emits, float64(m.Emits))
+	counter(deliveries, float64(m.Deliveries))
+	for class := range m.FanOut {
+		to <- histogram(fanOut, &m.FanOut[class], service.FanOutName(class))
+	}
+	for why, n := range m.Acks {
+		counter(acks, float64(n), outcomes[why])
+	}
+	to <- histogram(ackTime, &m.AckLatency)
+	h := &m.Handlers
+	gauge(handlers, float64(h.Attached))
+	gauge(theirs, float64(h.Sockets))
+	gauge(queued, float64(h.Queued))
+	gauge(queuedSize, float64(h.Bytes))
+	gauge(inFlight, float64(h.InFlight))
+	gauge(undecided, float64(h.Connects))
+	to <- histogram(replyTime, &h.Reply)
+	gauge(watchers, float64(m.Watchers))
+	for use, bytes := range m.Held {
+		gauge(memory, float64(bytes), service.Use(use).String())
+	}
+	gauge(budget, float64(max(0, info.Budget)))
+	for reason, n := range c.Dropped() {
+		counter(dropped, float64(n), reason)
+	}
+	for kind, n := range info.Kept {
+		gauge(kept, float64(n), kind)
+	}
+	if c.Nodes == nil {
+		return
+	}
+	list, up := c.Nodes()
+	by := map[service.NodeState]int{}
+	for _, n := range list {
+		by[n.State]++
+	}
+	for state, word := range states {
+		gauge(nodes, float64(by[state]), word)
+	}
+	gauge(busUp, oneIf(up))
+}
+
+func histogram(d *prometheus.Desc, t *service.Timing, labels ...string) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(t.Buckets))
+	sum := uint64(0)
+	for i, n := range t.Buckets {
+		sum += n
+		buckets[service.TimingBounds[i].Seconds()] = sum
+	}
+	return prometheus.MustNewConstHistogram(d, t.Count, t.Sum.Seconds(), buckets, labels...)
+}
+
+func oneIf(so bool) float64 {
+	if so {
+		return 1
+	}
+	return 0
+}
