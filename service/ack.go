@@ -209,6 +209,7 @@ func (ns *Namespace) deliverCollecting(run []delivery, touched *touched) {
 	ns.mu.RUnlock()
 	if receipt.Err != nil {
 		touched.full = touched.full[:0]
+		ns.acks.withdraw(c) // nobody was asked
 		c.Finish()
 		return
 	}
@@ -353,6 +354,7 @@ func (c *Acks) failLocked() {
 	c.err = ErrTooSlow
 	for s := range c.waiting {
 		s.forgetAck(c.id)
+		c.ns.acks.answered(AckTimeout, 0)
 	}
 	clear(c.waiting)
 }

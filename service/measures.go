@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Measures are what a node has at a moment and what it has done since it started, for who looks at it from time to time. All
-// of it is counted where a lock is held anyway, or looked up when it is asked for: nothing is counted for it on the way of
-// an emit that others would wait for.
+// Measures are what a node has at a moment and what it has done since it started, for who looks at it from time to time. It
+// is looked up when it is asked for, or counted in plain numbers where a lock is held anyway.
 type Measures struct {
 	Classes    [Classes]ClassMeasures
 	Emits      uint64           // that were delivered here, also those of other nodes
@@ -188,20 +187,26 @@ func (m *Measures) addAnswers(a *answers) {
 	m.AckLatency.merge(&a.latency)
 }
 
-// maxRetired is how many namespaces that are gone are kept until somebody measures, since an emit was on its way through
-// their lanes, or somebody measured just then. What more of them have done is forgotten.
+// maxRetired is how many namespaces that are gone are kept for a moment, since an emit was on its way through their lanes,
+// or somebody measured just then. What more of them have done is forgotten.
 const maxRetired = 4096
 
 // retireLocked keeps what a namespace has done that is about to go. Node.mu is held.
 func (n *Node) retireLocked(ns *Namespace) {
-	wait := n.looking || !ns.lane.step.TryLock() // whose owner may come to want Node.mu
-	switch {
-	case !wait:
-		ns.retire(&n.past)
-		ns.lane.step.Unlock()
-	case len(n.retired) < maxRetired:
+	if len(n.retired) < maxRetired {
 		n.retired = append(n.retired, ns)
 	}
+	if n.looking {
+		return
+	}
+	n.retired = slices.DeleteFunc(n.retired, func(ns *Namespace) bool {
+		if !ns.lane.step.TryLock() { // its owner may come to want Node.mu
+			return false
+		}
+		ns.retire(&n.past)
+		ns.lane.step.Unlock()
+		return true
+	})
 }
 
 // retire moves what a namespace has done to what is past. lane.step is held.

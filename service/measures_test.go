@@ -87,13 +87,16 @@ func TestMeasuresOnlyGrow(t *testing.T) {
 		})
 		busy.Go(func() {
 			for ctx.Err() == nil {
-				s, _ := connect(t, n, name)
-				s.leave(ReasonTransportClose, "", nil)
+				c := newConn()
+				n.Connect(c.request(name))
+				for _, s := range c.sockets {
+					s.leave(ReasonTransportClose, "", nil)
+				}
 			}
 		})
 	}
 	var last Measures
-	for range 2000 {
+	for deadline := time.Now().Add(time.Minute); last.Deliveries < 300 && time.Now().Before(deadline); {
 		m := n.Measure()
 		if m.Emits < last.Emits || m.Deliveries < last.Deliveries || m.FanOut[0].Count < last.FanOut[0].Count {
 			t.Errorf("%d emits and %d deliveries, after %d and %d", m.Emits, m.Deliveries, last.Emits, last.Deliveries)
@@ -103,4 +106,10 @@ func TestMeasuresOnlyGrow(t *testing.T) {
 	}
 	stop()
 	busy.Wait()
+	if last.Deliveries < 300 {
+		t.Errorf("%d emits and %d deliveries", last.Emits, last.Deliveries)
+	}
+	if m := n.Measure(); m.Classes[ClassPattern].Namespaces != 0 || len(n.retired) != 0 {
+		t.Errorf("%d namespaces are there, and %d are kept", m.Classes[ClassPattern].Namespaces, len(n.retired))
+	}
 }

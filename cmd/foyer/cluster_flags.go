@@ -155,7 +155,7 @@ func (s *settings) checkCluster() error {
 	if err := (&natsbus.External{Node: anyNode.Node, Cluster: c.Name, URL: "nats://any"}).Validate(); err != nil {
 		wrong("cluster-name", "%w", err)
 	} else if err := lives.CheckName(c.Name, pgbus.MaxName); err != nil && s.Cluster == clusterPostgres {
-		wrong("cluster-name", "%w", err)
+		wrong("cluster-name", "%w with postgres", err)
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") || (c.TLS.Cert == "") != (c.TLS.CA == "") {
 		errs = append(errs, errors.New("--cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca go together: give all or none"))

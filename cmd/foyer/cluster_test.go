@@ -70,7 +70,7 @@ func TestClusterSettings(t *testing.T) {
 		"--cluster postgres --cluster-url postgres://127.0.0.1":             {"--cluster-url: it names no database"},
 		"--cluster postgres --cluster-url postgres://127.0.0.1/d?sslmode=x": {"--cluster-url: its options of TLS are not taken: (sslmode is invalid)"},
 		"--cluster postgres --cluster-url postgres://127.0.0.1/d --cluster-routes a:1 --cluster-name " + strings.Repeat("n", 56): {
-			"--cluster-routes: it has an effect with --cluster embedded only, and that is postgres", "55 at most",
+			"--cluster-routes: it has an effect with --cluster embedded only, and that is postgres", "55 at most with postgres",
 		},
 		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-table t": {"--cluster-table: it has an effect with --cluster postgres only, and that is redis"},
 		"--cluster redis --cluster-url redis://127.0.0.1 --cluster-stream s --cluster-stream-count 3 --cluster-stream-length 5 --cluster-stream-sharded": {

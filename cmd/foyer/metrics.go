@@ -5,6 +5,9 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net"
+	"net/http"
+
+	"go.uber.org/zap"
 
 	"foyer/service"
 	"foyer/service/adapter"
@@ -48,7 +51,21 @@ var (
 
 // mayLook says who may see more at the admin address than that the node lives: on loopback everybody, and else who has a
 // token of the API.
-func (f *foyer) mayLook(token string) error {
+func (f *foyer) mayLook(r *http.Request, token string) error {
+	err := f.mayLookWith(token)
+	if err != nil {
+		f.refusedLooks.Add(1)
+		address, _, _ := net.SplitHostPort(r.RemoteAddr)
+		f.told.Info("admin request refused", zap.String("reason", reasonLook), zap.String("address", address),
+			zap.String("detail", r.URL.Path+": "+err.Error()), zap.String("setting", "--admin"))
+	}
+	return err
+}
+
+// reasonLook is the reason for which a request at the admin address is refused.
+const reasonLook = "admin_unauthenticated"
+
+func (f *foyer) mayLookWith(token string) error {
 	if at, ok := f.adminListener.Addr().(*net.TCPAddr); ok && at.IP.IsLoopback() {
 		return nil
 	}

@@ -49,7 +49,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := 0
-	for _, m := range regexp.MustCompile(`reason=~"([^"]+)"`).FindAllStringSubmatch(string(rules), -1) {
+	for _, m := range regexp.MustCompile(`reason=~?"([^"]+)"`).FindAllStringSubmatch(string(rules), -1) {
 		for _, one := range strings.Split(unfold(m[1]), "|") {
 			if asked++; !slices.Contains(reasons, one) {
 				t.Errorf("an alert asks for the reason %s, which is none of %v", one, reasons)
@@ -92,5 +92,9 @@ func TestMetricsAreNotForEverybody(t *testing.T) {
 		if code, body := scrape(t, f, try.path, try.token); code != try.code || !strings.Contains(body, try.says) {
 			t.Errorf("%s with token %q of %q: %d %.200q, want %d and %q", try.path, try.token, try.tokens, code, body, try.code, try.says)
 		}
+	}
+	f.tokens.now.Store(&[]string{"one"})
+	if _, body := scrape(t, f, "/metrics", "one"); !strings.Contains(body, "foyer_dropped_total{reason=\"admin_unauthenticated\"} 5\n") {
+		t.Error("it is not counted who was refused")
 	}
 }

@@ -98,12 +98,13 @@ type foyer struct {
 	edgeConns, adminConns                    *conns
 	edgeTLS, apiTLS                          *tls.Config
 
-	draining atomic.Bool
-	panics   atomic.Int64   // of pages
-	serving  sync.WaitGroup // the serve loops, and the demo's backend
-	failed   chan error     // a serve loop that ended by itself
-	stopDemo context.CancelFunc
-	unload   context.CancelFunc // ends the reloader
+	draining     atomic.Bool
+	panics       atomic.Int64   // of pages
+	refusedLooks atomic.Int64   // at the admin address
+	serving      sync.WaitGroup // the serve loops, and the demo's backend
+	failed       chan error     // a serve loop that ended by itself
+	stopDemo     context.CancelFunc
+	unload       context.CancelFunc // ends the reloader
 }
 
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
@@ -261,7 +262,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 			maps.Copy(counts, f.passing.Dropped())
 			f.peerConns.counts(counts)
 		}
-		counts["page_panic"] = f.panics.Load()
+		counts["page_panic"], counts[reasonLook] = f.panics.Load(), f.refusedLooks.Load()
 		f.edgeConns.counts(counts)
 		f.adminConns.counts(counts)
 		return counts

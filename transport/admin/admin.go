@@ -40,15 +40,15 @@ func WithProfiles(h http.Handler) http.Handler {
 }
 
 // Guard lets in only those whom allowed has no error for; what it says is the answer to others. /healthz and /readyz are for
-// everybody. allowed is called for each request with its bearer token, or "".
-func Guard(h http.Handler, allowed func(token string) error) http.Handler {
+// everybody. allowed is called for each other request, with its bearer token or "".
+func Guard(h http.Handler, allowed func(r *http.Request, token string) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" && r.URL.Path != "/readyz" {
 			kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 			if !strings.EqualFold(kind, "Bearer") {
 				token = ""
 			}
-			if err := allowed(strings.TrimSpace(token)); err != nil {
+			if err := allowed(r, strings.TrimSpace(token)); err != nil {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				answer(w, http.StatusUnauthorized, err.Error())
 				return

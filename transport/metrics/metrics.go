@@ -17,7 +17,7 @@ type Node struct {
 	Info    func() service.Info
 	// Sessions are the links by transport, and how often one has gone from polling to websocket.
 	Sessions func() (polling, websocket int, upgrades uint64)
-	// Dropped is what was dropped or refused, by all reasons that there are, also those with 0.
+	// Dropped is what was dropped or refused, by reason, also those with 0.
 	Dropped func() map[string]int64
 	Ready   func() error
 	// Nodes are those of the cluster, and whether the bus is up; nil: the node is alone.
@@ -63,7 +63,7 @@ var (
 	emits      = describe("emits_total", "Emits that were delivered here, also those of other nodes.")
 	deliveries = describe("deliveries_total", "Copies of emits that were put into queues of links.")
 	fanOut     = describe("fanout_seconds", "How long it took to queue an emit, or several alike, by how many recipients it had here. In a namespace of fewer than 100 sockets one in eight is timed.", "recipients")
-	acks       = describe("acks_total", "What became of recipients here that an acknowledgement was wanted of.", "outcome")
+	acks       = describe("acks_total", "What became of recipients here that an acknowledgement was wanted of. Unanswered: none had come when the wait for it ended.", "outcome")
 	ackTime    = describe("ack_seconds", "How long it took until a recipient here acknowledged.")
 	handlers   = describe("handlers", "Handlers that are attached here.")
 	theirs     = describe("handler_sockets", "Sockets that handlers here have.")
@@ -92,7 +92,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 }
 
 // outcomes are the words of service.AckFailure.
-var outcomes = [service.AckKinds]string{"answered", "timeout", "disconnected", "queue_full", "dropped_volatile", "node_unreachable"}
+var outcomes = [service.AckKinds]string{"answered", "unanswered", "disconnected", "queue_full", "dropped_volatile", "node_unreachable"}
 
 var states = map[service.NodeState]string{
 	service.NodeJoining: "joining", service.NodeUp: "up", service.NodeSilent: "silent", service.NodeLost: "lost", service.NodeDraining: "draining",

@@ -47,7 +47,7 @@ func TestHandler(t *testing.T) {
 			`foyer_build_info{cluster="embedded",node="AAAA",version="v1"} 1`, `foyer_ready 0`, `foyer_sessions{transport="websocket"} 6`, `foyer_upgrades_total 5`,
 			`foyer_sockets{class="pattern"} 7`, `foyer_sockets{class="configured"} 0`, `foyer_emits_total 3`, `foyer_fanout_seconds_bucket{recipients="2-9",le="0.0001"} 2`,
 			`foyer_fanout_seconds_bucket{recipients="2-9",le="0.001"} 3`, `foyer_fanout_seconds_count{recipients="2-9"} 3`, `foyer_fanout_seconds_sum{recipients="2-9"} 0.03`,
-			`foyer_acks_total{outcome="timeout"} 5`, `foyer_handler_queued 4`, `foyer_memory_budget_bytes 0`, `foyer_dropped_total{reason="slow"} 9`,
+			`foyer_acks_total{outcome="unanswered"} 5`, `foyer_handler_queued 4`, `foyer_memory_budget_bytes 0`, `foyer_dropped_total{reason="slow"} 9`,
 			`foyer_dropped_total{reason="volatile"} 0`, `foyer_nodes{state="up"} 2`, `foyer_nodes{state="lost"} 1`, `foyer_bus_up 1`, `foyer_kept{kind="rooms"} 2`,
 		},
 		"application/openmetrics-text; version=1.0.0": {`# TYPE foyer_emits counter`, `foyer_emits_total 3.0`, `# EOF`},

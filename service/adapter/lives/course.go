@@ -59,6 +59,8 @@ func (c *Course) End(why error) {
 
 // Bury implements Life.
 func (c *Course) Bury() error {
+	<-c.over
+	c.once.Do(func() {}) // End may be called by somebody else than a loop
 	c.ended.Wait()
 	return c.err
 }

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"foyer/service/adapter/lives"
 )
 
@@ -55,6 +57,7 @@ func (b *Bus) open(ctx context.Context, in *lives.Inbox) (lives.Life, error) {
 		l, err := b.openAt(ctx, in, address)
 		if err == nil {
 			b.now.Store(l)
+			b.log.Debug("server taken", zap.String("server", address))
 			return l, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", address, err))

@@ -332,7 +332,7 @@ func testRepeatsNothing(t *testing.T, port string) {
 // testFrozen: while the server takes nothing, no call waits for it, and what waits is bounded, and lost when it is old. Then
 // all goes on: what servers on Node say is heard, and what this node says is inserted, once and in its order.
 func testFrozen(t *testing.T, port string, server *mongodbtest.Server) {
-	s := newStage(t, port, "frozen", capped(4<<20)).open()
+	s := newStage(t, port, "frozen", capped(64<<20)).open() // what was on its way when it froze takes nothing away
 	s.Follow("/", true)
 	s.insert(broadcast(peer, "before"))
 	s.wants("before")
