@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 
@@ -57,7 +58,7 @@ func (f *foyer) mayLook(r *http.Request, token string) error {
 		f.refusedLooks.Add(1)
 		address, _, _ := net.SplitHostPort(r.RemoteAddr)
 		f.told.Info("admin request refused", zap.String("reason", reasonLook), zap.String("address", address),
-			zap.String("detail", r.URL.Path+": "+err.Error()), zap.String("setting", "--admin"))
+			zap.String("detail", fmt.Sprintf("%.100q: %v", r.URL.Path, err)), zap.String("setting", "--admin"))
 	}
 	return err
 }

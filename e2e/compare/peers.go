@@ -15,9 +15,8 @@ import (
 	"time"
 )
 
-// Two servers that share rooms by a bus: two nodes of Foyer, which speak to servers on Node too, or two official servers on
-// Node with the official adapter. Callers are at the first one. Both have one processor together; the load and the server of
-// the bus have another.
+// Two servers share rooms by a bus: either two nodes of Foyer, or two servers on Node with the official adapter. All calls go
+// to the first of the two. Both servers share one processor; the load and the server of the bus share another one.
 
 // Rows of the table.
 const (

@@ -61,7 +61,7 @@
 // what that is told and gives it to the trunk as facts, in the order of its numbers; a fact that has no ack when an
 // epoch ends for want of room is told again in the next one, and heard once by its number. At its own node a
 // service.Visit offers them to the handler. What its backend has taken, and what it answers, goes back as facts too.
-// Whoever forgets the other node forgets the streams: they begin anew, with other numbers.
+// A node that forgets another one forgets the streams to it, too: they begin anew, with other numbers.
 //
 // What is never believed: a frame without the right check, one for another node or run, one of a run or an epoch that
 // is over. Numbers decide that, never clocks: runs of a name grow, epochs of a node grow over all its trunks, hellos of

@@ -71,8 +71,8 @@ type Bus struct {
 	life    atomic.Pointer[Life]
 }
 
-// Connect begins the first life. A server that cannot be reached now is no error: the bus is down until it can be. One that
-// refuses this node is.
+// Connect begins the first life. It returns an error when the server refuses this node. When the server cannot be reached
+// now, it returns a bus that is down, and that comes up when the server can be reached.
 func Connect(c Config) (*Bus, error) {
 	b := &Bus{config: c, log: c.Log, changed: make(chan struct{}, 1)}
 	if b.log == nil {
