@@ -159,11 +159,17 @@ autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes
 sim: ## Run SEEDS schedules of the nodes' simulator, from SEED on
 	SEED=$(SEED) SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run '^TestSimulator$$' ./service/adapter
 
+# Each package is built once for all its targets; inputs that the fuzzer finds new are kept where `go test -fuzz` has them.
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME
-	grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' cmd service transport e2e | sort | while IFS=: read -r file name; do \
-		echo "== $${name#func } in $${file%/*}"; \
-		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$${file%/*}"; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	for pkg in $$(grep -rlE --include='*_test.go' '^func Fuzz' cmd service transport e2e | xargs -n 1 dirname | sort -u); do \
+		go test -c -fuzz . -o "$$dir/fuzz.test" "./$$pkg"; \
+		for name in $$(cd "$$pkg" && "$$dir/fuzz.test" -test.list '^Fuzz'); do \
+			echo "== $$name in $$pkg"; \
+			(cd "$$pkg" && "$$dir/fuzz.test" -test.run '^$$' -test.fuzz "^$$name\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 10x \
+				-test.fuzzcachedir "$$(go env GOCACHE)/fuzz/foyer/$$pkg"); \
+		done; \
 	done
 
 .PHONY: bench
