@@ -115,9 +115,10 @@ test: test-tools ## Run all tests, after installing what they need
 	$(MAKE) test-unit
 	$(MAKE) e2e
 
+# More packages at once than there are processors: some wait for servers most of the time.
 .PHONY: test-unit
 test-unit:
-	go test -race -timeout 10m ./...
+	go test -race -p 4 -timeout 10m ./...
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
