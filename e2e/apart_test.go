@@ -24,8 +24,9 @@ var apart = []struct {
 			`Peers\w* Postgres\w* RollingRestart RollingUpgrade SessionsOnAnyNode VersionsApart`,
 	},
 	{
-		why:   "it starts a command as a page says it, which is one node",
-		tests: "BackendsDoc CommentsInOtherLanguages ExamplesDoc Greeting NodePage Page PageAccess PageRooms Proxy Readme StopAnytime",
+		why: "it starts a command as a page says it, which is one node",
+		tests: "BackendsDoc CommentsInOtherLanguages EmitPage ExamplesDoc Greeting NodePage NodesPage Page PageAccess PageRooms PerformancePage Proxy " +
+			"Readme Start StopAnytime",
 	},
 	{
 		why: "it starts no node of which clients or backends could come to another one",
@@ -42,7 +43,7 @@ var apart = []struct {
 		tests: "DrainByCall EIO3Restart Restart",
 	},
 	{
-		why:   "without --cluster a node is alone (README.md)",
+		why:   "without --cluster a node is alone (docs/nodes.md)",
 		tests: "Today",
 	},
 	{

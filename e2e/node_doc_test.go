@@ -12,10 +12,8 @@ import (
 // says, each of the others shows once.
 func TestNodePage(t *testing.T) {
 	d := openDocument(t, "docs/node.md")
-	term := openTerminal(t, freshCopy(t))
+	term := openTerminal(t, builtCopy(t))
 	chrome := openBrowser(t)
-	// The binary under test: that make builds one in a fresh copy, TestReadme holds.
-	term.run("cp -r " + absolute(t, "../cmd/foyer/web/npm") + " cmd/foyer/web/ && mkdir bin && cp " + binary(t) + " bin/foyer")
 	term.run(d.next("sh", "npm ci"))
 
 	// Four commands

@@ -11,15 +11,10 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestOrigins: the README's page is on another origin, in a real browser. It is let in where its origin is named, by
+// TestOrigins: the page of docs/start.md is on another origin, in a real browser. It is let in where its origin is named, by
 // polling and by websocket, and its cookies come along where it asks for that.
 func TestOrigins(t *testing.T) {
-	html := ""
-	for _, b := range blocksOf(openText(t, "README.md")) {
-		if b.lang == "html" {
-			html = b.text
-		}
-	}
+	html := startPage(t)
 	const options, address = `{ auth: { token: "secret" } }`, `http://localhost:3000`
 	if strings.Count(html, options) != 1 || strings.Count(html, address) != 2 {
 		t.Fatalf("this test looks for %s and %s in\n%s", options, address, html)
@@ -66,7 +61,7 @@ func TestOrigins(t *testing.T) {
 			heard := len(c.node.told.told.all())
 			chrome.open(c.name, pages.URL+"/?node="+c.node.url()+"&options="+c.options)
 			chrome.shows(c.name, c.shows)
-			if c.node.foyer == closed.foyer { // as docs/proxy.md and the README say
+			if c.node.foyer == closed.foyer { // as docs/proxy.md and docs/start.md say
 				if _, _, err := closed.log.await(0, patience, func(line string) bool {
 					return strings.Contains(line, "engineio_origin_refused") && strings.Contains(line, pages.URL)
 				}); err != nil {

@@ -12,13 +12,17 @@ import (
 
 var codeSpan = regexp.MustCompile("`([^`]+)`")
 
-// testSheetCells pastes the cells of the README's cheat sheet: those for grpcurl are called one by one with somebody
-// there who hears them, those in Go are built into one program that calls each. What the rows do, TestCheatSheet looks
-// at.
-func testSheetCells(t *testing.T, d *document, term *terminal) {
+// TestEmitPage pastes the cells of the cheat sheet in docs/emit.md: those for grpcurl are called one by one with
+// somebody there who hears them, those in Go are built into one program that calls each. What the rows do, TestCheatSheet
+// looks at.
+func TestEmitPage(t *testing.T) {
+	d := openDocument(t, "docs/emit.md")
+	term := openTerminal(t, t.TempDir())
+	term.run("mkdir bin && ln -s " + binary(t) + " bin/foyer")
+	term.serve("bin/foyer serve")
 	m := regexp.MustCompile("`P` a payload such as `([^`]+)`").FindStringSubmatch(d.text)
 	if m == nil {
-		t.Fatal("the README does not say what P is")
+		t.Fatal("the page does not say what P is")
 	}
 	payload := m[1]
 	p := startPuppets(t)
@@ -70,7 +74,7 @@ func testSheetCells(t *testing.T, d *document, term *terminal) {
 	_, id := p.connect(t, term.url("http://127.0.0.1:3000"), "/", quick)
 	declared := regexp.MustCompile("``(p := [^\n]+)``").FindStringSubmatch(d.text)
 	if declared == nil {
-		t.Fatal("the README does not say what p is in Go")
+		t.Fatal("the page does not say what p is in Go")
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s%s\nid := %q\n%s", connection, declared[1], id, `
