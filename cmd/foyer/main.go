@@ -12,23 +12,26 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"foyer/cmd/foyer/client"
 )
 
 // version is set by the build; a plain `go build` tells what it knows.
 var version = ""
 
-// Exit codes: a wrong command line or setting, and everything else.
+// Exit codes of all commands: a wrong command line or setting, and everything else. Those that ask a node have more.
 const (
-	exitFailure = 1
-	exitUsage   = 2
+	exitFailure = client.Failed
+	exitUsage   = client.Usage
 )
 
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run a node."`
 	Demo    demoCommand    `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
-	Nodes   nodesCommand   `cmd:"" help:"List the nodes of a cluster, as one of them sees them."`
 	Bench   benchCommand   `cmd:"" help:"Measure a Socket.IO server, this one or another."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	client.Commands
 }
 
 func main() { os.Exit(start(os.Args[1:])) }
@@ -60,9 +63,10 @@ func start(args []string) int {
 	context.AfterFunc(ctx, stop)
 	defer stop()
 	command.BindTo(ctx, (*context.Context)(nil))
+	command.Bind(client.Machine())
 	if err := command.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, explainFailure(command, err))
-		return exitFailure
+		return client.CodeOf(err)
 	}
 	return 0
 }

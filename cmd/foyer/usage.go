@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"foyer/cmd/foyer/client"
+	"foyer/cmd/foyer/near"
 )
 
 // newParser reads command lines and the environment. What it says of wrong ones is to be put into words by explain.
@@ -21,7 +24,7 @@ func newParser(c *commands, options ...kong.Option) *kong.Kong {
 	}
 	return kong.Must(c, append([]kong.Option{
 		kong.Name("foyer"),
-		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. Every flag is also FOYER_… in the environment."),
+		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. A flag whose help names a variable, such as $FOYER_API, can be given by that.\n\n" + client.ExitCodes),
 		kong.DefaultEnvars("FOYER"),
 		kind(reflect.Int, 0, "a whole number"),
 		kind(reflect.Float64, 0.0, "a number"),
@@ -62,6 +65,9 @@ var (
 	unwanted      = regexp.MustCompile(`^unexpected flag argument (.*)$`)
 	noneOf        = regexp.MustCompile(`^(--\S+) must be one of (.*) but got (".*")$`)
 	missingValues = regexp.MustCompile(`(missing value, expecting|expected \S+ value but got) .*$`)
+	lacks         = regexp.MustCompile(`^expected "(.*)"$`)
+	lackingFlags  = regexp.MustCompile(`^missing flags: (--[a-z-]+)`)
+	argument      = regexp.MustCompile(`<([a-z]+)>`)
 	leadingFlag   = regexp.MustCompile(`^--([a-z0-9-]+)`)
 )
 
@@ -116,7 +122,11 @@ func phrase(at *kong.Node, line string) string {
 	}
 	if m := unexpected.FindStringSubmatch(line); m != nil {
 		if len(at.Children) == 0 {
-			return fmt.Sprintf("%q is not understood: %s takes flags only", m[1], at.FullPath())
+			takes := "flags only"
+			if len(at.Positional) > 0 {
+				takes = positionals(at) + " and flags only"
+			}
+			return fmt.Sprintf("%q is not understood: %s takes %s", m[1], at.FullPath(), takes)
 		}
 		var names []string
 		for _, c := range at.Children {
@@ -127,6 +137,12 @@ func phrase(at *kong.Node, line string) string {
 		}
 		return fmt.Sprintf("there is no command %q: there are %s", m[1], strings.Join(names, ", "))
 	}
+	if m := lacks.FindStringSubmatch(line); m != nil && len(at.Positional) > 0 {
+		return fmt.Sprintf("%s is missing: %s takes %s", strings.TrimSuffix(argumentNames(m[1]), "..."), at.FullPath(), positionals(at))
+	}
+	if m := lackingFlags.FindStringSubmatch(line); m != nil {
+		return m[1] + ": the value is missing"
+	}
 	if m := unwanted.FindStringSubmatch(line); m != nil {
 		return m[1] + " follows a flag that takes no value"
 	}
@@ -134,6 +150,21 @@ func phrase(at *kong.Node, line string) string {
 		return fmt.Sprintf("%s: %s is none of %s", m[1], m[3], strings.ReplaceAll(strings.ReplaceAll(m[2], `"`, ""), ",", ", "))
 	}
 	return line
+}
+
+// positionals are the arguments of a command, as EVENT [ARGS].
+func positionals(at *kong.Node) string {
+	names := make([]string, len(at.Positional))
+	for i, p := range at.Positional {
+		names[i] = p.Summary()
+	}
+	return argumentNames(strings.Join(names, " "))
+}
+
+// argumentNames has arguments in capitals in place of angle brackets.
+func argumentNames(text string) string {
+	text = strings.ReplaceAll(text, " ...", "...")
+	return argument.ReplaceAllStringFunc(text, func(name string) string { return strings.ToUpper(name[1 : len(name)-1]) })
 }
 
 // blame names the variable in place of the flag where it is the variable that was set.
@@ -177,37 +208,4 @@ func flagsOf(at *kong.Node) (names []string) {
 }
 
 // nearest is the known name that a mistyped one most likely means; "": none is near.
-func nearest(name string, known []string) string {
-	best, least := "", len(name)/3+2
-	for _, k := range known {
-		d := distance(name, k)
-		if words := strings.ReplaceAll("_"+k+"_", "-", "_"); strings.Contains(words, "_"+strings.ReplaceAll(name, "-", "_")+"_") {
-			d = min(d, 2) // a word of it was left out
-		}
-		if d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters are to be put in, left out or exchanged to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
+func nearest(name string, known []string) string { return near.Name(name, known) }

@@ -51,6 +51,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", dir)
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -70,7 +71,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		code int
 		want string
 	}{
-		{"dance", "", 2, `there is no command "dance": there are serve, demo, nodes, bench, version (see foyer --help)`},
+		{"dance", "", 2, `there is no command "dance": there are serve, demo, bench, version, emit, join, leave, disconnect, rooms, sockets, socket, nodes, context (see foyer --help)`},
 		{"srve", "", 2, `there is no command "srve"; do you mean serve? (see foyer --help)`},
 		{"--version", "", 2, `there is no flag --version; do you mean foyer version? (see foyer --help)`},
 		{"bench dance", "", 2, `there is no command "dance": there are idle, connect, upgrade, broadcast, polling, echo, churn (see foyer bench --help)`},
@@ -104,6 +105,24 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --cluster embedded --cluster-listen 0.0.0.0:1", "", 2, `--cluster-listen: 0.0.0.0:1 is not a loopback address; that needs --cluster-key-file, so that not everybody may be a node (see foyer serve --help)`},
 		{"serve --cluster embedded --cluster-lease 5", "", 2, `--cluster-lease: "5" is not a time, such as 10s or 5m (see foyer serve --help)`},
 		{"nodes -o xml", "", 2, `--output: "xml" is none of table, json (see foyer nodes --help)`},
+		{"emit --all", "", 2, `EVENT is missing: foyer emit takes EVENT [ARGS] (see foyer emit --help)`},
+		{"emit hi", "", 2, `--room or --all is missing: it says whom (see foyer emit --help)`},
+		{"emit hi --all --room a", "", 2, `--room and --all exclude each other (see foyer emit --help)`},
+		{"emit --all hi x", "", 2, `ARGS: x is not a JSON array, such as '["hello", {"n": 1}]' (see foyer emit --help)`},
+		{"emit --all hi {}", "", 2, `ARGS: {} is not a JSON array, such as '["hello", {"n": 1}]' (see foyer emit --help)`},
+		{"emit --all hi [] more", "", 2, `"more" is not understood: foyer emit takes EVENT [ARGS] and flags only (see foyer emit --help)`},
+		{"emit --all hi --timeout 1s", "", 2, `--timeout: it is for --ack, which is not given (see foyer emit --help)`},
+		{"emit --all hi --ack --timeout 2m", "", 2, `--timeout: 2m0s is not between 0 and 1m0s (see foyer emit --help)`},
+		{"join --all", "", 2, `ROOMS is missing: foyer join takes ROOMS... (see foyer join --help)`},
+		{"rooms --limit -1", "", 2, `--limit: the value is missing; one that begins with a dash is written with =, as in --name=-1 (see foyer rooms --help)`},
+		{"rooms --limit=-1", "", 2, `--limit: -1 is not above zero (see foyer rooms --help)`},
+		{"disconnect --all --mode kick", "", 2, `--mode: "kick" is none of namespace, connection, transport (see foyer disconnect --help)`},
+		{"socket", "", 2, `ID is missing: foyer socket takes ID (see foyer socket --help)`},
+		{"context set x", "", 2, `--api: the value is missing (see foyer context set --help)`},
+		{"context set x/y --api a:1", "", 2, `NAME: "x/y" is no name for a context: it has letters, digits, dots and dashes, 64 at most (see foyer context set --help)`},
+		{"context set x --api a", "", 2, `--api: "a" is no address of the form HOST:PORT (see foyer context set --help)`},
+		{"rooms --context none", "", 2, `--context: there is no context "none": there is none yet; foyer context set makes one`},
+		{"rooms", "FOYER_CONTEXT=none", 2, `FOYER_CONTEXT: there is no context "none": there is none yet; foyer context set makes one`},
 		{"bench idle -o xml", "", 2, `--output: "xml" is none of table, json (see foyer bench idle --help)`},
 		{"bench broadcast --rate fast", "", 2, `--rate: "fast" is not a number (see foyer bench broadcast --help)`},
 		{"bench idle --url localhost", "", 2, `--url: "localhost" is no URL of the form http://host:port (see foyer bench idle --help)`},
@@ -128,7 +147,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --cluster nats --cluster-url nats://127.0.0.1:1 --cluster-credentials " + dir + "/none", "", 1, `--cluster-credentials: there is no file ` + dir + `/none`},
 		{"serve --edge-cert " + bad + " --edge-key " + key, "", 1, `--edge-cert: ` + bad + `: it is empty, or not in PEM form`},
 		{"serve --api-cert " + otherCert + " --api-key " + key, "", 1, `--api-key: ` + key + `: it is not the key of the certificate`},
-		{"nodes --api 127.0.0.1:1", "", 1, `--api: nobody answers at 127.0.0.1:1; is it the API of a node, and does it speak TLS (--api-tls)?`},
+		{"nodes --api 127.0.0.1:1", "", 5, `--api: nobody answers at 127.0.0.1:1; is it the API of a node, and does it speak TLS (--api-tls)?`},
 		{"nodes --api-token-file " + bad + "x", "", 1, `--api-token-file: there is no file ` + bad + `x`},
 		{"bench echo --api 127.0.0.1:1 --api-token-file " + bad + "x", "", 1, `--api-token-file: there is no file ` + bad + `x`},
 		{"bench idle --server-pid 99999999", "", 1, `bench idle: there is no process 99999999, or no /proc that shows it`},

@@ -1,0 +1,14 @@
+package client
+
+// Commands are those that ask a node. The binary embeds them among its own.
+type Commands struct {
+	Emit       emitCommand       `cmd:"" group:"Clients and rooms" help:"Send an event to the clients of a target; with --ack, wait for their acknowledgements."`
+	Join       joinCommand       `cmd:"" group:"Clients and rooms" help:"Put the sockets of a target into rooms."`
+	Leave      leaveCommand      `cmd:"" group:"Clients and rooms" help:"Take the sockets of a target out of rooms."`
+	Disconnect disconnectCommand `cmd:"" group:"Clients and rooms" help:"Disconnect the sockets of a target."`
+	Rooms      roomsCommand      `cmd:"" group:"Clients and rooms" help:"List rooms and how many sockets are in each."`
+	Sockets    socketsCommand    `cmd:"" group:"Clients and rooms" help:"List the sockets of a target; without one, of the namespace."`
+	Socket     socketCommand     `cmd:"" group:"Clients and rooms" help:"Show all of one socket."`
+	Nodes      nodesCommand      `cmd:"" group:"Nodes" help:"List the nodes of a cluster, as one of them sees them."`
+	Context    contextCommand    `cmd:"" group:"Nodes" help:"Keep names for the places of nodes."`
+}

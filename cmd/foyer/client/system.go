@@ -1,0 +1,70 @@
+package client
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/term"
+)
+
+// System is what the commands have of the machine that they run on. Its methods are safe for concurrent use.
+type System struct {
+	// Set before start.
+	In       io.Reader
+	Out, Err io.Writer
+	// Whether Err is a terminal: only there it is shown that a command waits.
+	ErrTerminal bool
+	Colour      bool   // of Out
+	Width       int    // of Out, in columns; 0: it is no terminal, and no line is cut
+	Contexts    string // the file of the contexts; "": there is no place for one
+	// How the API is reached. Default: by TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	drawn   bool // the last line of Err shows that it waits
+	waiting bool // something shows it already
+}
+
+// Machine is the System of this process.
+func Machine() *System {
+	s := &System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))} //nolint:gosec // a descriptor is small
+	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {                                                           //nolint:gosec // the same
+		s.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		s.Width, _, _ = term.GetSize(fd)
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		s.Contexts = filepath.Join(dir, "foyer", "contexts.yaml")
+	}
+	return s
+}
+
+// print writes lines to Out.
+func (s *System) print(text []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undrawLocked()
+	_, err := s.Out.Write(text)
+	return err
+}
+
+// note tells a line on Err, beside what the command prints.
+func (s *System) note(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undrawLocked()
+	_, _ = io.WriteString(s.Err, "foyer: "+clean(text)+"\n")
+}
+
+const eraseLine = "\r\x1b[K"
+
+func (s *System) undrawLocked() {
+	if s.drawn {
+		s.drawn = false
+		_, _ = io.WriteString(s.Err, eraseLine)
+	}
+}
