@@ -26,7 +26,7 @@ var apart = []struct {
 	{
 		why: "it starts a command as a page says it, which is one node",
 		tests: "BackendsDoc CommentsInOtherLanguages EmitPage ExamplesDoc Greeting NodePage NodesPage OperationPage Page PageAccess PageRooms PerformancePage Proxy " +
-			"Readme Start StopAnytime",
+			"Readme Start StopAnytime Troubleshooting",
 	},
 	{
 		why: "it starts no node of which clients or backends could come to another one",
