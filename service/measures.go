@@ -17,7 +17,9 @@ type Measures struct {
 	AckLatency Timing           // of those that answered
 	Handlers   HandlerMeasures
 	Watchers   int
+	WatcherLag int             // changes that the slowest of them has not looked at
 	Held       [useCount]int64 // bytes by use
+	Limits     []Limit         // the node's own
 }
 
 // Class says why a namespace may be there.
@@ -76,43 +78,10 @@ func fanOutOf(recipients int) (class int) {
 	return class
 }
 
-// Timing is how long something took, each time. It is guarded by what guards its owner.
-type Timing struct {
-	Count   uint64
-	Sum     time.Duration
-	Buckets [len(TimingBounds)]uint64 // by the least of TimingBounds that it did not exceed; the rest exceeded all
-}
-
-// TimingBounds are the bounds of the buckets of a Timing: two for each power of ten.
-var TimingBounds = [...]time.Duration{
-	10 * time.Microsecond, 30 * time.Microsecond, 100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 3 * time.Millisecond,
-	10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second,
-	10 * time.Second, 30 * time.Second, 100 * time.Second,
-}
-
-func (t *Timing) add(took time.Duration) {
-	t.Count++
-	t.Sum += took
-	for i, bound := range TimingBounds {
-		if took <= bound {
-			t.Buckets[i]++
-			return
-		}
-	}
-}
-
-func (t *Timing) merge(other *Timing) {
-	t.Count += other.Count
-	t.Sum += other.Sum
-	for i, n := range other.Buckets {
-		t.Buckets[i] += n
-	}
-}
-
 // work is what a lane has done. Guarded by lane.step.
 type work struct {
 	runs, emits, deliveries uint64
-	fanOut                  [FanOuts]Timing
+	fanOut                  [FanOuts]*Timing // nil: no run of the class was timed
 }
 
 // A clock costs as much as a tenth of an emit to one. So of what is short one in timedEvery is timed.
@@ -145,7 +114,11 @@ func (ns *Namespace) did(run []delivery, began time.Duration) {
 		}
 	}
 	if began != untimed {
-		w.fanOut[fanOutOf(run[0].receipt.Matched)].add(ns.node.age() - began)
+		t := &w.fanOut[fanOutOf(run[0].receipt.Matched)]
+		if *t == nil {
+			*t = new(Timing)
+		}
+		(*t).add(ns.node.age() - began)
 	}
 }
 
@@ -172,8 +145,10 @@ func (m *Measures) addWork(w *work) {
 	}
 	m.Emits += w.emits
 	m.Deliveries += w.deliveries
-	for i := range w.fanOut {
-		m.FanOut[i].merge(&w.fanOut[i])
+	for i, t := range w.fanOut {
+		if t != nil {
+			m.FanOut[i].merge(t)
+		}
 	}
 }
 
@@ -250,11 +225,38 @@ func (n *Node) Measure() Measures {
 	for u := range useCount {
 		m.Held[u] = n.cfg.Budget.UsedBy(u)
 	}
+	m.Limits = n.limits(len(all), &m)
 	return m
 }
 
+// Limit is a bound and how much of it is used.
+type Limit struct {
+	Name string // of a closed set
+	Used int64
+	Most int64 // 0: any number
+}
+
+func (n *Node) limits(namespaces int, m *Measures) []Limit {
+	n.connects.mu.Lock()
+	connects := n.connects.pendings
+	n.connects.mu.Unlock()
+	c := &n.cfg
+	return []Limit{
+		{"memory_bytes", c.Budget.Used(), max(0, c.Budget.Limit())},
+		{"namespaces", int64(namespaces), int64(c.MaxNamespaces)},
+		{"connects", int64(connects), int64(c.MaxPendingConnects)},
+		{"handlers", int64(m.Handlers.Attached), int64(c.MaxHandlers)},
+		{"watchers", int64(m.Watchers), int64(c.MaxWatchers)},
+		{"presence_bytes", n.copied.Load(), int64(c.PresenceBytes)},
+	}
+}
+
 func (m *Measures) merge(other *Measures) {
-	m.addWork(&work{emits: other.Emits, deliveries: other.Deliveries, fanOut: other.FanOut})
+	m.Emits += other.Emits
+	m.Deliveries += other.Deliveries
+	for i := range other.FanOut {
+		m.FanOut[i].merge(&other.FanOut[i])
+	}
 	m.addAnswers(&answers{other.Acks, other.AckLatency})
 }
 
@@ -264,7 +266,11 @@ func (ns *Namespace) measure(m *Measures) {
 	c.Sockets += int(ns.size.Load())
 	ns.mu.RLock()
 	c.Rooms += len(ns.rooms)
+	log := ns.log
 	ns.mu.RUnlock()
+	if log != nil {
+		m.WatcherLag = max(m.WatcherLag, log.lag())
+	}
 	ns.lane.step.Lock()
 	m.addWork(ns.lane.work)
 	ns.lane.step.Unlock()

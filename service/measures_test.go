@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -52,8 +53,8 @@ func TestMeasures(t *testing.T) {
 			wantEqual(t, when+": emits and deliveries", []uint64{m.Emits, m.Deliveries}, []uint64{5, 10})
 			wantEqual(t, when+": runs by size", []uint64{m.FanOut[0].Count, m.FanOut[1].Count, m.FanOut[2].Count}, []uint64{1, 1, 0}) // the first run of each namespace
 			wantEqual(t, when+": acks", fmt.Sprint(m.Acks), fmt.Sprint([AckKinds]uint64{AckOK: 1, AckTimeout: 1, AckDisconnected: 1}))
-			wantEqual(t, when+": ack latency", []any{m.AckLatency.Count, m.AckLatency.Sum, m.AckLatency.Buckets[7]}, []any{uint64(1), 20 * time.Millisecond, uint64(1)})
-			wantEqual(t, when+": reply", []any{m.Handlers.Reply.Count, m.Handlers.Reply.Sum, m.Handlers.Reply.Buckets[11]}, []any{uint64(1), 2 * time.Second, uint64(1)})
+			wantEqual(t, when+": ack latency", []any{m.AckLatency.Count, m.AckLatency.Sum, m.AckLatency.Buckets[timingBucket(20*time.Millisecond)]}, []any{uint64(1), 20 * time.Millisecond, uint64(1)})
+			wantEqual(t, when+": reply", []any{m.Handlers.Reply.Count, m.Handlers.Reply.Sum, m.Handlers.Reply.Buckets[timingBucket(2*time.Second)]}, []any{uint64(1), 2 * time.Second, uint64(1)})
 		}
 		check("with all")
 		h.Detach()
@@ -62,6 +63,55 @@ func TestMeasures(t *testing.T) {
 		}
 		wantEqual(t, "one is gone", n.Measure().Classes[ClassConfigured].Sockets, 0)
 		check("when they are gone")
+	})
+}
+
+func TestTimingBuckets(t *testing.T) {
+	for took, want := range map[time.Duration]float64{
+		-time.Second: 1.0 / (1 << 17), 0: 1.0 / (1 << 17), time.Microsecond: 1.0 / (1 << 17), 7629 * time.Nanosecond: 1.0 / (1 << 17),
+		250 * time.Millisecond: 0.25, 250*time.Millisecond + 1: 0.25 * math.Sqrt2, 353 * time.Millisecond: 0.25 * math.Sqrt2, 354 * time.Millisecond: 0.5,
+		time.Second: 1, 128 * time.Second: 128, 129 * time.Second: 128 * math.Sqrt2, time.Hour: 128 * math.Sqrt2,
+	} {
+		bucket := timingBucket(took)
+		wantEqual(t, fmt.Sprint(took), TimingBound(bucket), want)
+		if seconds := took.Seconds(); bucket > 0 && seconds <= TimingBound(bucket-1) {
+			t.Errorf("%v is in the bucket above that up to %v", took, TimingBound(bucket-1))
+		}
+	}
+}
+
+// TestMeasuresOfWatchers: the lag is that of the slowest one, and a watcher that has taken all has none.
+func TestMeasuresOfWatchers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{})
+		var all []*Watcher
+		next := func(w *Watcher) (step WatchStep) {
+			step, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return step
+		}
+		for range 2 {
+			w, err := n.Watch(t.Context(), Scope{Namespace: "/", All: true}, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if step := next(w); !step.Synced {
+				t.Fatal(step)
+			}
+			all = append(all, w)
+		}
+		wantEqual(t, "lag when all is told", n.Measure().WatcherLag, 0)
+		for range 3 {
+			connect(t, n, "/")
+		}
+		next(all[0])
+		connect(t, n, "/")
+		wantEqual(t, "lag of the slowest", n.Measure().WatcherLag, 4)
+		next(all[1])
+		wantEqual(t, "lag of the other one", n.Measure().WatcherLag, 1)
 	})
 }
 

@@ -216,6 +216,19 @@ func (l *presenceLog) leave(w *Watcher) {
 	}
 }
 
+// lag is how many changes the slowest watcher has not looked at. It looks at each.
+func (l *presenceLog) lag() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pos := l.next
+	for w := range l.watchers {
+		if w.wake == nil { // a feed is another node
+			pos = min(pos, w.pos)
+		}
+	}
+	return int(l.next - pos)
+}
+
 // expire ends what no watcher has come back to: what is known of other nodes, and if they do not follow either, the log.
 // From then on the namespace records nothing.
 func (l *presenceLog) expire() {

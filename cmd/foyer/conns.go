@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 
 	"go.uber.org/zap"
+
+	"foyer/service"
 )
 
 // looks bounds how many connections are looked at for one that can go.
@@ -57,6 +59,13 @@ func newConns(what string, most, share int, exempt []netip.Prefix, told *zap.Log
 		what: what, most: most, share: share, exempt: exempt, hosts: make(map[netip.Addr]*host),
 		told: told.Named("listener"),
 	}
+}
+
+// limit is the bound of all connections of the listener.
+func (cs *conns) limit() service.Limit {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return service.Limit{Name: cs.what + "_connections", Used: int64(cs.open), Most: int64(cs.most)}
 }
 
 // listen returns a listener whose connections are bounded.

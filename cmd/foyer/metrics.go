@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -9,18 +10,27 @@ import (
 	"net/http"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/bridge"
+	"foyer/transport/engineio"
+	"foyer/transport/grpcapi"
 	"foyer/transport/metrics"
 )
 
 // measured is what metrics look at.
 func (f *foyer) measured() *metrics.Node {
-	n := &metrics.Node{Measure: f.node.Measure, Info: f.info, Sessions: f.engine.Sessions, Ready: f.ready, Cluster: f.s.Cluster}
+	n := &metrics.Node{
+		Measure: f.node.Measure, Info: f.info, Edge: f.edgeMeasures, Ready: f.ready, Cluster: f.s.Cluster, Limits: f.limits, Timed: f.timed,
+	}
 	reasons := service.DropReasons()
 	if f.cluster != nil {
 		reasons = append(reasons, adapter.DropReasons()...)
+		if f.bridge != nil {
+			reasons = append(reasons, bridge.DropReasons()...)
+		}
 		n.Nodes = func() ([]service.NodeStatus, bool) { return f.cluster.Nodes(), f.cluster.Up() }
 	}
 	n.Dropped = func() map[string]int64 {
@@ -31,6 +41,38 @@ func (f *foyer) measured() *metrics.Node {
 		return counts
 	}
 	return n
+}
+
+// edgeMeasures are those of the links.
+func (f *foyer) edgeMeasures() metrics.Edge {
+	m := f.engine.Measure()
+	e := metrics.Edge{Upgrades: m.Upgrades, QueuedBytes: m.QueuedBytes, WorstQueue: m.WorstQueue}
+	for t, word := range [engineio.Transports]string{engineio.Polling: "polling", engineio.WebSocket: "websocket"} {
+		e.Links = append(e.Links, metrics.Links{
+			Transport: word, Sessions: m.Sessions[t], In: metrics.Traffic(m.In[t]), Out: metrics.Traffic(m.Out[t]),
+		})
+	}
+	return e
+}
+
+// limits are the bounds of the node and its listeners.
+func (f *foyer) limits() []service.Limit {
+	list := append(f.api.Limits(), service.Limit{Name: "sessions", Used: int64(f.engine.Len()), Most: int64(f.s.MaxSessions)})
+	for _, cs := range []*conns{f.edgeConns, f.adminConns, f.peerConns} {
+		if cs != nil {
+			list = append(list, cs.limit())
+		}
+	}
+	return list
+}
+
+// called tells the metrics of a call of the API.
+func (f *foyer) called(ctx context.Context, c grpcapi.Call) {
+	code := c.Code
+	if code > codes.Unauthenticated {
+		code = codes.Unknown // no other one stands in a label
+	}
+	f.timed.Called(ctx, c.Method, code.String(), c.Took, c.Stream)
 }
 
 // info is that of the node, with what is beside it.

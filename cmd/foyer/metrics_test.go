@@ -8,6 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	foyerv1 "foyer/gen/foyer/v1"
 )
 
 func scrape(t *testing.T, f *foyer, path, token string) (code int, body string) {
@@ -58,6 +65,45 @@ func TestMetrics(t *testing.T) {
 	}
 	if asked < 8 || len(reasons) < 60 {
 		t.Errorf("alerts ask for %d reasons of %d", asked, len(reasons))
+	}
+}
+
+// TestMetricsOfCalls: calls are counted by method and code when they have ended, whatever a caller makes up is one method, and
+// bounds are told with what is used of them.
+func TestMetricsOfCalls(t *testing.T) {
+	f := startNode(t, nil)
+	conn, err := grpc.NewClient("passthrough:///"+f.apiListener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := foyerv1.NewNodeServiceClient(conn).GetInfo(t.Context(), &foyerv1.GetInfoRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := foyerv1.NewEmitServiceClient(conn).Emit(t.Context(), &foyerv1.EmitRequest{}); err == nil {
+		t.Fatal("an emit without a target was taken")
+	}
+	for _, method := range []string{"/foyer.v1.EmitService/Made", "/up/Yes"} {
+		if err := conn.Invoke(t.Context(), method, &foyerv1.GetInfoRequest{}, &foyerv1.GetInfoResponse{}); status.Code(err) != codes.Unimplemented {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	_, body := scrape(t, f, "/metrics", "")
+	lines := strings.Split(body, "\n")
+	for _, line := range []string{
+		`foyer_grpc_calls_total{code="OK",method="foyer.v1.NodeService/GetInfo"} 1`,
+		`foyer_grpc_calls_total{code="InvalidArgument",method="foyer.v1.EmitService/Emit"} 1`,
+		`foyer_grpc_calls_total{code="Unimplemented",method="other"} 2`,
+		`foyer_grpc_call_seconds_count{method="foyer.v1.NodeService/GetInfo"} 1`,
+		`foyer_limit{limit="sessions"} 100000`, `foyer_limit_used{limit="sessions"} 0`, `foyer_limit{limit="api_connections"} 4096`, `foyer_limit_used{limit="api_connections"} 1`,
+		`foyer_limit{limit="namespaces"} 10000`, `foyer_limit_used{limit="admin_connections"} 1`,
+	} {
+		if !slices.Contains(lines, line) {
+			t.Errorf("there is no line %s", line)
+		}
+	}
+	if strings.Contains(body, "Made") || strings.Contains(body, "/up/") {
+		t.Error("a name that a caller made up is in a label")
 	}
 }
 

@@ -98,6 +98,7 @@ type foyer struct {
 	edgeConns, adminConns                    *conns
 	edgeTLS, apiTLS                          *tls.Config
 
+	timed        *metrics.Timed
 	draining     atomic.Bool
 	panics       atomic.Int64   // of pages
 	refusedLooks atomic.Int64   // at the admin address
@@ -110,7 +111,7 @@ type foyer struct {
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
 		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
-		failed: make(chan error, 3), stopDemo: func() {}, unload: func() {},
+		timed: metrics.NewTimed(), failed: make(chan error, 3), stopDemo: func() {}, unload: func() {},
 	}
 	if s.Cluster != clusterOff {
 		f.files = f.files.withPeers(s.MaxSessions)
@@ -241,6 +242,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst, TrustedProxies: s.TrustedProxy,
 		AllowEIO3: s.AllowEIO3, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly, HandshakeHeaders: s.HandshakeHeaders, Logger: f.log, Told: f.told,
+		Upgraded: f.timed.Upgraded,
 	}
 	if f.passing != nil {
 		edge.NewSID, edge.Unknown = f.passing.NewSID, f.passing.Pass
@@ -282,7 +284,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	f.api, err = grpcapi.New(grpcapi.Config{
 		Tokens: f.tokens.list(), TLS: f.apiTLS, Features: features, Sessions: f.engine.Len, EdgeCounts: edgeCounts,
 		MaxNamespacesPerLink: maxNamespacesPerLink, QueueBytes: int64(s.QueueBytes), Drain: f.emptyByCall,
-		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Joining: f.cluster != nil, Logger: f.log, Told: f.told,
+		MaxConnections: f.files.api, RequestBytes: int64(s.APIRequestBytes), Joining: f.cluster != nil, Called: f.called, Logger: f.log, Told: f.told,
 	}, api)
 	if err != nil {
 		return err

@@ -95,6 +95,10 @@ type Config struct {
 	// it is nobody's.
 	Unknown func(sid string, w http.ResponseWriter, r *http.Request) (why string)
 
+	// Upgraded is told how long each upgrade took, from the probe's request to the client's last word, on any goroutine. It
+	// does not block. Default: nobody is.
+	Upgraded func(took time.Duration)
+
 	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It does
 	// not return, save in tests. Default: it logs both and panics where nothing recovers.
 	Crash func(v any, stack []byte)

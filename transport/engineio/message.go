@@ -19,6 +19,7 @@ type Message struct {
 	attachments [][]byte // or the one binary
 	hasText     bool
 	control     bool       // an Engine.IO packet of the server's own: text is the whole packet, type digit included
+	count       uint32     // of packets
 	parts       []*Message // or several messages that follow each other, and nothing of the above
 	size        int
 
@@ -41,39 +42,34 @@ func NewMessage(text []byte, attachments [][]byte) *Message {
 	for _, a := range attachments {
 		n += len(a)
 	}
-	return &Message{text: text, attachments: attachments, hasText: true, size: n}
+	return &Message{text: text, attachments: attachments, hasText: true, count: uint32(1 + len(attachments)), size: n}
 }
 
 // NewBinary makes a message of one binary. It keeps data, which must not change any more.
 func NewBinary(data []byte) *Message {
-	return &Message{attachments: [][]byte{data}, size: len(data)}
+	return &Message{attachments: [][]byte{data}, count: 1, size: len(data)}
 }
 
 func newControl(packet string) *Message {
-	return &Message{text: []byte(packet), hasText: true, control: true, size: len(packet)}
+	return &Message{text: []byte(packet), hasText: true, control: true, count: 1, size: len(packet)}
 }
 
 // JoinMessages makes one message of several, at least one, none of which is joined itself: it goes through a websocket's
 // queue as one item and is written from one buffer. It keeps the slice.
 func JoinMessages(parts []*Message) *Message {
-	n := (len(parts) - 1) * itemOverhead
+	n, count := (len(parts)-1)*itemOverhead, uint32(0)
 	for _, p := range parts {
 		n += p.size
+		count += p.count
 	}
-	return &Message{parts: parts, size: n}
+	return &Message{parts: parts, count: count, size: n}
 }
 
 // Len is the size of the message in bytes before any encoding: text, type digit and attachments.
 func (m *Message) Len() int { return m.size }
 
 // packets is how many Engine.IO packets the message is.
-func (m *Message) packets() int {
-	n := len(m.attachments)
-	if m.hasText {
-		n++
-	}
-	return n
-}
+func (m *Message) packets() int { return int(m.count) }
 
 // build returns the bytes of f, making them with make if this is the first call.
 func (m *Message) build(f *form, encode func(*Message) []byte) []byte {

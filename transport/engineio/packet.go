@@ -28,6 +28,14 @@ type packet struct {
 	data   []byte
 }
 
+// size is the packet's bytes as its sender had them: what it says and, of a text, its type.
+func (p *packet) size() int {
+	if p.binary {
+		return len(p.data)
+	}
+	return len(p.data) + 1
+}
+
 // decodePacket decodes one packet in its text form.
 func decodePacket(b []byte) (packet, error) {
 	if len(b) == 0 {

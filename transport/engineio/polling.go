@@ -191,6 +191,7 @@ func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
 		s.thrownAway(b.items)
 	} else {
 		s.tookLocked()
+		s.countOutLocked(b.items)
 	}
 	s.creditLocked(b.settle(len(b.items)))
 	if cap(b.items) <= spareItems && !shared && s.state != stateClosed {

@@ -63,11 +63,15 @@ type Server struct {
 	live   int
 	closed bool
 	none   chan struct{} // closed when live reaches zero; nil while nobody waits
+
+	measuring sync.Mutex
+	measured  Measures // the last ones; guarded by measuring
 }
 
 type shard struct {
-	mu sync.RWMutex
-	m  map[string]*Session // by sid; a closed session stays until its connection is gone
+	mu    sync.RWMutex
+	m     map[string]*Session // by sid; a closed session stays until its connection is gone
+	moved [directions]traffic
 }
 
 // New makes a Server. Accept is called once per handshake, before any message is read, on the goroutine of the request; it
@@ -116,19 +120,6 @@ func (s *Server) Len() int {
 	s.liveMu.Lock()
 	defer s.liveMu.Unlock()
 	return s.live
-}
-
-// Sessions are those that are open, by transport, and how many have gone from polling to websocket since New. It looks at
-// each.
-func (s *Server) Sessions() (polling, websocket int, upgrades uint64) {
-	for _, ss := range s.snapshot() {
-		if ss.Transport() == "websocket" {
-			websocket++
-		} else {
-			polling++
-		}
-	}
-	return polling, websocket, s.counts[countUpgrade].Load()
 }
 
 // Drain refuses handshakes and closes all sessions with ReasonShutdown, spread over window at jittered moments, so that
@@ -277,6 +268,7 @@ func (s *Server) find(sid string) *Session {
 
 func (s *Server) forget(ss *Session) {
 	ss.mu.Lock()
+	ss.tellAllLocked()
 	if ss.owesNoop {
 		s.departed.add(ss) // before it is gone from the shard: a GET finds it here or there
 		ss.timer.Reset(departedTime)

@@ -67,6 +67,7 @@ type Session struct {
 	extended  bool    // the awaited pong's deadline has been moved once
 	displaced bool    // another session has got its seat; guarded by shares.mu
 	dialect   dialect // of the handshake; a websocket that it is upgraded to may have another of the version. Set before start
+	moved     [directions]tally
 	ws        *wsConn
 	queue     []item
 	one       [1]item       // the first queue, as most have no more than that at a time

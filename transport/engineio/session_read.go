@@ -23,6 +23,7 @@ func (s *Session) receive(p packet) verdict {
 		return verdict{} // on the way out packets are dropped
 	}
 	s.spendLocked(1)
+	s.countLocked(in, 1, p.size())
 	switch {
 	case p.typ == packetPong && s.dialect == eio4:
 		s.pongLocked()

@@ -84,6 +84,7 @@ func (s *Session) refused(ws *wsConn, b *batch) {
 	defer s.mu.Unlock()
 	s.blocked = true
 	ws.unsentWas = unsent
+	s.countOutLocked(b.items[b.settled:b.first])
 	s.creditLocked(b.settle(b.first))
 	s.tookLocked() // or not: its time runs from here
 }
@@ -108,6 +109,8 @@ func (s *Session) handOver(ws *wsConn, b batch, rest []byte) {
 func (s *Session) written(b *batch, err error) {
 	if err != nil {
 		s.thrownAway(b.items[b.settled:])
+	} else {
+		s.countOutLocked(b.items[b.settled:])
 	}
 	s.creditLocked(b.settle(len(b.items)))
 	if cap(b.items) <= spareItems {
@@ -327,6 +330,7 @@ func (s *Session) pieceTaken(b *batch, ws *wsConn, whole bool) {
 	ws.unsentWas = unsent
 	s.tookLocked()
 	if whole {
+		s.countOutLocked(b.items[b.settled:b.next])
 		s.creditLocked(b.settle(b.next))
 	}
 }

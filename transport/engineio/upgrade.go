@@ -2,6 +2,7 @@ package engineio
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -95,7 +96,10 @@ func (s *Session) probeLoop(r *reader) bool {
 					continue
 				}
 			case "5":
-				if s.finishUpgrade(ws) {
+				if took, ok := s.finishUpgrade(ws); ok {
+					if s.srv.cfg.Upgraded != nil {
+						s.srv.cfg.Upgraded(took)
+					}
 					return true
 				}
 			}
@@ -134,13 +138,15 @@ func (s *Session) heardProbe(ws *wsConn) bool {
 // finishUpgrade makes ws the transport. From here on the rule is: who holds the token ends what it is writing, then writes
 // to the websocket; if nobody does, this writes. What was queued between the probe and now goes out with that, in order;
 // nothing waits for the next message or ping.
-func (s *Session) finishUpgrade(ws *wsConn) bool {
+func (s *Session) finishUpgrade(ws *wsConn) (took time.Duration, ok bool) {
 	s.mu.Lock()
 	if s.probe != ws || s.state == stateClosed {
 		s.mu.Unlock()
-		return false
+		return 0, false
 	}
+	took = s.srv.now() - s.probeAt + s.srv.cfg.UpgradeTimeout // since the probe's request, or since a pause
 	s.dropProbeLocked()
+	s.tellAllLocked()
 	s.websocket, s.ws = true, ws
 	ws.session = s
 	s.refs.Add(1) // for reading
@@ -161,9 +167,9 @@ func (s *Session) finishUpgrade(ws *wsConn) bool {
 	}
 	if s.token || len(s.queue) == 0 {
 		s.mu.Unlock()
-		return true
+		return took, true
 	}
 	s.token = true
 	s.pump(false)
-	return true
+	return took, true
 }

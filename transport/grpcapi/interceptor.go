@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -19,8 +20,10 @@ import (
 
 // stream is the one interceptor, since every call is a stream here: who calls, what comes back.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	began := time.Now()
 	defer func() {
 		err = s.finish(info.FullMethod, err)
+		s.called(ss.Context(), info.FullMethod, status.Code(err), time.Since(began))
 		if s.cutting.Load() {
 			s.cut.Add(1)
 		}
@@ -71,6 +74,7 @@ func (s *Server) register(desc *grpc.ServiceDesc, impl any) {
 		d.Streams[i].Handler = revocable(d.Streams[i].Handler)
 	}
 	for _, m := range desc.Methods {
+		s.once[desc.ServiceName+"/"+m.MethodName] = true
 		d.Streams = append(d.Streams, grpc.StreamDesc{StreamName: m.MethodName, Handler: single(m.Handler), ServerStreams: true})
 	}
 	s.grpc.RegisterService(&d, impl)

@@ -67,6 +67,9 @@ type Config struct {
 	// Default: the call is not there.
 	Drain func(ctx context.Context, window time.Duration, progress func(left, closed int)) error
 
+	// Called is told of each call that was let in when it has ended, on its goroutine. It does not block. Default: nobody is.
+	Called func(context.Context, Call)
+
 	// Connections at once, half of them at most from one address. Default 4096.
 	MaxConnections int
 	// Bytes of requests that are being received and have not come to their end. One connection has a quarter of it, or what its
@@ -105,6 +108,8 @@ type Server struct {
 	dedup              *dedup
 	log                *zap.Logger
 	grpc               *grpc.Server
+	methods            map[string]Call // by name on the wire
+	once               map[string]bool // the methods that are answered once
 	health             *health.Server
 
 	auth          atomic.Pointer[authenticator]
@@ -147,7 +152,7 @@ func newServer(cfg Config, n node) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, node: n, limits: n.Config(), dedup: newDedup(), log: cfg.Logger.Named("grpcapi"),
-		health: health.NewServer(),
+		health: health.NewServer(), once: map[string]bool{},
 	}
 	s.auth.Store(newAuthenticator(cfg.Tokens, nil))
 	if cfg.RequestBytes == 0 {
@@ -201,6 +206,7 @@ func newServer(cfg Config, n node) (*Server, error) {
 	if err := registerReflection(s.grpc); err != nil {
 		return nil, err
 	}
+	s.methods = s.methodsOf()
 	return s, nil
 }
 

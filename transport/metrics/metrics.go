@@ -15,8 +15,11 @@ import (
 type Node struct {
 	Measure func() service.Measures
 	Info    func() service.Info
-	// Sessions are the links by transport, and how often one has gone from polling to websocket.
-	Sessions func() (polling, websocket int, upgrades uint64)
+	Edge    func() Edge
+	// Limits are bounds beside those of Measure.
+	Limits func() []service.Limit
+	// Timed has what is noted as it happens.
+	Timed *Timed
 	// Dropped is what was dropped or refused, by reason, also those with 0.
 	Dropped func() map[string]int64
 	Ready   func() error
@@ -25,6 +28,24 @@ type Node struct {
 	// Cluster is the word of --cluster.
 	Cluster string
 }
+
+// Edge is what the node has of links, and what it has done for them.
+type Edge struct {
+	Links       []Links // by transport
+	Upgrades    uint64  // from polling to websocket
+	QueuedBytes int     // that wait for links
+	WorstQueue  int     // bytes of them in the fullest queue
+}
+
+// Links are those of one transport.
+type Links struct {
+	Transport string
+	Sessions  int
+	In, Out   Traffic
+}
+
+// Traffic is what was moved one way.
+type Traffic struct{ Packets, Bytes uint64 }
 
 // scrapes is how many scrapes are answered at once; more are refused with 503.
 const scrapes = 4
@@ -42,7 +63,7 @@ func Handler(n *Node) http.Handler {
 // Registry has a node's metrics, and those of its process.
 func Registry(n *Node) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collector{n}, n.Timed, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -57,6 +78,10 @@ var (
 	ready      = describe("ready", "1 when the node may have traffic, as /readyz says.")
 	sessions   = describe("sessions", "Links of clients.", "transport")
 	upgrades   = describe("upgrades_total", "Links that have gone from polling to websocket.")
+	packets    = describe("packets_total", "Packets of Engine.IO from clients (in) and to them (out), heartbeats included.", "transport", "direction")
+	bytes      = describe("packet_bytes_total", "Bytes of these packets, without the frames of the transport and before compression.", "transport", "direction")
+	queues     = describe("queue_bytes", "Bytes that wait to be sent to links; each message counts 32 beside its own.")
+	worstQueue = describe("queue_worst_bytes", "Bytes that wait in the fullest queue of a link. Its bound is --queue-bytes.")
 	namespaces = describe("namespaces", "Namespaces that are in use, by why they may be: their name is configured, a handler has registered it, or a prefix covers it.", "class")
 	sockets    = describe("sockets", "Sockets: clients in namespaces.", "class")
 	rooms      = describe("rooms", "Rooms with sockets here; a socket's own id is none.", "class")
@@ -73,6 +98,9 @@ var (
 	undecided  = describe("handler_connects", "Connects that handlers here have been asked to decide and have not.")
 	replyTime  = describe("handler_reply_seconds", "How long it took until a handler here answered an event. One in eight is timed.")
 	watchers   = describe("watchers", "Watches of presence.")
+	lag        = describe("watcher_lag_changes", "How many changes of presence the slowest watch has not looked at.")
+	limit      = describe("limit", "Most that there may be, by bound. 0: any number.", "limit")
+	limitUsed  = describe("limit_used", "How much of a bound is used.", "limit")
 	memory     = describe("memory_bytes", "What is kept for clients and backends, in bytes, by use.", "use")
 	budget     = describe("memory_budget_bytes", "Most that may be kept for them: --memory-budget. 0: any number.")
 	dropped    = describe("dropped_total", "What was dropped, refused or waited for, by reason: the names of GetInfo and of the log.", "reason")
@@ -84,8 +112,8 @@ var (
 // Describe implements prometheus.Collector.
 func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		build, ready, sessions, upgrades, namespaces, sockets, rooms, emits, deliveries, fanOut, acks, ackTime, handlers, theirs, queued, queuedSize,
-		inFlight, undecided, replyTime, watchers, memory, budget, dropped, kept, nodes, busUp,
+		build, ready, sessions, upgrades, packets, bytes, queues, worstQueue, namespaces, sockets, rooms, emits, deliveries, fanOut, acks, ackTime, handlers, theirs, queued, queuedSize,
+		inFlight, undecided, replyTime, watchers, lag, limit, limitUsed, memory, budget, dropped, kept, nodes, busUp,
 	} {
 		to <- d
 	}
@@ -110,10 +138,17 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	info, m := c.Info(), c.Measure()
 	gauge(build, 1, string(info.NodeID), info.Version, c.Cluster)
 	gauge(ready, oneIf(c.Ready() == nil))
-	polling, websocket, upgraded := c.Sessions()
-	gauge(sessions, float64(polling), "polling")
-	gauge(sessions, float64(websocket), "websocket")
-	counter(upgrades, float64(upgraded))
+	edge := c.Edge()
+	for _, l := range edge.Links {
+		gauge(sessions, float64(l.Sessions), l.Transport)
+		counter(packets, float64(l.In.Packets), l.Transport, "in")
+		counter(packets, float64(l.Out.Packets), l.Transport, "out")
+		counter(bytes, float64(l.In.Bytes), l.Transport, "in")
+		counter(bytes, float64(l.Out.Bytes), l.Transport, "out")
+	}
+	counter(upgrades, float64(edge.Upgrades))
+	gauge(queues, float64(edge.QueuedBytes))
+	gauge(worstQueue, float64(edge.WorstQueue))
 	for class, of := range m.Classes {
 		word := service.Class(class).String()
 		gauge(namespaces, float64(of.Namespaces), word)
@@ -123,12 +158,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	counter(emits, float64(m.Emits))
 	counter(deliveries, float64(m.Deliveries))
 	for class := range m.FanOut {
-		to <- histogram(fanOut, &m.FanOut[class], service.FanOutName(class))
+		to <- timing(fanOut, &m.FanOut[class], "recipients", service.FanOutName(class))
 	}
 	for why, n := range m.Acks {
 		counter(acks, float64(n), outcomes[why])
 	}
-	to <- histogram(ackTime, &m.AckLatency)
+	to <- timing(ackTime, &m.AckLatency)
 	h := &m.Handlers
 	gauge(handlers, float64(h.Attached))
 	gauge(theirs, float64(h.Sockets))
@@ -136,10 +171,15 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	gauge(queuedSize, float64(h.Bytes))
 	gauge(inFlight, float64(h.InFlight))
 	gauge(undecided, float64(h.Connects))
-	to <- histogram(replyTime, &h.Reply)
+	to <- timing(replyTime, &h.Reply)
 	gauge(watchers, float64(m.Watchers))
-	for use, bytes := range m.Held {
-		gauge(memory, float64(bytes), service.Use(use).String())
+	gauge(lag, float64(m.WatcherLag))
+	for _, l := range append(c.Limits(), m.Limits...) {
+		gauge(limit, float64(l.Most), l.Name)
+		gauge(limitUsed, float64(l.Used), l.Name)
+	}
+	for use, held := range m.Held {
+		gauge(memory, float64(held), service.Use(use).String())
 	}
 	gauge(budget, float64(max(0, info.Budget)))
 	for reason, n := range c.Dropped() {
@@ -160,16 +200,6 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(nodes, float64(by[state]), word)
 	}
 	gauge(busUp, oneIf(up))
-}
-
-func histogram(d *prometheus.Desc, t *service.Timing, labels ...string) prometheus.Metric {
-	buckets := make(map[float64]uint64, len(t.Buckets))
-	sum := uint64(0)
-	for i, n := range t.Buckets {
-		sum += n
-		buckets[service.TimingBounds[i].Seconds()] = sum
-	}
-	return prometheus.MustNewConstHistogram(d, t.Count, t.Sum.Seconds(), buckets, labels...)
 }
 
 func oneIf(so bool) float64 {

@@ -1,8 +1,10 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,17 +22,32 @@ import (
 
 // node has something of everything.
 func node() *Node {
-	m := service.Measures{Emits: 3, Deliveries: 12, Watchers: 2, Handlers: service.HandlerMeasures{Attached: 1, Queued: 4}}
+	m := service.Measures{Emits: 3, Deliveries: 12, Watchers: 2, WatcherLag: 8, Handlers: service.HandlerMeasures{Attached: 1, Queued: 4}}
+	m.Limits = []service.Limit{{Name: "handlers", Used: 1, Most: 1000}}
 	m.Classes[service.ClassPattern] = service.ClassMeasures{Namespaces: 1, Sockets: 7, Rooms: 2}
 	m.FanOut[1] = service.Timing{Count: 3, Sum: 30 * time.Millisecond}
-	m.FanOut[1].Buckets[2], m.FanOut[1].Buckets[4] = 2, 1
+	// Two of a second to 1.4 s, one of 1.4 s to 2 s, one of 4 s to 5.6 s, one of too long.
+	for half, n := range map[int]uint64{1: 2, 2: 1, 5: 1, 15: 1} {
+		m.FanOut[1].Buckets[half-service.TimingFirst] = n
+	}
+	m.FanOut[1].Count, m.FanOut[1].Buckets[0] = 8, 3
 	m.Acks[service.AckTimeout] = 5
+	timed := NewTimed()
+	timed.Upgraded(20 * time.Millisecond)
+	timed.Called(context.Background(), "foyer.v1.EmitService/Emit", "OK", time.Millisecond, false)
+	timed.Called(context.Background(), "other", "Unimplemented", time.Millisecond, true)
 	return &Node{
 		Measure: func() service.Measures { return m },
 		Info: func() service.Info {
 			return service.Info{NodeID: "AAAA", Version: "v1", Budget: -1, Kept: map[string]int64{"rooms": 2}}
 		},
-		Sessions: func() (int, int, uint64) { return 1, 6, 5 },
+		Edge: func() Edge {
+			return Edge{Upgrades: 5, QueuedBytes: 70, WorstQueue: 40, Links: []Links{
+				{"polling", 1, Traffic{2, 20}, Traffic{3, 30}}, {"websocket", 6, Traffic{4, 40}, Traffic{5, 50}},
+			}}
+		},
+		Limits: func() []service.Limit { return []service.Limit{{Name: "sessions", Used: 7, Most: 0}} },
+		Timed:  timed,
 		Dropped:  func() map[string]int64 { return map[string]int64{"slow": 9, "volatile": 0} },
 		Ready:    func() error { return errors.New("draining") },
 		Nodes: func() ([]service.NodeStatus, bool) {
@@ -45,8 +62,14 @@ func TestHandler(t *testing.T) {
 	for accept, lines := range map[string][]string{
 		"text/plain": {
 			`foyer_build_info{cluster="embedded",node="AAAA",version="v1"} 1`, `foyer_ready 0`, `foyer_sessions{transport="websocket"} 6`, `foyer_upgrades_total 5`,
-			`foyer_sockets{class="pattern"} 7`, `foyer_sockets{class="configured"} 0`, `foyer_emits_total 3`, `foyer_fanout_seconds_bucket{recipients="2-9",le="0.0001"} 2`,
-			`foyer_fanout_seconds_bucket{recipients="2-9",le="0.001"} 3`, `foyer_fanout_seconds_count{recipients="2-9"} 3`, `foyer_fanout_seconds_sum{recipients="2-9"} 0.03`,
+			`foyer_sockets{class="pattern"} 7`, `foyer_sockets{class="configured"} 0`, `foyer_emits_total 3`, `foyer_fanout_seconds_bucket{recipients="2-9",le="7.62939453125e-06"} 3`,
+			`foyer_fanout_seconds_bucket{recipients="2-9",le="1"} 3`, `foyer_fanout_seconds_bucket{recipients="2-9",le="2"} 6`, `foyer_fanout_seconds_bucket{recipients="2-9",le="128"} 7`,
+			`foyer_fanout_seconds_bucket{recipients="2-9",le="+Inf"} 8`, `foyer_fanout_seconds_count{recipients="2-9"} 8`, `foyer_fanout_seconds_sum{recipients="2-9"} 0.03`,
+			`foyer_packets_total{direction="in",transport="polling"} 2`, `foyer_packets_total{direction="out",transport="websocket"} 5`,
+			`foyer_packet_bytes_total{direction="out",transport="polling"} 30`, `foyer_queue_bytes 70`, `foyer_queue_worst_bytes 40`, `foyer_watcher_lag_changes 8`,
+			`foyer_limit{limit="handlers"} 1000`, `foyer_limit_used{limit="handlers"} 1`, `foyer_limit{limit="sessions"} 0`, `foyer_limit_used{limit="sessions"} 7`,
+			`foyer_upgrade_seconds_bucket{le="0.0256"} 1`, `foyer_grpc_calls_total{code="OK",method="foyer.v1.EmitService/Emit"} 1`,
+			`foyer_grpc_calls_total{code="Unimplemented",method="other"} 1`, `foyer_grpc_call_seconds_count{method="foyer.v1.EmitService/Emit"} 1`,
 			`foyer_acks_total{outcome="unanswered"} 5`, `foyer_handler_queued 4`, `foyer_memory_budget_bytes 0`, `foyer_dropped_total{reason="slow"} 9`,
 			`foyer_dropped_total{reason="volatile"} 0`, `foyer_nodes{state="up"} 2`, `foyer_nodes{state="lost"} 1`, `foyer_bus_up 1`, `foyer_kept{kind="rooms"} 2`,
 		},
@@ -69,6 +92,45 @@ func TestHandler(t *testing.T) {
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestNative: a histogram is a native one beside a classic one, and both count the same.
+func TestNative(t *testing.T) {
+	for _, name := range []string{"foyer_fanout_seconds", "foyer_upgrade_seconds", "foyer_grpc_call_seconds"} {
+		for _, m := range families(t)[name].GetMetric() {
+			h := m.GetHistogram()
+			if len(h.GetBucket()) < 10 || h.ZeroThreshold == nil || h.Schema == nil {
+				t.Fatalf("%s is no histogram of both kinds: %v", name, h)
+			}
+			if h.GetSampleCount() == 0 {
+				continue
+			}
+			sum, n, at, list := h.GetZeroCount(), int64(0), 0, map[int32]int64{}
+			index := int32(0)
+			for _, span := range h.GetPositiveSpan() {
+				index += span.GetOffset()
+				for range span.GetLength() {
+					n += h.GetPositiveDelta()[at]
+					list[index] = n
+					sum += uint64(n)
+					at++
+					index++
+				}
+			}
+			if sum != h.GetSampleCount() || at != len(h.GetPositiveDelta()) {
+				t.Errorf("%s: its native buckets have %d of %d", name, sum, h.GetSampleCount())
+			}
+			if want := (map[int32]int64{1: 2, 2: 1, 5: 1, 15: 1}); name == "foyer_fanout_seconds" && (h.GetSchema() != 1 || !maps.Equal(list, want)) {
+				t.Errorf("with schema %d the native buckets are %v, want %v", h.GetSchema(), list, want)
+			}
+		}
+	}
+	w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+	r.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	Handler(node()).ServeHTTP(w, r)
+	if kind := w.Header().Get("Content-Type"); w.Code != http.StatusOK || !strings.HasPrefix(kind, "application/vnd.google.protobuf") {
+		t.Errorf("%d %s: native histograms need protobuf", w.Code, kind)
 	}
 }
 

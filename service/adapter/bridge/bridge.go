@@ -84,7 +84,7 @@ func (b *Bridge) publish(m *official.Message, to string) {
 	if err := b.medium.Publish(m, to); err != nil {
 		reason := "unsent"
 		if fault, ok := err.(official.Fault); ok { //nolint:errorlint // it is one, or it is none
-			reason = "unsaid_" + fault.Reason()
+			reason = unsaid + fault.Reason()
 		}
 		b.drop(reason, m.Kind, err)
 	}
@@ -105,12 +105,12 @@ func (b *Bridge) Info() service.Info {
 		info.Dropped = map[string]int64{}
 	}
 	for reason, n := range b.medium.Dropped() {
-		info.Dropped["official_"+reason] += n
+		info.Dropped[dropPrefix+reason] += n
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for reason, n := range b.dropped {
-		info.Dropped["official_"+reason] += n
+		info.Dropped[dropPrefix+reason] += n
 	}
 	return info
 }
