@@ -49,7 +49,8 @@ var floors = []floor{
 	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"transport/admin", []string{"service"}, nil},
-	{"transport/metrics", []string{"service"}, nil},
+	// A histogram that is native and classic at once is written as the message that Prometheus reads.
+	{"transport/metrics", []string{"service"}, []string{"github.com/prometheus/client_model"}},
 	{"transport/passing", []string{"service"}, nil},
 	{"cmd/foyer/chat", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
 	{"cmd/foyer/bench", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/HdrHistogram/hdrhistogram-go"}},

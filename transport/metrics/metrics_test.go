@@ -46,10 +46,10 @@ func node() *Node {
 				{"polling", 1, Traffic{2, 20}, Traffic{3, 30}}, {"websocket", 6, Traffic{4, 40}, Traffic{5, 50}},
 			}}
 		},
-		Limits: func() []service.Limit { return []service.Limit{{Name: "sessions", Used: 7, Most: 0}} },
-		Timed:  timed,
-		Dropped:  func() map[string]int64 { return map[string]int64{"slow": 9, "volatile": 0} },
-		Ready:    func() error { return errors.New("draining") },
+		Limits:  func() []service.Limit { return []service.Limit{{Name: "sessions", Used: 7, Most: 0}} },
+		Timed:   timed,
+		Dropped: func() map[string]int64 { return map[string]int64{"slow": 9, "volatile": 0} },
+		Ready:   func() error { return errors.New("draining") },
 		Nodes: func() ([]service.NodeStatus, bool) {
 			return []service.NodeStatus{{State: service.NodeUp}, {State: service.NodeUp}, {State: service.NodeLost}}, true
 		},

@@ -10,7 +10,7 @@ var dropWords = []string{
 
 // DropReasons are all names that Info.Dropped of a Bridge can have beside those of its cluster.
 func DropReasons() []string {
-	var names []string
+	names := make([]string, 0, len(dropWords)+2*len(official.Faults()))
 	for _, word := range dropWords {
 		names = append(names, dropPrefix+word)
 	}
