@@ -15,8 +15,11 @@ import (
 	"foyer/transport/engineio"
 )
 
-// settings are the flags of a node. Kong fills them from FOYER_… and the command line; later wins.
+// settings are the flags of a node, and the one place where they are declared. Kong fills them from the file of --config,
+// FOYER_… and the command line; later wins. Beside kong's tags there is one: secret is of what may have a password in it.
 type settings struct {
+	Config string `type:"path" placeholder:"FILE" help:"File with settings, as YAML: a key is the name of a flag without its dashes. Variables win over it, and flags over both."`
+
 	Edge    string  `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
 	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
 	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`

@@ -28,6 +28,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run a node."`
 	Demo    demoCommand    `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
+	Config  configCommand  `cmd:"" help:"Print the settings of a node and where each comes from, or check a file of them."`
 	Bench   benchCommand   `cmd:"" help:"Measure a Socket.IO server, this one or another."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
@@ -58,6 +59,7 @@ func start(args []string) int {
 		}
 	}
 	command.Bind(unknown)
+	command.Bind(parser)
 	// The first signal begins the drain; by then its catching has ended, so that a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
@@ -65,7 +67,7 @@ func start(args []string) int {
 	command.BindTo(ctx, (*context.Context)(nil))
 	command.Bind(client.Machine())
 	if err := command.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, explainFailure(command, err))
+		fmt.Fprintln(os.Stderr, explainFailure(parser, command, err))
 		return client.CodeOf(err)
 	}
 	return 0

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -75,7 +76,7 @@ func (r *reloadable) load() (news string, err error) {
 	contents := make([][]byte, len(r.files))
 	all := sha256.New()
 	for i, f := range r.files {
-		if contents[i], err = os.ReadFile(f.path); err != nil {
+		if contents[i], err = readBounded(f.path, maxFileBytes); err != nil {
 			return "", fileError(f, err)
 		}
 		one := sha256.Sum256(contents[i])
@@ -95,6 +96,37 @@ func (r *reloadable) load() (news string, err error) {
 	return news, nil
 }
 
+// maxFileBytes bounds what is read of any other file: more than certificates or tokens ever need.
+const maxFileBytes = 4 << 20
+
+var (
+	errIrregular = errors.New("it is no regular file")
+	errLarge     = errors.New("it is too large")
+)
+
+// readBounded reads a regular file of so many bytes at most. It never waits for a writer, as a pipe would have it do.
+func readBounded(name string, most int64) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, syscall.EISDIR
+	case !info.Mode().IsRegular():
+		return nil, errIrregular
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		return nil, errLarge
+	}
+	return text, err
+}
+
 // fileError says why a file can not be read.
 func fileError(f source, err error) error {
 	switch {
@@ -104,6 +136,10 @@ func fileError(f source, err error) error {
 		return fmt.Errorf("%s: this user has no permission to read %s", f.flag, f.path)
 	case errors.Is(err, syscall.EISDIR):
 		return fmt.Errorf("%s: %s is a directory and not a file", f.flag, f.path)
+	case errors.Is(err, errIrregular):
+		return fmt.Errorf("%s: %s is a pipe or a device and not a file", f.flag, f.path)
+	case errors.Is(err, errLarge):
+		return fmt.Errorf("%s: %s is too large; was another file meant?", f.flag, f.path)
 	}
 	return fmt.Errorf("%s: %w", f.flag, err)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"reflect"
 	"regexp"
 	"strings"
@@ -16,15 +15,17 @@ import (
 	"foyer/cmd/foyer/near"
 )
 
-// newParser reads command lines and the environment. What it says of wrong ones is to be put into words by explain.
-func newParser(c *commands, options ...kong.Option) *kong.Kong {
+// newParser reads command lines, variables and the configuration file. What it says of wrong ones is to be put into words
+// by explain.
+func newParser(c *commands, options ...kong.Option) *parser {
 	all := kong.NewRegistry().RegisterDefaults()
 	kind := func(k reflect.Kind, v any, is string) kong.Option {
 		return kong.KindMapper(k, worded{all.ForType(reflect.TypeOf(v)), is})
 	}
-	return kong.Must(c, append([]kong.Option{
+	source := &fileSource{}
+	return &parser{kong.Must(c, append([]kong.Option{
 		kong.Name("foyer"),
-		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. A flag whose help names a variable, such as $FOYER_API, can be given by that.\n\n" + client.ExitCodes),
+		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. A flag whose help names a variable, such as $FOYER_API, can be given by that; a setting of a node also by the file that --config names.\n\n" + client.ExitCodes),
 		kong.DefaultEnvars("FOYER"),
 		kind(reflect.Int, 0, "a whole number"),
 		kind(reflect.Float64, 0.0, "a number"),
@@ -33,7 +34,8 @@ func newParser(c *commands, options ...kong.Option) *kong.Kong {
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), worded{all.ForType(reflect.TypeFor[time.Duration]()), "a time, such as 10s or 5m"}),
 		kong.TypeMapper(reflect.TypeFor[netip.Prefix](), worded{all.ForType(reflect.TypeFor[netip.Prefix]()), "a network, such as 10.0.0.0/8 or fd00::/8"}),
 		kong.NamedMapper("path", worded{all.ForNamedType("path", reflect.TypeFor[string]()), "the name of a file"}),
-	}, options...)...)
+		kong.Resolvers(source),
+	}, options...)...), source}
 }
 
 // worded is a mapper of kong's that says in our words what is wrong with a value.
@@ -71,43 +73,6 @@ var (
 	leadingFlag   = regexp.MustCompile(`^--([a-z0-9-]+)`)
 )
 
-// explain says what is wrong with a command line: each fault by its flag or variable, and at the end where help is.
-func explain(parser *kong.Kong, err error) string {
-	var at *kong.Node
-	var given map[string]bool
-	if e, ok := errors.AsType[*kong.ParseError](err); ok && e.Context != nil {
-		at, given = e.Context.Selected(), givenIn(e.Context)
-	}
-	if at == nil {
-		at = parser.Model.Node
-	}
-	text := err.Error()
-	if at.Parent != nil {
-		text = strings.TrimPrefix(text, at.Path()+": ")
-	}
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = "foyer: " + blame(at, given, phrase(at, line))
-	}
-	return strings.Join(lines, "\n") + fmt.Sprintf(" (see %s --help)", at.FullPath())
-}
-
-// explainFailure says why a command that was understood has failed.
-func explainFailure(command *kong.Context, err error) string {
-	return "foyer: " + blame(command.Selected(), givenIn(command), err.Error())
-}
-
-// givenIn are the flags on a command line.
-func givenIn(c *kong.Context) map[string]bool {
-	given := map[string]bool{}
-	for _, p := range c.Path {
-		if p.Flag != nil {
-			given[p.Flag.Name] = true
-		}
-	}
-	return given
-}
-
 // phrase puts a line of kong's into our words.
 func phrase(at *kong.Node, line string) string {
 	line = fromEnv.ReplaceAllString(line, "")
@@ -121,6 +86,11 @@ func phrase(at *kong.Node, line string) string {
 		return "there is no flag " + m[1] + did(nearest(strings.TrimLeft(m[1], "-"), flagsOf(at)), "--")
 	}
 	if m := unexpected.FindStringSubmatch(line); m != nil {
+		if p := at.Parent; p != nil && p.DefaultCmd == at { // its name was left out, as that of another one may be meant
+			if near := nearest(m[1], namesOf(p.Children)); near != "" {
+				return fmt.Sprintf("there is no command %q%s", m[1], did(near, ""))
+			}
+		}
 		if len(at.Children) == 0 {
 			takes := "flags only"
 			if len(at.Positional) > 0 {
@@ -128,10 +98,7 @@ func phrase(at *kong.Node, line string) string {
 			}
 			return fmt.Sprintf("%q is not understood: %s takes %s", m[1], at.FullPath(), takes)
 		}
-		var names []string
-		for _, c := range at.Children {
-			names = append(names, c.Name)
-		}
+		names := namesOf(at.Children)
 		if near := nearest(m[1], names); near != "" {
 			return fmt.Sprintf("there is no command %q%s", m[1], did(near, ""))
 		}
@@ -167,25 +134,6 @@ func argumentNames(text string) string {
 	return argument.ReplaceAllStringFunc(text, func(name string) string { return strings.ToUpper(name[1 : len(name)-1]) })
 }
 
-// blame names the variable in place of the flag where it is the variable that was set.
-func blame(at *kong.Node, given map[string]bool, line string) string {
-	m := leadingFlag.FindStringSubmatch(line)
-	if m == nil || given[m[1]] {
-		return line
-	}
-	for _, f := range allFlags(at) {
-		if f.Name != m[1] {
-			continue
-		}
-		for _, name := range f.Envs {
-			if _, ok := os.LookupEnv(name); ok {
-				return name + strings.TrimPrefix(line, m[0])
-			}
-		}
-	}
-	return line
-}
-
 func did(near, prefix string) string {
 	if near == "" {
 		return ""
@@ -198,6 +146,13 @@ func allFlags(at *kong.Node) (flags []*kong.Flag) {
 		flags = append(flags, group...)
 	}
 	return flags
+}
+
+func namesOf(commands []*kong.Node) (names []string) {
+	for _, c := range commands {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 func flagsOf(at *kong.Node) (names []string) {
