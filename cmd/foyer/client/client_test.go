@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -112,7 +113,11 @@ func fake(t *testing.T, register func(*grpc.Server), test func(h *hall)) {
 
 // parse reads a command line, as the binary does.
 func parse(sys *System, args ...string) (*kong.Context, error) {
-	parser := kong.Must(&Commands{}, kong.Name("foyer"), kong.DefaultEnvars("FOYER"), kong.Bind(sys), kong.Exit(func(int) {}))
+	return parseInto(&Commands{}, sys, args...)
+}
+
+func parseInto(all *Commands, sys *System, args ...string) (*kong.Context, error) {
+	parser := kong.Must(all, kong.Name("foyer"), kong.DefaultEnvars("FOYER"), kong.Bind(sys), kong.Exit(func(int) {}))
 	return parser.Parse(args)
 }
 
@@ -257,3 +262,10 @@ func (handshake) URL() string                { return "/socket.io/?EIO=4" }
 func (handshake) Query() map[string]string   { return map[string]string{"EIO": "4"} }
 func (handshake) Headers() map[string]string { return map[string]string{"user-agent": "a\x1bb"} }
 func (handshake) Bytes() int                 { return 100 }
+
+// emits has the client send an event.
+func (l *link) emits(event, args string) {
+	name, _ := json.Marshal(event)
+	payload := fmt.Sprintf("[%s%s]", name, args)
+	l.node.Receive(l.socket, &service.Packet{Kind: service.KindEvent, Namespace: l.socket.Namespace(), AckID: service.NoAck, Payload: []byte(payload), Event: event})
+}

@@ -9,6 +9,9 @@ type Commands struct {
 	Rooms      roomsCommand      `cmd:"" group:"Clients and rooms" help:"List rooms and how many sockets are in each."`
 	Sockets    socketsCommand    `cmd:"" group:"Clients and rooms" help:"List the sockets of a target; without one, of the namespace."`
 	Socket     socketCommand     `cmd:"" group:"Clients and rooms" help:"Show all of one socket."`
+	Watch      watchCommand      `cmd:"" group:"Clients and rooms" help:"Follow who is there: first all, then each change as it happens."`
+	Tail       tailCommand       `cmd:"" group:"Clients and rooms" help:"Show what browsers send, as they send it. It slows nobody: what it can not take is left out, and counted."`
 	Nodes      nodesCommand      `cmd:"" group:"Nodes" help:"List the nodes of a cluster, as one of them sees them."`
+	Drain      drainCommand      `cmd:"" group:"Nodes" help:"Empty a node: it takes no new sessions, and those that it has are closed over a time, so that clients come back elsewhere."`
 	Context    contextCommand    `cmd:"" group:"Nodes" help:"Keep names for the places of nodes."`
 }
