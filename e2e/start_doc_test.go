@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,16 +45,42 @@ func TestStart(t *testing.T) {
 	chrome.open("news", pages)
 	chrome.shows("news", "connected as")
 
-	// In a Go service
+	// In a service of yours
 	term.run(d.next("sh", "go work init"))
 	hello := filepath.Join(filepath.Dir(clone), "hello")
 	writeFile(t, filepath.Join(hello, "main.go"), term.here(program(t, d.next("go", "it works"))))
 	term.run("cd ../hello && go run .")
 	chrome.shows("news", "it works")
 	answers := buildGo(t, map[string]string{"answers": term.here(program(t, d.next("go", `"fine"`)))})["answers"]
-	start(t, answers, nil)
+	handler := start(t, answers, nil)
 	chrome.open("news", pages)
 	chrome.shows("news", "fine")
+	handler.kill()
+
+	// What the page has installed in other words: links to what the tests have installed.
+	term.run("ln -s " + installed(t, "node/node_modules") + " ../hello/node_modules && ln -s " + absolute(t, "../examples/java/target") + " examples/java/target")
+	term.env = append(term.env, "PATH="+filepath.Dir(installed(t, "python/.venv/bin/python"))+":"+os.Getenv("PATH"))
+	for _, c := range []struct{ language, fence, file, command string }{
+		{"Node", "js", "hello.js", "node hello.js"},
+		{"Python", "python", "hello.py", "python3 hello.py"},
+		{"Java", "java", "Hello.java", ""},
+	} {
+		if c.language == "Python" {
+			term.run(d.next("sh", "grpc_tools.protoc"))
+		}
+		writeFile(t, filepath.Join(hello, c.file), term.here(d.next(c.fence, "hello from "+c.language)))
+		command := "cd ../hello && exec " + c.command
+		if c.command == "" {
+			command = d.next("sh", c.file)
+		} else if !strings.Contains(d.text, "`"+c.command+"`") {
+			t.Errorf("the page does not start it by %s", c.command)
+		}
+		job := term.start(command)
+		chrome.shows("news", "hello from "+c.language)
+		chrome.open("news", pages)
+		chrome.shows("news", "fine, says "+c.language)
+		job.stop()
+	}
 }
 
 // servePage serves a page by the command that the text has for it, and returns its address and its folder.
