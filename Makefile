@@ -102,8 +102,9 @@ lint-proto: e2e/node_modules/.package-lock.json
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(BUF) generate -o "$$fresh"; \
 	$(BUF) build $(WITH_COMMENTS) -o "$$fresh/api.binpb"; \
-	diff -r "$$fresh/gen" gen && cmp "$$fresh/api.binpb" transport/grpcapi/api.binpb || \
-	{ echo 'gen/ or api.binpb is not what proto/ says: run make generate' >&2; exit 1; }
+	diff -r "$$fresh/gen" gen && cmp "$$fresh/api.binpb" transport/grpcapi/api.binpb && \
+	diff "$$fresh/transport/httpapi/openapi.swagger.yaml" transport/httpapi/openapi.swagger.yaml || \
+	{ echo 'gen/, api.binpb or openapi.swagger.yaml is not what proto/ says: run make generate' >&2; exit 1; }
 
 .PHONY: fmt
 fmt: bin/golangci-lint e2e/node_modules/.package-lock.json ## Format Go and proto files
@@ -122,14 +123,14 @@ test-unit:
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
-e2e: bin/foyer bin/grpcurl chromium iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
+e2e: bin/foyer bin/grpcurl chromium curl iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
 # The end-to-end tests where sockets, calls and handlers are at different nodes of a cluster of three, and a client's next
 # request comes to another node than its last. e2e/apart_test.go says which are left out, and why.
 .PHONY: e2e-cluster
-e2e-cluster: bin/foyer bin/grpcurl chromium examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests against three nodes as one; WHOLE=1 runs those too that take long
+e2e-cluster: bin/foyer bin/grpcurl chromium curl examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests against three nodes as one; WHOLE=1 runs those too that take long
 	ulimit -Sn "$$(ulimit -Hn)"; \
 	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" FOYER_NODES=3 WHOLE=$(WHOLE) go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
 
@@ -201,7 +202,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium gcc iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl chromium curl gcc iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -286,9 +287,11 @@ packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommen
 locked  = flock "$${TMPDIR:-/tmp}/foyer-apt.lock" $$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get $(1)
 apt-get = $(call locked,update -q) && $(call locked,install -qy --no-install-recommends $(1))
 
-.PHONY: chromium gcc iproute2
+.PHONY: chromium curl gcc iproute2
 chromium: # or CHROMIUM names another
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { $(call apt-get,chromium fonts-dejavu-core); }
+curl:
+	@command -v curl >/dev/null || { $(call apt-get,curl ca-certificates); }
 gcc:
 	@command -v gcc >/dev/null || { $(call apt-get,gcc libc6-dev); }
 iproute2:

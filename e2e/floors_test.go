@@ -48,6 +48,8 @@ var floors = []floor{
 	{"transport/engineio", nil, []string{websocket, "golang.org/x/time/rate"}},
 	{"transport/socketio", []string{"service", "service/payload", "service/payload/msgpack", "transport/engineio"}, []string{"github.com/tinylib/msgp", "github.com/philhofer/fwd"}},
 	{"transport/grpcapi", []string{"service", "service/payload", "gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
+	// It speaks gRPC with the API, by a connection that it is given; vanguard knows the protocols of others.
+	{"transport/httpapi", []string{"gen/foyer/v1"}, []string{"connectrpc.com/connect", "connectrpc.com/vanguard", "google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"transport/admin", []string{"service"}, nil},
 	// A histogram that is native and classic at once is written as the message that Prometheus reads.
 	{"transport/metrics", []string{"service"}, []string{"github.com/prometheus/client_model"}},

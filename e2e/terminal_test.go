@@ -28,8 +28,8 @@ type terminal struct {
 
 // portsOf are those that the documents name: the edge, the API and the admin address of up to three nodes, a server for
 // a page, what nodes of a cluster listen at, servers of NATS,
-// Redis and MongoDB.
-var portsOf = []string{"3000", "50051", "9090", "8000", "3001", "50052", "9091", "3002", "50053", "9092", "6222", "6223", "6224", "4222", "6379", "27017"}
+// Redis and MongoDB, and the API over HTTP.
+var portsOf = []string{"3000", "50051", "9090", "8000", "3001", "50052", "9091", "3002", "50053", "9092", "6222", "6223", "6224", "4222", "6379", "27017", "8080"}
 
 func openTerminal(t testing.TB, dir string) *terminal {
 	t.Helper()

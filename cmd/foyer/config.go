@@ -13,6 +13,7 @@ import (
 
 	"foyer/service"
 	"foyer/transport/engineio"
+	"foyer/transport/httpapi"
 )
 
 // settings are the flags of a node, and the one place where they are declared. Kong fills them from the file of --config,
@@ -24,10 +25,14 @@ type settings struct {
 	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
 	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
 	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz, /readyz and /metrics are; empty: nowhere. Default ${default}."`
+	HTTP    string  `name:"http" placeholder:"ADDR" help:"Where programs call the API by JSON over HTTP, or by gRPC-Web; empty: nowhere. Default: nowhere."`
 	Pprof   bool    `help:"Serve Go's profiles at that address, below /debug/pprof/, and sample waiting for locks. Default off."`
 	NodeID  string  `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
 	APITLS  tlsPair `embed:"" prefix:"api-"`
+	HTTPTLS tlsPair `embed:"" prefix:"http-"`
+
+	HTTPOrigin []string `name:"http-origin" placeholder:"ORIGIN" help:"Origins whose pages may call the API at the --http address, as https://example.com. Default: none."`
 
 	APIConnections  int      `name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
 	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of --memory-budget, 1GiB at most."`
@@ -153,8 +158,8 @@ func (s *settings) Validate() error {
 			errs = append(errs, fmt.Errorf("--%s: 0 would let nobody in; -1 is any number", name))
 		}
 	}
-	for name, addr := range map[string]string{"edge": s.Edge, "api": s.API, "admin": s.Admin} {
-		if addr == "" && name == "admin" {
+	for name, addr := range map[string]string{"edge": s.Edge, "api": s.API, "admin": s.Admin, "http": s.HTTP} {
+		if addr == "" && (name == "admin" || name == "http") {
 			continue
 		}
 		if _, port, err := net.SplitHostPort(addr); err != nil {
@@ -172,6 +177,17 @@ func (s *settings) Validate() error {
 	if !loopback(s.API) && s.APITokenFile == "" {
 		errs = append(errs, fmt.Errorf("--api: %s is not a loopback address; that needs --api-token-file, so that not everybody may call", s.API))
 	}
+	if s.HTTP != "" && !loopback(s.HTTP) && s.APITokenFile == "" {
+		errs = append(errs, fmt.Errorf("--http: %s is not a loopback address; that needs --api-token-file, so that not everybody may call", s.HTTP))
+	}
+	if s.HTTP == "" && (s.HTTPTLS.Cert != "" || len(s.HTTPOrigin) > 0) {
+		errs = append(errs, errors.New("--http-cert and --http-origin: there is no --http address that they are for"))
+	}
+	if err := (&httpapi.Config{Origins: s.HTTPOrigin}).Validate(); err != nil {
+		for line := range strings.Lines(err.Error()) { // one for each entry
+			errs = append(errs, fmt.Errorf("--http-origin: %s", strings.TrimSpace(line)))
+		}
+	}
 	if err := (&service.Config{NodeID: s.NodeID}).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("--node-id: %w", err))
 	}
@@ -184,7 +200,7 @@ func (s *settings) Validate() error {
 			}
 		}
 	}
-	errs = append(errs, s.EdgeTLS.check("edge"), s.APITLS.check("api"))
+	errs = append(errs, s.EdgeTLS.check("edge"), s.APITLS.check("api"), s.HTTPTLS.check("http"))
 	errs = append(errs, s.checkCluster())
 	if _, err := s.namespaceConfig(); err != nil {
 		errs = append(errs, err)

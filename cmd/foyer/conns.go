@@ -260,7 +260,7 @@ func hostKey(addr netip.Addr) netip.Addr {
 
 // files says how the descriptors of the process are shared out: what is kept back lets the API and the admin address accept
 // whatever happens at the edge.
-type files struct{ edge, api, admin, peer, passed int } // connections; 0: no bound, or of what is passed on the default
+type files struct{ edge, api, admin, http, peer, passed int } // connections; 0: no bound, or of what is passed on the default
 
 // sharedFiles divides so many descriptors, of which the API is to have a number.
 func sharedFiles(limit uint64, api int) files {
@@ -272,6 +272,16 @@ func sharedFiles(limit uint64, api int) files {
 	f := files{api: max(1, min(api, all/4)), admin: min(max(4, all/128), 512)}
 	own := min(32+all/64, 512) // the listeners, the log, what watches the websockets
 	f.edge = max(1, all-f.api-f.admin-own)
+	return f
+}
+
+// withHTTP takes a part of the edge's for calls over HTTP.
+func (f files) withHTTP() files {
+	f.http = maxHTTPFiles
+	if f.edge > 0 {
+		f.http = max(1, min(f.api, f.edge/8, maxHTTPFiles))
+		f.edge = max(1, f.edge-f.http)
+	}
 	return f
 }
 

@@ -38,8 +38,13 @@ func (f *foyer) drain() {
 	busy := f.node.Idle(ctx)
 	f.node.Close()
 
-	// 5. Calls that run may finish.
+	// 5. Calls that run may finish, also those over HTTP.
+	var overHTTP sync.WaitGroup
+	if f.http.api != nil {
+		overHTTP.Go(func() { _ = f.http.server.Shutdown(ctx) }) // what is cut is a call of the API, which counts it
+	}
 	_ = f.api.Shutdown(ctx) // it says how many calls it has cut
+	overHTTP.Wait()
 
 	// 6. The others hear what is left to be told, and goodbye; then the rest.
 	f.leaveCluster(ctx)
@@ -136,6 +141,7 @@ func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress 
 }
 
 func (f *foyer) closeServers() {
+	f.http.close()
 	_ = f.edgeServer.Close()
 	_ = f.adminServer.Close()
 	if f.peerServer != nil {

@@ -25,7 +25,7 @@ func (f *foyer) tellListening() {
 		zap.String("edge", f.edgeListener.Addr().String()), zap.Bool("edge_tls", f.edgeTLS != nil), zap.String("path", f.s.Path),
 		zap.Strings("origins", origins), zap.Strings("namespaces", f.namespaces()),
 		zap.String("api", f.apiListener.Addr().String()), zap.Bool("api_tls", f.apiTLS != nil), zap.Bool("api_token", f.s.APITokenFile != ""),
-		zap.String("admin", admin), zap.Int64("memory_budget", f.node.Budget().Limit()), zap.String("memory_budget_from", f.budgetFrom))
+		zap.String("http", f.http.address()), zap.String("admin", admin), zap.Int64("memory_budget", f.node.Budget().Limit()), zap.String("memory_budget_from", f.budgetFrom))
 	if f.files.edge > 0 && f.files.edge < f.s.MaxSessions {
 		f.log.Info("fewer descriptors than sessions", zap.String("detail", "raise the limit of open files (ulimit -n)"),
 			zap.Int("max_connections", f.files.edge), zap.Int("max_sessions", f.s.MaxSessions))

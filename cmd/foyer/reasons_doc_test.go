@@ -17,7 +17,7 @@ func TestReasonsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := startNode(t, nil, "--cluster", "embedded", "--cluster-listen", "127.0.0.1:0")
+	f := startNode(t, nil, "--cluster", "embedded", "--cluster-listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	reasons := slices.Concat(service.DropReasons(), adapter.DropReasons())
 	for reason := range f.measured().Dropped() {
 		reasons = append(reasons, reason)

@@ -31,6 +31,7 @@ func (f *foyer) reloads() []*reloadable {
 	all := []*reloadable{
 		{name: "edge certificate", files: pair("edge", f.s.EdgeTLS), take: f.edgeCert.take},
 		{name: "API certificate", files: pair("api", f.s.APITLS), take: f.apiCert.take},
+		{name: "HTTP certificate", files: pair("http", f.s.HTTPTLS), take: f.http.cert.take},
 		{
 			name: "cluster certificate", take: f.membership.take,
 			files: []source{{"--cluster-tls-cert", between.Cert}, {"--cluster-tls-key", between.Key}, {"--cluster-tls-ca", between.CA}},

@@ -97,6 +97,7 @@ type foyer struct {
 	edgeServer, adminServer                  *http.Server
 	edgeConns, adminConns                    *conns
 	edgeTLS, apiTLS                          *tls.Config
+	http                                     httpEdge
 
 	timed        *metrics.Timed
 	draining     atomic.Bool
@@ -111,10 +112,13 @@ type foyer struct {
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
 		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
-		timed: metrics.NewTimed(), failed: make(chan error, 3), stopDemo: func() {}, unload: func() {},
+		timed: metrics.NewTimed(), failed: make(chan error, 5), stopDemo: func() {}, unload: func() {},
 	}
 	if s.Cluster != clusterOff {
 		f.files = f.files.withPeers(s.MaxSessions)
+	}
+	if s.HTTP != "" {
+		f.files = f.files.withHTTP()
 	}
 	if s.MaxConnections > 0 {
 		f.files.edge = s.MaxConnections
@@ -267,6 +271,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		counts["page_panic"], counts[reasonLook] = f.panics.Load(), f.refusedLooks.Load()
 		f.edgeConns.counts(counts)
 		f.adminConns.counts(counts)
+		f.http.counts(counts)
 		return counts
 	}
 	features := []string{"polling", "websocket", "json", "msgpack"}
@@ -293,6 +298,9 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	f.edgeConns = newConns("edge", f.files.edge, s.MaxConnectionsPerAddress, s.TrustedProxy, f.told)
 	f.adminConns = newConns("admin", f.files.admin, 0, nil, f.told)
 	f.edgeServer = f.httpServer(f.edge(), f.edgeConns)
+	if err := f.openHTTP(); err != nil {
+		return err
+	}
 	if f.passing != nil {
 		f.peerConns = newConns("peer", f.files.peer, f.files.peer, nil, f.told)
 		f.peerServer = f.httpServer(f.passing.Handler(f.engine), f.peerConns)
@@ -366,7 +374,10 @@ func (f *foyer) listen(ctx context.Context) (err error) {
 		what, addr string
 		to         *net.Listener
 	}{
-		{"edge", f.s.Edge, &f.edgeListener}, {"api", f.s.API, &f.apiListener}, {"admin", f.s.Admin, &f.adminListener},
+		{"edge", f.s.Edge, &f.edgeListener},
+		{"api", f.s.API, &f.apiListener},
+		{"admin", f.s.Admin, &f.adminListener},
+		{"http", f.s.HTTP, &f.http.listener},
 	} {
 		if l.addr == "" {
 			continue
@@ -386,6 +397,7 @@ func (f *foyer) serve() {
 	f.loop("edge", func() error { return f.edgeServer.Serve(edge) })
 	f.servePeers()
 	f.loop("api", func() error { return f.api.Serve(f.apiListener) })
+	f.serveHTTP()
 	if f.adminListener != nil {
 		admin := f.adminConns.listen(f.adminListener)
 		f.loop("admin", func() error { return f.adminServer.Serve(admin) })
