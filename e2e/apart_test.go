@@ -26,7 +26,7 @@ var apart = []struct {
 	{
 		why: "it starts a command as a page says it, which is one node",
 		tests: "BackendsDoc CommentsInOtherLanguages EmitPage ExamplesDoc FromNodePage Greeting HTTPPage NodePage NodesPage OperationPage Page PageAccess PageRooms PerformancePage Proxy " +
-			"Readme Start StopAnytime Troubleshooting",
+			"Readme SecurityPage Start StopAnytime Troubleshooting",
 	},
 	{
 		why: "it starts no node of which clients or backends could come to another one",
