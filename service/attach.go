@@ -39,7 +39,7 @@ func (n *Node) Attach(ctx context.Context, r Registration) (*Handler, Coverage, 
 func (n *Node) newHandler(r Registration) *Handler {
 	now := time.Now()
 	return &Handler{
-		node: n, reg: r, claims: makeClaims(&r), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		node: n, number: n.handlers.numbers.Add(1), reg: r, claims: makeClaims(&r), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		connects: map[uint64]*pending{}, claimedAt: now, pace: pace{takenAt: now, answeredAt: now}, open: true,
 	}
 }

@@ -98,7 +98,7 @@ func (h *Handler) takenLocked(i int) {
 		f := h.inFlight[n.CallID]
 		f.taken = true
 		h.inFlight[n.CallID] = f
-		h.leaveOutLocked(f.size)
+		h.leaveOutLocked(int(f.size))
 	default:
 		h.uncountLocked(n)
 	}

@@ -35,6 +35,7 @@ func (c *nullConn) Codec() Codec                          { return c.codec }
 func (c *nullConn) Send(Frame, Flags) Outcome             { return QueuedFlush }
 func (c *nullConn) Flush()                                {}
 func (c *nullConn) Room(int) (<-chan struct{}, time.Time) { return nil, time.Time{} }
+func (c *nullConn) Probe(int, Flags) (Outcome, LinkState) { return QueuedFlush, LinkState{} }
 func (c *nullConn) Pause()                                {}
 func (c *nullConn) Resume()                               {}
 

@@ -12,16 +12,17 @@ type Use uint8
 
 // The uses of the node's memory.
 const (
-	UseOutbound Use = iota // what waits to be sent to links
-	UseInbound             // events that wait for handlers, and requests of backends whose end has not come
-	UsePresence            // the logs of namespaces, and snapshots on their way to watchers
-	UseNotices             // what handlers have not taken yet, beside events
-	UseAcks                // acknowledgements that their callers have not taken yet
-	UseData                // what applications note about sockets
+	UseOutbound   Use = iota // what waits to be sent to links
+	UseInbound               // events that wait for handlers, and requests of backends whose end has not come
+	UsePresence              // the logs of namespaces, and snapshots on their way to watchers
+	UseNotices               // what handlers have not taken yet, beside events
+	UseAcks                  // acknowledgements that their callers have not taken yet
+	UseData                  // what applications note about sockets
+	UseDepartures            // what is remembered of sockets that are gone
 	useCount
 )
 
-var useNames = [useCount]string{"outbound", "inbound", "presence", "notices", "acks", "data"}
+var useNames = [useCount]string{"outbound", "inbound", "presence", "notices", "acks", "data", "departures"}
 
 // String returns the use's word.
 func (u Use) String() string { return useNames[u] }
@@ -49,6 +50,9 @@ func (b *Budget) Take(u Use, bytes int) bool {
 	b.by[u].Add(int64(bytes))
 	return true
 }
+
+// Fits says whether Take would give so many bytes now.
+func (b *Budget) Fits(bytes int) bool { return b.limit <= 0 || b.used.Load()+int64(bytes) <= b.limit }
 
 // Force takes bytes that are in memory already and can not be refused.
 func (b *Budget) Force(u Use, bytes int) {

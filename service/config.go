@@ -60,6 +60,9 @@ type Config struct {
 	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
 	PresenceLogBytes     int // the same in bytes; default 16 MiB
 
+	// What is remembered of sockets that are gone, in bytes, for Explain. Default 4 MiB; below zero: nothing.
+	DepartureBytes int
+
 	PresenceBytes int // what is kept of sockets elsewhere, as long as they are watched here; default 64 MiB
 
 	// What the node and its edges may keep for their peers, all together. Default: a new one without a limit.
@@ -132,6 +135,7 @@ func (c Config) withDefaults() Config {
 	def(&c.PresenceLog, 16_384)
 	def(&c.PresenceLogBytes, 16<<20)
 	def(&c.PresenceBytes, 64<<20)
+	def(&c.DepartureBytes, 4<<20)
 	if c.NodeID == "" {
 		c.NodeID = newNodeID()
 	}

@@ -50,6 +50,9 @@ type Conn interface {
 	// time since it was last half empty; zero: it was not. A link whose client takes nothing while it is waited for closes
 	// itself.
 	Room(bytes int) (room <-chan struct{}, since time.Time)
+	// Probe says what Send would do with a frame of so many bytes at this moment, and how the link's queue is. Nothing
+	// changes by it. Memory only, and it calls nothing back.
+	Probe(bytes int, flags Flags) (Outcome, LinkState)
 	// Flush writes what is queued without blocking; what the kernel does not take is left to a writer of the link.
 	Flush()
 	// Pause stops the reading of what the client sends, after the packet in hand, until Resume has been called as often.
@@ -75,6 +78,17 @@ type Conn interface {
 	// Handshake tells how the link was opened.
 	Handshake() Handshake
 }
+
+// LinkState is what waits for a link.
+type LinkState struct {
+	Waiting, Limit int       // bytes in its queue, and how many may be
+	FullSince      time.Time // when it was found full for the first time since it was last half empty; zero: it was not
+	Writable       bool      // what is queued now would be written at once
+	Paused         bool      // its client is not read
+}
+
+// NearlyFull says whether more than three quarters of a queue are taken.
+func (l *LinkState) NearlyFull() bool { return l.Waiting > l.Limit-l.Limit/4 }
 
 // Handshake is the request that opened a link. Immutable. Query and Headers are maps made for each call: a crowd of
 // sockets that nobody asks about keeps none.

@@ -21,7 +21,8 @@ type Registration struct {
 	ServerSideEvents bool
 	MaxInFlight      int // default 256
 	Local            bool
-	View             View // how much of sockets it is shown; default: all
+	View             View   // how much of sockets it is shown; default: all
+	Address          string // of its caller, as others are told; "": nobody knows
 }
 
 // defaultInFlight is how many events a handler may leave without a reply when it does not say.
@@ -41,6 +42,7 @@ type Handler struct {
 	group     *group
 	reg       Registration
 	at        NodeID // the node that it is attached to; "": this one
+	number    uint64 // in the order in which handlers came
 	claims    *claims
 	claimedAt time.Time
 	wake      chan struct{} // 1: out has something, or the handler has ended
@@ -53,6 +55,7 @@ type Handler struct {
 
 	connects map[uint64]*pending // that it was asked to decide; guarded by connects.mu
 	sockets  atomic.Int64        // that are assigned to it
+	guests   atomic.Int64        // sockets of other nodes that it has
 
 	mu    sync.Mutex
 	open  bool // takes events and new sockets; never again once it is false
@@ -96,13 +99,14 @@ type Handler struct {
 
 // flight is an event that a handler has not replied to.
 type flight struct {
-	since  time.Duration // see givenAt
-	origin Origin
-	ackID  int64
-	size   int
-	taken  bool   // by Next: the backend may have seen it
-	visit  *Visit // that it came with, and its number there; nil: it is of this node
-	there  uint64
+	since    time.Duration // see givenAt
+	received time.Duration // the node's age when its client had sent it
+	origin   Origin
+	ackID    int64
+	size     int32
+	taken    bool   // by Next: the backend may have seen it
+	visit    *Visit // that it came with, and its number there; nil: it is of this node
+	there    uint64
 }
 
 // ID is its handler_id.
@@ -179,7 +183,7 @@ func (h *Handler) takeLocked(buf []Notice, most int) []Notice {
 			f := h.inFlight[n.CallID] // Reply and Handled leave what was not taken
 			f.taken = true
 			h.inFlight[n.CallID] = f
-			h.leaveOutLocked(f.size)
+			h.leaveOutLocked(int(f.size))
 		} else {
 			h.uncountLocked(&n)
 		}

@@ -147,7 +147,10 @@ func (h *Handler) flyLocked(n *Notice) {
 		h.inFlight = map[uint64]flight{}
 	}
 	size := n.size()
-	h.inFlight[n.CallID] = flight{since: h.givenAt(n.CallID), origin: n.From, ackID: n.Packet.AckID, size: size, visit: n.visit, there: n.there}
+	h.inFlight[n.CallID] = flight{
+		since: h.givenAt(n.CallID), received: n.Time.Sub(h.node.startedAt), origin: n.From, ackID: n.Packet.AckID, size: int32(size),
+		visit: n.visit, there: n.there,
+	}
 	if n.Packet.AckID == NoAck {
 		if len(h.withoutAck) > 2*len(h.inFlight)+64 { // most were replied to one by one
 			h.forgetAnsweredLocked()

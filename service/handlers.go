@@ -14,6 +14,7 @@ import (
 // members of a group, which are immutable.
 type handlers struct {
 	node       *Node
+	numbers    atomic.Uint64 // that handlers were given
 	version    atomic.Uint64 // changes with every handler that comes or goes; written with mu held
 	closed     atomic.Bool
 	startUntil time.Time // until then the handlers of a node that has just started may be on their way

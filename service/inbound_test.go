@@ -312,7 +312,7 @@ func TestBrowserEndsNoBackend(t *testing.T) {
 // what it was spared once it takes.
 func TestNoticesAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, Config{MaxNoticeBytes: 20_000})
+		n := newNode(t, Config{MaxNoticeBytes: 20_000, DepartureBytes: -1})
 		h := attach(t, n, Registration{})
 		all := clients(t, n, 100)
 		if got := h.sockets.Load(); got < 10 || got > 50 || h.notices.held > 21_000 {

@@ -45,6 +45,7 @@ func (s *Socket) depart(r Reason, detail string, farewell *encodeOnce) bool {
 	}
 	s.gone = info
 	s.mu.Unlock()
+	ns.node.departures.add(info, r, detail)
 	ns.mu.Unlock()
 	ns.node.handlers.disconnectedLocked(s, r, detail)
 	return true

@@ -43,15 +43,11 @@ type ClassMeasures struct {
 	Namespaces, Sockets, Rooms int
 }
 
-// HandlerMeasures are those of all handlers here.
+// HandlerMeasures are those of all handlers here, as Node.Handlers lists them.
 type HandlerMeasures struct {
 	Attached int
-	Sockets  int    // that they have
-	Queued   int    // events that wait for them, and what else they have not been told
-	Bytes    int    // of these events
-	InFlight int    // events that they have been told and not answered
-	Connects int    // that they have been asked and have not decided
-	Reply    Timing // of one event in eight: from when it was given until it was answered
+	HandlerLoad
+	Reply Timing // of one event in eight: from when it was given until it was answered
 }
 
 // AckKinds is how many values AckFailure has.
@@ -320,12 +316,8 @@ func (hs *handlers) measure(m *HandlerMeasures) {
 			continue // it is another node's
 		}
 		m.Attached++
-		m.Sockets += int(h.sockets.Load())
 		h.mu.Lock()
-		m.Queued += h.waiting + h.out.len()
-		m.Bytes += h.waitSize + h.outBytes
-		m.InFlight += len(h.inFlight)
-		m.Connects += h.openConnects
+		m.add(h.loadLocked())
 		m.Reply.merge(&h.reply)
 		h.mu.Unlock()
 	}

@@ -26,6 +26,8 @@ type Node struct {
 	eachOne   RemoteSockets  // nil: nobody wants to hear of each socket
 	connects  connects
 	flushers  *flushers
+	// Of sockets that are gone; see departures.go.
+	departures departures
 
 	drops    drops
 	watchers atomic.Int64
@@ -60,6 +62,7 @@ func New(cfg Config) (*Node, error) {
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
 	}
+	n.departures = newDepartures(&n.cfg)
 	if cfg.Run != 0 {
 		n.self.Run = cfg.Run
 	}
@@ -172,7 +175,7 @@ func (n *Node) Info() Info {
 		ns.acks.mu.Unlock()
 	}
 	i.Kept = map[string]int64{
-		"rooms": int64(rooms), "acks": int64(calls), "watchers": int64(i.Watchers), "copies_bytes": n.copied.Load(), "queued_bytes": i.Held,
+		"rooms": int64(rooms), "acks": int64(calls), "watchers": int64(i.Watchers), "copies_bytes": n.copied.Load(), "queued_bytes": i.Held - n.cfg.Budget.UsedBy(UseDepartures),
 	}
 	return i
 }

@@ -141,6 +141,24 @@ func (c *fakeConn) Room(bytes int) (<-chan struct{}, time.Time) {
 	return room, c.since
 }
 
+// Probe tells what Send would do.
+func (c *fakeConn) Probe(bytes int, flags Flags) (Outcome, LinkState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := LinkState{Limit: 1000, Writable: c.out == QueuedFlush, Paused: c.pauses > 0, FullSince: c.since}
+	switch {
+	case c.closed != ReasonNone:
+		return Closed, state
+	case c.out == DroppedVolatile && flags&Volatile == 0:
+		return Queued, state
+	case c.out == Full:
+		if state.Waiting = 1000 - c.space; bytes <= c.space || flags&Relayed != 0 && bytes <= c.wider {
+			return QueuedFlush, state
+		}
+	}
+	return c.out, state
+}
+
 func (c *fakeConn) Pause()  { c.mu.Lock(); c.pauses++; c.mu.Unlock() }
 func (c *fakeConn) Resume() { c.mu.Lock(); c.pauses--; c.mu.Unlock() }
 func (c *fakeConn) paused() int {

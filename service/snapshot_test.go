@@ -156,7 +156,7 @@ func TestTokenAmongWhatTheSnapshotTold(t *testing.T) {
 // and given back.
 func TestLogIsBoundInBytes(t *testing.T) {
 	const most = 4 << 20
-	n := newNode(t, Config{PresenceLogBytes: most})
+	n := newNode(t, Config{PresenceLogBytes: most, DepartureBytes: -1})
 	s, _ := connect(t, n, "/")
 	w := watch(t, n, Scope{Namespace: "/", All: true}, "")
 	steps(t, w, 2)

@@ -91,6 +91,7 @@ func (v *Visit) Offer(number uint64, of SocketID, n Notice) {
 	case NoticeDisconnected:
 		if g := v.guests[of]; g != nil {
 			delete(v.guests, of)
+			v.h.guests.Add(-1)
 			n.From = g
 			v.h.Offer(n)
 		} else {
@@ -133,6 +134,7 @@ func (v *Visit) welcome(info *SocketInfo) *guest {
 		}
 		g = &guest{visit: v, id: info.ID, namespace: namespace, generation: info.Generation}
 		v.guests[g.id] = g
+		v.h.guests.Add(1)
 	}
 	return g
 }
@@ -149,6 +151,7 @@ func (v *Visit) Close(reason Reason) {
 			}
 		}
 	}
+	v.h.guests.Add(-int64(len(v.guests)))
 	clear(v.guests)
 }
 

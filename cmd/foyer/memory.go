@@ -115,5 +115,6 @@ type use struct {
 }
 
 func (u use) Take(bytes int) bool { return u.budget.Take(u.of, bytes) }
+func (u use) Fits(bytes int) bool { return u.budget.Fits(bytes) }
 func (u use) Force(bytes int)     { u.budget.Force(u.of, bytes) }
 func (u use) Give(bytes int)      { u.budget.Give(u.of, bytes) }

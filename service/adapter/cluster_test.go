@@ -53,6 +53,9 @@ func (text) Join(frames []service.Frame) service.Frame {
 	return frame(strings.Join(all, "\n"))
 }
 
+func (l *link) Probe(int, service.Flags) (service.Outcome, service.LinkState) {
+	return service.Queued, service.LinkState{Limit: 1000, Writable: true}
+}
 func (l *link) Codec() service.Codec { return l.codec }
 func (l *link) Send(f service.Frame, flags service.Flags) service.Outcome {
 	l.mu.Lock()

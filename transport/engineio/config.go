@@ -115,6 +115,8 @@ type Config struct {
 type Budget interface {
 	// Take asks for bytes; false: nothing was taken.
 	Take(bytes int) bool
+	// Fits says whether Take would give so many bytes now.
+	Fits(bytes int) bool
 	// Force takes bytes that can not be refused.
 	Force(bytes int)
 	// Give gives back what was taken.

@@ -313,7 +313,12 @@ func queueModel(t *testing.T, seed uint64) {
 			}
 			text := fmt.Sprintf("%d %s", i, strings.Repeat("x", size))
 			pending, refusals := s.pendingNow(), budget.refused
-			out := s.Send(NewMessage([]byte(text), nil), flags)
+			m := NewMessage([]byte(text), nil)
+			probed, state := s.Probe(m.size, flags)
+			out := s.Send(m, flags)
+			if same := probed == out || probed == Full && flags&Owed != 0 && out != Full; !same || state.Waiting != pending {
+				t.Errorf("%d: %d bytes, flags %d: probed %v behind %d, sent %v behind %d", i, size, flags, probed, state.Waiting, out, pending)
+			}
 			fits := pending == 0 || pending+len(text)+1+itemOverhead <= limit
 			wide := flags&Relayed != 0 && pending+len(text)+1 <= relayedQueues*limit
 			what = fmt.Sprintf("%d: send %d bytes, flags %d: %v", i, size, flags, out)
@@ -416,6 +421,12 @@ func (b *testBudget) Take(n int) bool {
 	}
 	b.taken += n
 	return true
+}
+
+func (b *testBudget) Fits(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.taken+n <= b.limit
 }
 func (b *testBudget) Force(n int) { b.mu.Lock(); b.taken += n; b.mu.Unlock() }
 func (b *testBudget) Give(n int)  { b.mu.Lock(); b.taken -= n; b.mu.Unlock() }

@@ -600,5 +600,6 @@ func (b *bodyBudget) Take(n int) bool {
 	b.left -= n
 	return true
 }
-func (b *bodyBudget) Force(n int) { b.Give(-n) }
-func (b *bodyBudget) Give(n int)  { b.mu.Lock(); b.left += n; b.mu.Unlock() }
+func (b *bodyBudget) Fits(n int) bool { b.mu.Lock(); defer b.mu.Unlock(); return n <= b.left }
+func (b *bodyBudget) Force(n int)     { b.Give(-n) }
+func (b *bodyBudget) Give(n int)      { b.mu.Lock(); b.left += n; b.mu.Unlock() }

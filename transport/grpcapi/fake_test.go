@@ -28,17 +28,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeNode struct {
 	config service.Config
 
-	onEmit    func(context.Context, service.Emit) (service.Receipt, error)
-	onCollect func(service.Emit, int) (acks, int, error)
-	onServers func(context.Context, handler, service.ServerSideEmit, func()) (service.ServerSideResult, error)
-	onUpdate  func(service.SocketID, service.Update) (service.SocketInfo, error)
-	onSockets func(service.Target, service.PageRequest) (service.Page, error)
-	onWatch   func(service.Scope, string) (watcher, error)
-	onAttach  func(service.Registration) (handler, error)
-	sockets   map[service.SocketID]service.SocketInfo
-	rooms     []service.RoomInfo   // by name
-	nodes     []service.NodeStatus // by name; nil: it is alone
-	err       error                // of Join, Leave, Disconnect, Room, Rooms
+	onEmit      func(context.Context, service.Emit) (service.Receipt, error)
+	onCollect   func(service.Emit, int) (acks, int, error)
+	onServers   func(context.Context, handler, service.ServerSideEmit, func()) (service.ServerSideResult, error)
+	onUpdate    func(service.SocketID, service.Update) (service.SocketInfo, error)
+	onSockets   func(service.Target, service.PageRequest) (service.Page, error)
+	onWatch     func(service.Scope, string) (watcher, error)
+	onAttach    func(service.Registration) (handler, error)
+	sockets     map[service.SocketID]service.SocketInfo
+	rooms       []service.RoomInfo   // by name
+	nodes       []service.NodeStatus // by name; nil: it is alone
+	handlers    []service.HandlerInfo
+	explanation service.Explanation
+	err         error // of Join, Leave, Disconnect, Room, Rooms
 
 	mu    sync.Mutex
 	calls []string
@@ -117,6 +119,24 @@ func (n *fakeNode) Rooms(_ context.Context, r service.RoomsRequest) (service.Roo
 			break
 		}
 		page.Rooms = append(page.Rooms, room)
+	}
+	return page, n.err
+}
+
+func (n *fakeNode) Explain(_ context.Context, r service.ExplainRequest) (service.Explanation, error) {
+	n.note("explain %v without %v, of %d bytes, at most %d, to %s", r.Target.Rooms, r.Target.ExceptRooms, r.Bytes, r.Most, string(r.Socket)+r.User)
+	return n.explanation, n.err
+}
+
+func (n *fakeNode) Handlers(_ context.Context, r service.HandlersRequest) (service.HandlersPage, error) {
+	n.note("handlers, local %t", r.Local)
+	page := service.HandlersPage{Coverage: service.Coverage{UncountedNodes: 1}}
+	for i := int(r.Place.Seq); i < len(n.handlers); i++ {
+		if len(page.Handlers) == r.Limit {
+			page.Next = service.Place{Incarnation: service.Incarnation{Node: "node", Run: 1}, Seq: uint64(i)}
+			break
+		}
+		page.Handlers = append(page.Handlers, n.handlers[i])
 	}
 	return page, n.err
 }

@@ -47,6 +47,7 @@ func (hs *handlerService) Attach(stream grpc.BidiStreamingServer[foyerv1.AttachR
 		return s.refuseStream(ctx, "handler", err)
 	}
 	caller := callerOf(ctx)
+	reg.Address = hostOfCall(ctx)
 	if !s.handlers.take(caller) {
 		return s.beyondShare(ctx, s.handlers, "handlers")
 	}

@@ -54,6 +54,9 @@ type link struct {
 	closed  string
 }
 
+func (l *link) Probe(int, service.Flags) (service.Outcome, service.LinkState) {
+	return service.Queued, service.LinkState{Limit: 1000, Writable: true}
+}
 func (l *link) Codec() service.Codec { return textCodec{} }
 func (l *link) Send(f service.Frame, _ service.Flags) service.Outcome {
 	for _, one := range strings.Split(string(f.(textFrame)), joint) {

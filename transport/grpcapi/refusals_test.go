@@ -111,6 +111,12 @@ func TestRefusals(t *testing.T) {
 	list := func(r *foyerv1.ListSocketsRequest) func(context.Context, *api) error {
 		return func(ctx context.Context, a *api) error { _, err := a.socket.ListSockets(ctx, r); return err }
 	}
+	explain := func(r *foyerv1.ExplainRequest) func(context.Context, *api) error {
+		return func(ctx context.Context, a *api) error { _, err := a.socket.Explain(ctx, r); return err }
+	}
+	handlers := func(r *foyerv1.ListHandlersRequest) func(context.Context, *api) error {
+		return func(ctx context.Context, a *api) error { _, err := a.handler.ListHandlers(ctx, r); return err }
+	}
 	disconnect := func(r *foyerv1.DisconnectSocketsRequest) func(context.Context, *api) error {
 		return func(ctx context.Context, a *api) error { _, err := a.socket.DisconnectSockets(ctx, r); return err }
 	}
@@ -265,6 +271,18 @@ func TestRefusals(t *testing.T) {
 		{"list: view", list(&foyerv1.ListSocketsRequest{Target: all, View: -1}), field, "view"},
 		{"list: page size", list(&foyerv1.ListSocketsRequest{Target: all, PageSize: -1}), field, "page_size"},
 		{"list: token", list(&foyerv1.ListSocketsRequest{Target: all, PageToken: "nonsense"}), token, "page_token"},
+		{"explain: no target", explain(&foyerv1.ExplainRequest{}), badTarget, "target"},
+		{"explain: nobody named", explain(&foyerv1.ExplainRequest{Target: &foyerv1.Target{}}), badTarget, "target.rooms"},
+		{"explain: empty id", explain(&foyerv1.ExplainRequest{Target: all, Who: &foyerv1.ExplainRequest_SocketId{}}), field, "socket_id"},
+		{"explain: long id", explain(&foyerv1.ExplainRequest{Target: all, Who: &foyerv1.ExplainRequest_SocketId{SocketId: long}}), field, "socket_id"},
+		{"explain: empty user", explain(&foyerv1.ExplainRequest{Target: all, Who: &foyerv1.ExplainRequest_UserId{}}), field, "user_id"},
+		{"explain: long user", explain(&foyerv1.ExplainRequest{Target: all, Who: &foyerv1.ExplainRequest_UserId{UserId: strings.Repeat("u", maxUserID+1)}}), field, "user_id"},
+		{"explain: negative size", explain(&foyerv1.ExplainRequest{Target: all, EventBytes: -1}), field, "event_bytes"},
+		{"explain: large event", explain(&foyerv1.ExplainRequest{Target: all, EventBytes: 1001}), large, "event_bytes"},
+		{"explain: negative sample", explain(&foyerv1.ExplainRequest{Target: all, SampleSize: -1}), field, "sample_size"},
+		{"handlers: page size", handlers(&foyerv1.ListHandlersRequest{PageSize: -1}), field, "page_size"},
+		{"handlers: token", handlers(&foyerv1.ListHandlersRequest{PageToken: "nonsense"}), token, "page_token"},
+		{"handlers: token of another query", handlers(&foyerv1.ListHandlersRequest{PageToken: pageToken(somePlace, handlersQuery(true))}), token, "page_token"},
 		{"disconnect: no target", disconnect(&foyerv1.DisconnectSocketsRequest{}), badTarget, "target"},
 		{"disconnect: mode", disconnect(&foyerv1.DisconnectSocketsRequest{Target: all, Mode: 9}), field, "mode"},
 

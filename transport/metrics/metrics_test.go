@@ -22,7 +22,7 @@ import (
 
 // node has something of everything.
 func node() *Node {
-	m := service.Measures{Emits: 3, Deliveries: 12, Watchers: 2, WatcherLag: 8, Handlers: service.HandlerMeasures{Attached: 1, Queued: 4}}
+	m := service.Measures{Emits: 3, Deliveries: 12, Watchers: 2, WatcherLag: 8, Handlers: service.HandlerMeasures{Attached: 1, HandlerLoad: service.HandlerLoad{Queued: 4}}}
 	m.Limits = []service.Limit{{Name: "handlers", Used: 1, Most: 1000}}
 	m.Classes[service.ClassPattern] = service.ClassMeasures{Namespaces: 1, Sockets: 7, Rooms: 2}
 	m.FanOut[1] = service.Timing{Count: 3, Sum: 30 * time.Millisecond}

@@ -71,6 +71,10 @@ func (s *fakeSession) Send(m *engineio.Message, _ engineio.Flags) engineio.Outco
 
 func (s *fakeSession) Room(int) (<-chan struct{}, time.Time) { return nil, time.Time{} }
 
+func (s *fakeSession) Probe(int, engineio.Flags) (engineio.Outcome, engineio.QueueState) {
+	return s.outcome, engineio.QueueState{}
+}
+
 func (s *fakeSession) Pause()  { s.mu.Lock(); s.pauses++; s.mu.Unlock() }
 func (s *fakeSession) Resume() { s.mu.Lock(); s.pauses--; s.mu.Unlock() }
 

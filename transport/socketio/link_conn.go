@@ -45,6 +45,12 @@ func (l *Link) Send(f service.Frame, flags service.Flags) service.Outcome {
 // Room returns a channel that is closed when the session has room for a frame of so many bytes, see service.Conn.
 func (l *Link) Room(bytes int) (room <-chan struct{}, since time.Time) { return l.session.Room(bytes) }
 
+// Probe says what Send would do with a frame of so many bytes.
+func (l *Link) Probe(bytes int, flags service.Flags) (service.Outcome, service.LinkState) {
+	outcome, state := l.session.Probe(bytes, engineio.Flags(flags))
+	return service.Outcome(outcome), service.LinkState(state)
+}
+
 // Flush writes what is queued.
 func (l *Link) Flush() { l.session.Flush() }
 

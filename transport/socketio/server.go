@@ -36,6 +36,7 @@ type session interface {
 	Admit()
 	Send(m *engineio.Message, f engineio.Flags) engineio.Outcome
 	Room(bytes int) (room <-chan struct{}, since time.Time)
+	Probe(bytes int, f engineio.Flags) (engineio.Outcome, engineio.QueueState)
 	Flush()
 	Pause()
 	Resume()

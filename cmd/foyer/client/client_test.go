@@ -236,6 +236,9 @@ func (packets) Join(frames []service.Frame) service.Frame {
 	return all
 }
 
+func (l *link) Probe(int, service.Flags) (service.Outcome, service.LinkState) {
+	return service.Queued, service.LinkState{Limit: 1000, Writable: true}
+}
 func (l *link) Codec() service.Codec { return packets{} }
 func (l *link) Send(f service.Frame, _ service.Flags) service.Outcome {
 	for _, p := range f.(packetFrame) {

@@ -1873,6 +1873,271 @@ func (x *Draining) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+// ListHandlersRequest asks for one page of handlers.
+type ListHandlersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only handlers that are attached to the node that answers the call.
+	Local bool `protobuf:"varint,1,opt,name=local,proto3" json:"local,omitempty"`
+	// Most handlers in the answer. Default 100, at most 1000; a page also ends at 1 MiB.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before, with the same `local`. Empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHandlersRequest) Reset() {
+	*x = ListHandlersRequest{}
+	mi := &file_foyer_v1_handler_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHandlersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHandlersRequest) ProtoMessage() {}
+
+func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_v1_handler_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
+func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
+	return file_foyer_v1_handler_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListHandlersRequest) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *ListHandlersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListHandlersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListHandlersResponse is one page of handlers.
+type ListHandlersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The handlers.
+	Handlers []*AttachedHandler `protobuf:"bytes,1,rep,name=handlers,proto3" json:"handlers,omitempty"`
+	// Asks for the next page. Empty: this was the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Which nodes this page does not speak for.
+	Coverage      *Coverage `protobuf:"bytes,3,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHandlersResponse) Reset() {
+	*x = ListHandlersResponse{}
+	mi := &file_foyer_v1_handler_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHandlersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHandlersResponse) ProtoMessage() {}
+
+func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_v1_handler_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
+func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
+	return file_foyer_v1_handler_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListHandlersResponse) GetHandlers() []*AttachedHandler {
+	if x != nil {
+		return x.Handlers
+	}
+	return nil
+}
+
+func (x *ListHandlersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListHandlersResponse) GetCoverage() *Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+// AttachedHandler is a handler and what it has to do at this moment, at the node that it is attached to.
+type AttachedHandler struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node that it is attached to.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// What it has registered, with the defaults of what it has left out.
+	Registration *Register `protobuf:"bytes,2,opt,name=registration,proto3" json:"registration,omitempty"`
+	// When it attached.
+	AttachedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=attached_at,json=attachedAt,proto3" json:"attached_at,omitempty"`
+	// Address of its caller, without the port.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// How many sockets it has, those of other nodes with them.
+	Sockets *int32 `protobuf:"varint,5,opt,name=sockets,proto3,oneof" json:"sockets,omitempty"`
+	// Events that it has been given and has not answered. At most registration.max_in_flight.
+	InFlight *int32 `protobuf:"varint,6,opt,name=in_flight,json=inFlight,proto3,oneof" json:"in_flight,omitempty"`
+	// Events that wait for a place among these, and whatever it has been told and has not read. What waits for it at other nodes
+	// is not in it.
+	Queued *int32 `protobuf:"varint,7,opt,name=queued,proto3,oneof" json:"queued,omitempty"`
+	// Bytes of the events in `queued`.
+	QueuedBytes *int64 `protobuf:"varint,8,opt,name=queued_bytes,json=queuedBytes,proto3,oneof" json:"queued_bytes,omitempty"`
+	// Connects that it has been asked about and has not decided.
+	ConnectsWaiting *int32 `protobuf:"varint,9,opt,name=connects_waiting,json=connectsWaiting,proto3,oneof" json:"connects_waiting,omitempty"`
+	// It takes no new work: it drains, was replaced, or has ended.
+	Draining bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
+	// How long ago the oldest event was received that it has been given and has not answered; absent: there is none.
+	OldestUnanswered *durationpb.Duration `protobuf:"bytes,11,opt,name=oldest_unanswered,json=oldestUnanswered,proto3" json:"oldest_unanswered,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *AttachedHandler) Reset() {
+	*x = AttachedHandler{}
+	mi := &file_foyer_v1_handler_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachedHandler) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachedHandler) ProtoMessage() {}
+
+func (x *AttachedHandler) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_v1_handler_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachedHandler.ProtoReflect.Descriptor instead.
+func (*AttachedHandler) Descriptor() ([]byte, []int) {
+	return file_foyer_v1_handler_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AttachedHandler) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *AttachedHandler) GetRegistration() *Register {
+	if x != nil {
+		return x.Registration
+	}
+	return nil
+}
+
+func (x *AttachedHandler) GetAttachedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AttachedAt
+	}
+	return nil
+}
+
+func (x *AttachedHandler) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AttachedHandler) GetSockets() int32 {
+	if x != nil && x.Sockets != nil {
+		return *x.Sockets
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetInFlight() int32 {
+	if x != nil && x.InFlight != nil {
+		return *x.InFlight
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetQueued() int32 {
+	if x != nil && x.Queued != nil {
+		return *x.Queued
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetQueuedBytes() int64 {
+	if x != nil && x.QueuedBytes != nil {
+		return *x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetConnectsWaiting() int32 {
+	if x != nil && x.ConnectsWaiting != nil {
+		return *x.ConnectsWaiting
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *AttachedHandler) GetOldestUnanswered() *durationpb.Duration {
+	if x != nil {
+		return x.OldestUnanswered
+	}
+	return nil
+}
+
 var File_foyer_v1_handler_proto protoreflect.FileDescriptor
 
 const file_foyer_v1_handler_proto_rawDesc = "" +
@@ -2001,13 +2266,44 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"\x06result\"k\n" +
 	"\bDraining\x12-\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x15.foyer.v1.DrainReasonR\x06reason\x120\n" +
-	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until*c\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"g\n" +
+	"\x13ListHandlersRequest\x12\x14\n" +
+	"\x05local\x18\x01 \x01(\bR\x05local\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xa5\x01\n" +
+	"\x14ListHandlersResponse\x125\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x19.foyer.v1.AttachedHandlerR\bhandlers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12.\n" +
+	"\bcoverage\x18\x03 \x01(\v2\x12.foyer.v1.CoverageR\bcoverage\"\x9e\x04\n" +
+	"\x0fAttachedHandler\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x126\n" +
+	"\fregistration\x18\x02 \x01(\v2\x12.foyer.v1.RegisterR\fregistration\x12;\n" +
+	"\vattached_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"attachedAt\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1d\n" +
+	"\asockets\x18\x05 \x01(\x05H\x00R\asockets\x88\x01\x01\x12 \n" +
+	"\tin_flight\x18\x06 \x01(\x05H\x01R\binFlight\x88\x01\x01\x12\x1b\n" +
+	"\x06queued\x18\a \x01(\x05H\x02R\x06queued\x88\x01\x01\x12&\n" +
+	"\fqueued_bytes\x18\b \x01(\x03H\x03R\vqueuedBytes\x88\x01\x01\x12.\n" +
+	"\x10connects_waiting\x18\t \x01(\x05H\x04R\x0fconnectsWaiting\x88\x01\x01\x12\x1a\n" +
+	"\bdraining\x18\n" +
+	" \x01(\bR\bdraining\x12F\n" +
+	"\x11oldest_unanswered\x18\v \x01(\v2\x19.google.protobuf.DurationR\x10oldestUnansweredB\n" +
+	"\n" +
+	"\b_socketsB\f\n" +
+	"\n" +
+	"_in_flightB\t\n" +
+	"\a_queuedB\x0f\n" +
+	"\r_queued_bytesB\x13\n" +
+	"\x11_connects_waiting*c\n" +
 	"\vDrainReason\x12\x1c\n" +
 	"\x18DRAIN_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DRAIN_REASON_NODE_DRAIN\x10\x01\x12\x19\n" +
-	"\x15DRAIN_REASON_REPLACED\x10\x022Q\n" +
+	"\x15DRAIN_REASON_REPLACED\x10\x022\xa0\x01\n" +
 	"\x0eHandlerService\x12?\n" +
-	"\x06Attach\x12\x17.foyer.v1.AttachRequest\x1a\x18.foyer.v1.AttachResponse(\x010\x01Bb\n" +
+	"\x06Attach\x12\x17.foyer.v1.AttachRequest\x1a\x18.foyer.v1.AttachResponse(\x010\x01\x12M\n" +
+	"\fListHandlers\x12\x1d.foyer.v1.ListHandlersRequest\x1a\x1e.foyer.v1.ListHandlersResponseBb\n" +
 	"\fdev.foyer.v1B\fHandlerProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
@@ -2023,7 +2319,7 @@ func file_foyer_v1_handler_proto_rawDescGZIP() []byte {
 }
 
 var file_foyer_v1_handler_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_foyer_v1_handler_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_foyer_v1_handler_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_foyer_v1_handler_proto_goTypes = []any{
 	(DrainReason)(0),                  // 0: foyer.v1.DrainReason
 	(Assigned_Cause)(0),               // 1: foyer.v1.Assigned.Cause
@@ -2046,29 +2342,33 @@ var file_foyer_v1_handler_proto_goTypes = []any{
 	(*ServerSideEvent)(nil),           // 18: foyer.v1.ServerSideEvent
 	(*CommandResult)(nil),             // 19: foyer.v1.CommandResult
 	(*Draining)(nil),                  // 20: foyer.v1.Draining
-	(SocketView)(0),                   // 21: foyer.v1.SocketView
-	(*structpb.Struct)(nil),           // 22: google.protobuf.Struct
-	(*structpb.Value)(nil),            // 23: google.protobuf.Value
-	(*Args)(nil),                      // 24: foyer.v1.Args
-	(*EmitRequest)(nil),               // 25: foyer.v1.EmitRequest
-	(*JoinRoomsRequest)(nil),          // 26: foyer.v1.JoinRoomsRequest
-	(*LeaveRoomsRequest)(nil),         // 27: foyer.v1.LeaveRoomsRequest
-	(*DisconnectSocketsRequest)(nil),  // 28: foyer.v1.DisconnectSocketsRequest
-	(*UpdateSocketRequest)(nil),       // 29: foyer.v1.UpdateSocketRequest
-	(*ServerSideEmitRequest)(nil),     // 30: foyer.v1.ServerSideEmitRequest
-	(*Limits)(nil),                    // 31: foyer.v1.Limits
-	(*Socket)(nil),                    // 32: foyer.v1.Socket
-	(*durationpb.Duration)(nil),       // 33: google.protobuf.Duration
-	(*Payload)(nil),                   // 34: foyer.v1.Payload
-	(*timestamppb.Timestamp)(nil),     // 35: google.protobuf.Timestamp
-	(DisconnectReason)(0),             // 36: foyer.v1.DisconnectReason
-	(*EmitResponse)(nil),              // 37: foyer.v1.EmitResponse
-	(*JoinRoomsResponse)(nil),         // 38: foyer.v1.JoinRoomsResponse
-	(*LeaveRoomsResponse)(nil),        // 39: foyer.v1.LeaveRoomsResponse
-	(*DisconnectSocketsResponse)(nil), // 40: foyer.v1.DisconnectSocketsResponse
-	(*UpdateSocketResponse)(nil),      // 41: foyer.v1.UpdateSocketResponse
-	(*ServerSideEmitResponse)(nil),    // 42: foyer.v1.ServerSideEmitResponse
-	(*status.Status)(nil),             // 43: google.rpc.Status
+	(*ListHandlersRequest)(nil),       // 21: foyer.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),      // 22: foyer.v1.ListHandlersResponse
+	(*AttachedHandler)(nil),           // 23: foyer.v1.AttachedHandler
+	(SocketView)(0),                   // 24: foyer.v1.SocketView
+	(*structpb.Struct)(nil),           // 25: google.protobuf.Struct
+	(*structpb.Value)(nil),            // 26: google.protobuf.Value
+	(*Args)(nil),                      // 27: foyer.v1.Args
+	(*EmitRequest)(nil),               // 28: foyer.v1.EmitRequest
+	(*JoinRoomsRequest)(nil),          // 29: foyer.v1.JoinRoomsRequest
+	(*LeaveRoomsRequest)(nil),         // 30: foyer.v1.LeaveRoomsRequest
+	(*DisconnectSocketsRequest)(nil),  // 31: foyer.v1.DisconnectSocketsRequest
+	(*UpdateSocketRequest)(nil),       // 32: foyer.v1.UpdateSocketRequest
+	(*ServerSideEmitRequest)(nil),     // 33: foyer.v1.ServerSideEmitRequest
+	(*Limits)(nil),                    // 34: foyer.v1.Limits
+	(*Socket)(nil),                    // 35: foyer.v1.Socket
+	(*durationpb.Duration)(nil),       // 36: google.protobuf.Duration
+	(*Payload)(nil),                   // 37: foyer.v1.Payload
+	(*timestamppb.Timestamp)(nil),     // 38: google.protobuf.Timestamp
+	(DisconnectReason)(0),             // 39: foyer.v1.DisconnectReason
+	(*EmitResponse)(nil),              // 40: foyer.v1.EmitResponse
+	(*JoinRoomsResponse)(nil),         // 41: foyer.v1.JoinRoomsResponse
+	(*LeaveRoomsResponse)(nil),        // 42: foyer.v1.LeaveRoomsResponse
+	(*DisconnectSocketsResponse)(nil), // 43: foyer.v1.DisconnectSocketsResponse
+	(*UpdateSocketResponse)(nil),      // 44: foyer.v1.UpdateSocketResponse
+	(*ServerSideEmitResponse)(nil),    // 45: foyer.v1.ServerSideEmitResponse
+	(*status.Status)(nil),             // 46: google.rpc.Status
+	(*Coverage)(nil),                  // 47: foyer.v1.Coverage
 }
 var file_foyer_v1_handler_proto_depIdxs = []int32{
 	3,  // 0: foyer.v1.AttachRequest.register:type_name -> foyer.v1.Register
@@ -2077,18 +2377,18 @@ var file_foyer_v1_handler_proto_depIdxs = []int32{
 	8,  // 3: foyer.v1.AttachRequest.handled:type_name -> foyer.v1.Handled
 	9,  // 4: foyer.v1.AttachRequest.command:type_name -> foyer.v1.Command
 	10, // 5: foyer.v1.AttachRequest.drain:type_name -> foyer.v1.Drain
-	21, // 6: foyer.v1.Register.socket_view:type_name -> foyer.v1.SocketView
+	24, // 6: foyer.v1.Register.socket_view:type_name -> foyer.v1.SocketView
 	5,  // 7: foyer.v1.ConnectReply.accept:type_name -> foyer.v1.Accept
 	6,  // 8: foyer.v1.ConnectReply.reject:type_name -> foyer.v1.Reject
-	22, // 9: foyer.v1.Accept.data:type_name -> google.protobuf.Struct
-	23, // 10: foyer.v1.Reject.data:type_name -> google.protobuf.Value
-	24, // 11: foyer.v1.EventReply.args:type_name -> foyer.v1.Args
-	25, // 12: foyer.v1.Command.emit:type_name -> foyer.v1.EmitRequest
-	26, // 13: foyer.v1.Command.join:type_name -> foyer.v1.JoinRoomsRequest
-	27, // 14: foyer.v1.Command.leave:type_name -> foyer.v1.LeaveRoomsRequest
-	28, // 15: foyer.v1.Command.disconnect:type_name -> foyer.v1.DisconnectSocketsRequest
-	29, // 16: foyer.v1.Command.update:type_name -> foyer.v1.UpdateSocketRequest
-	30, // 17: foyer.v1.Command.server_side_emit:type_name -> foyer.v1.ServerSideEmitRequest
+	25, // 9: foyer.v1.Accept.data:type_name -> google.protobuf.Struct
+	26, // 10: foyer.v1.Reject.data:type_name -> google.protobuf.Value
+	27, // 11: foyer.v1.EventReply.args:type_name -> foyer.v1.Args
+	28, // 12: foyer.v1.Command.emit:type_name -> foyer.v1.EmitRequest
+	29, // 13: foyer.v1.Command.join:type_name -> foyer.v1.JoinRoomsRequest
+	30, // 14: foyer.v1.Command.leave:type_name -> foyer.v1.LeaveRoomsRequest
+	31, // 15: foyer.v1.Command.disconnect:type_name -> foyer.v1.DisconnectSocketsRequest
+	32, // 16: foyer.v1.Command.update:type_name -> foyer.v1.UpdateSocketRequest
+	33, // 17: foyer.v1.Command.server_side_emit:type_name -> foyer.v1.ServerSideEmitRequest
 	12, // 18: foyer.v1.AttachResponse.registered:type_name -> foyer.v1.Registered
 	13, // 19: foyer.v1.AttachResponse.connect:type_name -> foyer.v1.Connect
 	14, // 20: foyer.v1.AttachResponse.connected:type_name -> foyer.v1.Connected
@@ -2098,34 +2398,41 @@ var file_foyer_v1_handler_proto_depIdxs = []int32{
 	18, // 24: foyer.v1.AttachResponse.server_side_event:type_name -> foyer.v1.ServerSideEvent
 	19, // 25: foyer.v1.AttachResponse.command_result:type_name -> foyer.v1.CommandResult
 	20, // 26: foyer.v1.AttachResponse.draining:type_name -> foyer.v1.Draining
-	31, // 27: foyer.v1.Registered.limits:type_name -> foyer.v1.Limits
-	32, // 28: foyer.v1.Connect.socket:type_name -> foyer.v1.Socket
-	33, // 29: foyer.v1.Connect.decide_within:type_name -> google.protobuf.Duration
-	32, // 30: foyer.v1.Connected.socket:type_name -> foyer.v1.Socket
-	32, // 31: foyer.v1.Assigned.sockets:type_name -> foyer.v1.Socket
+	34, // 27: foyer.v1.Registered.limits:type_name -> foyer.v1.Limits
+	35, // 28: foyer.v1.Connect.socket:type_name -> foyer.v1.Socket
+	36, // 29: foyer.v1.Connect.decide_within:type_name -> google.protobuf.Duration
+	35, // 30: foyer.v1.Connected.socket:type_name -> foyer.v1.Socket
+	35, // 31: foyer.v1.Assigned.sockets:type_name -> foyer.v1.Socket
 	1,  // 32: foyer.v1.Assigned.cause:type_name -> foyer.v1.Assigned.Cause
-	32, // 33: foyer.v1.Event.socket:type_name -> foyer.v1.Socket
-	34, // 34: foyer.v1.Event.payload:type_name -> foyer.v1.Payload
-	35, // 35: foyer.v1.Event.time:type_name -> google.protobuf.Timestamp
-	32, // 36: foyer.v1.Disconnected.socket:type_name -> foyer.v1.Socket
-	36, // 37: foyer.v1.Disconnected.reason:type_name -> foyer.v1.DisconnectReason
-	34, // 38: foyer.v1.ServerSideEvent.payload:type_name -> foyer.v1.Payload
-	37, // 39: foyer.v1.CommandResult.emit:type_name -> foyer.v1.EmitResponse
-	38, // 40: foyer.v1.CommandResult.join:type_name -> foyer.v1.JoinRoomsResponse
-	39, // 41: foyer.v1.CommandResult.leave:type_name -> foyer.v1.LeaveRoomsResponse
-	40, // 42: foyer.v1.CommandResult.disconnect:type_name -> foyer.v1.DisconnectSocketsResponse
-	41, // 43: foyer.v1.CommandResult.update:type_name -> foyer.v1.UpdateSocketResponse
-	42, // 44: foyer.v1.CommandResult.server_side_emit:type_name -> foyer.v1.ServerSideEmitResponse
-	43, // 45: foyer.v1.CommandResult.error:type_name -> google.rpc.Status
+	35, // 33: foyer.v1.Event.socket:type_name -> foyer.v1.Socket
+	37, // 34: foyer.v1.Event.payload:type_name -> foyer.v1.Payload
+	38, // 35: foyer.v1.Event.time:type_name -> google.protobuf.Timestamp
+	35, // 36: foyer.v1.Disconnected.socket:type_name -> foyer.v1.Socket
+	39, // 37: foyer.v1.Disconnected.reason:type_name -> foyer.v1.DisconnectReason
+	37, // 38: foyer.v1.ServerSideEvent.payload:type_name -> foyer.v1.Payload
+	40, // 39: foyer.v1.CommandResult.emit:type_name -> foyer.v1.EmitResponse
+	41, // 40: foyer.v1.CommandResult.join:type_name -> foyer.v1.JoinRoomsResponse
+	42, // 41: foyer.v1.CommandResult.leave:type_name -> foyer.v1.LeaveRoomsResponse
+	43, // 42: foyer.v1.CommandResult.disconnect:type_name -> foyer.v1.DisconnectSocketsResponse
+	44, // 43: foyer.v1.CommandResult.update:type_name -> foyer.v1.UpdateSocketResponse
+	45, // 44: foyer.v1.CommandResult.server_side_emit:type_name -> foyer.v1.ServerSideEmitResponse
+	46, // 45: foyer.v1.CommandResult.error:type_name -> google.rpc.Status
 	0,  // 46: foyer.v1.Draining.reason:type_name -> foyer.v1.DrainReason
-	35, // 47: foyer.v1.Draining.until:type_name -> google.protobuf.Timestamp
-	2,  // 48: foyer.v1.HandlerService.Attach:input_type -> foyer.v1.AttachRequest
-	11, // 49: foyer.v1.HandlerService.Attach:output_type -> foyer.v1.AttachResponse
-	49, // [49:50] is the sub-list for method output_type
-	48, // [48:49] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	38, // 47: foyer.v1.Draining.until:type_name -> google.protobuf.Timestamp
+	23, // 48: foyer.v1.ListHandlersResponse.handlers:type_name -> foyer.v1.AttachedHandler
+	47, // 49: foyer.v1.ListHandlersResponse.coverage:type_name -> foyer.v1.Coverage
+	3,  // 50: foyer.v1.AttachedHandler.registration:type_name -> foyer.v1.Register
+	38, // 51: foyer.v1.AttachedHandler.attached_at:type_name -> google.protobuf.Timestamp
+	36, // 52: foyer.v1.AttachedHandler.oldest_unanswered:type_name -> google.protobuf.Duration
+	2,  // 53: foyer.v1.HandlerService.Attach:input_type -> foyer.v1.AttachRequest
+	21, // 54: foyer.v1.HandlerService.ListHandlers:input_type -> foyer.v1.ListHandlersRequest
+	11, // 55: foyer.v1.HandlerService.Attach:output_type -> foyer.v1.AttachResponse
+	22, // 56: foyer.v1.HandlerService.ListHandlers:output_type -> foyer.v1.ListHandlersResponse
+	55, // [55:57] is the sub-list for method output_type
+	53, // [53:55] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_foyer_v1_handler_proto_init() }
@@ -2177,13 +2484,14 @@ func file_foyer_v1_handler_proto_init() {
 		(*CommandResult_ServerSideEmit)(nil),
 		(*CommandResult_Error)(nil),
 	}
+	file_foyer_v1_handler_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_v1_handler_proto_rawDesc), len(file_foyer_v1_handler_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

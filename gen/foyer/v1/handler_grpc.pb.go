@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	HandlerService_Attach_FullMethodName = "/foyer.v1.HandlerService/Attach"
+	HandlerService_Attach_FullMethodName       = "/foyer.v1.HandlerService/Attach"
+	HandlerService_ListHandlers_FullMethodName = "/foyer.v1.HandlerService/ListHandlers"
 )
 
 // HandlerServiceClient is the client API for HandlerService service.
@@ -73,6 +74,17 @@ type HandlerServiceClient interface {
 	// progress, LIMIT_REACHED for too many handlers or namespaces, or when this caller has half of the handlers that the node
 	// takes; ABORTED REPLACED when another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
+	// ListHandlers lists the handlers that are attached to all nodes, page by page, with what each has to do: node after node,
+	// and at one node in the order in which they came. A handler that is attached throughout is listed exactly once.
+	//
+	//	{"pageSize": 100}
+	//	{"handlers": [{"nodeId": "...", "registration": {"namespaces": ["/"], "group": "chat", "handlerId": "chat-1",
+	//	               "decideConnects": true, "maxInFlight": 256}, "attachedAt": "2026-11-26T12:00:00Z", "address": "10.0.0.7",
+	//	               "sockets": 120, "inFlight": 3, "queued": 0, "queuedBytes": "0", "connectsWaiting": 0,
+	//	               "oldestUnanswered": "0.012s"}], "nextPageToken": "...", "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_FIELD or INVALID_TOKEN.
+	ListHandlers(ctx context.Context, in *ListHandlersRequest, opts ...grpc.CallOption) (*ListHandlersResponse, error)
 }
 
 type handlerServiceClient struct {
@@ -95,6 +107,16 @@ func (c *handlerServiceClient) Attach(ctx context.Context, opts ...grpc.CallOpti
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HandlerService_AttachClient = grpc.BidiStreamingClient[AttachRequest, AttachResponse]
+
+func (c *handlerServiceClient) ListHandlers(ctx context.Context, in *ListHandlersRequest, opts ...grpc.CallOption) (*ListHandlersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHandlersResponse)
+	err := c.cc.Invoke(ctx, HandlerService_ListHandlers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 // HandlerServiceServer is the server API for HandlerService service.
 // All implementations must embed UnimplementedHandlerServiceServer
@@ -147,6 +169,17 @@ type HandlerServiceServer interface {
 	// progress, LIMIT_REACHED for too many handlers or namespaces, or when this caller has half of the handlers that the node
 	// takes; ABORTED REPLACED when another stream with its handler_id took over; UNAVAILABLE DRAINING when the node goes down.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
+	// ListHandlers lists the handlers that are attached to all nodes, page by page, with what each has to do: node after node,
+	// and at one node in the order in which they came. A handler that is attached throughout is listed exactly once.
+	//
+	//	{"pageSize": 100}
+	//	{"handlers": [{"nodeId": "...", "registration": {"namespaces": ["/"], "group": "chat", "handlerId": "chat-1",
+	//	               "decideConnects": true, "maxInFlight": 256}, "attachedAt": "2026-11-26T12:00:00Z", "address": "10.0.0.7",
+	//	               "sockets": 120, "inFlight": 3, "queued": 0, "queuedBytes": "0", "connectsWaiting": 0,
+	//	               "oldestUnanswered": "0.012s"}], "nextPageToken": "...", "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_FIELD or INVALID_TOKEN.
+	ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error)
 	mustEmbedUnimplementedHandlerServiceServer()
 }
 
@@ -159,6 +192,9 @@ type UnimplementedHandlerServiceServer struct{}
 
 func (UnimplementedHandlerServiceServer) Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error {
 	return status.Error(codes.Unimplemented, "method Attach not implemented")
+}
+func (UnimplementedHandlerServiceServer) ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHandlers not implemented")
 }
 func (UnimplementedHandlerServiceServer) mustEmbedUnimplementedHandlerServiceServer() {}
 func (UnimplementedHandlerServiceServer) testEmbeddedByValue()                        {}
@@ -188,13 +224,36 @@ func _HandlerService_Attach_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HandlerService_AttachServer = grpc.BidiStreamingServer[AttachRequest, AttachResponse]
 
+func _HandlerService_ListHandlers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHandlersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HandlerServiceServer).ListHandlers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HandlerService_ListHandlers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HandlerServiceServer).ListHandlers(ctx, req.(*ListHandlersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // HandlerService_ServiceDesc is the grpc.ServiceDesc for HandlerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var HandlerService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "foyer.v1.HandlerService",
 	HandlerType: (*HandlerServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListHandlers",
+			Handler:    _HandlerService_ListHandlers_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Attach",

@@ -554,7 +554,7 @@ var File_foyer_v1_socket_proto protoreflect.FileDescriptor
 
 const file_foyer_v1_socket_proto_rawDesc = "" +
 	"\n" +
-	"\x15foyer/v1/socket.proto\x12\bfoyer.v1\x1a\x14foyer/v1/types.proto\x1a\x1cgoogle/protobuf/struct.proto\"w\n" +
+	"\x15foyer/v1/socket.proto\x12\bfoyer.v1\x1a\x16foyer/v1/explain.proto\x1a\x14foyer/v1/types.proto\x1a\x1cgoogle/protobuf/struct.proto\"w\n" +
 	"\x10GetSocketRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1b\n" +
 	"\tsocket_id\x18\x02 \x01(\tR\bsocketId\x12(\n" +
@@ -592,12 +592,13 @@ const file_foyer_v1_socket_proto_rawDesc = "" +
 	"\amatched\x18\x01 \x01(\x05H\x00R\amatched\x88\x01\x01\x12.\n" +
 	"\bcoverage\x18\x02 \x01(\v2\x12.foyer.v1.CoverageR\bcoverageB\n" +
 	"\n" +
-	"\b_matched2\xce\x02\n" +
+	"\b_matched2\x8e\x03\n" +
 	"\rSocketService\x12D\n" +
 	"\tGetSocket\x12\x1a.foyer.v1.GetSocketRequest\x1a\x1b.foyer.v1.GetSocketResponse\x12J\n" +
 	"\vListSockets\x12\x1c.foyer.v1.ListSocketsRequest\x1a\x1d.foyer.v1.ListSocketsResponse\x12M\n" +
 	"\fUpdateSocket\x12\x1d.foyer.v1.UpdateSocketRequest\x1a\x1e.foyer.v1.UpdateSocketResponse\x12\\\n" +
-	"\x11DisconnectSockets\x12\".foyer.v1.DisconnectSocketsRequest\x1a#.foyer.v1.DisconnectSocketsResponseBa\n" +
+	"\x11DisconnectSockets\x12\".foyer.v1.DisconnectSocketsRequest\x1a#.foyer.v1.DisconnectSocketsResponse\x12>\n" +
+	"\aExplain\x12\x18.foyer.v1.ExplainRequest\x1a\x19.foyer.v1.ExplainResponseBa\n" +
 	"\fdev.foyer.v1B\vSocketProtoP\x01Z\x1afoyer/gen/foyer/v1;foyerv1\xa2\x02\x03FYR\xaa\x02\bFoyer.V1\xca\x02\bFoyer\\V1\xea\x02\tFoyer::V1b\x06proto3"
 
 var (
@@ -628,6 +629,8 @@ var file_foyer_v1_socket_proto_goTypes = []any{
 	(*Coverage)(nil),                  // 11: foyer.v1.Coverage
 	(*structpb.Struct)(nil),           // 12: google.protobuf.Struct
 	(DisconnectMode)(0),               // 13: foyer.v1.DisconnectMode
+	(*ExplainRequest)(nil),            // 14: foyer.v1.ExplainRequest
+	(*ExplainResponse)(nil),           // 15: foyer.v1.ExplainResponse
 }
 var file_foyer_v1_socket_proto_depIdxs = []int32{
 	8,  // 0: foyer.v1.GetSocketRequest.view:type_name -> foyer.v1.SocketView
@@ -646,12 +649,14 @@ var file_foyer_v1_socket_proto_depIdxs = []int32{
 	2,  // 13: foyer.v1.SocketService.ListSockets:input_type -> foyer.v1.ListSocketsRequest
 	4,  // 14: foyer.v1.SocketService.UpdateSocket:input_type -> foyer.v1.UpdateSocketRequest
 	6,  // 15: foyer.v1.SocketService.DisconnectSockets:input_type -> foyer.v1.DisconnectSocketsRequest
-	1,  // 16: foyer.v1.SocketService.GetSocket:output_type -> foyer.v1.GetSocketResponse
-	3,  // 17: foyer.v1.SocketService.ListSockets:output_type -> foyer.v1.ListSocketsResponse
-	5,  // 18: foyer.v1.SocketService.UpdateSocket:output_type -> foyer.v1.UpdateSocketResponse
-	7,  // 19: foyer.v1.SocketService.DisconnectSockets:output_type -> foyer.v1.DisconnectSocketsResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
+	14, // 16: foyer.v1.SocketService.Explain:input_type -> foyer.v1.ExplainRequest
+	1,  // 17: foyer.v1.SocketService.GetSocket:output_type -> foyer.v1.GetSocketResponse
+	3,  // 18: foyer.v1.SocketService.ListSockets:output_type -> foyer.v1.ListSocketsResponse
+	5,  // 19: foyer.v1.SocketService.UpdateSocket:output_type -> foyer.v1.UpdateSocketResponse
+	7,  // 20: foyer.v1.SocketService.DisconnectSockets:output_type -> foyer.v1.DisconnectSocketsResponse
+	15, // 21: foyer.v1.SocketService.Explain:output_type -> foyer.v1.ExplainResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -662,6 +667,7 @@ func file_foyer_v1_socket_proto_init() {
 	if File_foyer_v1_socket_proto != nil {
 		return
 	}
+	file_foyer_v1_explain_proto_init()
 	file_foyer_v1_types_proto_init()
 	file_foyer_v1_socket_proto_msgTypes[3].OneofWrappers = []any{}
 	file_foyer_v1_socket_proto_msgTypes[4].OneofWrappers = []any{

@@ -23,6 +23,7 @@ const (
 	SocketService_ListSockets_FullMethodName       = "/foyer.v1.SocketService/ListSockets"
 	SocketService_UpdateSocket_FullMethodName      = "/foyer.v1.SocketService/UpdateSocket"
 	SocketService_DisconnectSockets_FullMethodName = "/foyer.v1.SocketService/DisconnectSockets"
+	SocketService_Explain_FullMethodName           = "/foyer.v1.SocketService/Explain"
 )
 
 // SocketServiceClient is the client API for SocketService service.
@@ -65,6 +66,20 @@ type SocketServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD.
 	DisconnectSockets(ctx context.Context, in *DisconnectSocketsRequest, opts ...grpc.CallOption) (*DisconnectSocketsResponse, error)
+	// Explain says whom an emit to a target would reach at this moment, whom not, and why. Nothing is sent. Who was asked for by
+	// id or by user is explained in any case, also when it is gone: with what was last known of it.
+	//
+	//	{"target": {"rooms": ["room1"], "exceptRooms": ["muted"]}, "socketId": "..."}
+	//	{"asked": [{"socket": {"id": "...", "namespace": "/", "nodeId": "...", "rooms": ["muted", "room1"], "userId": "ann"},
+	//	            "verdict": "VERDICT_EXCEPTED", "rooms": ["room1"], "exceptRooms": ["muted"],
+	//	            "link": {"waitingBytes": "0", "limitBytes": "4194304", "writable": true}}],
+	//	 "matched": 11, "reached": 11,
+	//	 "verdicts": [{"verdict": "VERDICT_REACHED", "count": 11}, {"verdict": "VERDICT_NOT_IN_ROOMS", "count": 3},
+	//	              {"verdict": "VERDICT_EXCEPTED", "count": 1}],
+	//	 "nodes": [{"nodeId": "...", "matched": 11, "reached": 11, "nearlyFull": 0}], "sample": [], "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or PAYLOAD_TOO_LARGE.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
 
 type socketServiceClient struct {
@@ -115,6 +130,16 @@ func (c *socketServiceClient) DisconnectSockets(ctx context.Context, in *Disconn
 	return out, nil
 }
 
+func (c *socketServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, SocketService_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SocketServiceServer is the server API for SocketService service.
 // All implementations must embed UnimplementedSocketServiceServer
 // for forward compatibility.
@@ -155,6 +180,20 @@ type SocketServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT with INVALID_TARGET or INVALID_FIELD.
 	DisconnectSockets(context.Context, *DisconnectSocketsRequest) (*DisconnectSocketsResponse, error)
+	// Explain says whom an emit to a target would reach at this moment, whom not, and why. Nothing is sent. Who was asked for by
+	// id or by user is explained in any case, also when it is gone: with what was last known of it.
+	//
+	//	{"target": {"rooms": ["room1"], "exceptRooms": ["muted"]}, "socketId": "..."}
+	//	{"asked": [{"socket": {"id": "...", "namespace": "/", "nodeId": "...", "rooms": ["muted", "room1"], "userId": "ann"},
+	//	            "verdict": "VERDICT_EXCEPTED", "rooms": ["room1"], "exceptRooms": ["muted"],
+	//	            "link": {"waitingBytes": "0", "limitBytes": "4194304", "writable": true}}],
+	//	 "matched": 11, "reached": 11,
+	//	 "verdicts": [{"verdict": "VERDICT_REACHED", "count": 11}, {"verdict": "VERDICT_NOT_IN_ROOMS", "count": 3},
+	//	              {"verdict": "VERDICT_EXCEPTED", "count": 1}],
+	//	 "nodes": [{"nodeId": "...", "matched": 11, "reached": 11, "nearlyFull": 0}], "sample": [], "coverage": {}}
+	//
+	// Errors: INVALID_ARGUMENT with INVALID_TARGET, INVALID_FIELD or PAYLOAD_TOO_LARGE.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedSocketServiceServer()
 }
 
@@ -176,6 +215,9 @@ func (UnimplementedSocketServiceServer) UpdateSocket(context.Context, *UpdateSoc
 }
 func (UnimplementedSocketServiceServer) DisconnectSockets(context.Context, *DisconnectSocketsRequest) (*DisconnectSocketsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisconnectSockets not implemented")
+}
+func (UnimplementedSocketServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedSocketServiceServer) mustEmbedUnimplementedSocketServiceServer() {}
 func (UnimplementedSocketServiceServer) testEmbeddedByValue()                       {}
@@ -270,6 +312,24 @@ func _SocketService_DisconnectSockets_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SocketService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SocketServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SocketService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SocketServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SocketService_ServiceDesc is the grpc.ServiceDesc for SocketService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -292,6 +352,10 @@ var SocketService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DisconnectSockets",
 			Handler:    _SocketService_DisconnectSockets_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _SocketService_Explain_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

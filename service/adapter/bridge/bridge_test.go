@@ -116,6 +116,9 @@ func (codec) Join(frames []service.Frame) service.Frame {
 	return text(strings.Join(all, "\n"))
 }
 
+func (l *link) Probe(int, service.Flags) (service.Outcome, service.LinkState) {
+	return service.Queued, service.LinkState{Limit: 1000, Writable: true}
+}
 func (l *link) Codec() service.Codec { return codec{} }
 func (l *link) Send(f service.Frame, _ service.Flags) service.Outcome {
 	l.mu.Lock()
