@@ -46,6 +46,10 @@ func TestStart(t *testing.T) {
 	chrome.shows("news", "connected as")
 
 	// In a service of yours
+	if out := term.run(d.next("sh", "hello from curl")); !strings.Contains(out, `"matched":`) {
+		t.Errorf("got %s", out)
+	}
+	chrome.shows("news", "hello from curl")
 	term.run(d.next("sh", "go work init"))
 	hello := filepath.Join(filepath.Dir(clone), "hello")
 	writeFile(t, filepath.Join(hello, "main.go"), term.here(program(t, d.next("go", "it works"))))
