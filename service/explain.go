@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"slices"
 )
@@ -33,6 +34,8 @@ type ExplainRequest struct {
 	Flags  Flags    // of the emit
 	Bytes  int      // of the event
 	Most   int      // sockets in Explanation.Sample
+	// Most bytes of Explanation.Asked, and of Explanation.Sample. Default: MaxExplainedBytes.
+	MaxBytes int
 	// The emit is made at another node: a local one is not for sockets here, and one for a single socket here finds a wider
 	// bound.
 	Abroad bool
@@ -96,15 +99,23 @@ func (e *Explained) Bytes() int {
 // Explain says whom an emit would reach at this moment. Who is meant is found by what emits find it with; then each of
 // those is looked at, in turns: who has left meanwhile counts no more.
 func (n *Node) Explain(_ context.Context, r ExplainRequest) (Explanation, error) {
-	x := &explainer{
-		node: n, r: &r, rooms: nameSet(r.Target.Rooms), except: nameSet(r.Target.ExceptRooms), asked: map[*Socket]*Explained{},
-		sample: shortlist{most: r.Most}, flags: r.Flags,
-	}
+	x := newExplainer(&r)
+	x.node = n
 	if ns := n.namespace(r.Target.Namespace); ns != nil {
 		x.find(ns)
 		x.explain(ns)
 	}
 	return Explanation{Asked: x.answers(), Nodes: x.nodes, Sample: x.sample.list}, nil
+}
+
+func newExplainer(r *ExplainRequest) *explainer {
+	if r.MaxBytes == 0 {
+		r.MaxBytes = MaxExplainedBytes
+	}
+	return &explainer{
+		r: r, rooms: nameSet(r.Target.Rooms), except: nameSet(r.Target.ExceptRooms), flags: r.Flags, asked: map[*Socket]*Explained{},
+		sample: shortlist{most: r.Most, limit: r.MaxBytes},
+	}
 }
 
 func nameSet(names []string) map[string]struct{} {
@@ -131,18 +142,42 @@ type shortlist struct {
 	list  []Explained
 	most  int
 	bytes int
+	limit int // of bytes
 }
 
-func (l *shortlist) full() bool { return len(l.list) >= l.most || l.bytes >= MaxExplainedBytes }
+func (l *shortlist) full() bool { return len(l.list) >= l.most || l.bytes >= l.limit }
 
-// add adds what fits.
+// add adds what fits; the first one always does.
 func (l *shortlist) add(e *Explained) {
 	bytes := e.Bytes()
-	if l.full() || l.bytes > 0 && l.bytes+bytes > MaxExplainedBytes {
+	if l.full() || l.bytes > 0 && l.bytes+bytes > l.limit {
 		return
 	}
 	l.bytes += bytes
 	l.list = append(l.list, *e)
+}
+
+// Shortlist is the part of a list of some nodes that an answer has room for: first those that the target means, then those
+// that it leaves out, then those in none of its rooms, then those that are gone or not known.
+func Shortlist(list []Explained, most int) []Explained {
+	slices.SortStableFunc(list, func(a, b Explained) int { return cmp.Compare(a.Verdict.rank(), b.Verdict.rank()) })
+	short := shortlist{most: most, limit: MaxExplainedBytes}
+	for i := range list {
+		short.add(&list[i])
+	}
+	return short.list
+}
+
+func (v EmitVerdict) rank() int {
+	switch v {
+	case VerdictExcepted:
+		return 1
+	case VerdictNotInRooms, VerdictOtherNamespace:
+		return 2
+	case VerdictUnreachable, VerdictDisconnected, VerdictUnknown:
+		return 3
+	}
+	return 0
 }
 
 // find finds who is asked for in the namespace of the target.
@@ -285,16 +320,32 @@ func (x *explainer) explainedLocked(s *Socket, known EmitVerdict) *Explained {
 	x.name(e)
 	v, link := x.judge(s)
 	e.Link = &link
-	if known != VerdictUnknown {
-		return e
+	if known == VerdictUnknown {
+		e.Verdict = x.byRooms(e, v)
 	}
+	return e
+}
+
+// byRooms is the verdict of a socket's rooms, or the one that is given where they speak for it.
+func (x *explainer) byRooms(e *Explained, v EmitVerdict) EmitVerdict {
 	switch {
 	case !x.r.Target.All && len(e.Rooms) == 0:
-		v = VerdictNotInRooms
+		return VerdictNotInRooms
 	case len(e.ExceptRooms) > 0:
-		v = VerdictExcepted
+		return VerdictExcepted
 	}
-	e.Verdict = v
+	return v
+}
+
+// ExplainPeer explains a socket in the namespace of a target that is at no node of the cluster, of which its rooms are known
+// and no more.
+func ExplainPeer(t Target, info SocketInfo) Explained {
+	x := newExplainer(&ExplainRequest{Target: t})
+	e := Explained{Socket: info}
+	x.name(&e)
+	if e.Verdict = x.byRooms(&e, VerdictOnPeer); e.Verdict == VerdictOnPeer && t.Local {
+		e.Verdict = VerdictNotLocal
+	}
 	return e
 }
 
@@ -314,7 +365,7 @@ func (x *explainer) name(e *Explained) {
 
 // answers are the explanations that were asked for, those of sockets that are gone behind the others.
 func (x *explainer) answers() []Explained {
-	list := shortlist{most: MaxExplained}
+	list := shortlist{most: MaxExplained, limit: x.r.MaxBytes}
 	for _, e := range x.asked {
 		if e != nil {
 			list.add(e)

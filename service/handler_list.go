@@ -35,6 +35,7 @@ func (h *Handler) loadLocked() HandlerLoad {
 // HandlerInfo is what is known of an attached handler at one moment. Its lists are not to be changed.
 type HandlerInfo struct {
 	Node         NodeID
+	Number       uint64 // at its node, in the order in which handlers came
 	Registration Registration
 	Since        time.Time // when it attached
 	HandlerLoad
@@ -113,7 +114,7 @@ func (h *Handler) info() HandlerInfo {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := HandlerInfo{
-		Node: h.At(), Registration: h.reg, Since: h.claimedAt, HandlerLoad: h.loadLocked(), Draining: !h.open || h.finishing || h.ended != nil,
+		Node: h.At(), Number: h.number, Registration: h.reg, Since: h.claimedAt, HandlerLoad: h.loadLocked(), Draining: !h.open || h.finishing || h.ended != nil,
 		Oldest: -1,
 	}
 	for _, f := range h.inFlight {

@@ -95,6 +95,20 @@ func (c *Cluster) answer(ctx context.Context, from Member, q *clusterv1.Question
 			a.Sockets = append(a.Sockets, socketMessage(&page.Sockets[i], request.View))
 		}
 		a.Next = page.Next.Seq
+	case *clusterv1.Question_Explain:
+		x, _ := c.Node.Explain(ctx, explainRequest(ask.Explain))
+		a.Explanation = explanationMessage(ask.Explain.GetTarget().GetNamespace(), &x)
+	case *clusterv1.Question_ListHandlers:
+		l := ask.ListHandlers
+		request := service.HandlersRequest{Limit: int(l.GetLimit()), Bytes: int(l.GetBytes())}
+		if l.GetSeq() != 0 {
+			request.Place = service.Place{Incarnation: service.Incarnation{Node: c.ID(), Run: l.GetRun()}, Seq: l.GetSeq()}
+		}
+		page, _ := c.Node.Handlers(ctx, request)
+		for i := range page.Handlers {
+			a.Handlers = append(a.Handlers, handlerMessage(&page.Handlers[i]))
+		}
+		a.Next = page.Next.Seq
 	case *clusterv1.Question_Past:
 		a.Presence = c.past(ask.Past)
 	}

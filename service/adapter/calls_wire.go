@@ -68,6 +68,11 @@ func readQuestion(b []byte) (*clusterv1.Question, bool) {
 		ok = validTarget(l.GetTarget()) && l.GetLimit() > 0 && l.GetLimit() <= maxPage && l.GetView() <= uint32(service.ViewFull)
 	case *clusterv1.Question_Past:
 		ok = validNamespace(a.Past.GetNamespace()) && a.Past.GetRun() != 0 && a.Past.GetFrom() != 0
+	case *clusterv1.Question_Explain:
+		ok = validExplain(a.Explain)
+	case *clusterv1.Question_ListHandlers:
+		l := a.ListHandlers
+		ok = l.GetLimit() > 0 && l.GetLimit() <= maxPage
 	case *clusterv1.Question_Finished:
 		ok = a.Finished != 0
 	}
@@ -110,6 +115,10 @@ func readAnswer(b []byte) (*clusterv1.Answer, bool) {
 		}
 	}
 	if p := a.GetPresence(); p != nil && !validPresence(p) {
+		return nil, false
+	}
+	if x := a.GetExplanation(); x != nil && !validExplanation(x) || len(a.GetHandlers()) > maxPage ||
+		slices.ContainsFunc(a.GetHandlers(), func(h *clusterv1.AttachedHandler) bool { return !validHandler(h) }) {
 		return nil, false
 	}
 	return a, !slices.ContainsFunc(a.GetSockets(), func(s *clusterv1.Socket) bool { return !validSocket(s) })

@@ -54,9 +54,22 @@ func (text) Join(frames []service.Frame) service.Frame {
 }
 
 func (l *link) Probe(int, service.Flags) (service.Outcome, service.LinkState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full {
+		return service.Full, service.LinkState{Waiting: 1000, Limit: 1000, FullSince: time.Unix(5, 0)}
+	}
 	return service.Queued, service.LinkState{Limit: 1000, Writable: true}
 }
+
+func (l *link) setFull(full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.full = full
+}
+
 func (l *link) Codec() service.Codec { return l.codec }
+
 func (l *link) Send(f service.Frame, flags service.Flags) service.Outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,7 +83,8 @@ func (l *link) Send(f service.Frame, flags service.Flags) service.Outcome {
 	}
 	return service.Queued
 }
-func (l *link) Room(int) (<-chan struct{}, time.Time) { return nil, time.Now() }
+
+func (l *link) Room(int) (<-chan struct{}, time.Time) { return make(chan struct{}), time.Unix(5, 0) } // nobody waits for it
 func (l *link) Flush()                                {}
 func (l *link) Pause()                                {}
 func (l *link) Resume()                               {}

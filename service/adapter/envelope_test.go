@@ -283,6 +283,10 @@ func FuzzFrame(f *testing.F) {
 		{questionItem(&clusterv1.Question{Call: 7, Ask: &clusterv1.Question_Join{Join: &clusterv1.Rooms{
 			Target: &clusterv1.Target{Namespace: "/", All: true}, Rooms: []string{"a"},
 		}}})},
+		{questionItem(&clusterv1.Question{Call: 7, Ask: &clusterv1.Question_Explain{Explain: &clusterv1.Explain{
+			Target: &clusterv1.Target{Namespace: "/", All: true}, SocketId: "x",
+		}}})},
+		{answerItem(&clusterv1.Answer{Call: 7, Explanation: explanationMessage("/", someExplanation())})},
 		{followItem(&clusterv1.Follow{Namespace: "/", Number: 2, Next: 3})},
 		{presenceItem(somePresence())},
 		{answerItem(&clusterv1.Answer{Call: 7, Sockets: []*clusterv1.Socket{{Id: strings.Repeat("a", 20), Data: []byte("{}")}}})},

@@ -31,16 +31,30 @@ func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, ite
 		if m.State.Reachable() && encoded == nil {
 			encoded = item()
 		}
-		switch {
-		case volatile && m.State == Silent || !m.give(encoded):
-			to.Missed = append(to.Missed, m.Node)
-		case m.State == Silent:
-			to.Silent = append(to.Silent, m.Node)
-		default:
-			to.Given = append(to.Given, m.Node)
+		to.hand(m, encoded, volatile)
+	}
+	return to
+}
+
+// GiveAll gives an item to the trunks of all members.
+func (p *Peers) GiveAll(item []byte) (to Handed) {
+	for _, m := range p.members {
+		if m.State != Gone {
+			to.hand(m, item, false)
 		}
 	}
 	return to
+}
+
+func (to *Handed) hand(m *member, item []byte, volatile bool) {
+	switch {
+	case volatile && m.State == Silent || !m.give(item):
+		to.Missed = append(to.Missed, m.Node)
+	case m.State == Silent:
+		to.Silent = append(to.Silent, m.Node)
+	default:
+		to.Given = append(to.Given, m.Node)
+	}
 }
 
 // Wanting are the members that may have sockets for a target, by name.

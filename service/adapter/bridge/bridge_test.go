@@ -391,6 +391,45 @@ func TestAcksOfPeers(t *testing.T) {
 	})
 }
 
+// TestPeersSocketsAreExplained: as far as their rooms say, and what is counted says that peers are not.
+func TestPeersSocketsAreExplained(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.connect("/")
+		explain := func(t service.Target, id service.SocketID) service.Explained {
+			w.Helper()
+			t.Namespace = "/"
+			done := make(chan service.Explanation, 1)
+			w.taken()
+			go func() {
+				x, err := w.b.Explain(w.Context(), service.ExplainRequest{Target: t, Socket: id})
+				if err != nil {
+					w.Error(err)
+				}
+				done <- x
+			}()
+			synctest.Wait()
+			for _, m := range w.taken() {
+				w.each(&official.Message{Kind: official.Sockets, Namespace: "/", Request: m.Request, Sockets: []official.Socket{
+					{ID: "peer", Rooms: []string{"peer", "a", "b"}},
+				}})
+			}
+			x := <-done
+			w.want("peers that are not counted", x.Coverage.UncountedNodes, map[bool]int{false: 1}[t.Local])
+			if len(x.Asked) != 1 || x.Asked[0].Socket.ID != id || x.Nodes[0].Node != "AAAA" {
+				w.Fatalf("%+v", x)
+			}
+			return x.Asked[0]
+		}
+		e := explain(service.Target{Rooms: []string{"a", "c"}}, "peer")
+		w.want("meant", []any{e.Verdict, e.Rooms, e.Socket.Rooms, e.Socket.NodeID, e.Link}, []any{service.VerdictOnPeer, []string{"a"}, []string{"a", "b"}, "", (*service.LinkState)(nil)})
+		w.want("in none of the rooms", explain(service.Target{Rooms: []string{"c"}}, "peer").Verdict, service.VerdictNotInRooms)
+		e = explain(service.Target{All: true, ExceptRooms: []string{"b"}}, "peer")
+		w.want("left out", []any{e.Verdict, e.ExceptRooms}, []any{service.VerdictExcepted, []string{"b"}})
+		w.want("local", explain(service.Target{All: true, Local: true}, "peer").Verdict, service.VerdictNotLocal)
+		w.want("unknown there too", explain(service.Target{All: true}, "nobody").Verdict, service.VerdictUnknown)
+	})
+}
+
 // TestBackendThatCannotSayItsReply: a reply that is none is told as an empty one, and harms nobody.
 func TestBackendThatCannotSayItsReply(t *testing.T) {
 	inBubble(t, func(w *world) {

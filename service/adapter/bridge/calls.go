@@ -153,6 +153,24 @@ func (b *Bridge) Update(ctx context.Context, namespace string, id service.Socket
 	return info, err
 }
 
+// Explain says whom an emit would reach. Sockets of peers are not counted; one that is asked for by its id, and that no node
+// knows, is looked for there.
+func (b *Bridge) Explain(ctx context.Context, r service.ExplainRequest) (service.Explanation, error) {
+	x, err := b.Cluster.Explain(ctx, r)
+	if err != nil {
+		return x, err
+	}
+	if !b.ours(&r.Target) {
+		x.Coverage.UncountedNodes += b.uncounted(ctx, r.Target.Namespace)
+	}
+	if len(x.Asked) == 1 && x.Asked[0].Verdict == service.VerdictUnknown {
+		if peer, ok := b.peerSocket(ctx, r.Target.Namespace, r.Socket); ok {
+			x.Asked[0] = service.ExplainPeer(r.Target, socketInfo(r.Target.Namespace, peer))
+		}
+	}
+	return x, nil
+}
+
 func (b *Bridge) peerSocket(ctx context.Context, namespace string, id service.SocketID) (*official.Socket, bool) {
 	t := &service.Target{Namespace: namespace, Rooms: []string{string(id)}}
 	list, _ := b.fetch(ctx, t)

@@ -984,6 +984,8 @@ type Question struct {
 	//	*Question_ListSockets
 	//	*Question_Finished
 	//	*Question_Past
+	//	*Question_Explain
+	//	*Question_ListHandlers
 	Ask           isQuestion_Ask `protobuf_oneof:"ask"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1123,6 +1125,24 @@ func (x *Question) GetPast() *Past {
 	return nil
 }
 
+func (x *Question) GetExplain() *Explain {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_Explain); ok {
+			return x.Explain
+		}
+	}
+	return nil
+}
+
+func (x *Question) GetListHandlers() *ListHandlers {
+	if x != nil {
+		if x, ok := x.Ask.(*Question_ListHandlers); ok {
+			return x.ListHandlers
+		}
+	}
+	return nil
+}
+
 type isQuestion_Ask interface {
 	isQuestion_Ask()
 }
@@ -1177,6 +1197,16 @@ type Question_Past struct {
 	Past *Past `protobuf:"bytes,11,opt,name=past,proto3,oneof"`
 }
 
+type Question_Explain struct {
+	// Whom an emit would reach.
+	Explain *Explain `protobuf:"bytes,12,opt,name=explain,proto3,oneof"`
+}
+
+type Question_ListHandlers struct {
+	// Which handlers are attached.
+	ListHandlers *ListHandlers `protobuf:"bytes,13,opt,name=list_handlers,json=listHandlers,proto3,oneof"`
+}
+
 func (*Question_Join) isQuestion_Ask() {}
 
 func (*Question_Leave) isQuestion_Ask() {}
@@ -1196,6 +1226,10 @@ func (*Question_ListSockets) isQuestion_Ask() {}
 func (*Question_Finished) isQuestion_Ask() {}
 
 func (*Question_Past) isQuestion_Ask() {}
+
+func (*Question_Explain) isQuestion_Ask() {}
+
+func (*Question_ListHandlers) isQuestion_Ask() {}
 
 // Target says which sockets of a namespace are meant.
 type Target struct {
@@ -1745,6 +1779,188 @@ func (x *Past) GetFrom() uint64 {
 	return 0
 }
 
+// Explain asks whom an emit of the sender would reach.
+type Explain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For whom it would be.
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// It would be for the sender's own sockets only.
+	Local bool `protobuf:"varint,2,opt,name=local,proto3" json:"local,omitempty"`
+	// A socket that is asked for; none: "".
+	SocketId string `protobuf:"bytes,3,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`
+	// A user whose sockets are asked for; none: "".
+	UserId string `protobuf:"bytes,4,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The flags of the emit, by the numbers of the service.
+	Flags uint32 `protobuf:"varint,5,opt,name=flags,proto3" json:"flags,omitempty"`
+	// How large its event is, in bytes.
+	Size uint32 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	// Most sockets that are shown as a sample.
+	Most uint32 `protobuf:"varint,7,opt,name=most,proto3" json:"most,omitempty"`
+	// Most bytes of them, and of those that are asked for.
+	Bytes         uint32 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explain) Reset() {
+	*x = Explain{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explain) ProtoMessage() {}
+
+func (x *Explain) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explain.ProtoReflect.Descriptor instead.
+func (*Explain) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Explain) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Explain) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *Explain) GetSocketId() string {
+	if x != nil {
+		return x.SocketId
+	}
+	return ""
+}
+
+func (x *Explain) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Explain) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Explain) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Explain) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+func (x *Explain) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// ListHandlers asks for a part of the handlers that are attached to the receiver.
+type ListHandlers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run of the receiver that the place is of.
+	Run uint64 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	// Place of the first; 0: the beginning.
+	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Most of them.
+	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Most bytes that they take.
+	Bytes         uint32 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHandlers) Reset() {
+	*x = ListHandlers{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHandlers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHandlers) ProtoMessage() {}
+
+func (x *ListHandlers) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHandlers.ProtoReflect.Descriptor instead.
+func (*ListHandlers) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListHandlers) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *ListHandlers) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ListHandlers) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListHandlers) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // Answer answers a question.
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1763,14 +1979,18 @@ type Answer struct {
 	// Place of the next socket; 0: these were the last.
 	Next uint64 `protobuf:"varint,7,opt,name=next,proto3" json:"next,omitempty"`
 	// Changes of sockets. There may be more of them.
-	Presence      *Presence `protobuf:"bytes,8,opt,name=presence,proto3" json:"presence,omitempty"`
+	Presence *Presence `protobuf:"bytes,8,opt,name=presence,proto3" json:"presence,omitempty"`
+	// Whom an emit would reach.
+	Explanation *Explanation `protobuf:"bytes,9,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// The handlers, in the order in which they came.
+	Handlers      []*AttachedHandler `protobuf:"bytes,10,rep,name=handlers,proto3" json:"handlers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2002,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[18]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2015,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{18}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -1854,6 +2074,521 @@ func (x *Answer) GetPresence() *Presence {
 	return nil
 }
 
+func (x *Answer) GetExplanation() *Explanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+func (x *Answer) GetHandlers() []*AttachedHandler {
+	if x != nil {
+		return x.Handlers
+	}
+	return nil
+}
+
+// Explanation says whom of the sender's sockets an emit would reach.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that were asked for.
+	Asked []*Explained `protobuf:"bytes,1,rep,name=asked,proto3" json:"asked,omitempty"`
+	// How many there are; none: nobody is in the namespace.
+	Reach *Reach `protobuf:"bytes,2,opt,name=reach,proto3" json:"reach,omitempty"`
+	// Some of them.
+	Sample        []*Explained `protobuf:"bytes,3,rep,name=sample,proto3" json:"sample,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Explanation) GetAsked() []*Explained {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+func (x *Explanation) GetReach() *Reach {
+	if x != nil {
+		return x.Reach
+	}
+	return nil
+}
+
+func (x *Explanation) GetSample() []*Explained {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+// Reach counts sockets.
+type Reach struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many are meant.
+	Matched uint32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// How many would get the event.
+	Reached uint32 `protobuf:"varint,2,opt,name=reached,proto3" json:"reached,omitempty"`
+	// How many of these have a queue that is nearly full.
+	NearlyFull uint32 `protobuf:"varint,3,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`
+	// How many have each verdict, by the numbers of the service, the first of which is of none.
+	Verdicts      []uint32 `protobuf:"varint,4,rep,packed,name=verdicts,proto3" json:"verdicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Reach) GetMatched() uint32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *Reach) GetReached() uint32 {
+	if x != nil {
+		return x.Reached
+	}
+	return 0
+}
+
+func (x *Reach) GetNearlyFull() uint32 {
+	if x != nil {
+		return x.NearlyFull
+	}
+	return 0
+}
+
+func (x *Reach) GetVerdicts() []uint32 {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+// Explained is the verdict on a socket.
+type Explained struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The socket.
+	Socket *Socket `protobuf:"bytes,1,opt,name=socket,proto3" json:"socket,omitempty"`
+	// Full name of its namespace, where that is not the target's; of a socket that nobody knows: "".
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The verdict, by the numbers of the service.
+	Verdict uint32 `protobuf:"varint,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// The rooms of the target that it is in.
+	Rooms []string `protobuf:"bytes,4,rep,name=rooms,proto3" json:"rooms,omitempty"`
+	// The same of those that are left out.
+	ExceptRooms []string `protobuf:"bytes,5,rep,name=except_rooms,json=exceptRooms,proto3" json:"except_rooms,omitempty"`
+	// What waits for it; none: it is not connected.
+	Link *Link `protobuf:"bytes,6,opt,name=link,proto3" json:"link,omitempty"`
+	// How it went; none: it has not.
+	Departure     *Departure `protobuf:"bytes,7,opt,name=departure,proto3" json:"departure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explained) Reset() {
+	*x = Explained{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explained) ProtoMessage() {}
+
+func (x *Explained) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explained.ProtoReflect.Descriptor instead.
+func (*Explained) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Explained) GetSocket() *Socket {
+	if x != nil {
+		return x.Socket
+	}
+	return nil
+}
+
+func (x *Explained) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Explained) GetVerdict() uint32 {
+	if x != nil {
+		return x.Verdict
+	}
+	return 0
+}
+
+func (x *Explained) GetRooms() []string {
+	if x != nil {
+		return x.Rooms
+	}
+	return nil
+}
+
+func (x *Explained) GetExceptRooms() []string {
+	if x != nil {
+		return x.ExceptRooms
+	}
+	return nil
+}
+
+func (x *Explained) GetLink() *Link {
+	if x != nil {
+		return x.Link
+	}
+	return nil
+}
+
+func (x *Explained) GetDeparture() *Departure {
+	if x != nil {
+		return x.Departure
+	}
+	return nil
+}
+
+// Link is what waits for a link.
+type Link struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes in its queue.
+	Waiting uint64 `protobuf:"varint,1,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many may be.
+	Limit uint64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// When it became full, in nanoseconds since 1970 by the clock of its node; 0: it is not.
+	FullSince int64 `protobuf:"varint,3,opt,name=full_since,json=fullSince,proto3" json:"full_since,omitempty"`
+	// What is queued now would be written at once.
+	Writable bool `protobuf:"varint,4,opt,name=writable,proto3" json:"writable,omitempty"`
+	// Its client is not read.
+	Paused        bool `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Link) Reset() {
+	*x = Link{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Link) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Link) ProtoMessage() {}
+
+func (x *Link) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Link.ProtoReflect.Descriptor instead.
+func (*Link) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Link) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Link) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Link) GetFullSince() int64 {
+	if x != nil {
+		return x.FullSince
+	}
+	return 0
+}
+
+func (x *Link) GetWritable() bool {
+	if x != nil {
+		return x.Writable
+	}
+	return false
+}
+
+func (x *Link) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+// Departure is the end of a socket.
+type Departure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, in nanoseconds since 1970 by the clock of its node.
+	Time int64 `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Why, by the numbers of the service.
+	Reason uint32 `protobuf:"varint,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same in words, or more.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Departure) Reset() {
+	*x = Departure{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Departure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Departure) ProtoMessage() {}
+
+func (x *Departure) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Departure.ProtoReflect.Descriptor instead.
+func (*Departure) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Departure) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Departure) GetReason() uint32 {
+	if x != nil {
+		return x.Reason
+	}
+	return 0
+}
+
+func (x *Departure) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// AttachedHandler is a handler of the sender and what it has to do.
+type AttachedHandler struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it has registered, by the number that it has at its node.
+	Registration *Registration `protobuf:"bytes,1,opt,name=registration,proto3" json:"registration,omitempty"`
+	// It serves the sender's sockets only.
+	Local bool `protobuf:"varint,2,opt,name=local,proto3" json:"local,omitempty"`
+	// Address of its caller.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// How many sockets it has.
+	Sockets uint32 `protobuf:"varint,4,opt,name=sockets,proto3" json:"sockets,omitempty"`
+	// What waits for it, in number.
+	Queued uint32 `protobuf:"varint,5,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Bytes of the events among these.
+	QueuedBytes uint64 `protobuf:"varint,6,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// Events that it was given and has not answered.
+	InFlight uint32 `protobuf:"varint,7,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Connects that it has not decided.
+	Connects uint32 `protobuf:"varint,8,opt,name=connects,proto3" json:"connects,omitempty"`
+	// Since the oldest event in flight was received, in nanoseconds; below zero: there is none.
+	Oldest        int64 `protobuf:"varint,9,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachedHandler) Reset() {
+	*x = AttachedHandler{}
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachedHandler) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachedHandler) ProtoMessage() {}
+
+func (x *AttachedHandler) ProtoReflect() protoreflect.Message {
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachedHandler.ProtoReflect.Descriptor instead.
+func (*AttachedHandler) Descriptor() ([]byte, []int) {
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *AttachedHandler) GetRegistration() *Registration {
+	if x != nil {
+		return x.Registration
+	}
+	return nil
+}
+
+func (x *AttachedHandler) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *AttachedHandler) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AttachedHandler) GetSockets() uint32 {
+	if x != nil {
+		return x.Sockets
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetQueued() uint32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetQueuedBytes() uint64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetConnects() uint32 {
+	if x != nil {
+		return x.Connects
+	}
+	return 0
+}
+
+func (x *AttachedHandler) GetOldest() int64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
 // Error says what was wrong.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1871,7 +2606,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2618,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[19]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2631,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{19}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Error) GetCode() uint32 {
@@ -1940,7 +2675,7 @@ type RoomSize struct {
 
 func (x *RoomSize) Reset() {
 	*x = RoomSize{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2687,7 @@ func (x *RoomSize) String() string {
 func (*RoomSize) ProtoMessage() {}
 
 func (x *RoomSize) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[20]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2700,7 @@ func (x *RoomSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomSize.ProtoReflect.Descriptor instead.
 func (*RoomSize) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{20}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RoomSize) GetName() string {
@@ -2009,7 +2744,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2756,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[21]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2769,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{21}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Socket) GetId() string {
@@ -2119,7 +2854,7 @@ type Handshake struct {
 
 func (x *Handshake) Reset() {
 	*x = Handshake{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2866,7 @@ func (x *Handshake) String() string {
 func (*Handshake) ProtoMessage() {}
 
 func (x *Handshake) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[22]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2879,7 @@ func (x *Handshake) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
 func (*Handshake) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{22}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Handshake) GetAddress() string {
@@ -2201,7 +2936,7 @@ type Acks struct {
 
 func (x *Acks) Reset() {
 	*x = Acks{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2948,7 @@ func (x *Acks) String() string {
 func (*Acks) ProtoMessage() {}
 
 func (x *Acks) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[23]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2961,7 @@ func (x *Acks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acks.ProtoReflect.Descriptor instead.
 func (*Acks) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{23}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Acks) GetCall() uint64 {
@@ -2283,7 +3018,7 @@ type AckOutcome struct {
 
 func (x *AckOutcome) Reset() {
 	*x = AckOutcome{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +3030,7 @@ func (x *AckOutcome) String() string {
 func (*AckOutcome) ProtoMessage() {}
 
 func (x *AckOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[24]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +3043,7 @@ func (x *AckOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckOutcome.ProtoReflect.Descriptor instead.
 func (*AckOutcome) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{24}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AckOutcome) GetId() string {
@@ -2363,7 +3098,7 @@ type Follow struct {
 
 func (x *Follow) Reset() {
 	*x = Follow{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +3110,7 @@ func (x *Follow) String() string {
 func (*Follow) ProtoMessage() {}
 
 func (x *Follow) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[25]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +3123,7 @@ func (x *Follow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Follow.ProtoReflect.Descriptor instead.
 func (*Follow) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{25}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Follow) GetNamespace() string {
@@ -2445,7 +3180,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +3192,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[26]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +3205,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{26}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Presence) GetNamespace() string {
@@ -2552,7 +3287,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +3299,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[27]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +3312,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{27}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Change) GetKind() uint32 {
@@ -2656,7 +3391,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2668,7 +3403,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[28]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2681,7 +3416,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{28}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Hello) GetCluster() string {
@@ -2764,7 +3499,7 @@ type Known struct {
 
 func (x *Known) Reset() {
 	*x = Known{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +3511,7 @@ func (x *Known) String() string {
 func (*Known) ProtoMessage() {}
 
 func (x *Known) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[29]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3524,7 @@ func (x *Known) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Known.ProtoReflect.Descriptor instead.
 func (*Known) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{29}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Known) GetName() string {
@@ -2844,7 +3579,7 @@ type HandlerNews struct {
 
 func (x *HandlerNews) Reset() {
 	*x = HandlerNews{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +3591,7 @@ func (x *HandlerNews) String() string {
 func (*HandlerNews) ProtoMessage() {}
 
 func (x *HandlerNews) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[30]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +3604,7 @@ func (x *HandlerNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandlerNews.ProtoReflect.Descriptor instead.
 func (*HandlerNews) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{30}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HandlerNews) GetNews() isHandlerNews_News {
@@ -3054,7 +3789,7 @@ type Roster struct {
 
 func (x *Roster) Reset() {
 	*x = Roster{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3801,7 @@ func (x *Roster) String() string {
 func (*Roster) ProtoMessage() {}
 
 func (x *Roster) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[31]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3814,7 @@ func (x *Roster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roster.ProtoReflect.Descriptor instead.
 func (*Roster) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{31}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Roster) GetNumbers() []uint64 {
@@ -3124,7 +3859,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3871,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[32]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3884,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{32}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Registration) GetNumber() uint64 {
@@ -3256,7 +3991,7 @@ type Replaced struct {
 
 func (x *Replaced) Reset() {
 	*x = Replaced{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +4003,7 @@ func (x *Replaced) String() string {
 func (*Replaced) ProtoMessage() {}
 
 func (x *Replaced) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[33]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +4016,7 @@ func (x *Replaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replaced.ProtoReflect.Descriptor instead.
 func (*Replaced) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{33}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Replaced) GetNode() string {
@@ -3311,7 +4046,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +4058,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[34]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +4071,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{34}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Verdict) GetNumber() uint64 {
@@ -3366,7 +4101,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +4113,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[35]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +4126,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{35}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Names) GetKnown() []string {
@@ -3426,7 +4161,7 @@ type Notices struct {
 
 func (x *Notices) Reset() {
 	*x = Notices{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +4173,7 @@ func (x *Notices) String() string {
 func (*Notices) ProtoMessage() {}
 
 func (x *Notices) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[36]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +4186,7 @@ func (x *Notices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notices.ProtoReflect.Descriptor instead.
 func (*Notices) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{36}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Notices) GetStream() uint64 {
@@ -3500,7 +4235,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +4247,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[37]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +4260,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{37}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Notice) GetNumber() uint64 {
@@ -3597,7 +4332,7 @@ type SocketEvent struct {
 
 func (x *SocketEvent) Reset() {
 	*x = SocketEvent{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3609,7 +4344,7 @@ func (x *SocketEvent) String() string {
 func (*SocketEvent) ProtoMessage() {}
 
 func (x *SocketEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[38]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3622,7 +4357,7 @@ func (x *SocketEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketEvent.ProtoReflect.Descriptor instead.
 func (*SocketEvent) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{38}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SocketEvent) GetId() string {
@@ -3689,7 +4424,7 @@ type SocketNotice struct {
 
 func (x *SocketNotice) Reset() {
 	*x = SocketNotice{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[39]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +4436,7 @@ func (x *SocketNotice) String() string {
 func (*SocketNotice) ProtoMessage() {}
 
 func (x *SocketNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[39]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +4449,7 @@ func (x *SocketNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketNotice.ProtoReflect.Descriptor instead.
 func (*SocketNotice) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{39}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SocketNotice) GetKind() uint32 {
@@ -3804,7 +4539,7 @@ type Replies struct {
 
 func (x *Replies) Reset() {
 	*x = Replies{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[40]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +4551,7 @@ func (x *Replies) String() string {
 func (*Replies) ProtoMessage() {}
 
 func (x *Replies) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[40]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +4564,7 @@ func (x *Replies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replies.ProtoReflect.Descriptor instead.
 func (*Replies) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{40}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Replies) GetStream() uint64 {
@@ -3875,7 +4610,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[41]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4622,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[41]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4635,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{41}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Reply) GetNumber() uint64 {
@@ -3949,7 +4684,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[42]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4696,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[42]
+	mi := &file_foyer_cluster_v1_envelope_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4709,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{42}
+	return file_foyer_cluster_v1_envelope_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Decision) GetNumber() uint64 {
@@ -4096,7 +4831,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\vattachments\x18\x02 \x03(\fR\vattachments\"6\n" +
 	"\x06Counts\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
-	"\anumbers\x18\x02 \x03(\rR\anumbers\"\xca\x04\n" +
+	"\anumbers\x18\x02 \x03(\rR\anumbers\"\xc8\x05\n" +
 	"\bQuestion\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
 	"\x04join\x18\x02 \x01(\v2\x17.foyer.cluster.v1.RoomsH\x00R\x04join\x12/\n" +
@@ -4113,7 +4848,9 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\flist_sockets\x18\t \x01(\v2\x1d.foyer.cluster.v1.ListSocketsH\x00R\vlistSockets\x12\x1c\n" +
 	"\bfinished\x18\n" +
 	" \x01(\x04H\x00R\bfinished\x12,\n" +
-	"\x04past\x18\v \x01(\v2\x16.foyer.cluster.v1.PastH\x00R\x04pastB\x05\n" +
+	"\x04past\x18\v \x01(\v2\x16.foyer.cluster.v1.PastH\x00R\x04past\x125\n" +
+	"\aexplain\x18\f \x01(\v2\x19.foyer.cluster.v1.ExplainH\x00R\aexplain\x12E\n" +
+	"\rlist_handlers\x18\r \x01(\v2\x1e.foyer.cluster.v1.ListHandlersH\x00R\flistHandlersB\x05\n" +
 	"\x03ask\"q\n" +
 	"\x06Target\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
@@ -4153,7 +4890,21 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04Past\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
-	"\x04from\x18\x03 \x01(\x04R\x04from\"\xb9\x02\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\"\xdb\x01\n" +
+	"\aExplain\x120\n" +
+	"\x06target\x18\x01 \x01(\v2\x18.foyer.cluster.v1.TargetR\x06target\x12\x14\n" +
+	"\x05local\x18\x02 \x01(\bR\x05local\x12\x1b\n" +
+	"\tsocket_id\x18\x03 \x01(\tR\bsocketId\x12\x17\n" +
+	"\auser_id\x18\x04 \x01(\tR\x06userId\x12\x14\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\rR\x04size\x12\x12\n" +
+	"\x04most\x18\a \x01(\rR\x04most\x12\x14\n" +
+	"\x05bytes\x18\b \x01(\rR\x05bytes\"^\n" +
+	"\fListHandlers\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\rR\x05bytes\"\xb9\x03\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
 	"\x05error\x18\x02 \x01(\v2\x17.foyer.cluster.v1.ErrorR\x05error\x12\x18\n" +
@@ -4162,7 +4913,49 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x05rooms\x18\x05 \x03(\v2\x1a.foyer.cluster.v1.RoomSizeR\x05rooms\x122\n" +
 	"\asockets\x18\x06 \x03(\v2\x18.foyer.cluster.v1.SocketR\asockets\x12\x12\n" +
 	"\x04next\x18\a \x01(\x04R\x04next\x126\n" +
-	"\bpresence\x18\b \x01(\v2\x1a.foyer.cluster.v1.PresenceR\bpresence\"c\n" +
+	"\bpresence\x18\b \x01(\v2\x1a.foyer.cluster.v1.PresenceR\bpresence\x12?\n" +
+	"\vexplanation\x18\t \x01(\v2\x1d.foyer.cluster.v1.ExplanationR\vexplanation\x12=\n" +
+	"\bhandlers\x18\n" +
+	" \x03(\v2!.foyer.cluster.v1.AttachedHandlerR\bhandlers\"\xa4\x01\n" +
+	"\vExplanation\x121\n" +
+	"\x05asked\x18\x01 \x03(\v2\x1b.foyer.cluster.v1.ExplainedR\x05asked\x12-\n" +
+	"\x05reach\x18\x02 \x01(\v2\x17.foyer.cluster.v1.ReachR\x05reach\x123\n" +
+	"\x06sample\x18\x03 \x03(\v2\x1b.foyer.cluster.v1.ExplainedR\x06sample\"x\n" +
+	"\x05Reach\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\rR\amatched\x12\x18\n" +
+	"\areached\x18\x02 \x01(\rR\areached\x12\x1f\n" +
+	"\vnearly_full\x18\x03 \x01(\rR\n" +
+	"nearlyFull\x12\x1a\n" +
+	"\bverdicts\x18\x04 \x03(\rR\bverdicts\"\x95\x02\n" +
+	"\tExplained\x120\n" +
+	"\x06socket\x18\x01 \x01(\v2\x18.foyer.cluster.v1.SocketR\x06socket\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n" +
+	"\averdict\x18\x03 \x01(\rR\averdict\x12\x14\n" +
+	"\x05rooms\x18\x04 \x03(\tR\x05rooms\x12!\n" +
+	"\fexcept_rooms\x18\x05 \x03(\tR\vexceptRooms\x12*\n" +
+	"\x04link\x18\x06 \x01(\v2\x16.foyer.cluster.v1.LinkR\x04link\x129\n" +
+	"\tdeparture\x18\a \x01(\v2\x1b.foyer.cluster.v1.DepartureR\tdeparture\"\x89\x01\n" +
+	"\x04Link\x12\x18\n" +
+	"\awaiting\x18\x01 \x01(\x04R\awaiting\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x1d\n" +
+	"\n" +
+	"full_since\x18\x03 \x01(\x03R\tfullSince\x12\x1a\n" +
+	"\bwritable\x18\x04 \x01(\bR\bwritable\x12\x16\n" +
+	"\x06paused\x18\x05 \x01(\bR\x06paused\"O\n" +
+	"\tDeparture\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\rR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xab\x02\n" +
+	"\x0fAttachedHandler\x12B\n" +
+	"\fregistration\x18\x01 \x01(\v2\x1e.foyer.cluster.v1.RegistrationR\fregistration\x12\x14\n" +
+	"\x05local\x18\x02 \x01(\bR\x05local\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
+	"\asockets\x18\x04 \x01(\rR\asockets\x12\x16\n" +
+	"\x06queued\x18\x05 \x01(\rR\x06queued\x12!\n" +
+	"\fqueued_bytes\x18\x06 \x01(\x04R\vqueuedBytes\x12\x1b\n" +
+	"\tin_flight\x18\a \x01(\rR\binFlight\x12\x1a\n" +
+	"\bconnects\x18\b \x01(\rR\bconnects\x12\x16\n" +
+	"\x06oldest\x18\t \x01(\x03R\x06oldest\"c\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -4362,58 +5155,66 @@ func file_foyer_cluster_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_foyer_cluster_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_foyer_cluster_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_foyer_cluster_v1_envelope_proto_goTypes = []any{
-	(Stage)(0),           // 0: foyer.cluster.v1.Stage
-	(*Frame)(nil),        // 1: foyer.cluster.v1.Frame
-	(*Item)(nil),         // 2: foyer.cluster.v1.Item
-	(*Open)(nil),         // 3: foyer.cluster.v1.Open
-	(*Told)(nil),         // 4: foyer.cluster.v1.Told
-	(*Part)(nil),         // 5: foyer.cluster.v1.Part
-	(*Interest)(nil),     // 6: foyer.cluster.v1.Interest
-	(*Emit)(nil),         // 7: foyer.cluster.v1.Emit
-	(*Packet)(nil),       // 8: foyer.cluster.v1.Packet
-	(*Counts)(nil),       // 9: foyer.cluster.v1.Counts
-	(*Question)(nil),     // 10: foyer.cluster.v1.Question
-	(*Target)(nil),       // 11: foyer.cluster.v1.Target
-	(*Rooms)(nil),        // 12: foyer.cluster.v1.Rooms
-	(*Disconnect)(nil),   // 13: foyer.cluster.v1.Disconnect
-	(*ListRooms)(nil),    // 14: foyer.cluster.v1.ListRooms
-	(*GetSocket)(nil),    // 15: foyer.cluster.v1.GetSocket
-	(*UpdateSocket)(nil), // 16: foyer.cluster.v1.UpdateSocket
-	(*ListSockets)(nil),  // 17: foyer.cluster.v1.ListSockets
-	(*Past)(nil),         // 18: foyer.cluster.v1.Past
-	(*Answer)(nil),       // 19: foyer.cluster.v1.Answer
-	(*Error)(nil),        // 20: foyer.cluster.v1.Error
-	(*RoomSize)(nil),     // 21: foyer.cluster.v1.RoomSize
-	(*Socket)(nil),       // 22: foyer.cluster.v1.Socket
-	(*Handshake)(nil),    // 23: foyer.cluster.v1.Handshake
-	(*Acks)(nil),         // 24: foyer.cluster.v1.Acks
-	(*AckOutcome)(nil),   // 25: foyer.cluster.v1.AckOutcome
-	(*Follow)(nil),       // 26: foyer.cluster.v1.Follow
-	(*Presence)(nil),     // 27: foyer.cluster.v1.Presence
-	(*Change)(nil),       // 28: foyer.cluster.v1.Change
-	(*Hello)(nil),        // 29: foyer.cluster.v1.Hello
-	(*Known)(nil),        // 30: foyer.cluster.v1.Known
-	(*HandlerNews)(nil),  // 31: foyer.cluster.v1.HandlerNews
-	(*Roster)(nil),       // 32: foyer.cluster.v1.Roster
-	(*Registration)(nil), // 33: foyer.cluster.v1.Registration
-	(*Replaced)(nil),     // 34: foyer.cluster.v1.Replaced
-	(*Verdict)(nil),      // 35: foyer.cluster.v1.Verdict
-	(*Names)(nil),        // 36: foyer.cluster.v1.Names
-	(*Notices)(nil),      // 37: foyer.cluster.v1.Notices
-	(*Notice)(nil),       // 38: foyer.cluster.v1.Notice
-	(*SocketEvent)(nil),  // 39: foyer.cluster.v1.SocketEvent
-	(*SocketNotice)(nil), // 40: foyer.cluster.v1.SocketNotice
-	(*Replies)(nil),      // 41: foyer.cluster.v1.Replies
-	(*Reply)(nil),        // 42: foyer.cluster.v1.Reply
-	(*Decision)(nil),     // 43: foyer.cluster.v1.Decision
-	nil,                  // 44: foyer.cluster.v1.Handshake.QueryEntry
-	nil,                  // 45: foyer.cluster.v1.Handshake.HeadersEntry
+	(Stage)(0),              // 0: foyer.cluster.v1.Stage
+	(*Frame)(nil),           // 1: foyer.cluster.v1.Frame
+	(*Item)(nil),            // 2: foyer.cluster.v1.Item
+	(*Open)(nil),            // 3: foyer.cluster.v1.Open
+	(*Told)(nil),            // 4: foyer.cluster.v1.Told
+	(*Part)(nil),            // 5: foyer.cluster.v1.Part
+	(*Interest)(nil),        // 6: foyer.cluster.v1.Interest
+	(*Emit)(nil),            // 7: foyer.cluster.v1.Emit
+	(*Packet)(nil),          // 8: foyer.cluster.v1.Packet
+	(*Counts)(nil),          // 9: foyer.cluster.v1.Counts
+	(*Question)(nil),        // 10: foyer.cluster.v1.Question
+	(*Target)(nil),          // 11: foyer.cluster.v1.Target
+	(*Rooms)(nil),           // 12: foyer.cluster.v1.Rooms
+	(*Disconnect)(nil),      // 13: foyer.cluster.v1.Disconnect
+	(*ListRooms)(nil),       // 14: foyer.cluster.v1.ListRooms
+	(*GetSocket)(nil),       // 15: foyer.cluster.v1.GetSocket
+	(*UpdateSocket)(nil),    // 16: foyer.cluster.v1.UpdateSocket
+	(*ListSockets)(nil),     // 17: foyer.cluster.v1.ListSockets
+	(*Past)(nil),            // 18: foyer.cluster.v1.Past
+	(*Explain)(nil),         // 19: foyer.cluster.v1.Explain
+	(*ListHandlers)(nil),    // 20: foyer.cluster.v1.ListHandlers
+	(*Answer)(nil),          // 21: foyer.cluster.v1.Answer
+	(*Explanation)(nil),     // 22: foyer.cluster.v1.Explanation
+	(*Reach)(nil),           // 23: foyer.cluster.v1.Reach
+	(*Explained)(nil),       // 24: foyer.cluster.v1.Explained
+	(*Link)(nil),            // 25: foyer.cluster.v1.Link
+	(*Departure)(nil),       // 26: foyer.cluster.v1.Departure
+	(*AttachedHandler)(nil), // 27: foyer.cluster.v1.AttachedHandler
+	(*Error)(nil),           // 28: foyer.cluster.v1.Error
+	(*RoomSize)(nil),        // 29: foyer.cluster.v1.RoomSize
+	(*Socket)(nil),          // 30: foyer.cluster.v1.Socket
+	(*Handshake)(nil),       // 31: foyer.cluster.v1.Handshake
+	(*Acks)(nil),            // 32: foyer.cluster.v1.Acks
+	(*AckOutcome)(nil),      // 33: foyer.cluster.v1.AckOutcome
+	(*Follow)(nil),          // 34: foyer.cluster.v1.Follow
+	(*Presence)(nil),        // 35: foyer.cluster.v1.Presence
+	(*Change)(nil),          // 36: foyer.cluster.v1.Change
+	(*Hello)(nil),           // 37: foyer.cluster.v1.Hello
+	(*Known)(nil),           // 38: foyer.cluster.v1.Known
+	(*HandlerNews)(nil),     // 39: foyer.cluster.v1.HandlerNews
+	(*Roster)(nil),          // 40: foyer.cluster.v1.Roster
+	(*Registration)(nil),    // 41: foyer.cluster.v1.Registration
+	(*Replaced)(nil),        // 42: foyer.cluster.v1.Replaced
+	(*Verdict)(nil),         // 43: foyer.cluster.v1.Verdict
+	(*Names)(nil),           // 44: foyer.cluster.v1.Names
+	(*Notices)(nil),         // 45: foyer.cluster.v1.Notices
+	(*Notice)(nil),          // 46: foyer.cluster.v1.Notice
+	(*SocketEvent)(nil),     // 47: foyer.cluster.v1.SocketEvent
+	(*SocketNotice)(nil),    // 48: foyer.cluster.v1.SocketNotice
+	(*Replies)(nil),         // 49: foyer.cluster.v1.Replies
+	(*Reply)(nil),           // 50: foyer.cluster.v1.Reply
+	(*Decision)(nil),        // 51: foyer.cluster.v1.Decision
+	nil,                     // 52: foyer.cluster.v1.Handshake.QueryEntry
+	nil,                     // 53: foyer.cluster.v1.Handshake.HeadersEntry
 }
 var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	2,  // 0: foyer.cluster.v1.Frame.items:type_name -> foyer.cluster.v1.Item
-	29, // 1: foyer.cluster.v1.Frame.hello:type_name -> foyer.cluster.v1.Hello
+	37, // 1: foyer.cluster.v1.Frame.hello:type_name -> foyer.cluster.v1.Hello
 	3,  // 2: foyer.cluster.v1.Item.open:type_name -> foyer.cluster.v1.Open
 	5,  // 3: foyer.cluster.v1.Item.part:type_name -> foyer.cluster.v1.Part
 	4,  // 4: foyer.cluster.v1.Item.told:type_name -> foyer.cluster.v1.Told
@@ -4421,13 +5222,13 @@ var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	7,  // 6: foyer.cluster.v1.Item.emit:type_name -> foyer.cluster.v1.Emit
 	9,  // 7: foyer.cluster.v1.Item.counts:type_name -> foyer.cluster.v1.Counts
 	10, // 8: foyer.cluster.v1.Item.question:type_name -> foyer.cluster.v1.Question
-	19, // 9: foyer.cluster.v1.Item.answer:type_name -> foyer.cluster.v1.Answer
-	24, // 10: foyer.cluster.v1.Item.acks:type_name -> foyer.cluster.v1.Acks
-	31, // 11: foyer.cluster.v1.Item.handler_news:type_name -> foyer.cluster.v1.HandlerNews
-	37, // 12: foyer.cluster.v1.Item.notices:type_name -> foyer.cluster.v1.Notices
-	41, // 13: foyer.cluster.v1.Item.replies:type_name -> foyer.cluster.v1.Replies
-	26, // 14: foyer.cluster.v1.Item.follow:type_name -> foyer.cluster.v1.Follow
-	27, // 15: foyer.cluster.v1.Item.presence:type_name -> foyer.cluster.v1.Presence
+	21, // 9: foyer.cluster.v1.Item.answer:type_name -> foyer.cluster.v1.Answer
+	32, // 10: foyer.cluster.v1.Item.acks:type_name -> foyer.cluster.v1.Acks
+	39, // 11: foyer.cluster.v1.Item.handler_news:type_name -> foyer.cluster.v1.HandlerNews
+	45, // 12: foyer.cluster.v1.Item.notices:type_name -> foyer.cluster.v1.Notices
+	49, // 13: foyer.cluster.v1.Item.replies:type_name -> foyer.cluster.v1.Replies
+	34, // 14: foyer.cluster.v1.Item.follow:type_name -> foyer.cluster.v1.Follow
+	35, // 15: foyer.cluster.v1.Item.presence:type_name -> foyer.cluster.v1.Presence
 	8,  // 16: foyer.cluster.v1.Emit.packets:type_name -> foyer.cluster.v1.Packet
 	12, // 17: foyer.cluster.v1.Question.join:type_name -> foyer.cluster.v1.Rooms
 	12, // 18: foyer.cluster.v1.Question.leave:type_name -> foyer.cluster.v1.Rooms
@@ -4438,42 +5239,54 @@ var file_foyer_cluster_v1_envelope_proto_depIdxs = []int32{
 	16, // 23: foyer.cluster.v1.Question.update_socket:type_name -> foyer.cluster.v1.UpdateSocket
 	17, // 24: foyer.cluster.v1.Question.list_sockets:type_name -> foyer.cluster.v1.ListSockets
 	18, // 25: foyer.cluster.v1.Question.past:type_name -> foyer.cluster.v1.Past
-	11, // 26: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
-	11, // 27: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
-	11, // 28: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
-	20, // 29: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
-	21, // 30: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
-	22, // 31: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
-	27, // 32: foyer.cluster.v1.Answer.presence:type_name -> foyer.cluster.v1.Presence
-	23, // 33: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
-	44, // 34: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
-	45, // 35: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
-	25, // 36: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
-	22, // 37: foyer.cluster.v1.Presence.sockets:type_name -> foyer.cluster.v1.Socket
-	28, // 38: foyer.cluster.v1.Presence.changes:type_name -> foyer.cluster.v1.Change
-	22, // 39: foyer.cluster.v1.Change.socket:type_name -> foyer.cluster.v1.Socket
-	0,  // 40: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
-	30, // 41: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
-	32, // 42: foyer.cluster.v1.HandlerNews.roster:type_name -> foyer.cluster.v1.Roster
-	33, // 43: foyer.cluster.v1.HandlerNews.claim:type_name -> foyer.cluster.v1.Registration
-	33, // 44: foyer.cluster.v1.HandlerNews.registered:type_name -> foyer.cluster.v1.Registration
-	35, // 45: foyer.cluster.v1.HandlerNews.verdict:type_name -> foyer.cluster.v1.Verdict
-	36, // 46: foyer.cluster.v1.HandlerNews.names:type_name -> foyer.cluster.v1.Names
-	34, // 47: foyer.cluster.v1.Registration.replaces:type_name -> foyer.cluster.v1.Replaced
-	20, // 48: foyer.cluster.v1.Verdict.error:type_name -> foyer.cluster.v1.Error
-	38, // 49: foyer.cluster.v1.Notices.notices:type_name -> foyer.cluster.v1.Notice
-	39, // 50: foyer.cluster.v1.Notice.event:type_name -> foyer.cluster.v1.SocketEvent
-	40, // 51: foyer.cluster.v1.Notice.other:type_name -> foyer.cluster.v1.SocketNotice
-	8,  // 52: foyer.cluster.v1.SocketEvent.packet:type_name -> foyer.cluster.v1.Packet
-	22, // 53: foyer.cluster.v1.SocketNotice.sockets:type_name -> foyer.cluster.v1.Socket
-	8,  // 54: foyer.cluster.v1.SocketNotice.packet:type_name -> foyer.cluster.v1.Packet
-	42, // 55: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
-	43, // 56: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	19, // 26: foyer.cluster.v1.Question.explain:type_name -> foyer.cluster.v1.Explain
+	20, // 27: foyer.cluster.v1.Question.list_handlers:type_name -> foyer.cluster.v1.ListHandlers
+	11, // 28: foyer.cluster.v1.Rooms.target:type_name -> foyer.cluster.v1.Target
+	11, // 29: foyer.cluster.v1.Disconnect.target:type_name -> foyer.cluster.v1.Target
+	11, // 30: foyer.cluster.v1.ListSockets.target:type_name -> foyer.cluster.v1.Target
+	11, // 31: foyer.cluster.v1.Explain.target:type_name -> foyer.cluster.v1.Target
+	28, // 32: foyer.cluster.v1.Answer.error:type_name -> foyer.cluster.v1.Error
+	29, // 33: foyer.cluster.v1.Answer.rooms:type_name -> foyer.cluster.v1.RoomSize
+	30, // 34: foyer.cluster.v1.Answer.sockets:type_name -> foyer.cluster.v1.Socket
+	35, // 35: foyer.cluster.v1.Answer.presence:type_name -> foyer.cluster.v1.Presence
+	22, // 36: foyer.cluster.v1.Answer.explanation:type_name -> foyer.cluster.v1.Explanation
+	27, // 37: foyer.cluster.v1.Answer.handlers:type_name -> foyer.cluster.v1.AttachedHandler
+	24, // 38: foyer.cluster.v1.Explanation.asked:type_name -> foyer.cluster.v1.Explained
+	23, // 39: foyer.cluster.v1.Explanation.reach:type_name -> foyer.cluster.v1.Reach
+	24, // 40: foyer.cluster.v1.Explanation.sample:type_name -> foyer.cluster.v1.Explained
+	30, // 41: foyer.cluster.v1.Explained.socket:type_name -> foyer.cluster.v1.Socket
+	25, // 42: foyer.cluster.v1.Explained.link:type_name -> foyer.cluster.v1.Link
+	26, // 43: foyer.cluster.v1.Explained.departure:type_name -> foyer.cluster.v1.Departure
+	41, // 44: foyer.cluster.v1.AttachedHandler.registration:type_name -> foyer.cluster.v1.Registration
+	31, // 45: foyer.cluster.v1.Socket.handshake:type_name -> foyer.cluster.v1.Handshake
+	52, // 46: foyer.cluster.v1.Handshake.query:type_name -> foyer.cluster.v1.Handshake.QueryEntry
+	53, // 47: foyer.cluster.v1.Handshake.headers:type_name -> foyer.cluster.v1.Handshake.HeadersEntry
+	33, // 48: foyer.cluster.v1.Acks.outcomes:type_name -> foyer.cluster.v1.AckOutcome
+	30, // 49: foyer.cluster.v1.Presence.sockets:type_name -> foyer.cluster.v1.Socket
+	36, // 50: foyer.cluster.v1.Presence.changes:type_name -> foyer.cluster.v1.Change
+	30, // 51: foyer.cluster.v1.Change.socket:type_name -> foyer.cluster.v1.Socket
+	0,  // 52: foyer.cluster.v1.Hello.stage:type_name -> foyer.cluster.v1.Stage
+	38, // 53: foyer.cluster.v1.Hello.members:type_name -> foyer.cluster.v1.Known
+	40, // 54: foyer.cluster.v1.HandlerNews.roster:type_name -> foyer.cluster.v1.Roster
+	41, // 55: foyer.cluster.v1.HandlerNews.claim:type_name -> foyer.cluster.v1.Registration
+	41, // 56: foyer.cluster.v1.HandlerNews.registered:type_name -> foyer.cluster.v1.Registration
+	43, // 57: foyer.cluster.v1.HandlerNews.verdict:type_name -> foyer.cluster.v1.Verdict
+	44, // 58: foyer.cluster.v1.HandlerNews.names:type_name -> foyer.cluster.v1.Names
+	42, // 59: foyer.cluster.v1.Registration.replaces:type_name -> foyer.cluster.v1.Replaced
+	28, // 60: foyer.cluster.v1.Verdict.error:type_name -> foyer.cluster.v1.Error
+	46, // 61: foyer.cluster.v1.Notices.notices:type_name -> foyer.cluster.v1.Notice
+	47, // 62: foyer.cluster.v1.Notice.event:type_name -> foyer.cluster.v1.SocketEvent
+	48, // 63: foyer.cluster.v1.Notice.other:type_name -> foyer.cluster.v1.SocketNotice
+	8,  // 64: foyer.cluster.v1.SocketEvent.packet:type_name -> foyer.cluster.v1.Packet
+	30, // 65: foyer.cluster.v1.SocketNotice.sockets:type_name -> foyer.cluster.v1.Socket
+	8,  // 66: foyer.cluster.v1.SocketNotice.packet:type_name -> foyer.cluster.v1.Packet
+	50, // 67: foyer.cluster.v1.Replies.replies:type_name -> foyer.cluster.v1.Reply
+	51, // 68: foyer.cluster.v1.Replies.decisions:type_name -> foyer.cluster.v1.Decision
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_foyer_cluster_v1_envelope_proto_init() }
@@ -4508,9 +5321,11 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*Question_ListSockets)(nil),
 		(*Question_Finished)(nil),
 		(*Question_Past)(nil),
+		(*Question_Explain)(nil),
+		(*Question_ListHandlers)(nil),
 	}
 	file_foyer_cluster_v1_envelope_proto_msgTypes[15].OneofWrappers = []any{}
-	file_foyer_cluster_v1_envelope_proto_msgTypes[30].OneofWrappers = []any{
+	file_foyer_cluster_v1_envelope_proto_msgTypes[38].OneofWrappers = []any{
 		(*HandlerNews_Roster)(nil),
 		(*HandlerNews_Claim)(nil),
 		(*HandlerNews_Unclaimed)(nil),
@@ -4522,7 +5337,7 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 		(*HandlerNews_Names)(nil),
 		(*HandlerNews_UnknownStream)(nil),
 	}
-	file_foyer_cluster_v1_envelope_proto_msgTypes[37].OneofWrappers = []any{
+	file_foyer_cluster_v1_envelope_proto_msgTypes[45].OneofWrappers = []any{
 		(*Notice_Event)(nil),
 		(*Notice_Other)(nil),
 	}
@@ -4532,7 +5347,7 @@ func file_foyer_cluster_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_foyer_cluster_v1_envelope_proto_rawDesc), len(file_foyer_cluster_v1_envelope_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   45,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
