@@ -55,6 +55,7 @@ var floors = []floor{
 	{"transport/metrics", []string{"service"}, []string{"github.com/prometheus/client_model"}},
 	{"transport/passing", []string{"service"}, nil},
 	{"cmd/foyer/chat", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
+	{"cmd/foyer/adminui", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/crypto/bcrypt"}},
 	{"cmd/foyer/bench", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/HdrHistogram/hdrhistogram-go"}},
 	{"cmd/foyer/near", nil, nil},
 	// It lines up tables by the width of letters, and asks whether it prints to a terminal, and how wide that is.

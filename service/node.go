@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,6 +226,14 @@ func (n *Node) release(ns *Namespace) {
 	defer ns.mu.Unlock()
 	ns.dropLogLocked()
 	n.logsEnd = max(n.logsEnd, ns.logEnd)
+}
+
+// Namespaces returns the names of the namespaces that exist here, in order, at most so many.
+func (n *Node) Namespaces(most int) []string {
+	n.mu.RLock()
+	names := slices.Sorted(maps.Keys(n.namespaces))
+	n.mu.RUnlock()
+	return names[:min(most, len(names))]
 }
 
 // all returns the namespaces that exist.

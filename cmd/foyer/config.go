@@ -26,6 +26,7 @@ type settings struct {
 	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
 	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz, /readyz and /metrics are; empty: nowhere. Default ${default}."`
 	HTTP    string  `name:"http" placeholder:"ADDR" help:"Where programs call the API by JSON over HTTP, or by gRPC-Web; empty: nowhere. Default: nowhere."`
+	UI      bool    `name:"ui" help:"Serve the Socket.IO Admin UI at the admin address, below /ui/. Default off."`
 	Pprof   bool    `help:"Serve Go's profiles at that address, below /debug/pprof/, and sample waiting for locks. Default off."`
 	NodeID  string  `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
@@ -33,6 +34,9 @@ type settings struct {
 	HTTPTLS tlsPair `embed:"" prefix:"http-"`
 
 	HTTPOrigin []string `name:"http-origin" placeholder:"ORIGIN" help:"Origins whose pages may call the API at the --http address, as https://example.com. Default: none."`
+
+	UIPasswordFile string `name:"ui-password-file" type:"path" placeholder:"FILE" help:"Who may log in to the Admin UI, one a line: NAME:HASH, or NAME:HASH:readonly, with bcrypt's hash, as htpasswd -nB writes it. It is read again when it changes, and at SIGHUP. A token of the API is as good as a password. Default: only such tokens."`
+	UIReadOnly     bool   `name:"ui-readonly" help:"Let nobody change anything by the Admin UI. Default off."`
 
 	APIConnections  int      `name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
 	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of --memory-budget, 1GiB at most."`
@@ -167,6 +171,14 @@ func (s *settings) Validate() error {
 		} else if _, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", port); err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %q is no port", name, port))
 		}
+	}
+	switch {
+	case s.UI && s.Admin == "":
+		errs = append(errs, errors.New("--ui: there is no --admin address to serve it at"))
+	case s.UI && s.UIPasswordFile == "" && s.APITokenFile == "":
+		errs = append(errs, errors.New("--ui: nobody could log in; that needs --ui-password-file or --api-token-file"))
+	case !s.UI && (s.UIPasswordFile != "" || s.UIReadOnly):
+		errs = append(errs, errors.New("--ui-password-file and --ui-readonly are of the Admin UI, which is off: add --ui"))
 	}
 	if s.Pprof && s.Admin == "" {
 		errs = append(errs, errors.New("--pprof: there is no --admin address to serve it at"))

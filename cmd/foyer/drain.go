@@ -103,6 +103,7 @@ func (f *foyer) empty(ctx context.Context, notice, window time.Duration) {
 
 // endLinks closes what is left of links at once.
 func (f *foyer) endLinks() {
+	f.ui.close() // operators see no more of it, and nothing of theirs is waited for
 	f.engine.Close()
 	if f.passing != nil {
 		f.passing.Close()

@@ -37,6 +37,7 @@ func (f *foyer) reloads() []*reloadable {
 			files: []source{{"--cluster-tls-cert", between.Cert}, {"--cluster-tls-key", between.Key}, {"--cluster-tls-ca", between.CA}},
 		},
 		{name: "API tokens", files: []source{{"--api-token-file", f.s.APITokenFile}}, take: f.tokens.take},
+		{name: "UI passwords", files: []source{{"--ui-password-file", f.s.UIPasswordFile}}, take: f.ui.takeUsers},
 	}
 	var set []*reloadable
 	for _, r := range all {

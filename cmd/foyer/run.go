@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"foyer/cmd/foyer/adminui"
 	"foyer/cmd/foyer/chat"
 	"foyer/cmd/foyer/web"
 	"foyer/service"
@@ -98,6 +99,7 @@ type foyer struct {
 	edgeConns, adminConns                    *conns
 	edgeTLS, apiTLS                          *tls.Config
 	http                                     httpEdge
+	ui                                       ui
 
 	timed        *metrics.Timed
 	draining     atomic.Bool
@@ -112,7 +114,7 @@ type foyer struct {
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
 		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
-		timed: metrics.NewTimed(), failed: make(chan error, 5), stopDemo: func() {}, unload: func() {},
+		timed: metrics.NewTimed(), failed: make(chan error, 7), stopDemo: func() {}, unload: func() {},
 	}
 	if s.Cluster != clusterOff {
 		f.files = f.files.withPeers(s.MaxSessions)
@@ -158,6 +160,7 @@ func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 	}
 	f.reload(asked)
 	f.tellListening()
+	f.tellUI()
 	if isTerminal(os.Stdout) { // programs read the log
 		f.greet(os.Stdout)
 	}
@@ -272,6 +275,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		f.edgeConns.counts(counts)
 		f.adminConns.counts(counts)
 		f.http.counts(counts)
+		counts[adminui.ReasonLogin] = f.ui.refused.Load()
 		return counts
 	}
 	features := []string{"polling", "websocket", "json", "msgpack"}
@@ -312,7 +316,10 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
 	status = admin.Guard(admin.WithMetrics(status, metrics.Handler(f.measured())), f.mayLook)
-	f.adminServer = f.httpServer(f.contain(pageOf(status)), f.adminConns)
+	if err := f.openUI(); err != nil {
+		return err
+	}
+	f.adminServer = f.httpServer(f.withUI(f.contain(pageOf(status))), f.adminConns)
 	return nil
 }
 
@@ -402,6 +409,7 @@ func (f *foyer) serve() {
 		admin := f.adminConns.listen(f.adminListener)
 		f.loop("admin", func() error { return f.adminServer.Serve(admin) })
 	}
+	f.serveUI()
 	if f.demo && f.cluster == nil { // else when it has joined
 		f.startDemo()
 	}

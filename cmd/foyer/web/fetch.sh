@@ -1,10 +1,12 @@
 #!/bin/sh
-# Puts the stock Socket.IO client into npm/, from where it is built into foyer: `npm ci` by the lock file, then a copy of the
-# built files and their version. Does nothing when npm/ already has the version that package.json asks for.
+# Puts the stock Socket.IO client into npm/ and the Socket.IO Admin UI into npm/ui/, from where they are built into foyer:
+# `npm ci` by the lock file, then a copy of the built files and their versions. Does nothing when npm/ already has the
+# versions that package.json asks for.
 set -eu
 cd "$(dirname "$0")"
 
 wanted=$(sed -n 's/.*"socket.io-client": *"\([^"]*\)".*/\1/p' package.json)
+wanted_ui=$(sed -n 's/.*"@socket.io\/admin-ui": *"\([^"]*\)".*/\1/p' package.json)
 files=""
 for name in socket.io.js socket.io.min.js socket.io.esm.min.js socket.io.msgpack.min.js; do
 	files="$files $name $name.map"
@@ -12,7 +14,8 @@ done
 
 up_to_date() {
 	[ "$(cat npm/VERSION 2>/dev/null)" = "$wanted" ] || return 1
-	for file in $files; do
+	[ "$(cat npm/ui/VERSION 2>/dev/null)" = "$wanted_ui" ] || return 1
+	for file in $files ui/index.html; do
 		[ -s "npm/$file" ] || return 1
 	done
 }
@@ -20,13 +23,16 @@ up_to_date() {
 if up_to_date; then
 	exit 0
 fi
-rm -f npm/VERSION # written last: a copy that was cut short is not up to date
+rm -rf npm/VERSION npm/ui # the versions are written last: a copy that was cut short is not up to date
 npm ci --ignore-scripts --no-audit --no-fund
 for file in $files; do
 	cp "node_modules/socket.io-client/dist/$file" npm/
 done
+cp -R node_modules/@socket.io/admin-ui/ui/dist npm/ui
+find npm/ui -name '*.map' -exec rm {} +
+sed -n 's/^  "version": *"\([^"]*\)".*/\1/p' node_modules/@socket.io/admin-ui/package.json >npm/ui/VERSION
 sed -n 's/^  "version": *"\([^"]*\)".*/\1/p' node_modules/socket.io-client/package.json >npm/VERSION
 up_to_date || {
-	echo "fetch.sh: socket.io-client is $(cat npm/VERSION), but package.json asks for $wanted" >&2
+	echo "fetch.sh: socket.io-client is $(cat npm/VERSION) and the Admin UI $(cat npm/ui/VERSION), but package.json asks for $wanted and $wanted_ui" >&2
 	exit 1
 }

@@ -1,0 +1,160 @@
+package adminui
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	foyerv1 "foyer/gen/foyer/v1"
+)
+
+func hashOf(t testing.TB, password string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hash)
+}
+
+// TestUsers: who may log in, by which forms of a hash, and what is said of a line that is wrong.
+func TestUsers(t *testing.T) {
+	hash := hashOf(t, "secret")
+	var u Users
+	news, err := u.Take([]byte("# operators\n\nann:" + hash + "\r\nbob:" + strings.Replace(hash, "$2a$", "$2y$", 1) + ":readonly\n"))
+	if err != nil || news != "with 2 users" {
+		t.Fatal(news, err)
+	}
+	for _, tc := range []struct {
+		name, password string
+		ok, readOnly   bool
+	}{
+		{"ann", "secret", true, false},
+		{"bob", "secret", true, true},
+		{"ann", "other", false, false},
+		{"ann", "", false, false},
+		{"eve", "nobody", false, false},
+		{"", "secret", false, false},
+	} {
+		if is, ok := u.allows(tc.name, tc.password); ok != tc.ok || ok && is.readOnly != tc.readOnly {
+			t.Errorf("%q with %q: %v, readonly %v", tc.name, tc.password, ok, is.readOnly)
+		}
+	}
+	for want, text := range map[string]string{
+		"there is no user":              "# nobody\n",
+		"line 1 is not of the form":     "ann\n",
+		"line 2 is not of the form":     "# x\nann:" + hash + ":admin\n",
+		"line 1 has no hash of bcrypt":  "ann:secret\n",
+		"line 1 has a hash of cost 31;": "ann:$2a$31$" + hash[7:] + "\n",
+		"line 2 has a name that":        "ann:" + hash + "\nann:" + hash + "\n",
+	} {
+		if _, err := u.Take([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), hash) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	if _, ok := u.allows("ann", "secret"); !ok {
+		t.Error("a broken file has taken the users away")
+	}
+}
+
+// TestLoginsAreBounded: attempts in a minute, sessions, and their life.
+func TestLoginsAreBounded(t *testing.T) {
+	now := time.Now()
+	l := newLogins(&Config{})
+	tried := 0
+	for range 2 * attemptsOfAddress {
+		if l.attempt("10.0.0.1", now) {
+			tried++
+		}
+	}
+	for i := range 1000 {
+		if l.attempt(strings.Repeat("x", i), now) {
+			tried++
+		}
+	}
+	if tried != attemptsOfAll {
+		t.Errorf("%d attempts in a minute, want %d", tried, attemptsOfAll)
+	}
+	if l.attempt("10.0.0.1", now.Add(time.Minute-1)) || !l.attempt("10.0.0.1", now.Add(time.Minute)) {
+		t.Error("the next minute does not begin when this one has ended")
+	}
+	first := l.open(operator{name: "ann"}, now)
+	if op, ok := l.known(first, now.Add(sessionLife)); !ok || op.name != "ann" {
+		t.Error("a session is not known")
+	}
+	if _, ok := l.known(first, now.Add(sessionLife+1)); ok {
+		t.Error("a session outlives its day")
+	}
+	first = l.open(operator{}, now)
+	for range maxSessions {
+		l.open(operator{}, now.Add(time.Second))
+	}
+	if _, ok := l.known(first, now); ok || len(l.sessions) != maxSessions {
+		t.Errorf("%d sessions, the first of them: %v", len(l.sessions), ok)
+	}
+}
+
+// TestCommands: what the page's buttons send (the reference has them), and what is malformed.
+func TestCommands(t *testing.T) {
+	room := func(nsp string, rooms ...string) *foyerv1.Target {
+		return &foyerv1.Target{Namespace: nsp, Rooms: rooms, All: len(rooms) == 0}
+	}
+	for _, tc := range []struct {
+		event, args string
+		want        *command
+	}{
+		{"join", `["/","room1","id"]`, &command{what: "join", namespace: "/", room: "room1", target: room("/", "id")}},
+		{"leave", `["/","room1"]`, &command{what: "leave", namespace: "/", room: "room1", target: room("/")}},
+		{"leave", `["/","room1",null]`, &command{what: "leave", namespace: "/", room: "room1", target: room("/")}},
+		{"_disconnect", `["/",false,"id"]`, &command{what: "_disconnect", namespace: "/", target: room("/", "id")}},
+		{"_disconnect", `["/a",true,"id"]`, &command{what: "_disconnect", namespace: "/a", link: true, target: room("/a", "id")}},
+		{"emit", `["/","room1","hi",1,{"a":[]}]`, &command{what: "emit", namespace: "/", event: "hi", args: []byte(`[1,{"a":[]}]`), target: room("/", "room1")}},
+		{"join", `["/"]`, nil},
+		{"join", `[]`, nil},
+		{"join", ``, nil},
+		{"join", `[{},"room1"]`, nil},
+		{"join", `["",  "room1"]`, nil},
+		{"_disconnect", `["/"]`, nil},
+		{"_disconnect", `["/","yes","id"]`, nil},
+		{"emit", `["/",null]`, nil},
+		{"destroy", `["/"]`, nil},
+	} {
+		got, ok := readCommand(tc.event, tc.args)
+		if ok != (tc.want != nil) {
+			t.Errorf("%s %s: understood %v", tc.event, tc.args, ok)
+			continue
+		}
+		if ok {
+			same := cmp.Comparer(func(a, b *foyerv1.Target) bool { return proto.Equal(a, b) })
+			if diff := cmp.Diff(*tc.want, got, cmp.AllowUnexported(command{}), same); diff != "" {
+				t.Errorf("%s %s: %s", tc.event, tc.args, diff)
+			}
+		}
+	}
+}
+
+// TestObjects: what the page needs of a socket is there, whatever is known of it, and its secrets are not.
+func TestObjects(t *testing.T) {
+	at := timestamppb.New(time.Date(2026, 11, 22, 20, 19, 32, 243e6, time.UTC))
+	o := objectOf(&foyerv1.Socket{Id: "id", Namespace: "/", SessionId: "abcdefghijklmnop", Transport: "polling", ConnectedAt: at, Rooms: []string{"id", "a"}})
+	if o.Data == nil || o.Handshake.Headers == nil || o.Handshake.Query == nil || o.Handshake.Issued != at.AsTime().UnixMilli() || o.ClientID != "abcdefghijkl" {
+		t.Errorf("%+v", o)
+	}
+	if diff := cmp.Diff([]string{"id", "a"}, o.Rooms); diff != "" {
+		t.Error(diff)
+	}
+	if got := stamp(at.AsTime()); got != "2026-11-22T20:19:32.243Z" {
+		t.Error(got)
+	}
+	if got := reasonWords(foyerv1.DisconnectReason_DISCONNECT_REASON_TRANSPORT_CLOSE); got != "transport close" {
+		t.Error(got)
+	}
+	if got := plain([]byte(`{"a":{"_placeholder":true,"num":0}}`)); cmp.Diff(map[string]any{"a": "(binary)"}, got) != "" {
+		t.Errorf("binary: %v", got)
+	}
+}

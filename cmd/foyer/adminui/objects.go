@@ -1,0 +1,101 @@
+package adminui
+
+import (
+	"strings"
+	"time"
+
+	foyerv1 "foyer/gen/foyer/v1"
+)
+
+// socketObject is a socket as the page has it.
+type socketObject struct {
+	ID        string         `json:"id"`
+	ClientID  string         `json:"clientId"`
+	Transport string         `json:"transport"`
+	Namespace string         `json:"nsp"`
+	Data      map[string]any `json:"data"`
+	Handshake handshake      `json:"handshake"`
+	Rooms     []string       `json:"rooms"`
+
+	node string
+}
+
+type handshake struct {
+	Address string            `json:"address"`
+	Headers map[string]string `json:"headers"`
+	Query   map[string]string `json:"query"`
+	Issued  int64             `json:"issued"` // in ms; the page is not drawn without it
+	Secure  bool              `json:"secure"`
+	Time    string            `json:"time"`
+	URL     string            `json:"url"`
+	XDomain bool              `json:"xdomain"`
+}
+
+// objectOf is a socket of the API as the page has it. The page takes sockets with the same clientId for one client: that
+// is the beginning of the link's public handle, and never of its secret id.
+func objectOf(s *foyerv1.Socket) socketObject {
+	h := s.GetHandshake()
+	at := h.GetTime().AsTime()
+	if h.GetTime() == nil { // of another node's socket, of which less is told
+		at = s.GetConnectedAt().AsTime()
+	}
+	client := s.GetSessionId()
+	o := socketObject{
+		ID: s.GetId(), ClientID: client[:min(12, len(client))], Transport: s.GetTransport(), Namespace: s.GetNamespace(),
+		Data: s.GetData().AsMap(), Rooms: []string{s.GetId()}, node: s.GetNodeId(),
+		Handshake: handshake{
+			Address: h.GetAddress(), Headers: h.GetHeaders(), Query: h.GetQuery(), Issued: at.UnixMilli(), URL: h.GetUrl(),
+			Secure: h.GetHeaders()["x-forwarded-proto"] == "https", Time: at.UTC().Format("Mon Jan 02 2006 15:04:05 GMT+0000 (Coordinated Universal Time)"),
+		},
+	}
+	if o.Data == nil {
+		o.Data = map[string]any{}
+	}
+	if s.GetUserId() != "" {
+		o.Data["user_id"] = s.GetUserId()
+	}
+	if o.Handshake.Headers == nil {
+		o.Handshake.Headers = map[string]string{}
+	}
+	if o.Handshake.Query == nil {
+		o.Handshake.Query = map[string]string{}
+	}
+	for _, room := range s.GetRooms() {
+		if room != o.ID {
+			o.Rooms = append(o.Rooms, room)
+		}
+	}
+	return o
+}
+
+// stats are what a server is shown by.
+type stats struct {
+	ServerID   string           `json:"serverId"`
+	Hostname   string           `json:"hostname"`
+	PID        int              `json:"pid"`
+	Uptime     float64          `json:"uptime"`
+	Clients    int              `json:"clientsCount"`
+	Polling    int              `json:"pollingClientsCount"`
+	Aggregated []aggregated     `json:"aggregatedEvents"`
+	Namespaces []namespaceCount `json:"namespaces"`
+}
+
+type namespaceCount struct {
+	Name    string `json:"name"`
+	Sockets int    `json:"socketsCount"`
+}
+
+type aggregated struct {
+	Timestamp int64  `json:"timestamp"` // the beginning of a second, in ms
+	Type      string `json:"type"`
+	SubType   string `json:"subType,omitempty"`
+	Count     int    `json:"count"`
+}
+
+// stamp is a time as JavaScript writes it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// reasonWords is a reason as Socket.IO has it.
+func reasonWords(r foyerv1.DisconnectReason) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(r.String(), "DISCONNECT_REASON_")), "_", " ")
+}

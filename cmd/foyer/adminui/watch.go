@@ -1,0 +1,281 @@
+package adminui
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	foyerv1 "foyer/gen/foyer/v1"
+)
+
+const (
+	tellEvery = 2 * time.Second // the page takes a server for unhealthy after 10 s
+	// fewSockets is up to how many sockets each is shown with all that it does. Of more there are numbers and a sample. It
+	// begins to show each again at a fifth less.
+	fewSockets = 1000
+	// fewChanges is the same for what they do: changes of all of them between two tellings.
+	fewChanges    = 1000
+	maxNamespaces = 32
+	maxEvents     = 200 // of browsers, between two tellings; of more the rest is left out
+	maxEventBytes = 4 << 10
+	callTimeout   = 5 * time.Second
+	maxAsked      = 64
+)
+
+// watch looks at the node for the pages, from the first operator to the last.
+type watch struct {
+	cfg    Config
+	out    chan<- said
+	asked  chan string // pages that want to know all
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	// Owned by run.
+	ctx       context.Context //nolint:containedctx // its own life
+	helpers   sync.WaitGroup
+	news      chan news
+	few       bool
+	sockets   map[key]socketObject // all, or a sample
+	followed  map[string]context.CancelFunc
+	unsynced  map[string]bool // of these, those whose snapshot has not come whole
+	waiting   []string        // pages that have asked
+	looks     int
+	stopTail  context.CancelFunc // of the copies of browsers' events; nil: there are none
+	tailed    []string           // of which namespaces
+	changes   int
+	events    int
+	opened    int // links that came and went since the last telling
+	closed    map[string]int
+	sampled   time.Time
+	calmSince time.Time // when it last had few changes after many
+}
+
+type key struct{ namespace, id string }
+
+// news is what one of the streams tells.
+type news struct {
+	namespace string
+	watched   *foyerv1.WatchResponse
+	event     *foyerv1.Event
+	ended     bool
+}
+
+func begin(ctx context.Context, cfg Config, out chan<- said) *watch {
+	w := &watch{
+		cfg: cfg, out: out, asked: make(chan string, maxAsked), done: make(chan struct{}), news: make(chan news),
+		sockets: map[key]socketObject{}, followed: map[string]context.CancelFunc{},
+		unsynced: map[string]bool{}, closed: map[string]int{},
+	}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	go w.run()
+	return w
+}
+
+// ask has a page told all that is known. What a page can not be told is told at the next look.
+func (w *watch) ask(id string) {
+	select {
+	case w.asked <- id:
+	default:
+	}
+}
+
+// end ends all of it and waits. What it still says is taken and forgotten.
+func (w *watch) end(out <-chan said) {
+	w.cancel()
+	for {
+		select {
+		case <-out:
+		case <-w.done:
+			return
+		}
+	}
+}
+
+func (w *watch) run() {
+	defer close(w.done)
+	defer w.helpers.Wait()
+	defer w.cancel()
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	w.look()
+	for {
+		select {
+		case <-tick.C:
+			w.look()
+		case id := <-w.asked:
+			w.waiting = append(w.waiting, id)
+			w.answer()
+		case n := <-w.news:
+			w.take(n)
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *watch) say(to, event string, args ...any) {
+	select {
+	case w.out <- said{to, event, args}:
+	case <-w.ctx.Done():
+	}
+}
+
+func (w *watch) all() []socketObject {
+	return slices.AppendSeq(make([]socketObject, 0, len(w.sockets)), maps.Values(w.sockets))
+}
+
+// answer tells the pages that have asked, once there is something whole to tell.
+func (w *watch) answer() {
+	if len(w.unsynced) > 0 {
+		return
+	}
+	for _, id := range w.waiting {
+		w.say(id, "all_sockets", w.all())
+	}
+	w.waiting = nil
+}
+
+// tellAll tells all pages all sockets.
+func (w *watch) tellAll() {
+	w.waiting = nil
+	w.say("", "all_sockets", w.all())
+}
+
+// look counts, decides how closely to look from now on, and tells the numbers.
+func (w *watch) look() {
+	total, err := w.count()
+	if err != nil {
+		if w.ctx.Err() == nil {
+			w.cfg.Told.Warn("the node can not be looked at for operators", zap.NamedError("err", err))
+		}
+		return
+	}
+	now := time.Now()
+	busy := w.changes > fewChanges
+	if busy {
+		w.calmSince = now.Add(10 * tellEvery)
+	}
+	bound := fewSockets
+	if !w.few {
+		bound = fewSockets * 4 / 5
+	}
+	few := total.sockets <= bound && now.After(w.calmSince)
+	if few != w.few {
+		w.few = few
+		w.unfollow()
+		clear(w.sockets)
+		w.sampled = time.Time{}
+	}
+	if w.few {
+		w.follow(total.namespaces())
+		if w.looks++; w.looks%3 == 0 {
+			w.transports(total.namespaces())
+		}
+	} else if now.Sub(w.sampled) >= sampleEvery {
+		w.sampled = now
+		w.sample(total.namespaces())
+	}
+	w.tellStats(total, now)
+	w.changes, w.events, w.opened = 0, 0, 0
+	clear(w.closed)
+}
+
+// follow begins to follow the namespaces that are not yet, and copies of events.
+func (w *watch) follow(namespaces []string) {
+	for _, name := range namespaces {
+		if w.followed[name] != nil || len(w.followed) >= maxNamespaces {
+			continue
+		}
+		ctx, cancel := context.WithCancel(w.ctx)
+		w.followed[name], w.unsynced[name] = cancel, true
+		w.helpers.Go(func() { w.followNamespace(ctx, name) })
+	}
+	if names := slices.Sorted(maps.Keys(w.followed)); !slices.Equal(names, w.tailed) {
+		w.endTail()
+		if len(names) > 0 {
+			ctx, cancel := context.WithCancel(w.ctx)
+			w.stopTail, w.tailed = cancel, names
+			w.helpers.Go(func() { w.tail(ctx, names) })
+		}
+	}
+}
+
+func (w *watch) endTail() {
+	if w.stopTail != nil {
+		w.stopTail()
+	}
+	w.stopTail, w.tailed = nil, nil
+}
+
+func (w *watch) unfollow() {
+	for _, cancel := range w.followed {
+		cancel()
+	}
+	clear(w.followed)
+	clear(w.unsynced)
+	w.endTail()
+}
+
+func (w *watch) tellNews(ctx context.Context, n news) bool {
+	if ctx.Err() != nil { // nobody wants to hear of this stream any more
+		return false
+	}
+	select {
+	case w.news <- n:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (w *watch) followNamespace(ctx context.Context, name string) {
+	stream, err := foyerv1.NewPresenceServiceClient(w.cfg.API).Watch(ctx, &foyerv1.WatchRequest{
+		Namespace: name, All: true, View: foyerv1.SocketView_SOCKET_VIEW_FULL,
+	})
+	for err == nil {
+		var m *foyerv1.WatchResponse
+		if m, err = stream.Recv(); err == nil && !w.tellNews(ctx, news{namespace: name, watched: m}) {
+			return
+		}
+	}
+	w.toldEnd(ctx, err)
+	w.tellNews(ctx, news{namespace: name, ended: true})
+}
+
+// tail follows copies of what browsers emit. The namespaces are named each, as they are there: whoever registers for a
+// prefix lets browsers into all that it covers.
+func (w *watch) tail(ctx context.Context, names []string) {
+	defer func() { w.tellNews(ctx, news{ended: true}) }()
+	stream, err := foyerv1.NewHandlerServiceClient(w.cfg.API).Attach(ctx)
+	if err == nil {
+		err = stream.Send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{
+			Namespaces: names, Group: "admin-ui", Observer: true, SocketView: foyerv1.SocketView_SOCKET_VIEW_REF,
+		}}})
+	}
+	for err == nil {
+		var m *foyerv1.AttachResponse
+		if m, err = stream.Recv(); err != nil {
+			break
+		}
+		if e := m.GetEvent(); e != nil {
+			if !w.tellNews(ctx, news{event: e}) {
+				return
+			}
+			err = stream.Send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Handled{Handled: &foyerv1.Handled{UpTo: e.GetCallId()}}})
+		}
+	}
+	w.toldEnd(ctx, err)
+}
+
+func (w *watch) toldEnd(ctx context.Context, err error) {
+	if ctx.Err() == nil && status.Code(err) != codes.Canceled && !errors.Is(err, context.Canceled) {
+		w.cfg.Told.Info("what operators are shown has ended, and begins anew", zap.NamedError("err", err))
+	}
+}

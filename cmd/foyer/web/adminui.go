@@ -1,0 +1,62 @@
+package web
+
+import (
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+)
+
+// The Admin UI loads two style sheets from elsewhere, a font and one of icons: they are not let in, and it shows words
+// without icons. Its own libraries put styles into the page, which they can not do otherwise.
+const adminUIPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// AdminUI serves the official Socket.IO Admin UI below a path that ends with a slash, unchanged as it is in npm. Where it is
+// not built in, it says how to get it.
+func AdminUI(prefix string) http.Handler {
+	npm, err := fs.Sub(built, "npm")
+	if err != nil {
+		panic(err) // the name is valid
+	}
+	return adminUI(npm, prefix)
+}
+
+func adminUI(npm fs.FS, prefix string) http.Handler {
+	files := map[string]file{} // the whole list, so that no other name can be asked for
+	_ = fs.WalkDir(npm, "ui", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fs.SkipDir // without ui there is nothing
+		}
+		if d.IsDir() || d.Name() == "VERSION" {
+			return nil
+		}
+		body, err := fs.ReadFile(npm, name)
+		kind := mime.TypeByExtension(path.Ext(name))
+		if path.Ext(name) == ".js" {
+			kind = typeScript
+		}
+		if err == nil {
+			files[prefix+strings.TrimPrefix(name, "ui/")] = pageFile(body, kind)
+		}
+		return nil
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.URL.Path
+		if name == prefix {
+			name += "index.html"
+		}
+		f, ok := files[name]
+		switch {
+		case len(files) == 0:
+			http.Error(w, "The Admin UI is not built into this foyer. Run `make web` and build again.", http.StatusNotFound)
+		case !ok:
+			http.NotFound(w, r)
+		default:
+			w.Header().Set("Content-Security-Policy", adminUIPolicy)
+			w.Header().Set("Referrer-Policy", "no-referrer")
+			f.serve(w, r)
+		}
+	})
+}
