@@ -67,6 +67,7 @@ type settings struct {
 	QueueBytes        byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link. Default ${default}."`
 	SlowAfter         time.Duration `default:"10s" placeholder:"TIME" help:"How long a client may take nothing of what no longer fits into its link's queue, before the link is closed as slow; and how long, from when the queue became full, an emit on a stream waits for it. Default ${default}."`
 	PresenceLog       byteSize      `name:"presence-log-bytes" default:"16MiB" placeholder:"BYTES" help:"Most that a namespace remembers of who came, left and changed, for watchers. Default ${default}."`
+	Departures        byteSize      `name:"departure-bytes" default:"4MiB" placeholder:"BYTES" help:"Most that this node remembers of clients that are gone, for who asks why one was not reached. Default ${default}."`
 	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
 	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 

@@ -211,7 +211,8 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	config := service.Config{
 		NodeID: s.NodeID, Version: buildVersion(), Namespaces: namespaces, HandlerWait: s.HandlerWait, HandlerPatience: s.HandlerPatience,
 		HoldStream: s.SlowAfter, MaxPayloadBytes: int(s.MaxPayload), PresenceLogBytes: int(s.PresenceLog), PresenceBytes: int(s.PresenceBytes),
-		Budget: service.NewBudget(bytes), Logger: f.log, Told: f.told,
+		DepartureBytes: int(s.Departures),
+		Budget:         service.NewBudget(bytes), Logger: f.log, Told: f.told,
 	}
 	if f.cluster != nil {
 		config.NodeID, config.Run, config.Remote = string(f.self.Node), f.self.Run, f.cluster

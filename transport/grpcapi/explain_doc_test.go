@@ -1,0 +1,134 @@
+package grpcapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service"
+)
+
+// TestExplainPage makes the calls of docs/explain.md, in their order, and wants the answers that it shows; and its table has
+// each verdict once.
+func TestExplainPage(t *testing.T) { bubble(t, testExplainPage) }
+
+func testExplainPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/explain.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := service.New(service.Config{NodeID: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	_, client := start(t, Config{}, serviceNode{n})
+	h, _, err := n.Attach(t.Context(), service.Registration{Namespaces: []string{"/"}, Group: "chat", ID: "chat-1", MaxInFlight: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Detach()
+	crowd := map[string]*link{}
+	for name, rooms := range map[string][]string{"ann": {"lobby", "muted"}, "bob": {"lobby"}, "cat": {"lobby"}, "dan": {"hall"}} {
+		l := join(n, name, "/", "")
+		id := string(l.socket.ID())
+		if _, err := n.Update(t.Context(), "/", l.socket.ID(), service.Update{UserID: &name}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := n.Join(t.Context(), service.Target{Namespace: "/", Rooms: []string{id}}, rooms); err != nil {
+			t.Fatal(err)
+		}
+		crowd[name] = l
+	}
+	n.End(crowd["bob"].socket, service.ReasonPingTimeout, "")
+	if _, err := h.Next(t.Context(), nil); err != nil { // that they are there
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		crowd["cat"].receive("say", "", int64(i))
+	}
+	if _, err := h.Next(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	call := regexp.MustCompile("(?s)```sh\ngrpcurl -plaintext -d '([^\n]*)' localhost:50051 ([\\w./]+)\n```\n\n```json\n(.*?)```")
+	calls := call.FindAllStringSubmatch(string(page), -1)
+	if all := strings.Count(string(page), "```sh"); len(calls) != all || all != 3 {
+		t.Fatalf("%d of %d calls have an answer", len(calls), all)
+	}
+	for _, c := range calls {
+		method, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(strings.ReplaceAll(c[2], "/", ".")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := newMessage(t, method.(protoreflect.MethodDescriptor).Input(), c[1])
+		answer := newMessage(t, method.(protoreflect.MethodDescriptor).Output(), c[3]) // it is one, with no unknown name
+		if err := client.conn.Invoke(t.Context(), "/"+c[2], request, answer); err != nil {
+			t.Fatal(err)
+		}
+		text, err := protojson.Marshal(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, shown any
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(c[3]), &shown); err != nil {
+			t.Fatal(err)
+		}
+		if wrong := lacks("", got, shown); wrong != "" {
+			t.Errorf("%s: %s: %s", c[1], wrong, text)
+		}
+	}
+	for v, word := range foyerv1.Verdict_name {
+		if rows := strings.Count(string(page), "\n| `"+strings.TrimPrefix(word, "VERDICT_")+"` |"); rows != 1 && v != 0 {
+			t.Errorf("%s has %d rows", word, rows)
+		}
+	}
+}
+
+func newMessage(t *testing.T, of protoreflect.MessageDescriptor, text string) proto.Message {
+	t.Helper()
+	m, err := parsed(of, text)
+	if err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return m
+}
+
+// lacks says where a value lacks something that is shown; lists are of the same length.
+func lacks(at string, got, shown any) string {
+	switch s := shown.(type) {
+	case map[string]any:
+		g, _ := got.(map[string]any)
+		for key, value := range s {
+			if wrong := lacks(at+"."+key, g[key], value); wrong != "" {
+				return wrong
+			}
+		}
+	case []any:
+		g, _ := got.([]any)
+		if len(g) != len(s) {
+			return fmt.Sprintf("%s has %d items, shown are %d", at, len(g), len(s))
+		}
+		for i := range s {
+			if wrong := lacks(fmt.Sprintf("%s[%d]", at, i), g[i], s[i]); wrong != "" {
+				return wrong
+			}
+		}
+	default:
+		if got != shown {
+			return fmt.Sprintf("%s is %v, shown is %v", at, got, shown)
+		}
+	}
+	return ""
+}
