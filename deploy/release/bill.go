@@ -95,7 +95,7 @@ func packageComponents(lock []byte) ([]cyclonedx.Component, error) {
 		if path == "" || p.Dev {
 			continue
 		}
-		_, name, _ := strings.Cut(path, "node_modules/")
+		name := path[strings.LastIndex(path, "node_modules/")+len("node_modules/"):]
 		digest, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(p.Integrity, "sha512-"))
 		if err != nil || len(digest) != 64 {
 			return nil, fmt.Errorf("package-lock.json: %s has the integrity %q, which is no SHA-512", name, p.Integrity)

@@ -70,6 +70,12 @@ func TestImage(t *testing.T) {
 	if from := all[1].from; !strings.Contains(from, " golang:"+version+"-") {
 		t.Errorf("FROM %s, and go.mod wants Go %s", from, version)
 	}
+	// What npm reads beside the script that fetches the client.
+	for name := range strings.Lines(output(t, "git", "-C", root, "ls-files", "cmd/foyer/web/.npmrc", "cmd/foyer/web/package*.json", "cmd/foyer/web/*.sh")) {
+		if name = strings.TrimSpace(name); !slices.Contains(strings.Fields(all[0].all("COPY")[0]), name) {
+			t.Errorf("the stage %s has no %s", all[0].from, name)
+		}
+	}
 	last := all[len(all)-1]
 	for name, want := range map[string][]string{
 		"USER":       {"65532:65532"},
