@@ -109,6 +109,10 @@ generate: e2e/node_modules/.package-lock.json ## Generate gen/ from proto/
 	$(BUF) generate
 	$(BUF) build $(WITH_COMMENTS) -o transport/grpcapi/api.binpb
 
+.PHONY: settings
+settings: ## Write docs/settings.md from the declaration of the settings
+	go test -count=1 -run '^TestSettingsPage$$' ./cmd/foyer -update
+
 # ---- check
 
 .PHONY: lint

@@ -13,8 +13,8 @@ import (
 
 // tlsPair are the flags of a certificate and its key.
 type tlsPair struct {
-	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate with its chain, PEM. It is read again when the file changes, and at SIGHUP."`
-	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM. Both are taken together or not at all."`
+	Cert string `reload:"content" type:"path" placeholder:"FILE" help:"TLS certificate with its chain, PEM. It is read again when the file changes, and at SIGHUP."`
+	Key  string `reload:"content" type:"path" placeholder:"FILE" help:"Its key, PEM. Both are taken together or not at all."`
 }
 
 // check says what is wrong with the flags; what is the listener in their names: edge or api.

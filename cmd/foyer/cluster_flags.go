@@ -84,9 +84,9 @@ type clusterFlags struct {
 
 // clusterTLS are the flags of the certificates by which nodes know each other.
 type clusterTLS struct {
-	Cert string `type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL, or with a rediss:// one, it is shown to that server too. It is read again as that of --edge-cert."`
-	Key  string `type:"path" placeholder:"FILE" help:"Its key, PEM."`
-	CA   string `name:"ca" type:"path" placeholder:"FILE" help:"Certificates that those of all nodes come from, and that of a tls:// or rediss:// server. The three are taken together or not at all."`
+	Cert string `reload:"content" type:"path" placeholder:"FILE" help:"TLS certificate of this node between nodes, PEM. Whoever has one of the same CA is a member. With nats and a tls:// URL, or with a rediss:// one, it is shown to that server too. It is read again as that of --edge-cert."`
+	Key  string `reload:"content" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	CA   string `reload:"content" name:"ca" type:"path" placeholder:"FILE" help:"Certificates that those of all nodes come from, and that of a tls:// or rediss:// server. The three are taken together or not at all."`
 }
 
 // checkCluster says all that is wrong with the settings of a cluster at once.

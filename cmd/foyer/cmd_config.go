@@ -84,14 +84,21 @@ func settingRows(p *parser, command *kong.Context) (rows []settingRow) {
 	o := originsOf(command.Selected(), command, p.source)
 	for _, declared := range settingFlags(p.Model) {
 		f := own[declared.Name]
-		row := settingRow{flag: f, from: o.of(f), value: valueOf(f.Target)}
-		if text, ok := row.value.(string); ok && f.Tag.Has(secretTag) {
-			row.value = hide(text)
-			row.hidden = row.value != text
-		}
+		row := rowOf(f)
+		row.from = o.of(f)
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// rowOf is what a flag says, without secrets.
+func rowOf(f *kong.Flag) settingRow {
+	row := settingRow{flag: f, value: valueOf(f.Target)}
+	if text, ok := row.value.(string); ok && f.Tag.Has(secretTag) {
+		row.value = hide(text)
+		row.hidden = row.value != text
+	}
+	return row
 }
 
 // secretTag marks settings that may have a password in them.

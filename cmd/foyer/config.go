@@ -17,9 +17,10 @@ import (
 )
 
 // settings are the flags of a node, and the one place where they are declared. Kong fills them from the file of --config,
-// FOYER_… and the command line; later wins. Beside kong's tags there is one: secret is of what may have a password in it.
+// FOYER_… and the command line; later wins. Beside kong's tags there are two: secret is of what may have a password in it,
+// and reload of what a running node takes up (see retune.go).
 type settings struct {
-	Config string `type:"path" placeholder:"FILE" help:"File with settings, as YAML: a key is the name of a flag without its dashes. Variables win over it, and flags over both."`
+	Config string `type:"path" placeholder:"FILE" help:"File with settings, as YAML: a key is the name of a flag without its dashes. Variables win over it, and flags over both. It is read again when it changes, and at SIGHUP: what can change while the node runs does, and the log says what needs a restart."`
 
 	Edge    string  `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
 	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
@@ -35,13 +36,13 @@ type settings struct {
 
 	HTTPOrigin []string `name:"http-origin" placeholder:"ORIGIN" help:"Origins whose pages may call the API at the --http address, as https://example.com. Default: none."`
 
-	UIPasswordFile string `name:"ui-password-file" type:"path" placeholder:"FILE" help:"Who may log in to the Admin UI, one a line: NAME:HASH, or NAME:HASH:readonly, with bcrypt's hash, as htpasswd -nB writes it. It is read again when it changes, and at SIGHUP. A token of the API is as good as a password. Default: only such tokens."`
+	UIPasswordFile string `reload:"content" name:"ui-password-file" type:"path" placeholder:"FILE" help:"Who may log in to the Admin UI, one a line: NAME:HASH, or NAME:HASH:readonly, with bcrypt's hash, as htpasswd -nB writes it. It is read again when it changes, and at SIGHUP. A token of the API is as good as a password. Default: only such tokens."`
 	UIReadOnly     bool   `name:"ui-readonly" help:"Let nobody change anything by the Admin UI. Default off."`
 
-	APIConnections  int      `name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
+	APIConnections  int      `reload:"" name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
 	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of --memory-budget, 1GiB at most."`
 
-	APITokenFile string `name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback. It is read again when it changes, and at SIGHUP; calls and streams of a token that was removed are refused and ended."`
+	APITokenFile string `reload:"content" name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback. It is read again when it changes, and at SIGHUP; calls and streams of a token that was removed are refused and ended."`
 
 	Namespaces  []string      `placeholder:"NAME" help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
 	Connect     []string      `default:"open" placeholder:"MODE" help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
@@ -49,8 +50,8 @@ type settings struct {
 
 	HandlerPatience time.Duration `default:"30s" placeholder:"TIME" help:"How long a handler may take nothing from a client that is paused for it, before the client is closed, or the handler given up where another one makes progress. Default ${default}."`
 
-	CORSOrigin       []string `name:"cors-origin" placeholder:"ORIGIN" help:"Origins that may connect beside the server's own, as https://example.com or https://*.example.com (one label); * is any. Default: none."`
-	CORSListedOnly   bool     `name:"cors-listed-only" help:"With --cors-origin, let the server's own origin in only if it is listed too, which keeps out rebound DNS names. Default off."`
+	CORSOrigin       []string `reload:"" name:"cors-origin" placeholder:"ORIGIN" help:"Origins that may connect beside the server's own, as https://example.com or https://*.example.com (one label); * is any. Default: none."`
+	CORSListedOnly   bool     `reload:"" name:"cors-listed-only" help:"With --cors-origin, let the server's own origin in only if it is listed too, which keeps out rebound DNS names. Default off."`
 	HandshakeHeaders []string `placeholder:"NAME" help:"Request headers that backends see; * is all but cookie and authorization. Default: a safe list."`
 
 	PingInterval   time.Duration `default:"25s" placeholder:"TIME" help:"Time between heartbeats. Default ${default}."`
@@ -64,23 +65,23 @@ type settings struct {
 	MaxConnectPayload byteSize      `default:"16KiB" placeholder:"BYTES" help:"Largest message of a client that is in no namespace yet, such as CONNECT with its auth. Default ${default}."`
 	AllowEIO3         bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
 	Compression       bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
-	QueueBytes        byteSize      `default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link. Default ${default}."`
+	QueueBytes        byteSize      `reload:"" default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link. Default ${default}."`
 	SlowAfter         time.Duration `default:"10s" placeholder:"TIME" help:"How long a client may take nothing of what no longer fits into its link's queue, before the link is closed as slow; and how long, from when the queue became full, an emit on a stream waits for it. Default ${default}."`
 	PresenceLog       byteSize      `name:"presence-log-bytes" default:"16MiB" placeholder:"BYTES" help:"Most that a namespace remembers of who came, left and changed, for watchers. Default ${default}."`
 	Departures        byteSize      `name:"departure-bytes" default:"4MiB" placeholder:"BYTES" help:"Most that this node remembers of clients that are gone, for who asks why one was not reached. Default ${default}."`
 	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
-	MaxSessions       int           `default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
+	MaxSessions       int           `reload:"" default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
-	MaxConnections           int `placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
-	MaxConnectionsPerAddress int `placeholder:"N" help:"Most of them from one address that is no trusted proxy. Default: three quarters."`
+	MaxConnections           int `reload:"" placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
+	MaxConnectionsPerAddress int `reload:"" placeholder:"N" help:"Most of them from one address that is no trusted proxy. Default: three quarters."`
 
-	MaxSessionsPerAddress int            `placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
-	HandshakeRate         int            `default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
-	HandshakeBurst        int            `default:"10000" placeholder:"N" help:"Handshakes that one address may make at once. Default ${default}."`
-	MessageRate           int            `default:"2000" placeholder:"N" help:"Messages a second that one link may send for long, before it is read more slowly; -1: any number. Connects and disconnects count as ten. Default ${default}."`
-	MessageBurst          int            `default:"5000" placeholder:"N" help:"Messages that one link may send at once. Default ${default}."`
-	AddressMessageRate    int            `default:"50000" placeholder:"N" help:"Messages a second that all links of one address may send for long, before they are read more slowly; -1: any number. Default ${default}."`
-	AddressMessageBurst   int            `default:"100000" placeholder:"N" help:"Messages that they may send at once. Default ${default}."`
+	MaxSessionsPerAddress int            `reload:"" placeholder:"N" help:"Most links of one address, of IPv6 of one /64. Default: half of --max-sessions."`
+	HandshakeRate         int            `reload:"" default:"2000" placeholder:"N" help:"Handshakes a second that one address may make for long; -1: any number. Default ${default}."`
+	HandshakeBurst        int            `reload:"" default:"10000" placeholder:"N" help:"Handshakes that one address may make at once. Default ${default}."`
+	MessageRate           int            `reload:"" default:"2000" placeholder:"N" help:"Messages a second that one link may send for long, before it is read more slowly; -1: any number. Connects and disconnects count as ten. Default ${default}."`
+	MessageBurst          int            `reload:"" default:"5000" placeholder:"N" help:"Messages that one link may send at once. Default ${default}."`
+	AddressMessageRate    int            `reload:"" default:"50000" placeholder:"N" help:"Messages a second that all links of one address may send for long, before they are read more slowly; -1: any number. Default ${default}."`
+	AddressMessageBurst   int            `reload:"" default:"100000" placeholder:"N" help:"Messages that they may send at once. Default ${default}."`
 	TrustedProxy          []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For tells a client's address. Default: none."`
 
 	Cluster       string       `default:"off" enum:"off,embedded,nats,redis,redis-sharded,redis-streams,postgres,mongo" placeholder:"MODE" help:"How this node finds others: off (it is alone), embedded (the nodes connect to each other), nats (by a NATS server that you run), redis (by a Redis server that you run; with --cluster-prefix, beside Socket.IO servers on Node with its classic adapter), redis-sharded (the same, beside those with its sharded adapter), redis-streams (the same, beside those with the streams adapter), postgres (by a PostgreSQL server that you run; with --cluster-prefix, beside those with its adapter) or mongo (by a MongoDB server that you run; with --cluster-collection, beside those with its adapter). Default ${default}."`
@@ -89,10 +90,10 @@ type settings struct {
 	PeerAdvertise string       `placeholder:"ADDR" help:"What other nodes are told of that address, when they reach it by another one. Default: what it listens at, or the first address of this machine."`
 	PresenceBytes byteSize     `default:"256MiB" placeholder:"BYTES" help:"Most that this node keeps of other nodes' sockets, for its watchers. Default ${default}."`
 
-	DrainNotice time.Duration `default:"0s" placeholder:"TIME" help:"After SIGTERM, how long to serve on as not ready before links are closed. Default ${default}."`
-	DrainWindow time.Duration `default:"10s" placeholder:"TIME" help:"Over how long links are closed at most. Default ${default}."`
+	DrainNotice time.Duration `reload:"" default:"0s" placeholder:"TIME" help:"After SIGTERM, how long to serve on as not ready before links are closed. Default ${default}."`
+	DrainWindow time.Duration `reload:"" default:"10s" placeholder:"TIME" help:"Over how long links are closed at most. Default ${default}."`
 
-	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error. Default ${default}."`
+	LogLevel  string `reload:"" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error. Default ${default}."`
 	LogFormat string `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console, json, or auto: console in a terminal. Default ${default}."`
 }
 

@@ -45,6 +45,7 @@ type fileSource struct {
 	content []byte // what the file says; nil: it is read
 
 	looked bool
+	text   []byte      // what was read
 	unread error       // why it could not be read
 	file   *configFile // nil: there is none
 }
@@ -81,6 +82,7 @@ func (s *fileSource) look(c *kong.Context) {
 			return
 		}
 	}
+	s.text = text
 	s.file = parseConfig(name, text, settingFlags(c.Model))
 }
 
@@ -104,15 +106,19 @@ func nameOfFile(c *kong.Context) (name, word string) {
 }
 
 // settingFlags are the settings of a node, which are the keys of a configuration file.
-func settingFlags(model *kong.Application) (flags []*kong.Flag) {
+func settingFlags(model *kong.Application) []*kong.Flag {
 	for _, command := range model.Children {
-		if command.Name != "serve" {
-			continue
+		if command.Name == "serve" {
+			return settingsAmong(command.Flags)
 		}
-		for _, f := range command.Flags {
-			if f.Name != fileSetting && f.Name != "help" {
-				flags = append(flags, f)
-			}
+	}
+	return nil
+}
+
+func settingsAmong(all []*kong.Flag) (flags []*kong.Flag) {
+	for _, f := range all {
+		if f.Name != fileSetting && f.Name != "help" {
+			flags = append(flags, f)
 		}
 	}
 	return flags

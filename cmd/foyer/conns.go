@@ -27,12 +27,13 @@ const looks = 64
 type conns struct {
 	// Set before start.
 	what   string
-	most   int            // 0: no bound
-	share  int            // of one address; 0: no bound
 	exempt []netip.Prefix // proxies, which are let in for many
 	told   *zap.Logger    // says the same thing once in tellEvery
 
 	failed, refused, displaced, unsafe atomic.Int64
+
+	most  atomic.Int64 // 0: no bound
+	share atomic.Int64 // of one address; 0: no bound
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -52,20 +53,25 @@ type host struct {
 // newConns makes the bounds of a listener: most connections, of which a share, of 0 three quarters, may be of one
 // address.
 func newConns(what string, most, share int, exempt []netip.Prefix, told *zap.Logger) *conns {
+	cs := &conns{what: what, exempt: exempt, hosts: make(map[netip.Addr]*host), told: told.Named("listener")}
+	cs.bound(most, share)
+	return cs
+}
+
+// bound has other bounds hold from now on. Connections that are open stay until there is no room for another.
+func (cs *conns) bound(most, share int) {
 	if share == 0 && most > 0 {
 		share = max(1, most/4*3)
 	}
-	return &conns{
-		what: what, most: most, share: share, exempt: exempt, hosts: make(map[netip.Addr]*host),
-		told: told.Named("listener"),
-	}
+	cs.most.Store(int64(most))
+	cs.share.Store(int64(share))
 }
 
 // limit is the bound of all connections of the listener.
 func (cs *conns) limit() service.Limit {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return service.Limit{Name: cs.what + "_connections", Used: int64(cs.open), Most: int64(cs.most)}
+	return service.Limit{Name: cs.what + "_connections", Used: int64(cs.open), Most: cs.most.Load()}
 }
 
 // listen returns a listener whose connections are bounded.
@@ -156,7 +162,7 @@ func (cs *conns) admit(raw *net.TCPConn) *conn {
 
 // setting names what bounds the connections.
 func (cs *conns) setting() zap.Field {
-	return zap.String("setting", fmt.Sprintf("--max-connections=%d --max-connections-per-address=%d", cs.most, cs.share))
+	return zap.String("setting", fmt.Sprintf("--max-connections=%d --max-connections-per-address=%d", cs.most.Load(), cs.share.Load()))
 }
 
 func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
@@ -164,8 +170,9 @@ func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
 	if h == nil {
 		h = &host{conns: cs, key: key}
 	}
-	queue, full := &cs.queue, cs.most > 0 && cs.open >= cs.most
-	if cs.share > 0 && h.open >= cs.share && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
+	most, share := int(cs.most.Load()), int(cs.share.Load())
+	queue, full := &cs.queue, most > 0 && cs.open >= most
+	if share > 0 && h.open >= share && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
 		queue, full = h.queue, true
 	}
 	if full {
@@ -261,6 +268,21 @@ func hostKey(addr netip.Addr) netip.Addr {
 // files says how the descriptors of the process are shared out: what is kept back lets the API and the admin address accept
 // whatever happens at the edge.
 type files struct{ edge, api, admin, http, peer, passed int } // connections; 0: no bound, or of what is passed on the default
+
+// filesOf is what the settings make of the descriptors.
+func filesOf(s *settings) files {
+	f := sharedFiles(fileLimit(), s.APIConnections)
+	if s.Cluster != clusterOff {
+		f = f.withPeers(s.MaxSessions)
+	}
+	if s.HTTP != "" {
+		f = f.withHTTP()
+	}
+	if s.MaxConnections > 0 {
+		f.edge = s.MaxConnections
+	}
+	return f
+}
 
 // sharedFiles divides so many descriptors, of which the API is to have a number.
 func sharedFiles(limit uint64, api int) files {

@@ -20,9 +20,9 @@ func (f *foyer) drain() {
 	if f.passing != nil {
 		links += f.passing.Len()
 	}
-	window := min(f.s.DrainWindow, time.Duration(links)*perClose)
-	linksGone, stop := context.WithTimeout(context.Background(), f.s.DrainNotice+window+f.waits.lastPoll)
-	f.empty(linksGone, f.s.DrainNotice, window) // 1 to 3
+	window := min(f.holds.Load().DrainWindow, time.Duration(links)*perClose)
+	linksGone, stop := context.WithTimeout(context.Background(), f.holds.Load().DrainNotice+window+f.waits.lastPoll)
+	f.empty(linksGone, f.holds.Load().DrainNotice, window) // 1 to 3
 	stop()
 	left := f.engine.Len()
 	f.endLinks()
@@ -112,13 +112,13 @@ func (f *foyer) endLinks() {
 
 // emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is stopped.
 func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
-	ctx, cancel := context.WithTimeout(ctx, f.s.DrainNotice+window+f.waits.lastPoll)
+	ctx, cancel := context.WithTimeout(ctx, f.holds.Load().DrainNotice+window+f.waits.lastPoll)
 	defer cancel()
 	began, total := time.Now(), f.engine.Len()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f.empty(ctx, f.s.DrainNotice, window)
+		f.empty(ctx, f.holds.Load().DrainNotice, window)
 	}()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -28,7 +28,7 @@ func listening(t *testing.T, args ...string) *foyer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := newLogger(s)
+	log, _, err := newLogger(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestStopWhileJoining(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(ctx, s, false, nil); err != nil {
+	if err := run(ctx, s, false, launch{}); err != nil {
 		t.Errorf("it fails with %v", err)
 	}
 }

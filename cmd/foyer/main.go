@@ -61,7 +61,7 @@ func start(args []string) int {
 			fmt.Fprintf(os.Stderr, "foyer: %s\n", text)
 		}
 	}
-	command.Bind(unknown)
+	command.Bind(parser.launch(args, unknown))
 	command.Bind(parser)
 	// The first signal begins the drain; by then its catching has ended, so that a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -79,14 +79,14 @@ func start(args []string) int {
 type serveCommand struct{ settings }
 
 // Run runs a node, as that of the demo.
-func (c *serveCommand) Run(ctx context.Context, s strays) error {
-	return run(ctx, &c.settings, false, s)
+func (c *serveCommand) Run(ctx context.Context, l launch) error {
+	return run(ctx, &c.settings, false, l)
 }
 
 type demoCommand struct{ settings }
 
-func (c *demoCommand) Run(ctx context.Context, s strays) error {
-	return run(ctx, &c.settings, true, s)
+func (c *demoCommand) Run(ctx context.Context, l launch) error {
+	return run(ctx, &c.settings, true, l)
 }
 
 type versionCommand struct{}

@@ -57,7 +57,7 @@ func (f *foyer) edgeMeasures() metrics.Edge {
 
 // limits are the bounds of the node and its listeners.
 func (f *foyer) limits() []service.Limit {
-	list := append(f.api.Limits(), service.Limit{Name: "sessions", Used: int64(f.engine.Len()), Most: int64(f.s.MaxSessions)})
+	list := append(f.api.Limits(), service.Limit{Name: "sessions", Used: int64(f.engine.Len()), Most: int64(f.engine.Limits().MaxSessions)})
 	for _, cs := range []*conns{f.edgeConns, f.adminConns, f.peerConns} {
 		if cs != nil {
 			list = append(list, cs.limit())

@@ -36,6 +36,7 @@ func (f *foyer) reloads() []*reloadable {
 			name: "cluster certificate", take: f.membership.take,
 			files: []source{{"--cluster-tls-cert", between.Cert}, {"--cluster-tls-key", between.Key}, {"--cluster-tls-ca", between.CA}},
 		},
+		f.configuration(),
 		{name: "API tokens", files: []source{{"--api-token-file", f.s.APITokenFile}}, take: f.tokens.take},
 		{name: "UI passwords", files: []source{{"--ui-password-file", f.s.UIPasswordFile}}, take: f.ui.takeUsers},
 	}
@@ -55,6 +56,8 @@ type reloadable struct {
 	// take puts what the files say to use and tells in a few words what that is. An error changes nothing; what is wrong
 	// with one of the files is a contentError.
 	take func(contents [][]byte) (news string, err error)
+
+	known bool // its first contents were in use before it was made
 
 	// Owned by who loads.
 	sum  [sha256.Size]byte // of the contents in use
@@ -76,15 +79,12 @@ func (e *contentError) Unwrap() error { return e.err }
 // load reads the files and takes them unless they are those in use: then there is no news. Errors name flag and file.
 func (r *reloadable) load() (news string, err error) {
 	contents := make([][]byte, len(r.files))
-	all := sha256.New()
 	for i, f := range r.files {
 		if contents[i], err = readBounded(f.path, maxFileBytes); err != nil {
 			return "", fileError(f, err)
 		}
-		one := sha256.Sum256(contents[i])
-		all.Write(one[:])
 	}
-	sum := [sha256.Size]byte(all.Sum(nil))
+	sum := sumOf(contents)
 	if sum == r.sum {
 		return "", nil
 	}
@@ -96,6 +96,15 @@ func (r *reloadable) load() (news string, err error) {
 	}
 	r.sum = sum
 	return news, nil
+}
+
+func sumOf(contents [][]byte) [sha256.Size]byte {
+	all := sha256.New()
+	for _, text := range contents {
+		one := sha256.Sum256(text)
+		all.Write(one[:])
+	}
+	return [sha256.Size]byte(all.Sum(nil))
 }
 
 // maxFileBytes bounds what is read of any other file: more than certificates or tokens ever need.
@@ -206,7 +215,7 @@ func (r *reloader) look(asked bool) {
 	case len(changed) > 0:
 		r.log.Info("reloaded", zap.Strings("changed", changed), zap.Bool("signal", asked))
 	case asked && len(r.parts) == 0:
-		r.log.Info("nothing to reload: there is no certificate and no token file")
+		r.log.Info("nothing to reload: there is no configuration file, no certificate and no token file")
 	case asked && !broken:
 		r.log.Info("nothing to reload: no file has changed")
 	}

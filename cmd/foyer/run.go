@@ -64,12 +64,15 @@ var usualWaits = waits{
 
 // foyer is a node with its edges and listeners.
 type foyer struct {
-	s     *settings
-	demo  bool
-	log   *zap.Logger
-	told  *zap.Logger // log, for what peers can cause at any rate
-	waits waits
-	files files
+	s      *settings                // as at the start
+	holds  atomic.Pointer[settings] // with what was taken up since
+	level  zap.AtomicLevel
+	launch launch
+	demo   bool
+	log    *zap.Logger
+	told   *zap.Logger // log, for what peers can cause at any rate
+	waits  waits
+	files  files
 
 	edgeCert, apiCert certificate
 	tokens            tokens
@@ -113,29 +116,21 @@ type foyer struct {
 
 func newFoyer(s *settings, demo bool, log *zap.Logger) *foyer {
 	f := &foyer{
-		s: s, demo: demo, log: log, told: seldom(log), waits: usualWaits, files: sharedFiles(fileLimit(), s.APIConnections),
+		s: s, level: zap.NewAtomicLevel(), demo: demo, log: log, told: seldom(log), waits: usualWaits, files: filesOf(s),
 		timed: metrics.NewTimed(), failed: make(chan error, 7), stopDemo: func() {}, unload: func() {},
 	}
-	if s.Cluster != clusterOff {
-		f.files = f.files.withPeers(s.MaxSessions)
-	}
-	if s.HTTP != "" {
-		f.files = f.files.withHTTP()
-	}
-	if s.MaxConnections > 0 {
-		f.files.edge = s.MaxConnections
-	}
+	f.holds.Store(s)
 	return f
 }
 
 // run runs a node until ctx ends, and drains it.
-func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
-	log, err := newLogger(s)
+func run(ctx context.Context, s *settings, demo bool, l launch) error {
+	log, level, err := newLogger(s)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // a terminal can not be synced, and says so
-	for _, text := range unknown {
+	for _, text := range l.strays {
 		log.Warn(text)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -143,6 +138,7 @@ func run(ctx context.Context, s *settings, demo bool, unknown strays) error {
 	asked, stop := hangups(cancel)
 	defer stop()
 	f := newFoyer(s, demo, log)
+	f.level, f.launch = level, l
 	if err := f.build(ctx); err != nil {
 		return err
 	}
@@ -188,6 +184,9 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	}()
 	f.reloadable = f.reloads()
 	for _, r := range f.reloadable {
+		if r.known { // it was read before
+			continue
+		}
 		if _, err := r.load(); err != nil {
 			return err
 		}

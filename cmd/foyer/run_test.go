@@ -21,7 +21,7 @@ func TestRunServesAndDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { runtime.SetMutexProfileFraction(0) })
-	log, err := newLogger(s)
+	log, _, err := newLogger(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	log, _ := newLogger(s)
+	log, _, _ := newLogger(s)
 	first := newFoyer(s, false, log)
 	if err := first.build(t.Context()); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestTakenAddressIsTold(t *testing.T) {
 	defer first.close()
 	taken := *s
 	taken.Edge = first.edgeListener.Addr().String()
-	err = run(ctx, &taken, false, nil)
+	err = run(ctx, &taken, false, launch{})
 	if err == nil || !strings.Contains(err.Error(), "already in use") || !strings.Contains(err.Error(), taken.Edge) {
 		t.Errorf("error: %v", err)
 	}

@@ -8,11 +8,12 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger makes a logger that writes to standard error: to be read in a terminal, JSON otherwise.
-func newLogger(s *settings) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(s.LogLevel)
+// newLogger makes a logger that writes to standard error: to be read in a terminal, JSON otherwise. Its level may be
+// changed at any time.
+func newLogger(s *settings) (*zap.Logger, zap.AtomicLevel, error) {
+	level, err := zap.ParseAtomicLevel(s.LogLevel)
 	if err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
+		return nil, level, fmt.Errorf("--log-level: %w", err)
 	}
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -27,7 +28,7 @@ func newLogger(s *settings) (*zap.Logger, error) {
 		}
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)), level, nil
 }
 
 func isTerminal(f *os.File) bool {

@@ -118,10 +118,7 @@ func (s *Server) refuseOrigin(r *http.Request, page string) {
 
 // originSetting is the setting that lets an origin in.
 func (s *Server) originSetting() string {
-	if len(s.cfg.Origins) == 0 {
-		return settingOf("cors-origin", "")
-	}
-	return settingOf("cors-origin", cut(strings.Join(s.cfg.Origins, ",")))
+	return settingOf("cors-origin", cut(strings.Join(s.tuned.limits.Load().Origins, ",")))
 }
 
 // preflight answers an OPTIONS request whose origin has passed.

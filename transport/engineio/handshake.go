@@ -104,17 +104,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	s.origins.apply(w.Header(), r)
+	origins := s.tuned.origins.Load()
+	origins.apply(w.Header(), r)
 	upgrade := isUpgrade(r)
 
 	// The order of the checks is the reference server's; the first failure is the answer.
-	if !s.origins.allows(r) {
+	if !origins.allows(r) {
 		s.refuseOrigin(r, r.Header.Get("Origin"))
 		s.refuse(w, r, errForbidden, upgrade, "")
 		return
 	}
-	if r.Method == http.MethodOptions && s.origins.cors() {
-		s.origins.preflight(w, r)
+	if r.Method == http.MethodOptions && origins.cors() {
+		origins.preflight(w, r)
 		return
 	}
 	transport, _ := lookup(r.URL.RawQuery, "transport")
@@ -139,7 +140,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, errBadRequest, upgrade, wrongTransport(upgrade))
 	case query["EIO"] != "4" && !s.cfg.AllowEIO3:
 		s.refuse(w, r, errBadVersion, upgrade, fmt.Sprintf("EIO is %q, and only 4 is served; clients of Socket.IO v2 say 3", cut(query["EIO"])))
-	case isJSONP(query) && !s.origins.allowsScript(r):
+	case isJSONP(query) && !s.tuned.origins.Load().allowsScript(r):
 		s.refuseOrigin(r, r.Referer())
 		s.refuse(w, r, errForbidden, upgrade, "")
 	default:
@@ -177,7 +178,7 @@ func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
 		s.counts.add(countRate)
 		s.tell(zap.InfoLevel, "handshake refused", countRate, address,
 			"this address makes too many handshakes; behind a proxy, --trusted-proxy tells its clients apart",
-			settingOf("handshake-rate", s.cfg.HandshakeRate)+" "+settingOf("handshake-burst", s.cfg.HandshakeBurst))
+			s.handshakeSetting())
 		return false
 	case wait > 0:
 		s.counts.add(countSlowed)

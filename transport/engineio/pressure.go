@@ -41,9 +41,9 @@ func (s *Session) pressureLocked() *pressure {
 // queueLimit is the bound of the queue now, in bytes.
 func (s *Session) queueLimit() int {
 	if s.admitted.Load() {
-		return s.srv.cfg.QueueBytes
+		return int(s.srv.tuned.queueBytes.Load())
 	}
-	return min(s.srv.cfg.QueueBytes, preAdmitQueueBytes-len(s.queue)*preAdmitItemBytes)
+	return min(int(s.srv.tuned.queueBytes.Load()), preAdmitQueueBytes-len(s.queue)*preAdmitItemBytes)
 }
 
 // refusedLocked notes that a message did not fit.

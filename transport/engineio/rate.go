@@ -56,7 +56,7 @@ func (s *Session) spendLocked(n int) {
 
 // buyLocked buys what is owed and a few more, and pauses the session when that is over its rate.
 func (s *Session) buyLocked() {
-	p, now := &s.srv.prices, s.srv.now()
+	p, now := s.srv.tuned.prices.Load(), s.srv.now()
 	if now-s.fullAt < busy {
 		s.bought = uint8(min(2*int(s.bought)+1, p.atOnce-1))
 	} else {
@@ -93,11 +93,11 @@ func (s *Session) afterRateLocked() (tell bool) {
 
 // tellSlowed logs that a link was slowed.
 func (s *Session) tellSlowed() {
-	detail, setting := "the client sends more messages than it may, and is read more slowly", settingOf("message-rate", s.srv.cfg.MessageRate)
+	detail, setting := "the client sends more messages than it may, and is read more slowly", settingOf("message-rate", s.srv.tuned.limits.Load().MessageRate)
 	s.mu.Lock()
 	if s.halt.byAddress {
 		detail = "the clients of this address send more messages than they may, and are read more slowly"
-		setting = settingOf("address-message-rate", s.srv.cfg.AddressMessageRate)
+		setting = settingOf("address-message-rate", s.srv.tuned.limits.Load().AddressMessageRate)
 	}
 	s.mu.Unlock()
 	s.srv.tell(zap.InfoLevel, "link slowed", countLinkSlowed, s.handshake.address, detail, setting, zap.String("session", s.Handle()))

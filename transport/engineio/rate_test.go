@@ -78,14 +78,15 @@ func TestBucketIsThatOfRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 6))
 		cfg := Config{MessageRate: 1000, MessageBurst: 1000}.withDefaults()
-		s := &Session{srv: &Server{cfg: cfg, prices: newPrices(cfg), epoch: time.Now()}, peer: &Peer{}, state: stateClosing}
+		s := &Session{srv: &Server{cfg: cfg, epoch: time.Now()}, peer: &Peer{}, state: stateClosing}
+		s.srv.tune(cfg)
 		want := rate.NewLimiter(1000, 1000)
-		slack := time.Duration(s.srv.prices.atOnce) * time.Millisecond
+		slack := time.Duration(s.srv.tuned.prices.Load().atOnce) * time.Millisecond
 		for range 10_000 {
 			n := 1 + rng.IntN(20)
 			s.Charge(n)
 			delay := want.ReserveN(time.Now(), n).Delay()
-			if got := max(s.fullAt-s.srv.now()-s.srv.prices.burst, 0); got > delay+slack || got+slack < delay {
+			if got := max(s.fullAt-s.srv.now()-s.srv.tuned.prices.Load().burst, 0); got > delay+slack || got+slack < delay {
 				t.Fatalf("waits for %v, want %v", got, delay)
 			}
 			time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
@@ -232,7 +233,8 @@ func TestAddressOverItsRateIsSlowed(t *testing.T) {
 func TestNewLinksBuyLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := Config{}.withDefaults()
-		srv := &Server{cfg: cfg, prices: newPrices(cfg), epoch: time.Now().Add(-time.Hour)}
+		srv := &Server{cfg: cfg, epoch: time.Now().Add(-time.Hour)}
+		srv.tune(cfg)
 		for _, used := range []int{1, 5, 30} {
 			s := &Session{srv: srv, peer: &Peer{}, state: stateClosing}
 			for range used {

@@ -34,13 +34,13 @@ type Server struct {
 	log      *zap.Logger
 	epoch    time.Time // deadlines are durations since then: 8 bytes each instead of 24
 	upgrader websocket.Upgrader
-	origins  originPolicy
 	headers  headerPolicy
 	proxies  proxies
 	told     *zap.Logger // says the same thing once in tellEvery: for what a hostile peer can cause
 	openRest string      // of the open packet
-	prices   prices
 	seed     maphash.Seed
+
+	tuned tuning // what may change while it runs; see SetLimits
 
 	newTryWriter func(net.Conn, *rawWriter) tryWriter // the seam of the non-blocking write; tests replace it
 	newPoller    func() (poller, error)
@@ -90,16 +90,15 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		log:          cfg.Logger.Named("engineio"),
 		told:         cfg.Told.Named("engineio"),
 		epoch:        time.Now(),
-		origins:      newOriginPolicy(cfg.Origins, cfg.ListedOriginsOnly),
 		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
 		proxies:      cfg.TrustedProxies,
 		shares:       newShares(cfg),
 		openRest:     restOfOpen(cfg),
-		prices:       newPrices(cfg),
 		seed:         maphash.MakeSeed(),
 		newTryWriter: newRawWriter,
 		newPoller:    newPoller,
 	}
+	s.tune(cfg)
 	s.upgrader = websocket.Upgrader{
 		ReadBufferSize:  1, // the least there is: this gorilla is for the handshake only
 		WriteBufferPool: noBuffers{},
@@ -180,12 +179,12 @@ func (s *Server) reserve(peer *Peer, address string) bool {
 		s.counts.add(countShare)
 		s.tell(zap.InfoLevel, "handshake refused", countShare, address,
 			"this address has its share of the sessions; behind a proxy, --trusted-proxy tells its clients apart",
-			settingOf("max-sessions-per-address", s.cfg.MaxSessionsPerAddress))
+			settingOf("max-sessions-per-address", s.tuned.limits.Load().MaxSessionsPerAddress))
 		return false
 	case overAll, overLeaving:
 		s.counts.add(countFull)
 		s.tell(zap.WarnLevel, "handshake refused", countFull, address, "all sessions are taken by clients that have joined a namespace",
-			settingOf("max-sessions", s.cfg.MaxSessions))
+			settingOf("max-sessions", s.tuned.limits.Load().MaxSessions))
 		return false
 	}
 	s.liveMu.Lock()
@@ -208,7 +207,7 @@ func (s *Server) reserve(peer *Peer, address string) bool {
 // displace ends a session whose seat another has got. The newcomer waits for that, so that a flood waits for itself.
 func (s *Server) displace(out *Session) {
 	e := broken(ReasonDisplaced, countDisplaced, "it has joined no namespace, and makes room for another")
-	e.setting = settingOf("max-sessions", s.cfg.MaxSessions) + " " + settingOf("max-sessions-per-address", s.cfg.MaxSessionsPerAddress)
+	e.setting = settingOf("max-sessions", s.tuned.limits.Load().MaxSessions) + " " + settingOf("max-sessions-per-address", s.tuned.limits.Load().MaxSessionsPerAddress)
 	out.end(e, "1")
 }
 

@@ -16,12 +16,11 @@ import (
 // address if that has used its share up, else one of the address that has most of them. Only when there is no such session is
 // the newcomer refused.
 type shares struct {
-	cfg    Config        // set before start
-	refill time.Duration // until the buckets of an address that does nothing are full; set before start
-	leeway int           // how many sessions that have lost their seat may still be there; set before start
-
 	mu sync.Mutex
 	// guarded by mu
+	cfg     Config
+	refill  time.Duration // until the buckets of an address that does nothing are full
+	leeway  int           // how many sessions that have lost their seat may still be there
 	peers   map[netip.Addr]*Peer
 	taken   int       // seats
 	leaving int       // sessions without a seat: another has got it, and their connection is about to end
@@ -51,15 +50,9 @@ type Peer struct {
 const maxIdlePeers = 16 << 10
 
 func newShares(cfg Config) *shares {
-	of := func(burst, rate int) time.Duration {
-		return time.Duration(float64(burst) / float64(max(rate, 1)) * float64(time.Second))
-	}
-	return &shares{
-		cfg:    cfg,
-		refill: max(of(cfg.HandshakeBurst, cfg.HandshakeRate), of(cfg.AddressMessageBurst, cfg.AddressMessageRate)),
-		leeway: max(16, max(cfg.MaxSessions, cfg.MaxSessionsPerAddress)/8),
-		peers:  make(map[netip.Addr]*Peer),
-	}
+	sh := &shares{peers: make(map[netip.Addr]*Peer)}
+	sh.setLocked(cfg) // nobody else has it yet
+	return sh
 }
 
 // enter counts a handshake of an address. The caller owes a leave, or a rise for the session that it becomes.
@@ -143,7 +136,11 @@ func (p *Peer) take(n int) time.Duration {
 	if m == nil {
 		return 0
 	}
-	return m.ReserveN(time.Now(), min(n, m.Burst())).Delay()
+	r := m.ReserveN(time.Now(), min(n, m.Burst()))
+	if !r.OK() {
+		return 0 // the bucket has just become smaller than that
+	}
+	return r.Delay()
 }
 
 // seating says what became of a newcomer.

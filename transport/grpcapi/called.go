@@ -55,7 +55,7 @@ func (s *Server) Limits() []service.Limit {
 	requests, bytes := len(d.requests), d.bytes
 	d.mu.Unlock()
 	return []service.Limit{
-		{Name: "api_connections", Used: int64(conns), Most: int64(g.max)},
+		{Name: "api_connections", Used: int64(conns), Most: g.max.Load()},
 		{Name: "api_request_bytes", Used: g.held.Load(), Most: g.heldBytes},
 		{Name: "request_ids", Used: int64(requests), Most: dedupEntries},
 		{Name: "request_id_bytes", Used: int64(bytes), Most: dedupBytes},

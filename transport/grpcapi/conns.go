@@ -31,8 +31,9 @@ const (
 // gate has the connections of a Server: how many there are, whose they are and what they hold before a call of theirs
 // begins.
 type gate struct {
+	max atomic.Int64 // connections; half of them for one address
+
 	// Set before start.
-	max       int   // connections; half of them for one address
 	heldBytes int64 // of messages that are not complete
 	connBytes int64 // the same for one connection
 	open      bool  // everybody may call
@@ -53,10 +54,12 @@ type gate struct {
 
 // newGate makes a gate. fair is what a client may have under way that keeps to its turns and windows.
 func newGate(maxConns int, heldBytes, fair int64, open bool, budget *service.Budget, told *zap.Logger) *gate {
-	return &gate{
-		max: maxConns, heldBytes: heldBytes, connBytes: min(heldBytes, max(heldBytes/4, fair)), open: open, budget: budget, told: told,
+	g := &gate{
+		heldBytes: heldBytes, connBytes: min(heldBytes, max(heldBytes/4, fair)), open: open, budget: budget, told: told,
 		conns: make(map[*conn]struct{}), hosts: make(map[string]int), unknown: list.New(),
 	}
+	g.max.Store(int64(maxConns))
+	return g
 }
 
 // gateListener lets in whom the gate does.
@@ -89,8 +92,9 @@ func (g *gate) admit(raw net.Conn) *conn {
 	c.progress = newProgress()
 	c.seen.Store(time.Now().UnixNano())
 	var oldest *conn
+	most := int(g.max.Load())
 	g.mu.Lock()
-	ok := !g.closed && len(g.conns) < g.max && g.hosts[c.host] < max(1, g.max/2)
+	ok := !g.closed && len(g.conns) < most && g.hosts[c.host] < max(1, most/2)
 	if ok {
 		if !g.open {
 			oldest = g.oldestLocked(c.host)

@@ -102,7 +102,7 @@ func (s *Server) limitsMessage() *foyerv1.Limits {
 		MaxPayloadBytes: int32(c.MaxPayloadBytes), MaxAttachments: payload.MaxAttachments, MaxJsonDepth: payload.MaxDepth,
 		MaxAckRecipients: maxAckRecipients, MaxAckTimeout: durationpb.New(maxAckTimeout), MaxPageSize: maxPageSize,
 		MaxRooms: maxRooms, MaxRoomsPerSocket: int32(c.MaxRoomsPerSocket), MaxNameBytes: service.MaxNameBytes,
-		MaxNamespacesPerLink: int32(s.cfg.MaxNamespacesPerLink), QueueBytes: s.cfg.QueueBytes,
+		MaxNamespacesPerLink: int32(s.cfg.MaxNamespacesPerLink), QueueBytes: s.queueBytes.Load(),
 		MaxQueuedEvents: int32(c.MaxQueuedEvents), MaxInFlight: maxInFlight,
 		DecideWithin: durationpb.New(c.DecideWithin), HandlerWait: durationpb.New(c.HandlerWait),
 		MaxRequestBytes: int32(min(s.maxRequest(), math.MaxInt32)),

@@ -59,7 +59,7 @@ func (g *gate) refuse(why refusal, address, detail string, more ...zap.Field) {
 	fields := append(make([]zap.Field, 0, 4+len(more)), zap.String("reason", r.reason), zap.String("address", address), zap.String("detail", cut(detail)))
 	switch {
 	case why == refusedConnections:
-		fields = append(fields, zap.String("setting", fmt.Sprint("--api-connections=", g.max)))
+		fields = append(fields, zap.String("setting", fmt.Sprint("--api-connections=", g.max.Load())))
 	case why == refusedBytes:
 		fields = append(fields, zap.String("setting", fmt.Sprint("--api-request-bytes=", g.heldBytes)))
 	case r.flag != "":

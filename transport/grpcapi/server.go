@@ -114,6 +114,7 @@ type Server struct {
 
 	auth          atomic.Pointer[authenticator]
 	settingTokens sync.Mutex // held while auth is exchanged
+	queueBytes    atomic.Int64
 
 	draining context.Context // ends with Shutdown; streams that nobody else would end follow it
 	drain    context.CancelFunc
@@ -155,6 +156,7 @@ func newServer(cfg Config, n node) (*Server, error) {
 		health: health.NewServer(), once: map[string]bool{},
 	}
 	s.auth.Store(newAuthenticator(cfg.Tokens, nil))
+	s.queueBytes.Store(cfg.QueueBytes)
 	if cfg.RequestBytes == 0 {
 		cfg.RequestBytes = maxRequestBytes
 		if budget := s.limits.Budget.Limit(); budget > 0 {
