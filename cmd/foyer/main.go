@@ -44,6 +44,10 @@ func start(args []string) int {
 	var c commands
 	exited := -1
 	parser := newParser(&c, kong.Exit(func(code int) { exited = code }))
+	if len(args) > 0 && args[0] == client.CompleteCommand {
+		client.Complete(parser.Model, client.Machine(), args[1:])
+		return 0
+	}
 	if len(args) == 0 || len(args) == 1 && args[0] == "bench" { // nothing is asked for: say what there is
 		args = append(args, "--help")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,7 +24,14 @@ import (
 	"foyer/transport/grpcapi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is asked by the scripts of completion too, as the binary is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == CompleteCommand {
+		Complete(kong.Must(&Commands{}, kong.Name("foyer")).Model, Machine(), os.Args[2:])
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // hall is a node with its API, in memory and within a bubble, so that times are what a test makes them.
 type hall struct {

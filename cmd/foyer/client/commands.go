@@ -14,4 +14,5 @@ type Commands struct {
 	Nodes      nodesCommand      `cmd:"" group:"Nodes" help:"List the nodes of a cluster, as one of them sees them."`
 	Drain      drainCommand      `cmd:"" group:"Nodes" help:"Empty a node: it takes no new sessions, and those that it has are closed over a time, so that clients come back elsewhere."`
 	Context    contextCommand    `cmd:"" group:"Nodes" help:"Keep names for the places of nodes."`
+	Completion completionCommand `cmd:"" help:"Print a script by which bash, zsh or fish completes command lines."`
 }

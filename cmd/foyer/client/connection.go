@@ -39,7 +39,7 @@ type connection struct {
 	APICA        string        `name:"api-ca" group:"Where the node is" type:"path" placeholder:"FILE" help:"Certificates that the API's has to come from, in place of those that this machine trusts; it means --api-tls."`
 	APITokenFile string        `name:"api-token-file" group:"Where the node is" type:"path" placeholder:"FILE" help:"Bearer tokens of the API, of which the first is used."`
 	Insecure     bool          `group:"Where the node is" help:"Take any certificate of the API."`
-	Context      string        `group:"Where the node is" placeholder:"NAME" help:"Take what these flags do not say from this context (see foyer context). Default: the one in use, unless --api or FOYER_API says where the node is."`
+	Context      string        `complete:"context" group:"Where the node is" placeholder:"NAME" help:"Take what these flags do not say from this context (see foyer context). Default: the one in use, unless --api or FOYER_API says where the node is."`
 	Patience     time.Duration `group:"Where the node is" default:"5s" placeholder:"TIME" help:"How long the node may take to answer. Default ${default}."`
 }
 

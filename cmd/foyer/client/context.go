@@ -93,7 +93,7 @@ func (c *contextSet) Run(sys *System) error {
 }
 
 type contextUse struct {
-	Name string `arg:"" help:"Its name."`
+	Name string `arg:"" complete:"context" help:"Its name."`
 }
 
 // Run has the context used.
@@ -110,7 +110,7 @@ func (c *contextUse) Run(sys *System) error {
 }
 
 type contextRm struct {
-	Name string `arg:"" help:"Its name."`
+	Name string `arg:"" complete:"context" help:"Its name."`
 }
 
 // Run forgets the context.
