@@ -124,7 +124,7 @@ func TestLinks(t *testing.T) {
 	flag := regexp.MustCompile(`--[a-z][a-z0-9-]+`)
 	others := regexp.MustCompile(`(?m)^((bin/)?redis-server|docker|helm|kubectl|sudo|python3 -m grpc_tools.protoc) .*$`) // programs with flags of their own
 	var known []string
-	for _, command := range []string{"serve", "healthcheck", "bench idle", "bench broadcast", "bench echo"} {
+	for _, command := range []string{"serve", "healthcheck", "bench idle", "bench broadcast", "bench echo", "emit", "disconnect", "watch", "tail", "explain", "drain", "context set"} {
 		out, err := exec.CommandContext(t.Context(), binary(t), append(strings.Fields(command), "--help")...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)

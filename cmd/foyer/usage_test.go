@@ -71,7 +71,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		code int
 		want string
 	}{
-		{"dance", "", 2, `there is no command "dance": there are serve, demo, config, bench, healthcheck, version, emit, join, leave, disconnect, rooms, sockets, socket, watch, tail, nodes, drain, context, completion (see foyer --help)`},
+		{"dance", "", 2, `there is no command "dance": there are serve, demo, config, bench, healthcheck, version, emit, join, leave, disconnect, rooms, sockets, socket, watch, tail, explain, nodes, handlers, drain, context, completion (see foyer --help)`},
 		{"srve", "", 2, `there is no command "srve"; do you mean serve? (see foyer --help)`},
 		{"--version", "", 2, `there is no flag --version; do you mean foyer version? (see foyer --help)`},
 		{"bench dance", "", 2, `there is no command "dance": there are idle, connect, upgrade, broadcast, polling, echo, churn (see foyer bench --help)`},

@@ -11,7 +11,9 @@ type Commands struct {
 	Socket     socketCommand     `cmd:"" group:"Clients and rooms" help:"Show all of one socket."`
 	Watch      watchCommand      `cmd:"" group:"Clients and rooms" help:"Follow who is there: first all, then each change as it happens."`
 	Tail       tailCommand       `cmd:"" group:"Clients and rooms" help:"Show what browsers send, as they send it. It slows nobody: what it can not take is left out, and counted."`
+	Explain    explainCommand    `cmd:"" group:"Clients and rooms" help:"Say whom an emit to a target would reach, whom not, and why. Nothing is sent."`
 	Nodes      nodesCommand      `cmd:"" group:"Nodes" help:"List the nodes of a cluster, as one of them sees them."`
+	Handlers   handlersCommand   `cmd:"" group:"Nodes" help:"List the handlers that are attached, and what each has to do."`
 	Drain      drainCommand      `cmd:"" group:"Nodes" help:"Empty a node: it takes no new sessions, and those that it has are closed over a time, so that clients come back elsewhere."`
 	Context    contextCommand    `cmd:"" group:"Nodes" help:"Keep names for the places of nodes."`
 	Completion completionCommand `cmd:"" help:"Print a script by which bash, zsh or fish completes command lines."`

@@ -114,6 +114,9 @@ func (c *tailCommand) follow(ctx context.Context, at *caller, q *tailQueue, hear
 			return err
 		}
 		heard()
+		if m.GetRegistered() != nil {
+			q.begin()
+		}
 		if m.GetDraining() != nil {
 			return status.Error(codes.Unavailable, "the node is going down")
 		}
@@ -140,6 +143,7 @@ type tailQueue struct {
 
 	// Guarded by mu.
 	mu     sync.Mutex
+	begun  bool // the node sends copies
 	events []*foyerv1.Event
 	bytes  int
 	came   int       // events that are asked for
@@ -173,19 +177,31 @@ func (q *tailQueue) add(e *foyerv1.Event) {
 		q.taken++
 		q.events = append(q.events, e)
 		q.bytes += bytes
-		select {
-		case q.more <- struct{}{}:
-		default:
-		}
+		q.wakeLocked()
 	}
 }
 
-func (q *tailQueue) take() []*foyerv1.Event {
+// begin has the headings printed, so that people see that it has begun.
+func (q *tailQueue) begin() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	events := q.events
+	q.begun = true
+	q.wakeLocked()
+}
+
+func (q *tailQueue) wakeLocked() {
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+func (q *tailQueue) take() (events []*foyerv1.Event, begun bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	events = q.events
 	q.events, q.bytes = nil, 0
-	return events
+	return events, q.begun
 }
 
 // print prints what comes until ctx ends, and what is there then.
@@ -206,13 +222,13 @@ func (q *tailQueue) print(ctx context.Context, sys *System) error {
 		case <-ctx.Done():
 			ended = true
 		}
-		events := q.take()
+		events, begun := q.take()
 		for _, e := range events {
 			if err := q.show(sys, t, e); err != nil {
 				return err
 			}
 		}
-		if len(events) > 0 && !q.command.json() {
+		if begun && !q.command.json() && (len(events) > 0 || !t.headed) {
 			if err := t.flush(); err != nil {
 				return err
 			}
