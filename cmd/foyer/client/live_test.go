@@ -296,6 +296,10 @@ func TestDrain(t *testing.T) {
 
 		h.sys.ErrTerminal = true
 		r := h.start("drain", "--window", "40s")
+		time.Sleep(showAfter + showEvery)
+		if shown := r.take(r.told); !strings.Contains(shown, "[--------------------] 0 of ") {
+			t.Errorf("shown at first: %q", shown)
+		}
 		time.Sleep(25 * time.Second)
 		shown := strings.Split(r.take(r.told), eraseLine)
 		if last := shown[len(shown)-1]; !strings.Contains(last, "[##########----------] 2 of 4 sessions closed") {

@@ -66,9 +66,9 @@ func (s *System) draw(text string) {
 
 // bar is how much of all is done, as [#####---------------] 5 of 20.
 func bar(done, all int) string {
-	full := barColumns
-	if all > 0 && done < all {
-		full = barColumns * done / all
+	full := 0 // nothing is known yet
+	if all > 0 {
+		full = barColumns * min(done, all) / all
 	}
 	return fmt.Sprintf("[%s%s] %d of %d", strings.Repeat("#", full), strings.Repeat("-", barColumns-full), done, all)
 }

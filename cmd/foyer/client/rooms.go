@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/alecthomas/kong"
+	"google.golang.org/grpc"
 
 	foyerv1 "foyer/gen/foyer/v1"
 )
@@ -23,24 +24,10 @@ type joinCommand struct {
 
 // Run has them join.
 func (c *joinCommand) Run(ctx context.Context, k *kong.Context, sys *System) error {
-	at, err := c.open(k, sys)
-	if err != nil {
-		return err
-	}
-	defer at.close()
-	got, err := call(ctx, at, foyerv1.NewRoomServiceClient(at.conn).JoinRooms, &foyerv1.JoinRoomsRequest{Target: c.target.target(), Rooms: c.Rooms})
-	if err != nil {
-		return err
-	}
-	if c.json() {
-		err = printLines(sys, got)
-	} else {
-		err = sys.print([]byte(count(int(got.GetMatched()), "socket") + " joined " + list(c.Rooms) + ".\n"))
-	}
-	if err != nil {
-		return err
-	}
-	return at.verdict(got.GetMatched(), got.GetCoverage())
+	return change(ctx, k, sys, &c.connection, c.format, "joined "+list(c.Rooms), &foyerv1.JoinRoomsRequest{Target: c.target.target(), Rooms: c.Rooms},
+		func(conn *grpc.ClientConn) rpc[*foyerv1.JoinRoomsRequest, *foyerv1.JoinRoomsResponse] {
+			return foyerv1.NewRoomServiceClient(conn).JoinRooms
+		})
 }
 
 // leaveCommand takes sockets out of rooms.
@@ -53,30 +40,13 @@ type leaveCommand struct {
 
 // Run has them leave.
 func (c *leaveCommand) Run(ctx context.Context, k *kong.Context, sys *System) error {
-	at, err := c.open(k, sys)
-	if err != nil {
-		return err
-	}
-	defer at.close()
-	got, err := call(ctx, at, foyerv1.NewRoomServiceClient(at.conn).LeaveRooms, &foyerv1.LeaveRoomsRequest{Target: c.target.target(), Rooms: c.Rooms})
-	if err != nil {
-		return err
-	}
-	if c.json() {
-		err = printLines(sys, got)
-	} else {
-		err = sys.print([]byte(count(int(got.GetMatched()), "socket") + " left " + list(c.Rooms) + ".\n"))
-	}
-	if err != nil {
-		return err
-	}
-	return at.verdict(got.GetMatched(), got.GetCoverage())
+	return change(ctx, k, sys, &c.connection, c.format, "left "+list(c.Rooms), &foyerv1.LeaveRoomsRequest{Target: c.target.target(), Rooms: c.Rooms},
+		func(conn *grpc.ClientConn) rpc[*foyerv1.LeaveRoomsRequest, *foyerv1.LeaveRoomsResponse] {
+			return foyerv1.NewRoomServiceClient(conn).LeaveRooms
+		})
 }
 
-func list(names []string) string {
-	text := strings.Join(names, ", ")
-	return clean(text)
-}
+func list(names []string) string { return clean(strings.Join(names, ", ")) }
 
 // roomsCommand lists rooms.
 type roomsCommand struct {

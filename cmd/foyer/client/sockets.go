@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"google.golang.org/grpc"
 
 	foyerv1 "foyer/gen/foyer/v1"
 )
@@ -97,24 +98,10 @@ var modes = map[string]foyerv1.DisconnectMode{
 
 // Run disconnects them.
 func (c *disconnectCommand) Run(ctx context.Context, k *kong.Context, sys *System) error {
-	at, err := c.open(k, sys)
-	if err != nil {
-		return err
-	}
-	defer at.close()
-	got, err := call(ctx, at, foyerv1.NewSocketServiceClient(at.conn).DisconnectSockets, &foyerv1.DisconnectSocketsRequest{Target: c.target.target(), Mode: modes[c.Mode]})
-	if err != nil {
-		return err
-	}
-	if c.json() {
-		err = printLines(sys, got)
-	} else {
-		err = sys.print([]byte(count(int(got.GetMatched()), "socket") + " disconnected.\n"))
-	}
-	if err != nil {
-		return err
-	}
-	return at.verdict(got.GetMatched(), got.GetCoverage())
+	return change(ctx, k, sys, &c.connection, c.format, "disconnected", &foyerv1.DisconnectSocketsRequest{Target: c.target.target(), Mode: modes[c.Mode]},
+		func(conn *grpc.ClientConn) rpc[*foyerv1.DisconnectSocketsRequest, *foyerv1.DisconnectSocketsResponse] {
+			return foyerv1.NewSocketServiceClient(conn).DisconnectSockets
+		})
 }
 
 // socketCommand shows one socket.

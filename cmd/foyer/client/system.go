@@ -34,7 +34,7 @@ type System struct {
 func Machine() *System {
 	s := &System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))} //nolint:gosec // a descriptor is small
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {                                                           //nolint:gosec // the same
-		s.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" //nolint:misspell // so the variable is called
+		s.Colour = terminalColour(os.Getenv("NO_COLOR"), os.Getenv("TERM")) //nolint:misspell // so the variable is called
 		s.Width, _, _ = term.GetSize(fd)
 	}
 	if dir, err := os.UserConfigDir(); err == nil {
@@ -42,6 +42,9 @@ func Machine() *System {
 	}
 	return s
 }
+
+// terminalColour says whether a terminal has colours: neither where they are not wanted, nor where there are none.
+func terminalColour(unwanted, kind string) bool { return unwanted == "" && kind != "dumb" }
 
 // print writes lines to Out.
 func (s *System) print(text []byte) error {
