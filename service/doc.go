@@ -21,6 +21,9 @@
 // this node tells them is a Feed (feed.go): a watcher of its own sockets alone. A token says of each node how far its
 // changes were heard, by that node's own numbers, so that a watch goes on at any node (resume.go).
 //
+// The walk of a question about an emit: Node.Explain matches its target as an emit does and asks each link what it would do
+// (explain.go). Of a socket that is gone it knows what departures.go remembers. Which handlers there are is handler_list.go.
+//
 // Memory: what is kept for peers is taken from Config.Budget (budget.go), of which each queue, log and page has a part.
 //
 // Locks, in the order in which they may be taken; a name in brackets says what is guarded:
@@ -37,7 +40,7 @@
 //	Socket.mu            its assignments and its end, as events see them
 //	Handler.mu           one at a time: its queue, slots and debts
 //	those of a Remote, which may tell Acks what other nodes say under them
-//	acks.mu, serverCall.mu, parking.mu, share.mu
+//	acks.mu, serverCall.mu, parking.mu, share.mu, departures.mu
 //	those of a link
 //
 // lane.mu is held alone. Nothing blocks, writes or logs while one of them is held.

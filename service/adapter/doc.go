@@ -18,6 +18,7 @@
 //	inbox.go                    what a member has told and this node has yet to do, in order, without that mutex
 //	remote.go                   the way out of the service: emits, rooms, connects that others are to hear of first
 //	everywhere.go, answer.go    the calls of the API that take other nodes, and what they do there
+//	explain.go                  whom an emit would reach, and which handlers there are (explain_wire.go)
 //	collect.go                  acknowledgements that come from other nodes
 //	presence.go                 which namespaces are followed at whom, and how far each was heard (presence_wire.go)
 //	feeds.go                    what followers are told here, at the pace at which their windows have room

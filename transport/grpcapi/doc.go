@@ -3,8 +3,8 @@
 //
 // The walk of a call: the tap (auth.go) looks at its token when its headers have come; the interceptor (interceptor.go) turns
 // away who has none and maps what comes back; its request is read when it is its turn (conns.go); its method (emit.go, acks.go,
-// emit_stream.go, serverside.go, room.go, socket.go, presence.go, handler.go, info.go, drain.go) has the request checked
-// (validate.go), calls the service through the interfaces of node.go and converts the answer (convert.go). Errors become
+// emit_stream.go, serverside.go, room.go, socket.go, explain.go, presence.go, handler.go, handler_list.go, info.go, drain.go)
+// has the request checked (validate.go), calls the service through the interfaces of node.go and converts the answer (convert.go). Errors become
 // statuses in status.go and nowhere else. What is also a command of a handler stream is a method of Server, so that both do
 // the same; calls with a request_id pass by dedup.go.
 //
