@@ -41,6 +41,7 @@ type Acks struct {
 	id    int64
 	start time.Time
 	came  chan struct{} // 1: there is something to take, or it is over
+	step  *Trace        // nil: it is not traced
 
 	// Set before the Acks are given out.
 	Matched int // how many recipients there are
@@ -90,14 +91,22 @@ func (n *Node) collect(ctx context.Context, e Emit, limit int, like turn) (*Acks
 	}
 	e.collect = c
 	receipts := make([]Receipt, 1)
+	name := stepEmit
+	if like.relayed {
+		name = stepDeliver
+	}
+	step := n.traceEmit(&e, name)
+	c.step = n.traceAcks(e.Trace)
 	t := &like
 	t.emits, t.receipts = []Emit{e}, receipts
 	c.ns.pass(ctx, t)
 	if err := receipts[0].Err; err != nil {
+		step.delivered(&receipts[0])
 		c.Finish()
 		return nil, err
 	}
 	t.handed.await(ctx)
+	step.delivered(&receipts[0])
 	c.counted(&receipts[0])
 	return c, nil
 }
@@ -164,6 +173,7 @@ func (c *Acks) finish() (rest []AckOutcome, asked bool) {
 	a := &c.ns.acks
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer c.step.End()
 	for node, e := range c.elsewhere {
 		asked = true
 		c.restLocked(node, e, AckTimeout)

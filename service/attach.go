@@ -122,6 +122,8 @@ func (h *Handler) abandon() (lost int) {
 	defer h.mu.Unlock()
 	h.endLocked(ErrReplaced)
 	for _, f := range h.inFlight {
+		f.step.Fail("the handler has left")
+		f.step.End()
 		if f.visit == nil { // else its owner counts it
 			lost++
 		}

@@ -12,6 +12,8 @@ type Emit struct {
 	Flags  Flags
 	// The receipt waits for no other node: its counts are this one's. Who could not be handed it is in the coverage.
 	Accepted bool
+	// What has caused it, if that is part of a trace.
+	Trace *Trace
 
 	collect *Acks // for an emit that wants acknowledgements
 }
@@ -48,7 +50,9 @@ func (r *Receipt) add(o Outcome) {
 // ends; with several recipients those with room get it at once, and the others not at all.
 func (n *Node) Emit(ctx context.Context, e Emit) (Receipt, error) {
 	receipts := make([]Receipt, 1)
+	step := n.traceEmit(&e, stepEmit)
 	n.pass(ctx, &turn{emits: []Emit{e}, receipts: receipts, patience: forEver}).await(ctx)
+	step.delivered(&receipts[0])
 	return receipts[0], receipts[0].Err
 }
 
@@ -74,6 +78,11 @@ func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
 // passAll takes emits through their lanes by turns as one is.
 func (n *Node) passAll(ctx context.Context, emits []Emit, like turn) []Receipt {
 	receipts := make([]Receipt, len(emits))
+	name := stepEmit
+	if like.relayed {
+		name = stepDeliver
+	}
+	steps := n.traceAll(emits, name)
 	var handed *handed
 	for rest := receipts; len(emits) > 0; {
 		run := 1
@@ -86,6 +95,9 @@ func (n *Node) passAll(ctx context.Context, emits []Emit, like turn) []Receipt {
 		emits, rest = emits[run:], rest[run:]
 	}
 	handed.await(ctx)
+	for i, s := range steps {
+		s.delivered(&receipts[i])
+	}
 	return receipts
 }
 
@@ -241,7 +253,7 @@ const (
 // affair. So does one that wants acknowledgements.
 func alike(list []delivery) int {
 	first := list[0].emit
-	if first.collect != nil || first.Flags&Volatile != 0 {
+	if first.collect != nil || first.Flags&Volatile != 0 || first.Trace != nil {
 		return 1
 	}
 	bytes := first.Packet.Size()
@@ -249,7 +261,7 @@ func alike(list []delivery) int {
 	for ; n < len(list) && n < maxJoined; n++ {
 		e := list[n].emit
 		bytes += e.Packet.Size()
-		if e.collect != nil || list[n].turn.held() || e.Flags != first.Flags || bytes > maxJoinedBytes || !e.Target.equal(&first.Target) {
+		if e.collect != nil || e.Trace != nil || list[n].turn.held() || e.Flags != first.Flags || bytes > maxJoinedBytes || !e.Target.equal(&first.Target) {
 			break
 		}
 	}

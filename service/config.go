@@ -71,6 +71,9 @@ type Config struct {
 	// The other nodes. Default: this node is alone.
 	Remote Remote
 
+	// Traces what emits and events set off. Default: nothing.
+	Tracer *Tracer
+
 	Logger *zap.Logger // default: none
 	Told   *zap.Logger // gets what peers can cause at any rate, and writes few of a kind; default: Logger, which writes all
 }

@@ -99,6 +99,7 @@ type Handler struct {
 
 // flight is an event that a handler has not replied to.
 type flight struct {
+	step     *Trace
 	since    time.Duration // see givenAt
 	received time.Duration // the node's age when its client had sent it
 	origin   Origin

@@ -147,7 +147,9 @@ func (h *Handler) flyLocked(n *Notice) {
 		h.inFlight = map[uint64]flight{}
 	}
 	size := n.size()
+	n.Trace = h.traceEvent(n)
 	h.inFlight[n.CallID] = flight{
+		step:  n.Trace,
 		since: h.givenAt(n.CallID), received: n.Time.Sub(h.node.startedAt), origin: n.From, ackID: n.Packet.AckID, size: int32(size),
 		visit: n.visit, there: n.there,
 	}

@@ -302,6 +302,7 @@ func (h *Handler) givenAt(call uint64) time.Duration {
 
 // replied notes that an event was answered. The handler's lock is held.
 func (h *Handler) replied(f *flight) {
+	f.step.End()
 	if f.since != untimed {
 		h.reply.add(h.node.age() - f.since)
 	}

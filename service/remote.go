@@ -39,8 +39,9 @@ type Batch struct {
 	Target  *Target
 	Packets []*Packet
 	Flags   Flags
-	Acks    *Acks // who waits for the acknowledgements of the one event; nil: nobody
-	Waits   int   // how many of the events Ticket.Wait is called for, once each: the others' receipts are this node's alone
+	Acks    *Acks  // who waits for the acknowledgements of the one event; nil: nobody
+	Trace   *Trace // of the one event; nil: there is none
+	Waits   int    // how many of the events Ticket.Wait is called for, once each: the others' receipts are this node's alone
 }
 
 // Ticket stands for a batch on its way to other nodes. Safe for concurrent use, and never called with a lock held.
@@ -74,7 +75,7 @@ func (ns *Namespace) handOut(run []delivery, packets []*Packet, touched *touched
 			waits++
 		}
 	}
-	ticket := remote.Publish(Batch{Target: &e.Target, Packets: packets, Flags: e.Flags, Acks: e.collect, Waits: waits})
+	ticket := remote.Publish(Batch{Target: &e.Target, Packets: packets, Flags: e.Flags, Acks: e.collect, Trace: e.Trace, Waits: waits})
 	if ticket == nil {
 		return
 	}

@@ -90,6 +90,9 @@ type settings struct {
 	PeerAdvertise string       `placeholder:"ADDR" help:"What other nodes are told of that address, when they reach it by another one. Default: what it listens at, or the first address of this machine."`
 	PresenceBytes byteSize     `default:"256MiB" placeholder:"BYTES" help:"Most that this node keeps of other nodes' sockets, for its watchers. Default ${default}."`
 
+	TraceEndpoint string  `placeholder:"URL" help:"Where traces are sent by OTLP over gRPC, as http://127.0.0.1:4317; https:// is with TLS. The variables OTEL_EXPORTER_OTLP_HEADERS and _CERTIFICATE, OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count too. Default: nothing is traced."`
+	TraceRatio    float64 `default:"0.01" placeholder:"SHARE" help:"Share of calls and events, from 0 to 1, that begin a trace; who calls with a trace of its own has decided that. Default ${default}."`
+
 	DrainNotice time.Duration `reload:"" default:"0s" placeholder:"TIME" help:"After SIGTERM, how long to serve on as not ready before links are closed. Default ${default}."`
 	DrainWindow time.Duration `reload:"" default:"10s" placeholder:"TIME" help:"Over how long links are closed at most. Default ${default}."`
 
@@ -214,6 +217,7 @@ func (s *settings) Validate() error {
 			}
 		}
 	}
+	errs = append(errs, s.checkTracing())
 	errs = append(errs, s.EdgeTLS.check("edge"), s.APITLS.check("api"), s.HTTPTLS.check("http"))
 	errs = append(errs, s.checkCluster())
 	if _, err := s.namespaceConfig(); err != nil {

@@ -51,6 +51,7 @@ func (f *foyer) drain() {
 	f.unload()
 	f.closeServers()
 	f.serving.Wait()
+	f.tracing.close(ctx)
 	_ = f.told.Sync() // what it has not said yet
 	f.tellDrained("signal", began, drained{sessions, left, handlers, busy, f.api.Cut()})
 }
@@ -172,4 +173,5 @@ func (f *foyer) close() {
 		_ = f.adminListener.Close()
 	}
 	f.serving.Wait()
+	f.tracing.close(now)
 }

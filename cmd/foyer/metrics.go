@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -67,12 +66,12 @@ func (f *foyer) limits() []service.Limit {
 }
 
 // called tells the metrics of a call of the API.
-func (f *foyer) called(ctx context.Context, c grpcapi.Call) {
+func (f *foyer) called(c grpcapi.Call) {
 	code := c.Code
 	if code > codes.Unauthenticated {
 		code = codes.Unknown // no other one stands in a label
 	}
-	f.timed.Called(ctx, c.Method, code.String(), c.Took, c.Stream)
+	f.timed.Called(c.Method, code.String(), c.Took, c.Stream, c.Trace)
 }
 
 // info is that of the node, with what is beside it.

@@ -105,6 +105,7 @@ type foyer struct {
 	ui                                       ui
 
 	timed        *metrics.Timed
+	tracing      *tracing // nil: nothing is traced
 	draining     atomic.Bool
 	panics       atomic.Int64   // of pages
 	refusedLooks atomic.Int64   // at the admin address
@@ -219,6 +220,10 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	if f.bridge != nil {
 		config.Remote = f.bridge
 	}
+	if f.tracing, err = openTracing(s, service.NodeID(config.NodeID), f.told); err != nil {
+		return err
+	}
+	config.Tracer = f.tracing.Tracer()
 	if f.node, err = service.New(config); err != nil {
 		return err
 	}
@@ -271,6 +276,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 			maps.Copy(counts, f.passing.Dropped())
 			f.peerConns.counts(counts)
 		}
+		f.tracing.counts(counts)
 		counts["page_panic"], counts[reasonLook] = f.panics.Load(), f.refusedLooks.Load()
 		f.edgeConns.counts(counts)
 		f.adminConns.counts(counts)

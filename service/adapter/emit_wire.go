@@ -16,6 +16,7 @@ type Emit struct {
 	Call    uint64 // the number under which counts are wanted; 0: none are
 	Packets []*service.Packet
 	Collect bool // the sender waits for acknowledgements under the number of the call
+	Trace   string
 }
 
 // AppendEmit appends an item that is an emit. One encoding serves all nodes that want it.
@@ -42,7 +43,7 @@ func AppendEmit(dst []byte, e *Emit) []byte {
 			dst = appendMessage(dst, 2, a)
 		}
 	}
-	return appendBool(dst, 9, e.Collect)
+	return appendString(appendBool(dst, 9, e.Collect), 10, e.Trace)
 }
 
 // headSize is the size of all fields but the packets.
@@ -61,6 +62,9 @@ func (e *Emit) headSize() int {
 		if set {
 			n += 2
 		}
+	}
+	if e.Trace != "" {
+		n += sizeBytes(len(e.Trace))
 	}
 	if e.Call != 0 {
 		n += 1 + protowire.SizeVarint(e.Call)
@@ -116,6 +120,10 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 			e.Packets = append(e.Packets, p)
 		case 9<<3 | varintField:
 			e.Collect = true
+		case 10<<3 | bytesField:
+			if e.Trace = string(w.bytes); len(e.Trace) == 0 || len(e.Trace) > service.MaxTraceparent {
+				return nil, false
+			}
 		default:
 			return nil, false
 		}

@@ -26,7 +26,7 @@ var byHand = map[protoreflect.FullName]string{
 	"foyer.cluster.v1.Told":     "",
 	"foyer.cluster.v1.Part":     "data last",
 	"foyer.cluster.v1.Interest": "plus minus",
-	"foyer.cluster.v1.Emit":     "namespace rooms except_rooms all volatile no_compress call packets collect",
+	"foyer.cluster.v1.Emit":     "namespace rooms except_rooms all volatile no_compress call packets collect trace",
 	"foyer.cluster.v1.Counts":   "call numbers",
 	"foyer.cluster.v1.Packet":   "payload attachments",
 
@@ -115,6 +115,7 @@ func someItem(t *rapid.T) (item, []byte) {
 
 func someEmit(t *rapid.T) *Emit {
 	e := &Emit{Call: rapid.Uint64().Draw(t, "call"), Flags: service.Flags(rapid.IntRange(0, 3).Draw(t, "flags"))}
+	e.Trace = rapid.SampledFrom([]string{"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}).Draw(t, "trace")
 	e.Target.Namespace = rapid.SampledFrom([]string{"/", "/chat", "/é"}).Draw(t, "namespace")
 	rooms := rapid.SliceOfN(rapid.StringN(1, 20, 255), 0, 3)
 	e.Target.Rooms, e.Target.ExceptRooms = rooms.Draw(t, "rooms"), rooms.Draw(t, "except")

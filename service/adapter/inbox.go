@@ -101,6 +101,15 @@ func emitsOf(list []told) int {
 	return n
 }
 
+// causeOf is the trace that a member's emit is part of.
+func (c *Cluster) causeOf(e *Emit) *service.Trace {
+	if e.Trace == "" {
+		return nil
+	}
+	cause, _ := c.Node.Tracer().Parse(e.Trace)
+	return cause
+}
+
 // deliver delivers emits of a member here, in their order, and tells it what became of those that it waits for.
 func (c *Cluster) deliver(from Member, list []told) {
 	var emits []service.Emit
@@ -109,7 +118,7 @@ func (c *Cluster) deliver(from Member, list []told) {
 		t := e.Target
 		t.Local = true
 		for _, p := range e.Packets {
-			emits = append(emits, service.Emit{Target: t, Packet: p, Flags: e.Flags})
+			emits = append(emits, service.Emit{Target: t, Packet: p, Flags: e.Flags, Trace: c.causeOf(e)})
 		}
 	}
 	receipts := c.DeliverHere(emits)

@@ -12,7 +12,7 @@ import (
 
 // Publish implements service.Remote.
 func (c *Cluster) Publish(b service.Batch) service.Ticket {
-	e := Emit{Target: *b.Target, Flags: b.Flags, Packets: b.Packets, Collect: b.Acks != nil}
+	e := Emit{Target: *b.Target, Flags: b.Flags, Packets: b.Packets, Collect: b.Acks != nil, Trace: b.Trace.Traceparent()}
 	c.mu.Lock()
 	handed := c.peers.Publish(c.now(), b.Target, b.Flags&service.Volatile != 0, func() []byte {
 		if b.Waits > 0 {

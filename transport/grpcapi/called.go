@@ -1,7 +1,6 @@
 package grpcapi
 
 import (
-	"context"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -15,6 +14,7 @@ type Call struct {
 	Stream bool   // it is no request with one answer
 	Code   codes.Code
 	Took   time.Duration
+	Trace  string // the id of the trace that it is part of; "": none that is recorded
 }
 
 // MethodOther stands for all methods that are not in the API, as callers may ask for any name.
@@ -33,7 +33,7 @@ func (s *Server) methodsOf() map[string]Call {
 }
 
 // called tells who asked for it that a call has ended.
-func (s *Server) called(ctx context.Context, wire string, code codes.Code, took time.Duration) {
+func (s *Server) called(wire string, code codes.Code, took time.Duration, step *service.Trace) {
 	if s.cfg.Called == nil {
 		return
 	}
@@ -41,8 +41,8 @@ func (s *Server) called(ctx context.Context, wire string, code codes.Code, took 
 	if !ok {
 		c = Call{Method: MethodOther, Stream: true}
 	}
-	c.Code, c.Took = code, took
-	s.cfg.Called(ctx, c)
+	c.Code, c.Took, c.Trace = code, took, step.ID()
+	s.cfg.Called(c)
 }
 
 // Limits are the bounds of the API for all callers together.

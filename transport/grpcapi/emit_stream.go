@@ -36,7 +36,7 @@ func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStr
 	p := &pipeline{
 		applying: applying, stop: stop,
 		s: s, stream: stream, ctx: ctx, arrived: make(chan struct{}, 1), came: make(chan struct{}, 1), freed: make(chan struct{}, 1),
-		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes, maxMessage: s.maxRequest()},
+		in: emitStreamRequest{maxBytes: s.limits.MaxPayloadBytes, maxMessage: s.maxRequest(), tracer: s.limits.Tracer},
 	}
 	defer func() {
 		cancel()
@@ -276,7 +276,7 @@ func (p *pipeline) batch(results []byte, items []emitItem, emits []service.Emit)
 func (p *pipeline) appendError(results []byte, id uint64, err error) []byte {
 	st := toStatus(err)
 	if st.Code() == codes.Internal {
-		p.s.logInternal(emitStreamMethod, err)
+		p.s.logInternal(emitStreamMethod, err, nil)
 	}
 	return p.appendResult(results, &foyerv1.EmitStreamResult{Id: id, Result: &foyerv1.EmitStreamResult_Error{Error: st.Proto()}})
 }

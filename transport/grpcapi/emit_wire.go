@@ -19,6 +19,7 @@ import (
 type emitStreamRequest struct {
 	maxBytes   int
 	maxMessage int // of one message; 0: any
+	tracer     *service.Tracer
 
 	items   []emitItem
 	emits   []service.Emit             // of the items that are to be sent, in their order
@@ -125,6 +126,7 @@ func (r *emitStreamRequest) add(item *foyerv1.EmitStreamItem) {
 	default:
 		e, err := emitRequest(request, r.maxBytes, true)
 		if err == nil {
+			e.Trace, _ = r.tracer.Parse(request.GetTraceparent())
 			r.emits = append(r.emits, e)
 		} else {
 			it.err = within(it.path(), err)

@@ -21,7 +21,8 @@ func encodeEvent(n *service.Notice) *encoded {
 	for _, a := range p.Attachments {
 		payloadSize += sizeBytes(len(a))
 	}
-	size := sizeUint(n.CallID) + sizeBytes(len(socket)) + sizeBytes(payloadSize) + sizeBytes(len(moment))
+	trace := n.Trace.Traceparent()
+	size := sizeUint(n.CallID) + sizeBytes(len(socket)) + sizeBytes(payloadSize) + sizeBytes(len(moment)) + sizeString(trace)
 	wantsAck := p.AckID != service.NoAck
 	if wantsAck {
 		size += sizeUint(1)
@@ -41,7 +42,7 @@ func encodeEvent(n *service.Notice) *encoded {
 	if wantsAck {
 		dst = appendUint(dst, 4, 1)
 	}
-	return newEncoded(appendMessage(dst, 5, moment))
+	return newEncoded(appendString(appendMessage(dst, 5, moment), 6, trace))
 }
 
 // appendSocketRef appends the Socket of an event, as SOCKET_VIEW_REF shows it.

@@ -161,7 +161,7 @@ func (a *attachment) result(id uint64, result *foyerv1.CommandResult, err error)
 	if err != nil {
 		st := toStatus(err)
 		if st.Code() == codes.Internal {
-			a.s.logInternal(attachMethod, err)
+			a.s.logInternal(attachMethod, err, nil)
 		}
 		result = &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Error{Error: st.Proto()}}
 	}

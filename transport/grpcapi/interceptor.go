@@ -21,9 +21,12 @@ import (
 // stream is the one interceptor, since every call is a stream here: who calls, what comes back.
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	began := time.Now()
+	var step *service.Trace
 	defer func() {
-		err = s.finish(info.FullMethod, err)
-		s.called(ss.Context(), info.FullMethod, status.Code(err), time.Since(began))
+		err = s.finish(info.FullMethod, err, step)
+		code := status.Code(err)
+		s.called(info.FullMethod, code, time.Since(began), step)
+		endStep(step, code)
 		if s.cutting.Load() {
 			s.cut.Add(1)
 		}
@@ -36,6 +39,11 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		return a.refused
 	}
 	c := connOf(ctx)
+	if s.limits.Tracer != nil {
+		if step = s.begin(ctx, info.FullMethod, began); step != nil {
+			ctx = context.WithValue(ctx, traceKey{}, step)
+		}
+	}
 	in := &serverStream{ServerStream: ss, ctx: ctx}
 	if !info.IsClientStream {
 		in.turn = c
@@ -137,7 +145,7 @@ func contain(err *error) {
 
 // finish maps an error for the caller and logs it once, here at the edge: faults of ours as errors, faults of the caller's
 // for those who look for them.
-func (s *Server) finish(method string, err error) error {
+func (s *Server) finish(method string, err error, step *service.Trace) error {
 	if err == nil {
 		return nil
 	}
@@ -147,9 +155,9 @@ func (s *Server) finish(method string, err error) error {
 	}
 	st := toStatus(err)
 	if st.Code() == codes.Internal {
-		s.logInternal(method, err)
+		s.logInternal(method, err, step)
 	} else if ce := s.log.Check(zap.DebugLevel, "call refused"); ce != nil {
-		ce.Write(zap.String("method", method), zap.Stringer("code", st.Code()), zap.NamedError("err", err))
+		ce.Write(zap.String("method", method), zap.Stringer("code", st.Code()), zap.NamedError("err", err), traceField(step))
 	}
 	return st.Err()
 }
@@ -162,8 +170,16 @@ var errJoining = fail(service.Unavailable, foyerv1.ErrorReason_ERROR_REASON_JOIN
 
 func isOurs(method string) bool { return strings.HasPrefix(method, "/foyer.v1.") }
 
-func (s *Server) logInternal(method string, err error) {
-	fields := []zap.Field{zap.String("method", method), zap.NamedError("err", rootCause(err))}
+// traceField names the trace of a call in the log.
+func traceField(step *service.Trace) zap.Field {
+	if step == nil {
+		return zap.Skip()
+	}
+	return zap.String("trace", step.ID())
+}
+
+func (s *Server) logInternal(method string, err error, step *service.Trace) {
+	fields := []zap.Field{zap.String("method", method), zap.NamedError("err", rootCause(err)), traceField(step)}
 	if p, ok := errors.AsType[*panicError](rootCause(err)); ok {
 		s.panics.Add(1)
 		fields = append(fields, zap.ByteString("stack", p.stack))

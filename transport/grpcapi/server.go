@@ -68,7 +68,7 @@ type Config struct {
 	Drain func(ctx context.Context, window time.Duration, progress func(left, closed int)) error
 
 	// Called is told of each call that was let in when it has ended, on its goroutine. It does not block. Default: nobody is.
-	Called func(context.Context, Call)
+	Called func(Call)
 
 	// Connections at once, half of them at most from one address. Default 4096.
 	MaxConnections int

@@ -30,7 +30,7 @@ type treatment struct{ byHand, generated string }
 var inRequests = map[protoreflect.FullName]treatment{
 	"foyer.v1.EmitStreamRequest": {byHand: "items"},
 	"foyer.v1.EmitStreamItem":    {byHand: "id emit"},
-	"foyer.v1.EmitRequest":       {byHand: "target payload options receipt", generated: "request_id"},
+	"foyer.v1.EmitRequest":       {byHand: "target payload options receipt", generated: "request_id traceparent"},
 	"foyer.v1.Target":            {byHand: "namespace rooms except_rooms all local"},
 	"foyer.v1.Payload":           {byHand: "event json attachments", generated: "values"},
 	"foyer.v1.EmitOptions":       {byHand: "volatile compress"},
@@ -49,7 +49,7 @@ var inResponses = map[protoreflect.FullName]treatment{
 		byHand:    "event",
 		generated: "registered connect connected assigned disconnected server_side_event command_result draining",
 	},
-	"foyer.v1.Event":            {byHand: "call_id socket payload wants_ack time"},
+	"foyer.v1.Event":            {byHand: "call_id socket payload wants_ack time traceparent"},
 	"foyer.v1.Payload":          {byHand: "event json attachments", generated: "values"},
 	"google.protobuf.Timestamp": {byHand: "seconds nanos"},
 	"foyer.v1.Socket": { // as SOCKET_VIEW_REF shows it
@@ -112,6 +112,7 @@ var values = map[protoreflect.FullName]*rapid.Generator[protoreflect.Value]{
 	"foyer.v1.EmitRequest.receipt": rapid.Map(rapid.Int32Range(0, 3), func(n int32) protoreflect.Value {
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(n))
 	}),
+	"foyer.v1.Event.traceparent":        anyOf("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 	"google.protobuf.Timestamp.seconds": rapid.Map(rapid.Int64Range(1, 1<<34), protoreflect.ValueOfInt64),
 	"google.protobuf.Timestamp.nanos":   rapid.Map(rapid.Int32Range(1, 999_999_999), protoreflect.ValueOfInt32),
 }
@@ -336,8 +337,10 @@ func TestEventsAreWrittenWhole(t *testing.T) {
 		if e.GetWantsAck() {
 			packet.AckID = 7
 		}
+		trace, _ := service.NewTracer(nil, 0).Parse(e.GetTraceparent())
 		m := encodeEvent(&service.Notice{
-			Kind: service.NoticeEvent, From: from, CallID: e.GetCallId(), Generation: e.GetSocket().GetGeneration(), Packet: packet,
+			Trace: trace,
+			Kind:  service.NoticeEvent, From: from, CallID: e.GetCallId(), Generation: e.GetSocket().GetGeneration(), Packet: packet,
 			Time: time.Unix(e.GetTime().GetSeconds(), int64(e.GetTime().GetNanos())),
 		})
 		wantWritten(rt, wireOf(t, m), &foyerv1.AttachResponse{}, want)

@@ -31,6 +31,8 @@ func eventMessage(n *service.Notice) *foyerv1.AttachResponse {
 		Payload:  payloadMessage(n.Packet),
 		WantsAck: n.Packet.AckID != service.NoAck,
 		Time:     timestamp(n.Time),
+
+		Traceparent: n.Trace.Traceparent(),
 	}}}
 }
 

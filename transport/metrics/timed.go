@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,12 +39,19 @@ func NewTimed() *Timed {
 // Upgraded notes an upgrade.
 func (t *Timed) Upgraded(took time.Duration) { t.upgrades.Observe(took.Seconds()) }
 
-// Called notes a call of the API. The words are of closed sets.
-func (t *Timed) Called(_ context.Context, method, code string, took time.Duration, stream bool) {
+// Called notes a call of the API. The words are of closed sets. Trace is the id of the trace that it is part of, for an
+// exemplar; "": none.
+func (t *Timed) Called(method, code string, took time.Duration, stream bool, trace string) {
 	t.calls.WithLabelValues(method, code).Inc()
-	if !stream {
-		t.callTimes.WithLabelValues(method).Observe(took.Seconds())
+	if stream {
+		return
 	}
+	times := t.callTimes.WithLabelValues(method)
+	if o, ok := times.(prometheus.ExemplarObserver); ok && trace != "" {
+		o.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
+		return
+	}
+	times.Observe(took.Seconds())
 }
 
 // Describe implements prometheus.Collector.

@@ -37,7 +37,11 @@ type EmitRequest struct {
 	Receipt Receipt `protobuf:"varint,4,opt,name=receipt,proto3,enum=foyer.v1.Receipt" json:"receipt,omitempty"`
 	// Makes a repeat of this call return the first response instead of sending again. At most 128 bytes; remembered per
 	// node and caller for 10 minutes, within bounds. Empty: every call sends.
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The trace that this is part of, as a W3C traceparent: that of the Event that it follows from, or of a span of yours. It is
+	// for commands and for items of a stream; a call by itself has it as metadata `traceparent`. What is no traceparent is
+	// ignored, as is all of it while the node traces nothing.
+	Traceparent   string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -103,6 +107,13 @@ func (x *EmitRequest) GetReceipt() Receipt {
 func (x *EmitRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *EmitRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
 	}
 	return ""
 }
@@ -1056,14 +1067,15 @@ var File_foyer_v1_emit_proto protoreflect.FileDescriptor
 
 const file_foyer_v1_emit_proto_rawDesc = "" +
 	"\n" +
-	"\x13foyer/v1/emit.proto\x12\bfoyer.v1\x1a\x14foyer/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\"\xe1\x01\n" +
+	"\x13foyer/v1/emit.proto\x12\bfoyer.v1\x1a\x14foyer/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\"\x83\x02\n" +
 	"\vEmitRequest\x12(\n" +
 	"\x06target\x18\x01 \x01(\v2\x10.foyer.v1.TargetR\x06target\x12+\n" +
 	"\apayload\x18\x02 \x01(\v2\x11.foyer.v1.PayloadR\apayload\x12/\n" +
 	"\aoptions\x18\x03 \x01(\v2\x15.foyer.v1.EmitOptionsR\aoptions\x12+\n" +
 	"\areceipt\x18\x04 \x01(\x0e2\x11.foyer.v1.ReceiptR\areceipt\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tR\trequestId\"\xb9\x02\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12 \n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\"\xb9\x02\n" +
 	"\fEmitResponse\x12\x1d\n" +
 	"\amatched\x18\x01 \x01(\x05H\x00R\amatched\x88\x01\x01\x12\x1f\n" +
 	"\benqueued\x18\x02 \x01(\x05H\x01R\benqueued\x88\x01\x01\x12.\n" +

@@ -1421,7 +1421,10 @@ type Event struct {
 	// The client has an acknowledgement callback, which an EventReply calls.
 	WantsAck bool `protobuf:"varint,4,opt,name=wants_ack,json=wantsAck,proto3" json:"wants_ack,omitempty"`
 	// When it was received.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// The trace that it is part of, as a W3C traceparent, for what the handler does about it: a span of its own, the traceparent
+	// of an EmitRequest. Empty: the event is not traced. See docs/tracing.md.
+	Traceparent   string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1489,6 +1492,13 @@ func (x *Event) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *Event) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // Disconnected tells that a socket is gone, after all events of it that were queued.
@@ -2233,13 +2243,14 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eCAUSE_ATTACHED\x10\x01\x12\x12\n" +
-	"\x0eCAUSE_FAILOVER\x10\x02\"\xc4\x01\n" +
+	"\x0eCAUSE_FAILOVER\x10\x02\"\xe6\x01\n" +
 	"\x05Event\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\x04R\x06callId\x12(\n" +
 	"\x06socket\x18\x02 \x01(\v2\x10.foyer.v1.SocketR\x06socket\x12+\n" +
 	"\apayload\x18\x03 \x01(\v2\x11.foyer.v1.PayloadR\apayload\x12\x1b\n" +
 	"\twants_ack\x18\x04 \x01(\bR\bwantsAck\x12.\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x84\x01\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12 \n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\"\x84\x01\n" +
 	"\fDisconnected\x12(\n" +
 	"\x06socket\x18\x01 \x01(\v2\x10.foyer.v1.SocketR\x06socket\x122\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1a.foyer.v1.DisconnectReasonR\x06reason\x12\x16\n" +

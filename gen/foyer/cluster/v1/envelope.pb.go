@@ -756,7 +756,9 @@ type Emit struct {
 	// The events.
 	Packets []*Packet `protobuf:"bytes,8,rep,name=packets,proto3" json:"packets,omitempty"`
 	// The sender waits for the acknowledgements of the one event, under the number of the call.
-	Collect       bool `protobuf:"varint,9,opt,name=collect,proto3" json:"collect,omitempty"`
+	Collect bool `protobuf:"varint,9,opt,name=collect,proto3" json:"collect,omitempty"`
+	// The trace that the one event is part of, as a W3C traceparent; empty: it is part of none that is recorded.
+	Trace         string `protobuf:"bytes,10,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +854,13 @@ func (x *Emit) GetCollect() bool {
 		return x.Collect
 	}
 	return false
+}
+
+func (x *Emit) GetTrace() string {
+	if x != nil {
+		return x.Trace
+	}
+	return ""
 }
 
 // Packet is one event.
@@ -4814,7 +4823,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x04last\x18\x02 \x01(\bR\x04last\"4\n" +
 	"\bInterest\x12\x12\n" +
 	"\x04plus\x18\x01 \x03(\x06R\x04plus\x12\x14\n" +
-	"\x05minus\x18\x02 \x03(\x06R\x05minus\"\x8e\x02\n" +
+	"\x05minus\x18\x02 \x03(\x06R\x05minus\"\xa4\x02\n" +
 	"\x04Emit\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05rooms\x18\x02 \x03(\tR\x05rooms\x12!\n" +
@@ -4825,7 +4834,9 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"noCompress\x12\x12\n" +
 	"\x04call\x18\a \x01(\x04R\x04call\x122\n" +
 	"\apackets\x18\b \x03(\v2\x18.foyer.cluster.v1.PacketR\apackets\x12\x18\n" +
-	"\acollect\x18\t \x01(\bR\acollect\"D\n" +
+	"\acollect\x18\t \x01(\bR\acollect\x12\x14\n" +
+	"\x05trace\x18\n" +
+	" \x01(\tR\x05trace\"D\n" +
 	"\x06Packet\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12 \n" +
 	"\vattachments\x18\x02 \x03(\fR\vattachments\"6\n" +
