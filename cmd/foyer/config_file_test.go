@@ -42,7 +42,7 @@ func TestFaultsOfAFile(t *testing.T) {
 		"a word left out": {"\n# a comment\nkey-file: x\n", []string{`FILE:3: there is no setting "key-file"; do you mean cluster-key-file?`}},
 		"flags that are no settings": {"config: x\nhelp: true\noutput: json\n", []string{
 			`FILE:1: config stands on the command line or in FOYER_CONFIG only: a file can not name another one`,
-			`FILE:2: there is no setting "help"`,
+			`FILE:2: there is no setting "help"; do you mean http?`,
 			`FILE:3: there is no setting "output"`,
 		}},
 		"wrong types": {"max-sessions: many\nping-interval: 10\npprof: maybe\nqueue-bytes: [1, 2]\nmax-payload: {}\ntrusted-proxy: [10.0.0.0]\nlog-level: loud\n", []string{
