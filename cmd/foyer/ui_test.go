@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -196,11 +197,11 @@ func TestUICommands(t *testing.T) {
 	eventually(t, "nothing is watched when no operator is there", func() bool { return watched() == 0 })
 }
 
-// TestUIFiles: the page is there with its policy, and nothing else below its path.
+// TestUIFiles: the page is there with its policy and its icons, and nothing else below its path.
 func TestUIFiles(t *testing.T) {
 	f := startUI(t)
 	base := "http://" + f.adminListener.Addr().String()
-	for path, status := range map[string]int{"/ui/": 200, "/ui/VERSION": 404, "/ui/../healthz": 404, "/ui/nothing": 404, "/metrics": 200} {
+	get := func(path string) (status int, policy, body string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -209,18 +210,37 @@ func TestUIFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if path == "/ui/" && resp.StatusCode == http.StatusNotFound {
-			t.Log("the Admin UI is not built in")
-			continue
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if resp.StatusCode != status {
-			t.Errorf("%s: %d, want %d", path, resp.StatusCode, status)
+		return resp.StatusCode, resp.Header.Get("Content-Security-Policy"), string(text)
+	}
+	for path, want := range map[string]int{"/ui/VERSION": 404, "/ui/../healthz": 404, "/ui/nothing": 404, "/metrics": 200} {
+		if got, _, _ := get(path); got != want {
+			t.Errorf("%s: %d, want %d", path, got, want)
 		}
-		if path == "/ui/" && !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self';") {
-			t.Errorf("its policy is %q", resp.Header.Get("Content-Security-Policy"))
-		}
+	}
+	status, policy, page := get("/ui/")
+	if status == http.StatusNotFound && strings.Contains(page, "make web") {
+		t.Log("the Admin UI is not built in")
+		return
+	}
+	if status != 200 || !strings.Contains(policy, "default-src 'none'; script-src 'self';") {
+		t.Errorf("the page: %d, and its policy is %q", status, policy)
+	}
+	sheets := regexp.MustCompile(`href="?(mdi/[^" >]*)`).FindStringSubmatch(page)
+	if sheets == nil {
+		t.Fatalf("the page has no icons of ours: %s", page)
+	}
+	status, _, sheet := get("/ui/" + sheets[1])
+	font := regexp.MustCompile(`\.\./(fonts/[^?"]*\.woff2)`).FindStringSubmatch(sheet)
+	if status != 200 || font == nil {
+		t.Fatalf("the icons' style sheet: %d, and it names no font", status)
+	}
+	if status, _, data := get("/ui/mdi/" + font[1]); status != 200 || !strings.HasPrefix(data, "wOF2") {
+		t.Errorf("the icons' font: %d, %.20q", status, data)
 	}
 }
 

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -8,13 +9,19 @@ import (
 	"strings"
 )
 
-// The Admin UI loads two style sheets from elsewhere, a font and one of icons: they are not let in, and it shows words
-// without icons. Its own libraries put styles into the page, which they can not do otherwise.
+// The Admin UI's own libraries put styles into the page, which they can not do otherwise. Of the two style sheets that it
+// loads from elsewhere, the icons are built in; the other is a font, which is not let in.
 const adminUIPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// AdminUI serves the official Socket.IO Admin UI below a path that ends with a slash, unchanged as it is in npm. Where it is
-// not built in, it says how to get it.
+// Where the page has its icons from, and where they are here.
+const (
+	iconsElsewhere = "https://cdn.jsdelivr.net/npm/@mdi/font@latest/"
+	iconsHere      = "mdi/"
+)
+
+// AdminUI serves the official Socket.IO Admin UI below a path that ends with a slash, as it is in npm but for the address of
+// its icons. Where it is not built in, it says how to get it.
 func AdminUI(prefix string) http.Handler {
 	npm, err := fs.Sub(built, "npm")
 	if err != nil {
@@ -34,8 +41,13 @@ func adminUI(npm fs.FS, prefix string) http.Handler {
 		}
 		body, err := fs.ReadFile(npm, name)
 		kind := mime.TypeByExtension(path.Ext(name))
-		if path.Ext(name) == ".js" {
+		switch path.Ext(name) {
+		case ".js":
 			kind = typeScript
+		case ".woff2":
+			kind = "font/woff2"
+		case ".html":
+			body = bytes.ReplaceAll(body, []byte(iconsElsewhere), []byte(iconsHere))
 		}
 		if err == nil {
 			files[prefix+strings.TrimPrefix(name, "ui/")] = pageFile(body, kind)
