@@ -33,7 +33,8 @@ type options struct {
 	seconds     float64
 	warmup      time.Duration
 	rest        float64
-	collects    bool // idle servers are asked to collect their garbage
+	collects    bool          // idle servers are asked to collect their garbage
+	scrape      time.Duration // how often Foyer's metrics are read; 0: never
 	only        *regexp.Regexp
 	idle        int
 	connects    int
@@ -49,6 +50,7 @@ func main() {
 	flag.StringVar(&o.foyer, "foyer", "bin/foyer", "the binary")
 	flag.StringVar(&o.node, "node", "e2e/js/bench_server.js", "the server to compare with")
 	flag.StringVar(&o.before, "before", "", "an earlier binary of Foyer, to compare with instead of Node")
+	flag.DurationVar(&o.scrape, "scrape", 0, "how often Foyer's metrics are read, and those of -before not; with -before bin/foyer it is what that costs")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.Float64Var(&o.seconds, "seconds", 4, "how long each time")
 	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "how long it runs before that")

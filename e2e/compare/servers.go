@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // server is one that runs, on a processor of its own.
@@ -22,9 +24,13 @@ type server struct {
 	cmd   *exec.Cmd
 	flags []string // for the load generator
 	admin string   // Foyer's address of health and profiles
+	rest  func()   // ends the reading of its metrics; nil: nobody reads them
 }
 
 func (s *server) stop() {
+	if s.rest != nil {
+		s.rest()
+	}
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
 }
@@ -43,21 +49,61 @@ func pinned(ctx context.Context, processor int, name string, args ...string) *ex
 	return cmd
 }
 
-// startFoyer learns the node's addresses from the line that it logs.
 func startFoyer(ctx context.Context, o *options) (*server, error) {
-	if o.collects {
-		return startFoyerWith(ctx, o, "--admin", "127.0.0.1:0", "--pprof")
+	if o.scrape == 0 {
+		if o.collects {
+			return startFoyerWith(ctx, o, "--admin", "127.0.0.1:0", "--pprof")
+		}
+		return startFoyerWith(ctx, o, "--admin", "")
 	}
-	return startFoyerWith(ctx, o, "--admin", "")
+	s, err := startFoyerWith(ctx, o, "--admin", "127.0.0.1:0", "--pprof")
+	if err != nil {
+		return nil, err
+	}
+	ctx, s.rest = context.WithCancel(ctx)
+	go s.scrape(ctx, o.scrape) // ends with rest
+	return s, nil
+}
+
+// scrape reads the metrics again and again, as Prometheus does, until ctx ends. A reading that fails ends the process: a figure
+// of what was not read would be a wrong one.
+func (s *server) scrape(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/metrics", http.NoBody)
+		var resp *http.Response
+		if err == nil {
+			req.Header.Set("Accept", "application/openmetrics-text")
+			resp, err = http.DefaultClient.Do(req)
+		}
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "compare: the metrics can not be read:", err)
+			os.Exit(1)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // startBefore starts an earlier binary; the load is still that of the present one.
 func startBefore(ctx context.Context, o *options) (*server, error) {
 	earlier := *o
-	earlier.foyer = o.before
+	earlier.foyer, earlier.scrape = o.before, 0
 	return startFoyer(ctx, &earlier)
 }
 
+// startFoyerWith learns the node's addresses from the line that it logs.
 func startFoyerWith(ctx context.Context, o *options, flags ...string) (*server, error) {
 	cmd := pinned(ctx, 0, o.foyer, append([]string{"serve", "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--log-format", "json"}, flags...)...)
 	cmd.Stderr = nil
