@@ -178,7 +178,7 @@ func TestHandlerAddress(t *testing.T) {
 	if err := stream.Send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{Namespaces: []string{"/"}}}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-addresses; got != "bufconn" {
+	if got := <-addresses; got != "memory" {
 		t.Errorf("got %q", got)
 	}
 }
