@@ -17,7 +17,7 @@ import (
 
 // newParser reads command lines, variables and the configuration file. What it says of wrong ones is to be put into words
 // by explain.
-func newParser(c *commands, options ...kong.Option) *parser {
+func newParser(c any, options ...kong.Option) *parser {
 	all := kong.NewRegistry().RegisterDefaults()
 	kind := func(k reflect.Kind, v any, is string) kong.Option {
 		return kong.KindMapper(k, worded{all.ForType(reflect.TypeOf(v)), is})
