@@ -94,7 +94,7 @@ const login = `40/admin,{"username":"%s","password":"%s"}`
 func TestUILogin(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	put(t, tokens, "a-token\n")
-	f := startUI(t, "--api-token-file", tokens)
+	f := startUI(t, "--api-token-file", tokens, "--handler-wait", "1ms") // nobody is on the way who would take /admin
 	try := func(auth string) string {
 		l := openLink(t, f.adminListener)
 		l.send("40/admin," + auth)
