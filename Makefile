@@ -242,7 +242,7 @@ grpcurl: bin/grpcurl ## Put grpcurl into bin/
 
 .PHONY: tools test-tools
 tools: test-tools bin/golangci-lint
-test-tools: bin/foyer bin/grpcurl bin/hadolint chromium curl gcc iproute2 proxies systemd bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
+test-tools: bin/foyer bin/grpcurl bin/hadolint chromium curl gcc iproute2 proxies shells systemd bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json
 
 # Clients and backends in other languages; the script knows what is up to date.
 .PHONY: polyglot
@@ -335,7 +335,7 @@ packages = apt-get download -q $(1) $$(apt-cache depends --recurse --no-recommen
 locked  = flock "$${TMPDIR:-/tmp}/foyer-apt.lock" $$([ "$$(id -u)" = 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive apt-get $(1)
 apt-get = $(call locked,update -q) && $(call locked,install -qy --no-install-recommends $(1))
 
-.PHONY: chromium curl gcc iproute2 systemd
+.PHONY: chromium curl gcc iproute2 shells systemd
 chromium: # or CHROMIUM names another
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { $(call apt-get,chromium fonts-dejavu-core); }
 curl:
@@ -344,6 +344,8 @@ gcc:
 	@command -v gcc >/dev/null || { $(call apt-get,gcc libc6-dev); }
 iproute2:
 	@command -v ip >/dev/null || { $(call apt-get,iproute2); }
+shells: # that complete command lines, as bash does
+	@command -v zsh >/dev/null && command -v fish >/dev/null || { $(call apt-get,zsh fish); }
 systemd: # for systemd-analyze: nothing of it runs
 	@command -v systemd-analyze >/dev/null || { $(call apt-get,systemd); }
 

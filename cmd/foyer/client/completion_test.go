@@ -64,7 +64,7 @@ printf '%s\n' "${COMPREPLY[@]}"`,
 	"fish": `source $SCRIPT; complete -C"$argv[1]" | string split -f1 \t; true`,
 }
 
-// TestCompletionInShells: the scripts work in the shells themselves, those that are on this machine; bash is everywhere.
+// TestCompletionInShells: the scripts work in the shells themselves. Bash is everywhere; `make test` installs the others.
 func TestCompletionInShells(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -91,7 +91,7 @@ func TestCompletionInShells(t *testing.T) {
 	for shell, script := range scripts {
 		t.Run(shell, func(t *testing.T) {
 			path, err := exec.LookPath(shell)
-			if err != nil && shell != "bash" {
+			if err != nil && shell != "bash" && os.Getenv("CI") == "" {
 				t.Skipf("there is no %s on this machine", shell)
 			} else if err != nil {
 				t.Fatal(err)
