@@ -25,8 +25,8 @@ type RemoteHandlers interface {
 	// Stalls says that a handler elsewhere makes no progress while others of its group do: its node is to look at it by
 	// Node.Shed. Called without locks.
 	Stalls(h *Handler)
-	// Learned says that a namespace is known, or all that begin alike: by a registration somewhere, and whether that
-	// decides who connects.
+	// Learned says that a namespace is known, or all that begin alike: by a registration somewhere that is not an
+	// observer's, and whether that decides who connects.
 	Learned(pattern string, decides bool)
 }
 

@@ -45,9 +45,11 @@ func (hs *handlers) departLocked(h *Handler) {
 	if hs.node.abroad != nil && h.at == "" {
 		hs.node.abroad.Leaves(h)
 	}
-	hs.leftAt = time.Now()
-	if h.reg.DecideConnects {
-		hs.decider = hs.leftAt
+	if !h.reg.Observer { // nobody waits for one that comes in its place
+		hs.leftAt = time.Now()
+		if h.reg.DecideConnects {
+			hs.decider = hs.leftAt
+		}
 	}
 	hs.version.Add(1)
 	if len(m.handlers) == 0 && g.forget == nil && !hs.closed.Load() {

@@ -23,7 +23,7 @@ type handlers struct {
 
 	mu       sync.RWMutex
 	decider  time.Time // when a handler that decides connects was last taken out of its group; zero: none has been
-	leftAt   time.Time // when a handler was last taken out of its group
+	leftAt   time.Time // when a handler that is no observer was last taken out of its group
 	groups   map[string]*group
 	byName   patterns[[]*group]        // the same by what they have registered for
 	reply    Timing                    // of handlers here that are gone
@@ -31,7 +31,7 @@ type handlers struct {
 	claiming map[*Handler]*claims      // those that wait for other nodes to agree
 	promised map[*Registration]promise // those of other nodes that this one has agreed to, and that are not there yet
 
-	// Names that are known: configured, or registered at some time. Sticky, so that a backend's restart closes nothing.
+	// Names that are known: configured, or registered at some time by more than an observer. Sticky, so that a backend's restart closes nothing.
 	names   patterns[ConnectMode]
 	decided patterns[struct{}] // those whose connects a handler decides, or once did
 }

@@ -143,7 +143,7 @@ func TestHandlersOfKnownNamesAttachWhenNamesAreFull(t *testing.T) {
 	n := newNode(t, Config{})
 	own := attach(t, n, Registration{Group: "own", Namespaces: []string{"/app"}})
 	for i := range maxNames {
-		h, _, err := n.Attach(t.Context(), Registration{Group: "x", Observer: true, Namespaces: []string{fmt.Sprintf("/t%d", i)}})
+		h, _, err := n.Attach(t.Context(), Registration{Group: "x", Namespaces: []string{fmt.Sprintf("/t%d", i)}})
 		if err != nil {
 			break
 		}

@@ -53,7 +53,7 @@ func (hs *handlers) named(name string) bool {
 
 // hope is for how long a handler may still be on its way that nobody knows yet: after the node's start, after a handler
 // has left, as the one that comes for it may register for more, and while one of another node is about to register
-// name.
+// name. Nobody waits for observers.
 func (hs *handlers) hope(name string) time.Duration {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
@@ -63,7 +63,7 @@ func (hs *handlers) hope(name string) time.Duration {
 	}
 	left := time.Until(until)
 	for _, p := range hs.promised {
-		if p.claims.namespaces.covers(name) {
+		if !p.claims.observer && p.claims.namespaces.covers(name) {
 			left = max(left, promisedWait)
 		}
 	}
@@ -77,8 +77,11 @@ func (hs *handlers) deciderLeft() time.Time {
 	return hs.decider
 }
 
-// newNamesLocked is how many names and prefixes of a registration are not known yet.
+// newNamesLocked is how many names and prefixes a registration would make known.
 func (hs *handlers) newNamesLocked(h *Handler) (names, prefixes int) {
+	if h.reg.Observer {
+		return 0, 0
+	}
 	for _, p := range h.reg.Namespaces {
 		if _, known := hs.names.get(p); known {
 			continue
@@ -92,9 +95,14 @@ func (hs *handlers) newNamesLocked(h *Handler) (names, prefixes int) {
 	return names, prefixes
 }
 
+// learnRegistrationLocked makes known what a handler has registered for. An observer makes nothing known: browsers would be
+// let into each namespace that somebody looks at, and for good.
 func (hs *handlers) learnRegistrationLocked(h *Handler, after *followUps) {
+	if h.reg.Observer {
+		return
+	}
 	for _, p := range h.reg.Namespaces {
-		decides := h.reg.DecideConnects && !h.reg.Observer
+		decides := h.reg.DecideConnects
 		hs.learnLocked(p, ConnectOpen)
 		if hs.node.abroad != nil && !h.reg.Local {
 			hs.node.abroad.Learned(p, decides)

@@ -38,9 +38,10 @@ func (hs *handlers) route(s *Socket, p *Packet) {
 	s.mu.Unlock()
 	switch {
 	case taken:
-	case owner == nil && n.Time.After(hs.startUntil) && (len(v.groups) > 0 || !s.mayWait(n.size())):
+	case owner == nil && n.Time.After(hs.startUntil) && (len(v.named) > 0 || !s.mayWait(n.size())):
 		// Others of the namespace are there, and none wants it: no lock that others need is taken for it. Where nobody is
-		// there at all, and not known to be on the way, a few wait all the same, but no link is paused for them.
+		// there at all, or observers alone, and nobody is known to be on the way, a few wait all the same, but no link is
+		// paused for them.
 		hs.node.drops.add(dropHandlerAbsent, 1)
 	default:
 		s.ns.assigning.Lock()

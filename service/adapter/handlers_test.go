@@ -431,6 +431,41 @@ func TestModeOutlivesAnyNode(t *testing.T) {
 	})
 }
 
+// TestObserverChangesNothingElsewhere: an observer at one node hears of the sockets of all, and no node, also one that starts
+// later, lets anybody into a namespace that it alone has registered for.
+func TestObserverChangesNothingElsewhere(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		b := c.attach("BBBB", service.Registration{Namespaces: []string{"/*"}, Group: "o", Observer: true}, nil)
+		c.pass(15 * time.Second) // nobody hopes any more for handlers that were there before the nodes
+		s, _ := c.connect("AAAA", "/")
+		c.send("AAAA", s, service.NoAck, `["seen"]`)
+		synctest.Wait()
+		want(t, "told", b.take(), []string{"connected", `["seen"]`})
+		c.start("DDDD", service.Config{HandlerWait: time.Second}, adapter.Config{})
+		c.pass(3 * time.Second)
+		refused := func(what string) {
+			t.Helper()
+			for _, at := range []service.NodeID{"AAAA", "BBBB", "DDDD"} {
+				answer := make(chan string, 1)
+				c.nodes[at].Connect(service.Connect{
+					Conn: &link{}, Namespace: "/chat", Refuse: func(r service.Refusal) { answer <- r.Message },
+					Bind: func(*service.Socket) bool { answer <- "let in"; return true },
+				})
+				start := time.Now()
+				want(t, what+" at "+string(at), <-answer, service.InvalidNamespace.Message)
+				want(t, "at once at "+string(at), time.Since(start), time.Duration(0))
+			}
+		}
+		refused("while it is there")
+		b.leave()
+		c.pass(time.Second)
+		refused("when it has left")
+		c.attach("BBBB", service.Registration{Namespaces: []string{"/chat"}, Group: "own"}, nil)
+		c.pass(time.Second)
+		c.connect("AAAA", "/chat")
+	})
+}
+
 // TestNothingIsLostWhenAnEpochEnds: the way to the handler's node is full and news ends the epoch, again and again, while
 // events go one way and answers the other: each event is handled once, in its order, and acknowledged.
 func TestNothingIsLostWhenAnEpochEnds(t *testing.T) {

@@ -249,8 +249,7 @@ func (w *watch) followNamespace(ctx context.Context, name string) {
 	w.tellNews(ctx, news{namespace: name, ended: true})
 }
 
-// tail follows copies of what browsers emit. The namespaces are named each, as they are there: whoever registers for a
-// prefix lets browsers into all that it covers.
+// tail follows copies of what browsers emit, of the namespaces that are shown and no others.
 func (w *watch) tail(ctx context.Context, names []string) {
 	defer func() { w.tellNews(ctx, news{ended: true}) }()
 	stream, err := foyerv1.NewHandlerServiceClient(w.cfg.API).Attach(ctx)

@@ -298,7 +298,8 @@ type Register struct {
 	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	// Names this handler in its group; a stream with the id of a live one replaces it. Empty: Foyer gives one.
 	HandlerId string `protobuf:"bytes,3,opt,name=handler_id,json=handlerId,proto3" json:"handler_id,omitempty"`
-	// Gets copies of events, connects and disconnects; owns nothing and can not acknowledge.
+	// Gets copies of events, connects and disconnects; owns nothing and can not acknowledge. It changes nothing: a namespace
+	// that only observers have registered for is not there, and lets nobody in.
 	Observer bool `protobuf:"varint,4,opt,name=observer,proto3" json:"observer,omitempty"`
 	// Names of the events to take. None: all that no other group names.
 	Events []string `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"`

@@ -3758,7 +3758,7 @@ type HandlerNews_Stalls struct {
 }
 
 type HandlerNews_Names struct {
-	// Namespaces that were once registered.
+	// Namespaces that handlers have registered at some time, observers aside.
 	Names *Names `protobuf:"bytes,9,opt,name=names,proto3,oneof"`
 }
 
