@@ -281,7 +281,7 @@ func (f *foyer) build(ctx context.Context) (err error) {
 		f.edgeConns.counts(counts)
 		f.adminConns.counts(counts)
 		f.http.counts(counts)
-		counts[adminui.ReasonLogin] = f.ui.refused.Load()
+		counts[adminui.ReasonLogin], counts[adminui.ReasonSlow] = f.ui.refused.Load(), f.ui.slow.Load()
 		return counts
 	}
 	features := []string{"polling", "websocket", "json", "msgpack"}

@@ -29,6 +29,7 @@ const (
 
 	maxOperators      = 50 // links of pages
 	maxOperatorBytes  = 8 << 20
+	operatorQueue     = 1 << 20 // of a page; what is larger goes alone
 	operatorBudget    = 64 << 20
 	operatorPagesWait = 20 * time.Second // for a page that takes nothing
 )
@@ -36,8 +37,8 @@ const (
 // ui is the Admin UI: its files, and a hall of the operators' own. It is a node without others, which nobody reaches but by
 // the admin address. All of it is nil or zero without --ui.
 type ui struct {
-	users   adminui.Users
-	refused atomic.Int64 // logins
+	users         adminui.Users
+	refused, slow atomic.Int64 // logins, and pages that were closed
 
 	node   *service.Node
 	engine *engineio.Server
@@ -57,8 +58,8 @@ func (f *foyer) openUI() (err error) {
 	}
 	told := f.told.Named("ui")
 	u.node, err = service.New(service.Config{
-		Namespaces:      []service.NamespaceConfig{{Pattern: "/", Connect: service.ConnectHandler}, {Pattern: adminui.Namespace, Connect: service.ConnectHandler}},
-		HandlerWait:     2 * time.Second,
+		Namespaces:  []service.NamespaceConfig{{Pattern: "/", Connect: service.ConnectHandler}, {Pattern: adminui.Namespace, Connect: service.ConnectHandler}},
+		HandlerWait: 2 * time.Second, HoldStream: operatorPagesWait,
 		MaxPayloadBytes: maxOperatorBytes, MaxNamespaces: 2, MaxPendingConnects: maxOperators, MaxHandlers: 4, MaxWatchers: 1,
 		Budget: service.NewBudget(operatorBudget), Logger: f.log.Named("ui"), Told: told,
 	})
@@ -70,9 +71,9 @@ func (f *foyer) openUI() (err error) {
 		return err
 	}
 	u.engine, err = engineio.New(engineio.Config{
-		Path: uiProtocol, MaxPayload: 64 << 10, QueueBytes: 2 * maxOperatorBytes, SlowAfter: operatorPagesWait,
+		Path: uiProtocol, MaxPayload: 64 << 10, QueueBytes: operatorQueue, SlowAfter: operatorPagesWait,
 		Budget: use{u.node.Budget(), service.UseOutbound}, Inbound: use{u.node.Budget(), service.UseInbound},
-		MaxSessions: maxOperators, MaxSessionsPerAddress: maxOperators, HandshakeRate: 20, HandshakeBurst: 100, MessageRate: 100, MessageBurst: 500, Told: told,
+		MaxSessions: maxOperators, TrustedProxies: f.s.TrustedProxy, HandshakeRate: 20, HandshakeBurst: 100, MessageRate: 100, MessageBurst: 500, Told: told,
 	}, links.Accept)
 	if err != nil {
 		return err
@@ -127,9 +128,19 @@ func (f *foyer) serveUI() {
 	f.serving.Go(func() {
 		_ = adminui.Run(ctx, adminui.Config{
 			Hall: u.conns[0], API: u.conns[1], Users: &u.users, Token: f.isToken, ReadOnly: f.s.UIReadOnly, Namespaces: f.shownNamespaces,
-			Hostname: host, PID: os.Getpid(), Log: f.log.Named("ui"), Told: f.told.Named("ui"), Refused: func() { u.refused.Add(1) },
+			Hostname: host, PID: os.Getpid(), Log: f.log.Named("ui"), Told: f.told.Named("ui"), Count: u.count,
 		})
 	})
+}
+
+// count counts what the panel has refused or closed.
+func (u *ui) count(reason string) {
+	switch reason {
+	case adminui.ReasonLogin:
+		u.refused.Add(1)
+	case adminui.ReasonSlow:
+		u.slow.Add(1)
+	}
 }
 
 // ownToken shows a token of the API's own, whichever there is with each call.

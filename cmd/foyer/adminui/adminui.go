@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,9 +19,11 @@ import (
 const Namespace = "/admin"
 
 const (
-	maxOutbox   = 256
-	maxCommands = 64 // that wait for those before them; more are not carried out
-	again       = time.Second
+	maxSaid = 256
+	// Commands that wait for those before them: of one operator, and of all, as far as they are about to. More are left.
+	maxCommands    = 16
+	maxAllCommands = 256
+	again          = time.Second
 )
 
 // Config is what Run needs.
@@ -41,30 +43,31 @@ type Config struct {
 	PID      int
 	Log      *zap.Logger
 	Told     *zap.Logger // for what strangers can cause at any rate
-	// Refused is called for each login that is refused. Default: nobody counts them.
-	Refused func()
+	// Count is called for each login that is refused and each page that is closed, with ReasonLogin or ReasonSlow, from any
+	// goroutine. Default: nobody counts them.
+	Count func(reason string)
+}
+
+func (cfg *Config) count(reason string) {
+	if cfg.Count != nil {
+		cfg.Count(reason)
+	}
 }
 
 // panel is the server side of all pages. Run owns it.
 type panel struct {
 	cfg      Config
 	hall     foyerv1.HandlerService_AttachClient
-	logins   *logins
+	logins   logins
+	attempts attempts
 	ops      map[string]*operator // by socket id
-	outbox   chan said
+	said     chan said
+	turn     chan *attempt // whose password is looked at
 	decided  chan decision
-	commands chan command
+	pending  atomic.Int64 // commands
 	helpers  sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // that of one stream to the hall, which is what a panel lives for
 	watch    *watch          // nil: no operator is there
-}
-
-// operator is a page that is in, or about to be.
-type operator struct {
-	name     string
-	readOnly bool
-	session  string // to be told once it is connected; "": it has shown one
-	object   socketObject
 }
 
 // said is an event for the pages: of one socket, or of all ("").
@@ -97,8 +100,7 @@ func serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	p := &panel{
-		cfg: cfg, hall: hall, logins: newLogins(&cfg), ops: map[string]*operator{}, outbox: make(chan said, maxOutbox),
-		decided: make(chan decision), commands: make(chan command, maxCommands), ctx: ctx,
+		cfg: cfg, hall: hall, logins: logins{map[string]session{}}, ops: map[string]*operator{}, said: make(chan said, maxSaid), turn: make(chan *attempt), decided: make(chan decision), ctx: ctx,
 	}
 	defer func() {
 		cancel()
@@ -114,20 +116,41 @@ func serve(ctx context.Context, cfg Config) error {
 	heard := make(chan *foyerv1.AttachResponse)
 	failed := make(chan error, 1)
 	p.helpers.Go(func() { failed <- receive(ctx, hall, heard) })
-	p.helpers.Go(p.carryOut)
+	p.helpers.Go(func() { p.check(ctx) })
+	err = p.run(heard, failed)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// run does what comes until the stream to the hall ends. Nothing that it does waits for a page.
+func (p *panel) run(heard <-chan *foyerv1.AttachResponse, failed <-chan error) (err error) {
+	patience := time.NewTimer(0)
+	defer patience.Stop()
 	for err == nil {
+		next, turn := p.attempts.next(), p.turn
+		if next == nil {
+			turn = nil
+		} else {
+			patience.Reset(time.Until(p.attempts.impatient().until))
+		}
 		select {
 		case m := <-heard:
 			err = p.take(m)
+		case turn <- next:
+			p.attempts.remove(next)
+		case <-patience.C:
+			if late := p.attempts.impatient(); late != nil && !time.Now().Before(late.until) {
+				p.attempts.remove(late)
+				err = p.leave(late)
+			}
 		case d := <-p.decided:
 			err = p.decide(d)
-		case s := <-p.outbox:
-			err = p.tell(s)
+		case s := <-p.said:
+			p.tell(s)
 		case err = <-failed:
 		}
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
 	}
 	return err
 }
@@ -152,11 +175,11 @@ func (p *panel) send(m *foyerv1.AttachRequest) error { return p.hall.Send(m) }
 func (p *panel) take(m *foyerv1.AttachResponse) error {
 	switch m := m.GetMessage().(type) {
 	case *foyerv1.AttachResponse_Connect:
-		p.look(m.Connect)
+		return p.look(m.Connect)
 	case *foyerv1.AttachResponse_Connected:
-		return p.welcome(m.Connected.GetSocket())
+		p.welcome(m.Connected.GetSocket())
 	case *foyerv1.AttachResponse_Disconnected:
-		return p.farewell(m.Disconnected.GetSocket().GetId())
+		p.farewell(m.Disconnected.GetSocket().GetId())
 	case *foyerv1.AttachResponse_Event:
 		p.event(m.Event)
 		return p.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Handled{Handled: &foyerv1.Handled{UpTo: m.Event.GetCallId()}}})
@@ -165,50 +188,43 @@ func (p *panel) take(m *foyerv1.AttachResponse) error {
 }
 
 // welcome tells a page what it begins with, in the order that it needs.
-func (p *panel) welcome(s *foyerv1.Socket) error {
+func (p *panel) welcome(s *foyerv1.Socket) {
 	op := p.ops[s.GetId()]
-	if op == nil {
-		return nil // of an earlier stream: its page comes back when its link ends
+	if op == nil || op.end != nil {
+		return // of an earlier stream: its page comes back when its link ends
 	}
-	op.object = objectOf(s)
-	var list []said
+	p.start(op, s)
 	if op.session != "" {
-		list = append(list, said{s.GetId(), "session", []any{op.session}})
+		p.tell(said{s.GetId(), "session", []any{op.session}})
 		op.session = ""
 	}
-	list = append(list, said{s.GetId(), "config", []any{map[string]any{"supportedFeatures": features(op.readOnly)}}})
-	list = append(list, said{"", "socket_connected", []any{op.object, stamp(time.Now())}})
-	for _, one := range list {
-		if err := p.tell(one); err != nil {
-			return err
-		}
-	}
-	p.cfg.Log.Info("operator connected", zap.String("operator", op.name), zap.Bool("readonly", op.readOnly),
-		zap.String("address", s.GetHandshake().GetAddress()))
+	p.tell(said{s.GetId(), "config", []any{map[string]any{"supportedFeatures": features(op.readOnly)}}})
+	p.tell(said{"", "socket_connected", []any{op.object, stamp(time.Now())}})
+	p.cfg.Log.Info("operator connected", zap.String("operator", op.name), zap.Bool("readonly", op.readOnly), zap.String("address", op.address))
 	if p.watch == nil {
-		p.watch = begin(p.ctx, p.cfg, p.outbox)
+		p.watch = begin(p.ctx, p.cfg, p.said)
 	}
 	p.watch.ask(s.GetId()) // it tells all_sockets once it has them: the page then takes the namespace that it shows from these
-	return nil
 }
 
-func (p *panel) farewell(id string) error {
+func (p *panel) farewell(id string) {
 	op := p.ops[id]
 	if op == nil {
-		return nil
+		return
 	}
 	delete(p.ops, id)
+	op.stop()
 	p.cfg.Log.Info("operator disconnected", zap.String("operator", op.name))
 	if len(p.ops) == 0 {
 		p.endWatch()
-		return nil
+		return
 	}
-	return p.tell(said{"", "socket_disconnected", []any{Namespace, id, "transport close", stamp(time.Now())}})
+	p.tell(said{"", "socket_disconnected", []any{Namespace, id, "transport close", stamp(time.Now())}})
 }
 
 func (p *panel) endWatch() {
 	if p.watch != nil {
-		p.watch.end(p.outbox)
+		p.watch.end(p.said)
 		p.watch = nil
 	}
 }
@@ -224,25 +240,22 @@ func (p *panel) objects() []socketObject {
 	return list
 }
 
-// tell sends an event to the pages. Of many pages the one that does not read loses it; of a single one the hall waits for
-// it for a while.
-func (p *panel) tell(s said) error {
+// tell has an event told to the pages that it is for. It never waits; a page for which too much waits is closed.
+func (p *panel) tell(s said) {
 	if list, ok := s.args[0].([]socketObject); ok { // all_sockets, which forgets those that are not in it
 		s.args[0] = append(list, p.objects()...)
 	}
 	raw, err := json.Marshal(s.args)
 	if err != nil {
-		return fmt.Errorf("write the event %s: %w", s.event, err)
+		p.cfg.Told.Error("an event for operators can not be written", zap.String("event", s.event), zap.NamedError("err", err))
+		return
 	}
-	target := &foyerv1.Target{Namespace: Namespace, All: s.to == ""}
-	if s.to != "" {
-		target.Rooms = []string{s.to}
+	l := line{s.event, string(raw)}
+	for id, op := range p.ops {
+		if op.end != nil && (s.to == "" || s.to == id) && !op.lines.put(l) {
+			op.end(errSlow)
+		}
 	}
-	return p.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Command{Command: &foyerv1.Command{
-		Command: &foyerv1.Command_Emit{Emit: &foyerv1.EmitRequest{
-			Target: target, Payload: &foyerv1.Payload{Event: s.event, Args: &foyerv1.Payload_Json{Json: string(raw)}},
-		}},
-	}}})
 }
 
 // features are what a page may show and do.

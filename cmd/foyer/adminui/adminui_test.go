@@ -62,37 +62,23 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestLoginsAreBounded: attempts in a minute, sessions, and their life.
-func TestLoginsAreBounded(t *testing.T) {
-	now := time.Now()
-	l := newLogins(&Config{})
-	tried := 0
-	for range 2 * attemptsOfAddress {
-		if l.attempt("10.0.0.1", now) {
-			tried++
-		}
-	}
-	for i := range 1000 {
-		if l.attempt(strings.Repeat("x", i), now) {
-			tried++
-		}
-	}
-	if tried != attemptsOfAll {
-		t.Errorf("%d attempts in a minute, want %d", tried, attemptsOfAll)
-	}
-	if l.attempt("10.0.0.1", now.Add(time.Minute-1)) || !l.attempt("10.0.0.1", now.Add(time.Minute)) {
-		t.Error("the next minute does not begin when this one has ended")
-	}
-	first := l.open(operator{name: "ann"}, now)
-	if op, ok := l.known(first, now.Add(sessionLife)); !ok || op.name != "ann" {
+// TestSessionsAreBounded: their number and their life, and from where they were opened.
+func TestSessionsAreBounded(t *testing.T) {
+	now, home := time.Now(), origin("10.0.0.1")
+	l := logins{map[string]session{}}
+	first := l.open(account{name: "ann"}, home, now)
+	if who, ok := l.known(first, now.Add(sessionLife)); !ok || who.name != "ann" || !l.from(home, now.Add(sessionLife)) {
 		t.Error("a session is not known")
+	}
+	if l.from(origin("10.0.0.2"), now) || l.from(home, now.Add(sessionLife+1)) {
+		t.Error("an address is known from which nobody has a session")
 	}
 	if _, ok := l.known(first, now.Add(sessionLife+1)); ok {
 		t.Error("a session outlives its day")
 	}
-	first = l.open(operator{}, now)
+	first = l.open(account{}, home, now)
 	for range maxSessions {
-		l.open(operator{}, now.Add(time.Second))
+		l.open(account{}, home, now.Add(time.Second))
 	}
 	if _, ok := l.known(first, now); ok || len(l.sessions) != maxSessions {
 		t.Errorf("%d sessions, the first of them: %v", len(l.sessions), ok)

@@ -29,7 +29,7 @@ type command struct {
 // expects it; the log has what is done.
 func (p *panel) event(e *foyerv1.Event) {
 	op := p.ops[e.GetSocket().GetId()]
-	if op == nil || op.readOnly {
+	if op == nil || op.end == nil || op.readOnly {
 		return
 	}
 	c, ok := readCommand(e.GetPayload().GetEvent(), e.GetPayload().GetJson())
@@ -37,11 +37,15 @@ func (p *panel) event(e *foyerv1.Event) {
 		return
 	}
 	c.operator = op.name
-	select {
-	case p.commands <- c:
-	default:
-		p.cfg.Told.Warn("command of an operator left: too many wait", zap.String("operator", op.name))
+	if p.pending.Add(1) <= maxAllCommands {
+		select {
+		case op.commands <- c:
+			return
+		default:
+		}
 	}
+	p.pending.Add(-1)
+	p.cfg.Told.Warn("command of an operator left: too many wait", zap.String("operator", op.name))
 }
 
 // readCommand reads an event of a page: its arguments begin with a namespace, and end with a room or a socket id that
@@ -82,14 +86,18 @@ func readCommand(event, text string) (c command, ok bool) {
 	return c, ok && c.namespace != ""
 }
 
-// carryOut does one command after the other until the panel ends.
-func (p *panel) carryOut() {
+// carryOut does one command of an operator after the other. It ends with them, or with the panel.
+func (p *panel) carryOut(commands <-chan command) {
 	for {
 		select {
-		case c := <-p.commands:
+		case c, ok := <-commands:
+			if !ok {
+				return
+			}
 			ctx, cancel := context.WithTimeout(p.ctx, commandTimeout)
 			err := c.do(ctx, p.cfg)
 			cancel()
+			p.pending.Add(-1)
 			p.cfg.Log.Info("command of an operator", zap.String("operator", c.operator), zap.String("command", c.what),
 				zap.String("namespace", fmt.Sprintf("%.100q", c.namespace)), zap.String("target", fmt.Sprintf("%.100q", c.target.GetRooms())),
 				zap.NamedError("err", err))

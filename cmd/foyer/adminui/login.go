@@ -1,127 +1,49 @@
 package adminui
 
 import (
-	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"strings"
-	"sync/atomic"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/crypto/bcrypt"
 
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
 const (
 	wrongCredentials = "invalid credentials" // the page knows it by this text
+	tooManyAttempts  = "too many attempts: wait a minute"
 	sessionLife      = 24 * time.Hour
 	maxSessions      = 1000
 	maxOperators     = 100
 	maxWordBytes     = 256 // of a name or a password
-	// Attempts in a minute: each costs a tenth of a second of a processor.
-	attemptsOfAddress = 10
-	attemptsOfAll     = 60
-	maxCost           = 14 // of a hash: a second or two
 )
 
-// Users are names with their passwords' hashes. Safe for concurrent use.
-type Users struct {
-	now atomic.Pointer[map[string]user]
+// ReasonLogin is the reason for which an operator is refused.
+const ReasonLogin = "ui_login_refused"
+
+// logins are the sessions that pages come back with. Owned by Run.
+type logins struct {
+	sessions map[string]session
 }
 
-type user struct {
-	hash     []byte
+// session is of an operator who has shown a password.
+type session struct {
+	account
+	from  netip.Addr
+	until time.Time
+}
+
+// account is who an operator is.
+type account struct {
+	name     string
 	readOnly bool
 }
 
-// Take reads users, one a line: NAME:HASH, or NAME:HASH:readonly, where HASH is bcrypt's. It says how many there are. An
-// error names the line and changes nothing.
-func (u *Users) Take(text []byte) (string, error) {
-	all := map[string]user{}
-	number := 0
-	for line := range bytes.Lines(text) {
-		number++
-		one := strings.TrimSpace(string(line))
-		if one == "" || strings.HasPrefix(one, "#") {
-			continue
-		}
-		parts := strings.Split(one, ":")
-		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || len(parts) == 3 && parts[2] != "readonly" {
-			return "", fmt.Errorf("line %d is not of the form NAME:HASH or NAME:HASH:readonly", number)
-		}
-		hash := []byte(strings.Replace(parts[1], "$2y$", "$2a$", 1)) // PHP's and htpasswd's name for the same
-		cost, err := bcrypt.Cost(hash)
-		switch {
-		case err != nil:
-			return "", fmt.Errorf("line %d has no hash of bcrypt, which begins with $2a$, $2b$ or $2y$", number)
-		case cost > maxCost:
-			return "", fmt.Errorf("line %d has a hash of cost %d; %d is the most", number, cost, maxCost)
-		}
-		if _, twice := all[parts[0]]; twice {
-			return "", fmt.Errorf("line %d has a name that an earlier one has", number)
-		}
-		all[parts[0]] = user{hash, len(parts) == 3}
-	}
-	if len(all) == 0 {
-		return "", errors.New("there is no user in it: write one a line, as NAME:HASH")
-	}
-	u.now.Store(&all)
-	return fmt.Sprintf("with %d users", len(all)), nil
-}
-
-// nobodysHash is compared with the password of a name that is not there, so that time does not tell names.
-// It is of bcrypt's default cost, and made already: to make one takes a process a tenth of a second at its start.
-var nobodysHash = []byte("$2a$10$3uraepqbq6P7eCIMxRPDm.krLLN779j0BS15OEUQXsdyjvF0A5abS")
-
-// allows says whether a password is a user's.
-func (u *Users) allows(name, password string) (is user, ok bool) {
-	hash := nobodysHash
-	if now := u.now.Load(); now != nil {
-		if is, ok = (*now)[name]; ok {
-			hash = is.hash
-		}
-	}
-	return is, bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && ok
-}
-
-// logins are the sessions that pages come back with, and who has tried of late. Owned by Run.
-type logins struct {
-	cfg      *Config
-	sessions map[string]session
-	minute   time.Time
-	tried    map[string]int // by address, in this minute
-	all      int
-}
-
-type session struct {
-	operator operator
-	until    time.Time
-}
-
-func newLogins(cfg *Config) *logins {
-	return &logins{cfg: cfg, sessions: map[string]session{}, tried: map[string]int{}}
-}
-
-// attempt counts a look at a password; false: there were too many.
-func (l *logins) attempt(address string, now time.Time) bool {
-	if now.Sub(l.minute) >= time.Minute {
-		l.minute, l.all = now, 0
-		clear(l.tried)
-	}
-	if l.all >= attemptsOfAll || l.tried[address] >= attemptsOfAddress {
-		return false
-	}
-	l.all++
-	l.tried[address]++
-	return true
-}
-
 // open makes a session; the one that ends first makes room.
-func (l *logins) open(op operator, now time.Time) string {
+func (l *logins) open(who account, from netip.Addr, now time.Time) string {
 	if len(l.sessions) >= maxSessions {
 		first := ""
 		for id, s := range l.sessions {
@@ -134,30 +56,40 @@ func (l *logins) open(op operator, now time.Time) string {
 	raw := make([]byte, 16)
 	_, _ = rand.Read(raw) // it does not fail
 	id := hex.EncodeToString(raw)
-	l.sessions[id] = session{op, now.Add(sessionLife)}
+	l.sessions[id] = session{who, from, now.Add(sessionLife)}
 	return id
 }
 
-func (l *logins) known(id string, now time.Time) (operator, bool) {
+func (l *logins) known(id string, now time.Time) (account, bool) {
 	s, ok := l.sessions[id]
 	if ok && now.After(s.until) {
 		delete(l.sessions, id)
 		ok = false
 	}
-	return s.operator, ok
+	return s.account, ok
+}
+
+// from says whether an operator has a session that was opened from an address.
+func (l *logins) from(at netip.Addr, now time.Time) bool {
+	for _, s := range l.sessions {
+		if s.from == at && !now.After(s.until) {
+			return true
+		}
+	}
+	return false
 }
 
 // decision is who a page's user is, or why nobody.
 type decision struct {
-	call     uint64
-	socket   *foyerv1.Socket
-	operator operator
-	refused  string
-	fresh    bool // it is to be told a session
+	call    uint64
+	socket  *foyerv1.Socket
+	who     account
+	refused string
+	fresh   bool // it is to be told a session
 }
 
-// look finds out who connects. Passwords are looked at beside, since that takes long.
-func (p *panel) look(c *foyerv1.Connect) {
+// look finds out who connects. A password has to wait for its turn.
+func (p *panel) look(c *foyerv1.Connect) error {
 	d := decision{call: c.GetCallId(), socket: c.GetSocket()}
 	auth := c.GetSocket().GetHandshake().GetAuth().AsMap()
 	word := func(key string) string {
@@ -166,40 +98,66 @@ func (p *panel) look(c *foyerv1.Connect) {
 		}
 		return ""
 	}
-	id, name, password := word("sessionId"), word("username"), word("password")
-	ok := false
+	id, name, password, now := word("sessionId"), word("username"), word("password"), time.Now()
 	if id != "" {
-		d.operator, ok = p.logins.known(id, time.Now())
-	}
-	switch {
-	case ok:
-	case password == "":
-		d.refused = wrongCredentials
-	case !p.logins.attempt(c.GetSocket().GetHandshake().GetAddress(), time.Now()):
-		d.refused = "too many attempts: wait a minute"
-	default:
-		p.helpers.Go(func() {
-			if p.cfg.Token != nil && p.cfg.Token(password) {
-				d.operator = operator{name: "a token of the API", readOnly: p.cfg.ReadOnly}
-			} else if is, ok := p.cfg.Users.allows(name, password); ok {
-				d.operator = operator{name: name, readOnly: is.readOnly || p.cfg.ReadOnly}
-			} else {
-				d.refused = wrongCredentials
-			}
-			d.fresh = d.refused == ""
-			select {
-			case p.decided <- d:
-			case <-p.ctx.Done():
-			}
-		})
-		return
-	}
-	p.helpers.Go(func() {
-		select {
-		case p.decided <- d:
-		case <-p.ctx.Done():
+		who, ok := p.logins.known(id, now)
+		if d.who = who; ok {
+			return p.decide(d)
 		}
-	})
+	}
+	if password == "" {
+		d.refused = wrongCredentials
+		return p.decide(d)
+	}
+	t := &attempt{decision: d, name: name, password: password}
+	t.known = p.logins.from(origin(d.socket.GetHandshake().GetAddress()), now)
+	return p.leave(p.attempts.ask(t, now))
+}
+
+// leave refuses an attempt that is not looked at; nil: there is none.
+func (p *panel) leave(t *attempt) error {
+	if t == nil {
+		return nil
+	}
+	t.refused = tooManyAttempts
+	return p.decide(t.decision)
+}
+
+// check looks at passwords, one after the other, until ctx ends.
+func (p *panel) check(ctx context.Context) {
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	for {
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case t := <-p.turn:
+			began := time.Now()
+			t.who, t.fresh = p.cfg.account(t.name, t.password)
+			rest.Reset(min(restTimes*time.Since(began), maxRest))
+			if !t.fresh {
+				t.refused = wrongCredentials
+			}
+			select {
+			case p.decided <- t.decision:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// account is who has a password, or shows a token of the API in its place.
+func (cfg *Config) account(name, password string) (who account, ok bool) {
+	if cfg.Token != nil && cfg.Token(password) {
+		return account{"a token of the API", cfg.ReadOnly}, true
+	}
+	is, ok := cfg.Users.allows(name, password)
+	return account{name, is.readOnly || cfg.ReadOnly}, ok
 }
 
 // decide answers the hall.
@@ -210,9 +168,9 @@ func (p *panel) decide(d decision) error {
 		p.refused(d)
 		return p.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_ConnectReply{ConnectReply: reply}})
 	}
-	op := d.operator
+	op := newOperator(d.who, d.socket.GetHandshake().GetAddress())
 	if d.fresh {
-		op.session = p.logins.open(d.operator, time.Now())
+		op.session = p.logins.open(d.who, origin(op.address), time.Now())
 	}
 	if len(p.ops) > maxOperators { // some have gone before they were connected
 		for id, one := range p.ops {
@@ -221,7 +179,7 @@ func (p *panel) decide(d decision) error {
 			}
 		}
 	}
-	p.ops[d.socket.GetId()] = &op
+	p.ops[d.socket.GetId()] = op
 	reply.Decision = &foyerv1.ConnectReply_Accept{Accept: &foyerv1.Accept{}}
 	return p.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_ConnectReply{ConnectReply: reply}})
 }
@@ -231,12 +189,7 @@ func (p *panel) refused(d decision) {
 	if auth := d.socket.GetHandshake().GetAuth().AsMap(); auth["username"] == nil && auth["password"] == nil {
 		return
 	}
-	if p.cfg.Refused != nil {
-		p.cfg.Refused()
-	}
+	p.cfg.count(ReasonLogin)
 	p.cfg.Told.Warn("login refused", zap.String("reason", ReasonLogin), zap.String("address", d.socket.GetHandshake().GetAddress()),
 		zap.String("detail", d.refused), zap.String("setting", "--ui-password-file"))
 }
-
-// ReasonLogin is the reason for which an operator is refused.
-const ReasonLogin = "ui_login_refused"
