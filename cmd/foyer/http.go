@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"foyer/service"
+	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
 	"foyer/transport/httpapi"
 )
@@ -27,7 +28,7 @@ type httpEdge struct {
 // openHTTP makes what answers calls over HTTP. The API is there already.
 func (f *foyer) openHTTP() error {
 	h := &f.http
-	h.conns = newConns("http", f.files.http, 0, nil, f.told)
+	h.conns = newConns("http", f.files.http, 0, f.s.TrustedProxy, f.told)
 	if f.s.HTTP == "" {
 		return nil
 	}
@@ -46,7 +47,10 @@ func (f *foyer) openHTTP() error {
 	h.memory = grpcapi.NewMemory()
 	var err error
 	h.api, err = httpapi.New(httpapi.Config{
-		Dial: h.memory.Dial, Admit: f.api.Admit, Open: f.s.APITokenFile == "", Origins: f.s.HTTPOrigin,
+		Dial: h.memory.Dial, Admit: f.api.Admit,
+		Address:    func(r *http.Request) string { return engineio.ClientAddress(r, f.s.TrustedProxy) },
+		AddressKey: grpcapi.ClientAddress,
+		Open:       f.s.APITokenFile == "", Origins: f.s.HTTPOrigin,
 		MaxMessage: largest, RequestBytes: max(held, int64(largest)), WriteTimeout: f.waits.write, Told: f.told,
 		Hold: func(n int) { f.node.Budget().Force(service.UseInbound, n) },
 	})

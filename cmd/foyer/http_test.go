@@ -3,11 +3,18 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // callHTTP makes a call over HTTP with a token, and returns the status and the answer, of a stream its first line.
@@ -89,6 +96,48 @@ func TestHTTPHasTheTokensOfTheAPI(t *testing.T) {
 	}
 	if n := f.api.Cut(); n != 0 {
 		t.Errorf("the drain has cut %d calls", n)
+	}
+}
+
+// TestHTTPCallersHaveTheirAddress: in the log, and as callers whose request ids are their own where there are no tokens. A
+// proxy tells its clients'.
+func TestHTTPCallersHaveTheirAddress(t *testing.T) {
+	core, logs := observer.New(zapcore.WarnLevel)
+	f := startNode(t, func(f *foyer) { f.told = zap.New(core) }, "--http", "127.0.0.1:0", "--trusted-proxy", "127.0.0.2/32")
+	call := func(from, forwarded, method, body string) string {
+		t.Helper()
+		raw := dialFrom(t, from, f.http.listener, fmt.Sprintf("POST /foyer.v1.%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+
+			"X-Forwarded-For: %s\r\nFoyer-Client-Address: 10.9.9.9\r\nContent-Length: %d\r\n\r\n%s", method, forwarded, len(body), body))
+		answer, err := io.ReadAll(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	for _, tc := range []struct {
+		from, forwarded string
+		repeat          bool
+	}{
+		{"127.0.0.1", "10.0.0.1", false},
+		{"127.0.0.1", "10.0.0.2", true}, // of whom nobody believes it
+		{"127.0.0.2", "10.0.0.1", false},
+		{"127.0.0.2", "10.0.0.2", false},
+		{"127.0.0.2", "10.0.0.1", true},
+		{"127.0.0.3", "10.0.0.1", false},
+	} {
+		answer := call(tc.from, tc.forwarded, "EmitService/Emit", `{"target":{"all":true},"payload":{"event":"hi"},"requestId":"1"}`)
+		if !strings.HasPrefix(answer, "HTTP/1.1 200") || strings.Contains(answer, `"deduplicated":true`) != tc.repeat {
+			t.Errorf("from %s for %s, want a repeat %v: %s", tc.from, tc.forwarded, tc.repeat, answer)
+		}
+	}
+	call("127.0.0.3", "", "PresenceService/Watch", "{}")
+	call("127.0.0.2", "10.0.0.7", "PresenceService/Watch", "{}")
+	var told []any
+	for _, line := range logs.FilterMessage("stream refused").All() {
+		told = append(told, line.ContextMap()["address"])
+	}
+	if !slices.Equal(told, []any{"127.0.0.3", "10.0.0.7"}) {
+		t.Errorf("the log names %v", told)
 	}
 }
 

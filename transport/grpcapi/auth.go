@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -62,9 +63,10 @@ func (a *authenticator) callerOf(digest [sha256.Size]byte) *admission {
 // admission is what is known of a call before its request is read.
 type admission struct {
 	caller  string
-	nobody  bool  // it has no token and needs none
-	refused error // it has no token that is known and needs one
-	status  error // the same as gRPC wants it from a tap
+	address string // of the client of a call by a connection in memory; "": the connection's
+	nobody  bool   // it has no token and needs none
+	refused error  // it has no token that is known and needs one
+	status  error  // the same as gRPC wants it from a tap
 
 	// Of a token: valid ends when it is known no more.
 	valid  context.Context
@@ -140,12 +142,15 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	if !s.gate.open {
 		a = s.auth.Load().admit(ctx, info.FullMethodName)
 	}
+	if isMemory(c.addr.Addr) {
+		a = a.madeFor(ctx, s.gate.open)
+	}
 	switch {
 	case a.nobody:
 		c.probed.Store(true)
 		c.seen.Store(time.Now().UnixNano())
 	case a.refused != nil:
-		s.gate.refuse(refusedCalls, c.host, a.refused.Error(), zap.String("method", cut(info.FullMethodName)))
+		s.gate.refuse(refusedCalls, cmp.Or(a.address, c.host), a.refused.Error(), zap.String("method", cut(info.FullMethodName)))
 		if _, limited := ctx.Deadline(); !limited {
 			return ctx, a.status
 		}

@@ -35,10 +35,30 @@ func (s *Server) ServeMemory(m *Memory) error {
 	return nil
 }
 
+// ClientAddress is the metadata in which a call by a connection in memory tells the address of the client for whom it is made,
+// without the port. The log names that client, and without tokens it is the caller. Of other connections nobody believes it.
+const ClientAddress = "foyer-client-address"
+
 // memoryNetwork is what bufconn calls itself.
 const memoryNetwork = "bufconn"
 
-func inMemory(c net.Conn) bool { return c.RemoteAddr().Network() == memoryNetwork }
+func inMemory(c net.Conn) bool { return isMemory(c.RemoteAddr()) }
+
+func isMemory(addr net.Addr) bool { return addr.Network() == memoryNetwork }
+
+// madeFor is the admission of a call by a connection in memory, once it is known for whom the call is made.
+func (a *admission) madeFor(ctx context.Context, open bool) *admission {
+	told := metadata.ValueFromIncomingContext(ctx, ClientAddress)
+	if len(told) != 1 || told[0] == "" {
+		return a
+	}
+	of := *a
+	of.address = told[0]
+	if open {
+		of.caller = of.address
+	}
+	return &of
+}
 
 // Admit says what is wrong with the authorization of a call that is about to come by a connection in memory, as a status:
 // who shows no token that is known must not take part in a connection that others share. It counts and tells a refusal as

@@ -94,6 +94,9 @@ func (c *conn) greeted(p []byte) {
 
 // hostOfCall is the address of a call's client, without the port.
 func hostOfCall(ctx context.Context) string {
+	if a := admissionOf(ctx); a != nil && a.address != "" {
+		return a.address
+	}
 	if c := connOf(ctx); c != nil {
 		return c.host
 	}

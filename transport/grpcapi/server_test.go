@@ -10,8 +10,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -140,6 +144,53 @@ func TestCallers(t *testing.T) {
 			t.Errorf("%d, %s: got %v, %v", i, token, resp, err)
 		}
 	}
+}
+
+// TestCallersBehindOneConnection: of calls by a connection in memory each has the address that it tells: it is the caller where
+// nobody has a token, and the log names it. Who comes by another connection has its own, whatever it tells.
+func TestCallersBehindOneConnection(t *testing.T) {
+	core, logs := observer.New(zapcore.WarnLevel)
+	s, client := start(t, Config{Logger: zap.New(core)}, newFakeNode())
+	as := func(address string) context.Context {
+		return metadata.AppendToOutgoingContext(t.Context(), ClientAddress, address)
+	}
+	emit := func(c *api, address string, repeat bool) {
+		t.Helper()
+		r, err := c.emit.Emit(as(address), &foyerv1.EmitRequest{Target: toRoom("r"), Payload: hello(), RequestId: "1"})
+		if err != nil || r.GetDeduplicated() != repeat {
+			t.Errorf("of %q: got %v, %v", address, r, err)
+		}
+	}
+	emit(client, "10.0.0.1", false)
+	emit(client, "10.0.0.2", false)
+	emit(client, "10.0.0.1", true)
+	refusedFor := func(c *api, told, want string) {
+		t.Helper()
+		before := logs.Len()
+		if w, err := c.watch.Watch(as(told), &foyerv1.WatchRequest{}); err == nil {
+			_, _ = w.Recv()
+		}
+		if lines := awaitLines(logs, before+1); len(lines) <= before || lines[before].ContextMap()["address"] != want {
+			t.Errorf("the log has %v, want %s", lines, want)
+		}
+	}
+	refusedFor(client, "10.0.0.3", "10.0.0.3")
+
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(lis) }()
+	t.Cleanup(func() { s.Stop(); <-served })
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	outside := apiOf(conn)
+	emit(outside, "10.0.0.1", false)
+	refusedFor(outside, "10.0.0.4", "127.0.0.1")
 }
 
 // published are the services of the API.

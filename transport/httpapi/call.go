@@ -55,6 +55,9 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) error {
 	for _, name := range passedOn {
 		md.Append(name, r.Header.Values(name)...)
 	}
+	if s.cfg.AddressKey != "" { // all calls come to it by one connection
+		md.Set(s.cfg.AddressKey, s.address(r))
+	}
 	stream, err := s.conn.NewStream(metadata.NewOutgoingContext(ctx, md), &grpc.StreamDesc{ServerStreams: true}, r.URL.Path)
 	if err != nil {
 		return ended(err)

@@ -64,7 +64,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) refuse(why refusal, r *http.Request, detail string) error {
 	is := &refusals[why]
 	s.counts[why].Add(1)
-	s.told.Warn("HTTP request refused", zap.String("reason", is.reason), zap.String("address", addressOf(r)),
+	s.told.Warn("HTTP request refused", zap.String("reason", is.reason), zap.String("address", s.address(r)),
 		zap.String("detail", detail), zap.String("setting", "--"+is.flag))
 	return fault(is.code, is.why, "%s", detail)
 }

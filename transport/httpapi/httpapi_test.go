@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,10 +39,12 @@ type fakeAPI struct {
 	sent    atomic.Int32 // answers of a watch
 	waited  atomic.Int64 // the time that an EmitWithAck was given
 	traced  atomic.Value // its traceparent
+	from    atomic.Value // what an emit tells of its client
 	endless bool
 }
 
-func (f *fakeAPI) Emit(_ context.Context, r *foyerv1.EmitRequest) (*foyerv1.EmitResponse, error) {
+func (f *fakeAPI) Emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv1.EmitResponse, error) {
+	f.from.Store(metadata.ValueFromIncomingContext(ctx, "from"))
 	f.calls.Add(1)
 	f.event.Store(r.GetPayload().GetEvent())
 	return &foyerv1.EmitResponse{}, nil
@@ -384,6 +387,26 @@ func TestDeadlines(t *testing.T) {
 				t.Errorf("%s: the API has heard %q", name, api.traced.Load())
 			}
 		})
+	}
+}
+
+// TestAddressIsTold: the API hears whose call it is, of us and not of the client.
+func TestAddressIsTold(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"the connection's": {func(c *Config) { c.AddressKey = "from" }, []string{"192.0.2.1"}}, // that of httptest
+		"a proxy's client": {func(c *Config) {
+			c.AddressKey, c.Address = "from", func(r *http.Request) string { return r.Header.Get("X-Forwarded-For") }
+		}, []string{"10.0.0.9"}},
+		"nobody asks": {func(*Config) {}, nil},
+	} {
+		api := &fakeAPI{}
+		s := start(t, api, tc.change)
+		if w := ask(s, emit, hi, "From", "10.0.0.1", "X-Forwarded-For", "10.0.0.9"); w.Code != http.StatusOK || !slices.Equal(api.from.Load().([]string), tc.want) {
+			t.Errorf("%s: %d %s, told %v", name, w.Code, w.Body, api.from.Load())
+		}
 	}
 }
 

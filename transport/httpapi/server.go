@@ -41,6 +41,10 @@ type Config struct {
 	// Admit says what is wrong with a caller's values of the header Authorization, as a status; nil: it may call. It counts
 	// and tells its refusals by itself. It does not block.
 	Admit func(ctx context.Context, method string, authorization []string, address string) error
+	// Address is the address of a request's client, without the port. Default: the connection's.
+	Address func(r *http.Request) string
+	// AddressKey is the metadata in which the gRPC server is told that address. Default: it is not told.
+	AddressKey string
 	// Open says that everybody may call. Then only names of this machine are taken as Host.
 	Open bool
 	// Origins of pages that may call, as https://example.com. Default: none.
@@ -143,7 +147,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if err := s.cfg.Admit(r.Context(), r.URL.Path, r.Header["Authorization"], addressOf(r)); err != nil {
+	if err := s.cfg.Admit(r.Context(), r.URL.Path, r.Header["Authorization"], s.address(r)); err != nil {
 		head.Set("WWW-Authenticate", "Bearer")
 		s.answer(w, r, fromStatus(err))
 		return
@@ -240,7 +244,11 @@ func (s *Server) Counters() map[string]int64 {
 	return counts
 }
 
-func addressOf(r *http.Request) string {
+// address is the address of a request's client.
+func (s *Server) address(r *http.Request) string {
+	if s.cfg.Address != nil {
+		return s.cfg.Address(r)
+	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
