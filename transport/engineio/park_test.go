@@ -140,21 +140,17 @@ func TestFloodHoldsNobodyUp(t *testing.T) {
 			echo(s, data, binary)
 		}
 	}
-	stop := make(chan struct{})
+	var flooders []*peer
 	var flood sync.WaitGroup
 	for range 2*runtime.GOMAXPROCS(0) + 2 { // more than there are workers
 		p, r := h.openWebSocket()
 		r.session.Admit()
+		flooders = append(flooders, p)
 		many := bytes.Repeat(clientFrame("4x"), 5000)
 		flood.Go(func() {
 			for {
-				select {
-				case <-stop:
+				if _, err := p.conn.NetConn().Write(many); err != nil {
 					return
-				default:
-					if _, err := p.conn.NetConn().Write(many); err != nil {
-						return
-					}
 				}
 			}
 		})
@@ -164,7 +160,9 @@ func TestFloodHoldsNobodyUp(t *testing.T) {
 		p.write("4quick")
 		p.want("4quick")
 	}
-	close(stop)
+	for _, f := range flooders { // a write of theirs waits for as long as their rate has them wait
+		_ = f.conn.NetConn().Close()
+	}
 	flood.Wait()
 }
 
