@@ -15,9 +15,8 @@ VERSION          := $(shell git describe --tags --always --dirty 2>/dev/null)
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 RELEASE   ?= bin/release
 
-# How long each fuzz target runs, below which folders, how long each benchmark of `make bench`, and which benchmarks.
+# How long each fuzz target runs, how long each benchmark of `make bench`, and which benchmarks.
 FUZZTIME  ?= 30s
-FUZZIN    ?= cmd service transport e2e
 BENCHTIME ?= 1s
 BENCH     ?= .
 # Which schedules `make sim` runs.
@@ -205,7 +204,7 @@ sim: ## Run SEEDS schedules of the nodes' simulator, from SEED on
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	for pkg in $$(grep -rlE --include='*_test.go' '^func Fuzz' $(FUZZIN) | xargs -n 1 dirname | sort -u); do \
+	for pkg in $$(grep -rlE --include='*_test.go' '^func Fuzz' cmd service transport e2e | xargs -n 1 dirname | sort -u); do \
 		go test -c -fuzz . -o "$$dir/fuzz.test" "./$$pkg"; \
 		for name in $$(cd "$$pkg" && "$$dir/fuzz.test" -test.list '^Fuzz'); do \
 			echo "== $$name in $$pkg"; \

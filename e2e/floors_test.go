@@ -58,6 +58,7 @@ var floors = []floor{
 	{"cmd/foyer/adminui", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/crypto/bcrypt"}},
 	{"cmd/foyer/bench", []string{"gen/foyer/v1"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/HdrHistogram/hdrhistogram-go"}},
 	{"cmd/foyer/near", nil, nil},
+	{"cmd/foyer/configfile", []string{"cmd/foyer/near"}, []string{"go.yaml.in/yaml/v3"}},
 	// It lines up tables by the width of letters, and asks whether it prints to a terminal, and how wide that is.
 	{"cmd/foyer/client", []string{"gen/foyer/v1", "cmd/foyer/near"}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto", "github.com/alecthomas/kong", "go.yaml.in/yaml/v3", "github.com/mattn/go-runewidth", "golang.org/x/term"}},
 	{"cmd/foyer/web", nil, nil},

@@ -13,9 +13,8 @@ import (
 
 func parseBench(t *testing.T, args ...string) (*benchCommand, error) {
 	t.Helper()
-	var c commands
-	_, err := newParser(&c).Parse(append([]string{"bench"}, args...))
-	return &c.Bench, err
+	_, err := shared().parser.Parse(append([]string{"bench"}, args...))
+	return &shared().commands.Bench, err
 }
 
 // What is wrong is an error of the command line, for every scenario; what that is, the package's own test says.
@@ -71,7 +70,7 @@ func TestBenchFailsByExitCode(t *testing.T) {
 		exitUsage:   {"bench", "idle", "--clients", "0"},
 		exitFailure: {"bench", "echo", "--api-token-file", empty},
 	} {
-		if code := start(args); code != want {
+		if _, _, code := say(t, args...); code != want {
 			t.Errorf("%q: exit code %d, want %d", args, code, want)
 		}
 	}

@@ -55,8 +55,8 @@ func (c *configCheckCommand) Validate() error {
 
 // Run says that there is no fault: with one, the command line would not have been understood.
 func (c *configCheckCommand) Run(p *parser) error {
-	n := len(p.source.file.values)
-	_, err := fmt.Fprintf(os.Stdout, "%s is good: it has %d %s\n", p.source.file.name, n, plural("setting", n))
+	n := len(p.source.file.Values)
+	_, err := fmt.Fprintf(os.Stdout, "%s is good: it has %d %s\n", p.source.file.Name, n, plural("setting", n))
 	return err
 }
 
@@ -84,16 +84,16 @@ func settingRows(p *parser, command *kong.Context) (rows []settingRow) {
 	o := originsOf(command.Selected(), command, p.source)
 	for _, declared := range settingFlags(p.Model) {
 		f := own[declared.Name]
-		row := rowOf(f)
+		row := rowOf(f, f.Target)
 		row.from = o.of(f)
 		rows = append(rows, row)
 	}
 	return rows
 }
 
-// rowOf is what a flag says, without secrets.
-func rowOf(f *kong.Flag) settingRow {
-	row := settingRow{flag: f, value: valueOf(f.Target)}
+// rowOf is a value of a flag, without secrets.
+func rowOf(f *kong.Flag, value reflect.Value) settingRow {
+	row := settingRow{flag: f, value: valueOf(value)}
 	if text, ok := row.value.(string); ok && f.Tag.Has(secretTag) {
 		row.value = hide(text)
 		row.hidden = row.value != text

@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"foyer/cmd/foyer/configfile"
 )
 
 // fileSetting is the flag that names the configuration file. Commands without it have no such file.
@@ -20,14 +24,31 @@ type parser struct {
 	source *fileSource
 }
 
-// Parse reads a command line. The error tells all that is wrong, with the file as well; explain puts it into words.
+// Parse reads a command line. The error tells all that is wrong, with the file as well; explain puts it into words. It may
+// be called again, and overwrites then what was filled in before.
 func (p *parser) Parse(args []string) (*kong.Context, error) {
 	*p.source = fileSource{content: p.source.content}
+	p.forget()
 	ctx, err := p.Kong.Parse(args)
-	if s := p.source; s.unread != nil || s.file != nil && len(s.file.faults) > 0 {
+	if s := p.source; s.unread != nil || s.file != nil && len(s.file.Faults) > 0 {
 		return ctx, &wrongFile{s, ctx, err}
 	}
 	return ctx, err
+}
+
+// forget has the model as it was before a command line was read: kong leaves marks of that in it.
+func (p *parser) forget() {
+	_ = kong.Visit(p.Model, func(at kong.Visitable, next kong.Next) error {
+		switch at := at.(type) {
+		case *kong.Application:
+			at.Active = false
+		case *kong.Node:
+			at.Active = false
+		case *kong.Value:
+			at.Active, at.Set = false, false
+		}
+		return next(nil)
+	})
 }
 
 // wrongFile is an error that a configuration file has caused, with whatever else is wrong.
@@ -45,9 +66,9 @@ type fileSource struct {
 	content []byte // what the file says; nil: it is read
 
 	looked bool
-	text   []byte      // what was read
-	unread error       // why it could not be read
-	file   *configFile // nil: there is none
+	text   []byte           // what was read
+	unread error            // why it could not be read
+	file   *configfile.File // nil: there is none
 }
 
 // Validate is called by kong.
@@ -62,8 +83,8 @@ func (s *fileSource) Resolve(c *kong.Context, _ *kong.Path, f *kong.Flag) (any, 
 	if s.file == nil || fromVariable(f) != "" {
 		return nil, nil
 	}
-	if v, ok := s.file.values[f.Name]; ok {
-		return v.text, nil
+	if v, ok := s.file.Values[f.Name]; ok {
+		return v.Text, nil
 	}
 	return nil, nil
 }
@@ -77,13 +98,38 @@ func (s *fileSource) look(c *kong.Context) {
 	text := s.content
 	if text == nil {
 		var err error
-		if text, err = readBounded(name, maxConfigBytes); err != nil {
+		if text, err = readBounded(name, configfile.MaxBytes); err != nil {
 			s.unread = fileError(source{flag, name}, err)
 			return
 		}
 	}
 	s.text = text
-	s.file = parseConfig(name, text, settingFlags(c.Model))
+	s.file = configfile.Parse(name, text, keysOf(settingFlags(c.Model)))
+}
+
+// keysOf are flags as keys of a file.
+func keysOf(flags []*kong.Flag) []configfile.Key {
+	keys := make([]configfile.Key, len(flags))
+	for i, f := range flags {
+		keys[i] = configfile.Key{Name: f.Name, Path: f.Tag.Type == "path", Check: func(text string) error { return try(f, text) }}
+		if f.IsSlice() {
+			keys[i].Separator = f.Tag.Sep
+		}
+	}
+	return keys
+}
+
+// try says what is wrong with a value of a flag, in the words of a command line.
+func try(f *kong.Flag, text string) error {
+	target := reflect.New(f.Target.Type()).Elem()
+	if err := f.Parse(kong.Scan().PushTyped(text, kong.FlagValueToken), target); err != nil {
+		said := strings.TrimPrefix(err.Error(), f.ShortSummary()+": ")
+		return errors.New(missingValues.ReplaceAllString(said, "the value is missing"))
+	}
+	if options := strings.Split(f.Enum, ","); f.Enum != "" && !slices.Contains(options, text) {
+		return fmt.Errorf("%q is none of %s", text, strings.Join(options, ", "))
+	}
+	return nil
 }
 
 // nameOfFile is the configuration file of a command, and by which word of the command line it is named; "": none.
@@ -109,19 +155,10 @@ func nameOfFile(c *kong.Context) (name, word string) {
 func settingFlags(model *kong.Application) []*kong.Flag {
 	for _, command := range model.Children {
 		if command.Name == "serve" {
-			return settingsAmong(command.Flags)
+			return slices.DeleteFunc(slices.Clone(command.Flags), func(f *kong.Flag) bool { return f.Name == fileSetting || f.Name == "help" })
 		}
 	}
 	return nil
-}
-
-func settingsAmong(all []*kong.Flag) (flags []*kong.Flag) {
-	for _, f := range all {
-		if f.Name != fileSetting && f.Name != "help" {
-			flags = append(flags, f)
-		}
-	}
-	return flags
 }
 
 // origin says where a value comes from.
@@ -134,7 +171,7 @@ type origin struct {
 type origins struct {
 	node  *kong.Node
 	given map[string]bool
-	file  *configFile // nil: none
+	file  *configfile.File // nil: none
 }
 
 func originsOf(at *kong.Node, c *kong.Context, s *fileSource) origins {
@@ -158,8 +195,8 @@ func (o origins) of(f *kong.Flag) origin {
 		return origin{"variable", name}
 	}
 	if o.file != nil {
-		if v, ok := o.file.values[f.Name]; ok {
-			return origin{"file", place(o.file.name, v.line)}
+		if v, ok := o.file.Values[f.Name]; ok {
+			return origin{"file", configfile.Place(o.file.Name, v.Line)}
 		}
 	}
 	return origin{kind: "default"}
@@ -220,11 +257,11 @@ func (p *parser) told(err error) (lines []string, at *kong.Node) {
 		if wrong.source.unread != nil {
 			return []string{o.blame(wrong.source.unread.Error())}, at
 		}
-		for _, f := range wrong.source.file.faults {
-			if lines = append(lines, f.Error()); len(f.flags) == 0 {
+		for _, f := range wrong.source.file.Faults {
+			if lines = append(lines, f.Error()); len(f.Keys) == 0 {
 				err = nil // nobody knows what it would have set, and so what is wrong without it
 			}
-			about = append(about, f.flags...)
+			about = append(about, f.Keys...)
 		}
 	}
 	if err == nil {

@@ -12,11 +12,9 @@ import (
 // parse reads a command line as start does, without running it.
 func parse(t *testing.T, args ...string) (*settings, error) {
 	t.Helper()
-	var c struct { // by itself: to make a parser for all commands takes several times as long
-		Serve serveCommand `cmd:""`
-	}
-	_, err := newParser(&c).Parse(append([]string{"serve"}, args...))
-	return &c.Serve.settings, err
+	_, err := shared().parser.Parse(append([]string{"serve"}, args...))
+	s := shared().commands.Serve.settings
+	return &s, err
 }
 
 func TestBadSettingsAreRefused(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"foyer/cmd/foyer/near"
 )
 
 const prefix = "FOYER_"
@@ -50,11 +52,14 @@ func straysOf(model *kong.Application, environ []string) (found strays) {
 		if !ours || slices.Contains(known, rest) || fromKubernetes(name, value) {
 			continue
 		}
-		near := nearest(rest, known)
+		meant := near.Name(rest, known)
 		if rest == "PORT" { // by its meaning, which is nearer than PATH
-			near = "EDGE"
+			meant = "EDGE"
 		}
-		found = append(found, name+" is not a setting of Foyer, and has no effect"+did(near, prefix))
+		if meant != "" {
+			meant = prefix + meant
+		}
+		found = append(found, name+" is not a setting of Foyer, and has no effect"+near.Question(meant))
 	}
 	slices.Sort(found)
 	return found

@@ -38,12 +38,25 @@ type commands struct {
 	client.Commands
 }
 
-func main() { os.Exit(start(os.Args[1:])) }
+func main() { os.Exit(newCommandLine().start(os.Args[1:])) }
 
-func start(args []string) int {
-	var c commands
-	exited := -1
-	parser := newParser(&c, kong.Exit(func(code int) { exited = code }))
+// commandLine is the parser of all commands and what it fills in. To make one takes far longer than to read with it.
+type commandLine struct {
+	commands commands
+	parser   *parser
+	exited   int // the exit code of --help; -1: that was not asked for
+}
+
+func newCommandLine() *commandLine {
+	l := &commandLine{}
+	l.parser = newParser(&l.commands, kong.Exit(func(code int) { l.exited = code }))
+	return l
+}
+
+// start runs a command and returns the exit code.
+func (l *commandLine) start(args []string) int {
+	parser := l.parser
+	l.exited = -1
 	if len(args) > 0 && args[0] == client.CompleteCommand {
 		client.Complete(parser.Model, client.Machine(), args[1:])
 		return 0
@@ -53,8 +66,8 @@ func start(args []string) int {
 	}
 	command, err := parser.Parse(args)
 	switch {
-	case exited >= 0: // --help
-		return exited
+	case l.exited >= 0: // --help
+		return l.exited
 	case err != nil:
 		fmt.Fprintln(os.Stderr, explain(parser, err))
 		return exitUsage

@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 	"go.uber.org/zap"
 
+	"foyer/cmd/foyer/configfile"
 	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
 )
@@ -23,30 +24,51 @@ const (
 // launch is how a node was started.
 type launch struct {
 	strays strays
-	text   []byte // of the configuration file
-	// again is what the same command line and the same variables make of another text of the file.
+	text   []byte       // of the configuration file
+	flags  []*kong.Flag // how the settings are declared, in the order of fields; their values are of no meaning
+	// again is what the same command line and the same variables make of another text of the file. It is for one goroutine.
 	again func(text []byte) (*settings, error)
 }
 
 func (p *parser) launch(args []string, unknown strays) launch {
-	return launch{unknown, p.source.text, func(text []byte) (*settings, error) {
-		var c commands
-		p := newParser(&c)
-		p.source.content = append([]byte{}, text...) // an empty one, too, is not to be read from the file
-		command, err := p.Parse(args)
+	var l *commandLine // of its own, since what p has filled in is in use; made when it is needed
+	return launch{unknown, p.source.text, settingFlags(p.Model), func(text []byte) (*settings, error) {
+		if l == nil {
+			l = newCommandLine()
+		}
+		l.parser.source.content = append([]byte{}, text...) // an empty one, too, is not to be read from the file
+		command, err := l.parser.Parse(args)
 		if err != nil {
-			lines, _ := p.told(err)
+			lines, _ := l.parser.told(err)
 			return nil, errors.New(strings.Join(lines, "; "))
 		}
 		has, ok := command.Selected().Target.Addr().Interface().(interface{ own() *settings })
 		if !ok {
 			return nil, errors.New("the command has no settings")
 		}
-		return has.own(), nil
+		s := *has.own()
+		return &s, nil
 	}}
 }
 
 func (s *settings) own() *settings { return s }
+
+// fields are the values of the settings, in the order of their declaration and so of their flags.
+func (s *settings) fields() (values []reflect.Value) {
+	var add func(reflect.Value)
+	add = func(v reflect.Value) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if _, embedded := f.Tag.Lookup("embed"); embedded {
+				add(v.Field(i))
+			} else if f.Name != "Config" { // which names the file
+				values = append(values, v.Field(i))
+			}
+		}
+	}
+	add(reflect.ValueOf(s).Elem())
+	return values
+}
 
 // configuration is the file of --config among what is reloaded; it has no path when there is none.
 func (f *foyer) configuration() *reloadable {
@@ -59,29 +81,31 @@ func (f *foyer) configuration() *reloadable {
 // retune takes up what a new text of the configuration file changes. It says what that is, and tells the log what needs a
 // restart. An error has changed nothing.
 func (f *foyer) retune(contents [][]byte) (string, error) {
-	if len(contents[0]) > maxConfigBytes {
+	if len(contents[0]) > configfile.MaxBytes {
 		return "", fileError(source{"--" + fileSetting, f.s.Config}, errLarge)
 	}
 	next, err := f.launch.again(contents[0])
 	if err != nil {
 		return "", err
 	}
-	holds, to := flagsOfSettings(f.holds.Load()), flagsOfSettings(next)
+	holds := *f.holds.Load()
+	to := next.fields()
 	var changed, waiting []string
-	for i, flag := range holds.flags {
-		if reflect.DeepEqual(flag.Target.Interface(), to.flags[i].Target.Interface()) {
+	for i, from := range holds.fields() {
+		if reflect.DeepEqual(from.Interface(), to[i].Interface()) {
 			continue
 		}
-		change := fmt.Sprintf("%s %s → %s", flag.Name, brief(rowOf(flag).text()), brief(rowOf(to.flags[i]).text()))
+		flag := f.launch.flags[i]
+		change := fmt.Sprintf("%s %s → %s", flag.Name, brief(rowOf(flag, from).text()), brief(rowOf(flag, to[i]).text()))
 		if !taken(flag) {
 			waiting = append(waiting, change)
 			continue
 		}
 		changed = append(changed, change)
-		flag.Target.Set(to.flags[i].Target)
+		from.Set(to[i])
 	}
 	if len(changed) > 0 {
-		if err := f.tune(holds.own); err != nil {
+		if err := f.tune(&holds); err != nil {
 			return "", err
 		}
 	}
@@ -131,18 +155,4 @@ func (f *foyer) tune(s *settings) error {
 	f.level.SetLevel(level.Level())
 	f.holds.Store(s)
 	return nil
-}
-
-// flagged are settings with the flags that show and set them.
-type flagged struct {
-	own   *settings
-	flags []*kong.Flag
-}
-
-// flagsOfSettings are the flags of a copy of s.
-func flagsOfSettings(s *settings) flagged {
-	var c serveCommand
-	p := kong.Must(&c)
-	c.settings = *s
-	return flagged{&c.settings, settingsAmong(p.Model.Flags)}
 }

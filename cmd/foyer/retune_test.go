@@ -12,6 +12,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"foyer/cmd/foyer/configfile"
 )
 
 // retuned is a node that was built with a configuration file, and what looks after that.
@@ -26,13 +28,13 @@ func newRetuned(t *testing.T, text string, args ...string) *retuned {
 	t.Helper()
 	file := configOf(t, text)
 	args = append([]string{"serve", "--config", file, "--edge", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", ""}, args...)
-	var c commands
-	p := newParser(&c)
+	p := shared().parser
 	if _, err := p.Parse(args); err != nil {
 		t.Fatal(explain(p, err))
 	}
+	own := shared().commands.Serve.settings
 	core, said := observer.New(zapcore.InfoLevel)
-	f := newFoyer(&c.Serve.settings, false, zap.New(core))
+	f := newFoyer(&own, false, zap.New(core))
 	f.launch = p.launch(args, nil)
 	if err := f.build(t.Context()); err != nil {
 		t.Fatal(err)
@@ -82,7 +84,7 @@ func TestEverySettingThatSaysSoIsTakenUp(t *testing.T) {
 	if _, known := r.effects()[""]; known {
 		t.Fatal("a setting without a name")
 	}
-	for _, flag := range flagsOfSettings(r.s).flags {
+	for _, flag := range r.launch.flags {
 		if !taken(flag) {
 			continue
 		}
@@ -119,6 +121,19 @@ func TestEverySettingThatSaysSoIsTakenUp(t *testing.T) {
 	}
 }
 
+// TestFieldsAreThoseOfFlags, each in the place of its flag.
+func TestFieldsAreThoseOfFlags(t *testing.T) {
+	flags, fields := settingFlags(shared().parser.Model), shared().commands.Serve.fields()
+	if len(flags) != len(fields) {
+		t.Fatalf("%d flags and %d fields", len(flags), len(fields))
+	}
+	for i, f := range flags {
+		if f.Target.Addr().Pointer() != fields[i].Addr().Pointer() {
+			t.Errorf("flag %s has another field in its place, a %v", f.Name, fields[i].Type())
+		}
+	}
+}
+
 // TestRetune: what a change of the file is answered with.
 func TestRetune(t *testing.T) {
 	const start = "max-sessions: 5\ncluster: off\n"
@@ -142,7 +157,7 @@ func TestRetune(t *testing.T) {
 		"half a file": {"max-sessions: 6\nhandshake-ra", []string{"warn not reloaded: configuration stays as it is until the file is good configuration: FILE:2: this is no YAML: the colon behind the key is missing"}, 5},
 		"a fault":     {"max-sessions: 6\nqueue-bytes: x\nedgy: 1\n", []string{`warn not reloaded: configuration stays as it is until the file is good configuration: FILE:2: queue-bytes: "x" is not a size between 1 and 1GiB, such as 1000000, 64KiB or 1MB; FILE:3: there is no setting "edgy"; do you mean edge?`}, 5},
 		"a value":     {"max-sessions: 6\nhandshake-burst: 0\n", []string{`warn not reloaded: configuration stays as it is until the file is good configuration: FILE:2: handshake-burst: 0 is not above zero`}, 5},
-		"too large":   {"# " + strings.Repeat("x", maxConfigBytes), []string{`warn not reloaded: configuration stays as it is until the file is good configuration: --config: FILE is too large; was another file meant?`}, 5},
+		"too large":   {"# " + strings.Repeat("x", configfile.MaxBytes), []string{`warn not reloaded: configuration stays as it is until the file is good configuration: --config: FILE is too large; was another file meant?`}, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.lines()

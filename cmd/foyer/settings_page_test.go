@@ -18,8 +18,8 @@ const settingsPageFile = "../../docs/settings.md"
 
 // TestSettingsPage: the page of all settings is what their declaration says. `make settings` writes it.
 func TestSettingsPage(t *testing.T) {
-	var c commands
-	want := settingsPage(settingFlags(newParser(&c).Model))
+	flags := settingFlags(shared().parser.Model)
+	want := settingsPage(flags)
 	if *update {
 		if err := os.WriteFile(settingsPageFile, []byte(want), 0o644); err != nil { //nolint:gosec // a page is for everybody
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestSettingsPage(t *testing.T) {
 	if string(got) != want {
 		t.Error("docs/settings.md is not what the settings say: run make settings")
 	}
-	for _, f := range settingFlags(newParser(&c).Model) {
+	for _, f := range flags {
 		if f.Help == "" {
 			t.Errorf("%s has no help", f.Name)
 		}

@@ -83,12 +83,16 @@ func phrase(at *kong.Node, line string) string {
 				return fmt.Sprintf("there is no flag %s; do you mean %s?", m[1], c.FullPath())
 			}
 		}
-		return "there is no flag " + m[1] + did(nearest(strings.TrimLeft(m[1], "-"), flagsOf(at)), "--")
+		meant := near.Name(strings.TrimLeft(m[1], "-"), flagsOf(at))
+		if meant != "" {
+			meant = "--" + meant
+		}
+		return "there is no flag " + m[1] + near.Question(meant)
 	}
 	if m := unexpected.FindStringSubmatch(line); m != nil {
 		if p := at.Parent; p != nil && p.DefaultCmd == at { // its name was left out, as that of another one may be meant
-			if near := nearest(m[1], namesOf(p.Children)); near != "" {
-				return fmt.Sprintf("there is no command %q%s", m[1], did(near, ""))
+			if meant := near.Name(m[1], namesOf(p.Children)); meant != "" {
+				return fmt.Sprintf("there is no command %q%s", m[1], near.Question(meant))
 			}
 		}
 		if len(at.Children) == 0 {
@@ -99,8 +103,8 @@ func phrase(at *kong.Node, line string) string {
 			return fmt.Sprintf("%q is not understood: %s takes %s", m[1], at.FullPath(), takes)
 		}
 		names := namesOf(at.Children)
-		if near := nearest(m[1], names); near != "" {
-			return fmt.Sprintf("there is no command %q%s", m[1], did(near, ""))
+		if meant := near.Name(m[1], names); meant != "" {
+			return fmt.Sprintf("there is no command %q%s", m[1], near.Question(meant))
 		}
 		return fmt.Sprintf("there is no command %q: there are %s", m[1], strings.Join(names, ", "))
 	}
@@ -134,13 +138,6 @@ func argumentNames(text string) string {
 	return argument.ReplaceAllStringFunc(text, func(name string) string { return strings.ToUpper(name[1 : len(name)-1]) })
 }
 
-func did(near, prefix string) string {
-	if near == "" {
-		return ""
-	}
-	return "; do you mean " + prefix + near + "?"
-}
-
 func allFlags(at *kong.Node) (flags []*kong.Flag) {
 	for _, group := range at.AllFlags(false) {
 		flags = append(flags, group...)
@@ -161,6 +158,3 @@ func flagsOf(at *kong.Node) (names []string) {
 	}
 	return names
 }
-
-// nearest is the known name that a mistyped one most likely means; "": none is near.
-func nearest(name string, known []string) string { return near.Name(name, known) }

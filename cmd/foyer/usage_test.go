@@ -6,13 +6,18 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 )
+
+// shared is the one command line that tests share; they run one after the other.
+var shared = sync.OnceValue(newCommandLine)
 
 // say runs a command line and returns what it prints and its exit code.
 func say(t *testing.T, args ...string) (out, errors string, code int) {
@@ -35,7 +40,8 @@ func say(t *testing.T, args ...string) (out, errors string, code int) {
 			return <-text
 		}
 	}
-	code = start(args)
+	shared().parser.Stdout, shared().parser.Stderr = os.Stdout, os.Stderr
+	code = shared().start(args)
 	return read[0](), read[1](), code
 }
 
@@ -62,7 +68,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 	bad := file("bad", "bad\n")
 	cert, key := selfSigned(t)
 	otherCert, _ := selfSigned(t)
-	line := file("tokens", "fine\ntwo words\n")
+	words := file("tokens", "fine\ntwo words\n")
 	used := taken.Addr().String()
 	free := []string{"--edge=127.0.0.1:0", "--api=127.0.0.1:0", "--admin="}
 	for _, c := range []struct {
@@ -140,7 +146,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --edge 192.0.2.1:0", "", 1, `--edge: 192.0.2.1:0 is not an address of this machine`},
 		{"serve --api-token-file " + dir + "/none", "", 1, `--api-token-file: there is no file ` + dir + `/none`},
 		{"serve --api-token-file " + dir, "", 1, `--api-token-file: ` + dir + ` is a directory and not a file`},
-		{"serve", "FOYER_API_TOKEN_FILE=" + line, 1, `FOYER_API_TOKEN_FILE: ` + line + `: line 2 is no token: a token is ASCII without spaces, one a line`},
+		{"serve", "FOYER_API_TOKEN_FILE=" + words, 1, `FOYER_API_TOKEN_FILE: ` + words + `: line 2 is no token: a token is ASCII without spaces, one a line`},
 		{"serve --cluster embedded --cluster-listen " + used, "", 1, `--cluster-listen: the address ` + used + ` is already in use by another program; stop that one, or choose another port`},
 		{"serve --cluster embedded --cluster-key-file " + bad, "", 1, `--cluster-key-file: ` + bad + `: a secret has 16 bytes at least, and this has 3`},
 		{"serve --cluster embedded --cluster-tls-cert " + cert + " --cluster-tls-key " + key + " --cluster-tls-ca " + otherCert, "", 1, `--cluster-tls-cert: ` + cert + `: it does not come from a certificate of --cluster-tls-ca, so the other nodes would refuse it`},
@@ -176,6 +182,37 @@ func TestWhatAPersonIsTold(t *testing.T) {
 	}
 }
 
+// TestACommandLineIsReadAnew: nothing of one that was read before is left, neither a value nor that it was given.
+func TestACommandLineIsReadAnew(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	file := configOf(t, "max-sessions: 5\nnamespaces: [a]\n")
+	for _, c := range []struct{ args, want string }{
+		{"config -o json --config " + file + " --edge :1 --pprof --namespaces b", ""},
+		{"context set x --api a:1", "foyer: context x is in use\n"},
+		{"context set x", "foyer: --api: the value is missing (see foyer context set --help)\n"},
+		{"emit --all hi --ack --room", "foyer: --room: the value is missing (see foyer emit --help)\n"},
+		{"emit hi", "foyer: --room or --all is missing: it says whom (see foyer emit --help)\n"},
+		{"config check", "foyer: there is no file to check: name it, as in foyer config check foyer.yaml (see foyer config check --help)\n"},
+	} {
+		if _, told, _ := say(t, strings.Fields(c.args)...); told != c.want {
+			t.Errorf("foyer %s: %q, want %q", c.args, told, c.want)
+		}
+	}
+	again, err := parse(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := newCommandLine()
+	if _, err := fresh.parser.Parse([]string{"serve"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range fresh.commands.Serve.fields() {
+		if got := again.fields()[i].Interface(); !reflect.DeepEqual(v.Interface(), got) {
+			t.Errorf("%s is %v, want %v", settingFlags(fresh.parser.Model)[i].Name, got, v)
+		}
+	}
+}
+
 // TestHelp: help goes to standard output, also where nothing was asked for, and is no error.
 func TestHelp(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
@@ -199,8 +236,7 @@ func TestHelp(t *testing.T) {
 // TestStrays: what is almost a setting is told with the setting that it may mean; what Kubernetes says of a Service
 // called foyer, or foyer-api, is neither told nor taken.
 func TestStrays(t *testing.T) {
-	var c commands
-	model := newParser(&c).Model
+	model := shared().parser.Model
 	kubernetes := []string{
 		"FOYER_SERVICE_HOST=10.96.0.17", "FOYER_SERVICE_PORT=3000", "FOYER_SERVICE_PORT_EDGE=3000", "FOYER_PORT=tcp://10.96.0.17:3000",
 		"FOYER_PORT_3000_TCP=tcp://10.96.0.17:3000", "FOYER_PORT_3000_TCP_PROTO=tcp", "FOYER_PORT_3000_TCP_PORT=3000",

@@ -63,7 +63,7 @@ func (c *contexts) find(name string) (*storedContext, error) {
 	if names := c.names(); len(names) > 0 {
 		more = "; foyer context lists those that there are"
 		if n := near.Name(name, names); n != "" {
-			more = "; do you mean " + n + "?"
+			more = near.Question(n)
 		}
 	}
 	return nil, failure(Usage, "--context: there is no context %q%s", name, more)
@@ -109,10 +109,7 @@ func (s *System) readContexts() (*contexts, error) {
 func inYAML(err error) string {
 	if m := noSuchKey.FindStringSubmatch(err.Error()); m != nil {
 		text := fmt.Sprintf("line %s: there is no key %q", m[1], m[2])
-		if n := near.Name(m[2], []string{"use", "contexts", "api", "api-tls", "api-ca", "api-token-file"}); n != "" {
-			text += "; do you mean " + n + "?"
-		}
-		return text
+		return text + near.Question(near.Name(m[2], []string{"use", "contexts", "api", "api-tls", "api-ca", "api-token-file"}))
 	}
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		return "line " + m[1] + ": " + m[2]

@@ -1,4 +1,4 @@
-// Package near finds the name that a mistyped one most likely means.
+// Package near finds the name that a mistyped one most likely means, and asks for it.
 package near
 
 import "strings"
@@ -16,6 +16,14 @@ func Name(name string, known []string) string {
 		}
 	}
 	return best
+}
+
+// Question asks, behind what is said of a wrong name, whether another one is meant; "" if that is "".
+func Question(meant string) string {
+	if meant == "" {
+		return ""
+	}
+	return "; do you mean " + meant + "?"
 }
 
 // distance is how many letters are to be put in, left out or exchanged to make b of a.

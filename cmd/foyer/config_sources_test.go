@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"foyer/cmd/foyer/configfile"
 )
 
 // configOf writes a file of settings.
@@ -27,7 +28,6 @@ func configOf(t *testing.T, text string) string {
 // TestFaultsOfAFile: whatever is wrong in a file is told with its line, all of it at once where that is possible, in
 // words of ours; and the exit code is that of a wrong command line.
 func TestFaultsOfAFile(t *testing.T) {
-	deep := strings.Repeat("[", 20_000)
 	for name, c := range map[string]struct {
 		text string
 		want []string // FILE is the file's name
@@ -67,32 +67,8 @@ func TestFaultsOfAFile(t *testing.T) {
 			`FILE:1: api: 0.0.0.0:1 is not a loopback address; that needs api-token-file, so that not everybody may call`,
 			`FILE:2: edge-cert and edge-key go together: give both or none`,
 		}},
-		"twice": {"edge: :1\nadmin: :2\nedge: :3\n", []string{`FILE:3: "edge" is set for a second time, after line 1`}},
-		"missing": {"edge:\nnode-id: ~\nnamespaces: [a, ~]\ncors-origin:\n  - ''\n", []string{
-			`FILE:1: edge: the value is missing`,
-			`FILE:2: node-id: the value is missing`,
-			`FILE:3: namespaces: it is a list of plain values, and none of them is empty`,
-			`FILE:4: cors-origin: it is a list of plain values, and none of them is empty`,
-		}},
-		"keys below keys":      {"cluster:\n  url: x\ncors:\n  origin: x\n", []string{`FILE:1: cluster: there are no keys below a key; write cluster-url`, `FILE:3: there is no setting "cors"; do you mean cors-origin?`}},
-		"an alias":             {"cluster-name: &a x\nnode-id: *a\n", []string{`FILE:1: cluster-name: anchors and aliases (&x and *x) are not taken; write the value out`, `FILE:2: node-id: anchors and aliases (&x and *x) are not taken; write the value out`}},
-		"a bomb":               {"namespaces: &a [x, x, x, x, x, x, x, x]\nconnect: [*a, *a, *a, *a, *a, *a, *a, *a]\n", []string{`FILE:1: namespaces: anchors and aliases (&x and *x) are not taken; write the value out`, `FILE:2: connect: anchors and aliases (&x and *x) are not taken; write the value out`}},
-		"an alias of none":     {"edge: :1\nnode-id: *a\n", []string{`FILE:1: this is no YAML: anchors and aliases (&x and *x) are not taken; write the value out`}},
-		"a merge":              {"<<: {edge: x}\n", []string{`FILE:1: a key is the plain name of a setting`}},
-		"a tag":                {"node-id: !!binary eA==\nedge: !x y\n", []string{`FILE:1: node-id: a tag (!x) is not taken; write the value alone`, `FILE:2: edge: a tag (!x) is not taken; write the value alone`}},
-		"a key of keys":        {"? [a]\n: b\n", []string{`FILE:1: a key is the plain name of a setting`}},
-		"a list":               {"- edge\n", []string{`FILE:1: settings are written as KEY: VALUE, one a line`}},
-		"a word":               {"\nedge\n", []string{`FILE:2: settings are written as KEY: VALUE, one a line`}},
-		"two documents":        {"edge: :1\n---\nedge: :2\n", []string{`FILE:3: a second document begins here; a file has one`}},
-		"a tab":                {"edge: :1\nnamespaces:\n\t- x\n", []string{`FILE:3: this is no YAML: no value begins like this; a tab does not indent, and a value that begins with @, ` + "`" + ` or % needs quotes`}},
-		"a colon":              {"edge: :1\npath: a: b\n", []string{`FILE:2: this is no YAML: there is a colon where none can be; is the line indented, or does the value need quotes?`}},
-		"an open bracket":      {"edge: [x\n", []string{`FILE:1: this is no YAML: a bracket is not closed`}},
-		"an open quote":        {"edge: 'x\n", []string{`FILE:2: this is no YAML: a quote is not closed`}},
-		"no text":              {"edge: :1\n\x00\x01", []string{`FILE:2: it is not a text in UTF-8`}},
-		"another encoding":     {"edge: :1\nnode-id: \xe4\n", []string{`FILE:2: it is not a text in UTF-8`}},
-		"depth":                {"edge: " + deep, []string{`FILE:1: this is no YAML`}},
-		"a long key":           {strings.Repeat("k", 1000) + ": 1\n", []string{`FILE:1: there is no setting "` + strings.Repeat("k", 64) + `…"`}},
-		"signs for a terminal": {"\"\\e[31mred\": 1\n", []string{`FILE:1: there is no setting "\x1b[31mred"`}},
+		"keys below keys": {"cluster:\n  url: x\ncors:\n  origin: x\n", []string{`FILE:1: cluster: there are no keys below a key; write cluster-url`, `FILE:3: there is no setting "cors"; do you mean cors-origin?`}},
+		"a colon":         {"edge: :1\npath: a: b\n", []string{`FILE:2: this is no YAML: there is a colon where none can be; is the line indented, or does the value need quotes?`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := configOf(t, c.text)
@@ -112,7 +88,7 @@ func TestFaultsOfAFile(t *testing.T) {
 // TestFilesThatAreNone: a file that can not be read is one line that names it, by the word by which it was named.
 func TestFilesThatAreNone(t *testing.T) {
 	dir := t.TempDir()
-	large := configOf(t, "# "+strings.Repeat("x", maxConfigBytes))
+	large := configOf(t, "# "+strings.Repeat("x", configfile.MaxBytes))
 	pipe := filepath.Join(dir, "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -164,7 +140,7 @@ trusted-proxy:
 	t.Setenv("FOYER_UPGRADE_TIMEOUT", "2s")
 	t.Setenv("FOYER_CONFIG", file)
 	rows := rowsOf(t, "--upgrade-timeout", "3s", "--handshake-rate", "5")
-	place := func(line int) origin { return origin{"file", place(file, line)} }
+	place := func(line int) origin { return origin{"file", configfile.Place(file, line)} }
 	for name, want := range map[string]settingRow{
 		"edge":              {from: place(2), value: ":1"},
 		"ping-interval":     {from: place(3), value: "1s"},
@@ -192,8 +168,7 @@ trusted-proxy:
 // rowsOf are the settings that hold with these flags, by name.
 func rowsOf(t *testing.T, args ...string) map[string]settingRow {
 	t.Helper()
-	var c commands
-	p := newParser(&c)
+	p := shared().parser
 	command, err := p.Parse(append([]string{"config"}, args...))
 	if err != nil {
 		t.Fatal(explain(p, err))
@@ -295,36 +270,10 @@ func TestSecretsAreHidden(t *testing.T) {
 			t.Errorf("%q is shown as %q, want %q", text, got, want)
 		}
 	}
-	var c commands
 	secret := regexp.MustCompile(`url|password|secret|token|hash|credential`)
-	for _, f := range settingFlags(newParser(&c).Model) {
+	for _, f := range settingFlags(shared().parser.Model) {
 		if secret.MatchString(f.Name) && f.Tag.Type != "path" && !f.Tag.Has(secretTag) && !f.IsBool() {
 			t.Errorf("%s may be a secret, and is not declared one", f.Name)
 		}
 	}
-}
-
-// FuzzConfigFile: whatever a file has in it, the answer is settings or faults.
-func FuzzConfigFile(f *testing.F) {
-	var c commands
-	flags := settingFlags(newParser(&c).Model)
-	for _, text := range []string{"edge: :1\n", "a: [b, {c: d}]\n", "? x\n", "a: &b c\nd: *b\n", "%YAML 1.1\n---\n", "namespaces: [a, b]\n", "x: |\n y\n"} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if len(text) > 4096 {
-			return
-		}
-		got := parseConfig("f", text, flags)
-		for name, v := range got.values {
-			if v.line < 1 || v.line > 1+bytes.Count(text, []byte("\n"))+bytes.Count(text, []byte("\r"))+bytes.Count(text, []byte("\u0085"))+bytes.Count(text, []byte("\u2028"))+bytes.Count(text, []byte("\u2029")) {
-				t.Errorf("%s stands on line %d", name, v.line)
-			}
-		}
-		for _, fault := range got.faults {
-			if strings.ContainsAny(fault.Error(), "\n\x1b") {
-				t.Errorf("a fault is %q", fault.Error())
-			}
-		}
-	})
 }
