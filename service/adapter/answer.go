@@ -111,6 +111,8 @@ func (c *Cluster) answer(ctx context.Context, from Member, q *clusterv1.Question
 		a.Next = page.Next.Seq
 	case *clusterv1.Question_Past:
 		a.Presence = c.past(ask.Past)
+	default:
+		a.Error = &clusterv1.Error{Code: uint32(service.Unimplemented), Message: "the node does not know this question"} // no caller of the API sees it
 	}
 	return a
 }

@@ -52,15 +52,19 @@ func (c *calls) begin(number uint64, handed Handed, waiters int) *call {
 	return k
 }
 
-// hear takes what a node says to a call: counts, or an answer. What comes late, twice or unasked has no effect.
+// hear takes what a node says to a call: counts, or an answer. What comes late, twice or unasked has no effect. A node that
+// does not know what it is asked is as one that does not answer: the call does not speak for it.
 func (c *calls) hear(from service.NodeID, number uint64, counts *counts, answer *clusterv1.Answer) {
 	k := c.open[number]
 	if k == nil || !slices.Contains(k.missing, from) {
 		return
 	}
-	if counts != nil {
+	switch {
+	case counts != nil:
 		k.counts = append(k.counts, counts)
-	} else {
+	case service.Code(answer.GetError().GetCode()) == service.Unimplemented:
+		k.failed = append(k.failed, from)
+	default:
 		k.answers = append(k.answers, answered{from, answer})
 	}
 	c.settle(k, from)

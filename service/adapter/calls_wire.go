@@ -38,11 +38,32 @@ func questionItem(q *clusterv1.Question) []byte { return messageItem(7, q) }
 func answerItem(a *clusterv1.Answer) []byte     { return messageItem(8, a) }
 func acksItem(a *clusterv1.Acks) []byte         { return messageItem(9, a) }
 
-func readQuestion(b []byte) (*clusterv1.Question, bool) {
-	q := &clusterv1.Question{}
-	if proto.Unmarshal(b, q) != nil || len(q.ProtoReflect().GetUnknown()) > 0 {
-		return nil, false
+// leastWire is the version of the wire that a node has to speak to be asked something.
+func leastWire(q *clusterv1.Question) uint64 {
+	switch q.GetAsk().(type) {
+	case *clusterv1.Question_Explain, *clusterv1.Question_ListHandlers:
+		return 2
 	}
+	return 1
+}
+
+// readQuestion reads a question. One that nobody here can answer has nothing that it asks: it is answered so.
+func readQuestion(b []byte) (q *clusterv1.Question, skipped Skip, ok bool) {
+	q = &clusterv1.Question{}
+	if proto.Unmarshal(b, q) != nil {
+		return nil, 0, false
+	}
+	if !validQuestion(q) {
+		if skipped = SkipUnreadable; q.GetAsk() == nil && len(q.ProtoReflect().GetUnknown()) > 0 {
+			skipped = SkipUnknown
+		}
+		q = &clusterv1.Question{Call: q.GetCall()}
+		return q, skipped, q.GetCall() != 0
+	}
+	return q, 0, true
+}
+
+func validQuestion(q *clusterv1.Question) bool {
 	ok := false
 	switch a := q.GetAsk().(type) {
 	case *clusterv1.Question_Join:
@@ -76,7 +97,7 @@ func readQuestion(b []byte) (*clusterv1.Question, bool) {
 	case *clusterv1.Question_Finished:
 		ok = a.Finished != 0
 	}
-	return q, ok && (q.GetCall() != 0) != (q.GetFinished() != 0)
+	return ok && (q.GetCall() != 0) != (q.GetFinished() != 0)
 }
 
 func validTarget(t *clusterv1.Target) bool {

@@ -277,8 +277,8 @@ func (u upper) Heard(from Member, it *item) {
 
 func (u upper) Ended(to Member, why End, lost int) {
 	u.lost += uint64(lost)
-	if why == EndOver {
-		u.push(to, told{over: true})
+	if why == EndOver || why == EndStuck {
+		u.push(to, told{over: true, stuck: why == EndStuck})
 	}
 	if len(u.feeds.of[to.Node]) > 0 {
 		u.push(to, told{ended: true})

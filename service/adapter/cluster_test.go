@@ -119,17 +119,22 @@ type cluster struct {
 	net    *membus.Network
 	faults *membus.Faults
 	nodes  map[service.NodeID]*adapter.Cluster
-	sent   map[service.NodeID]*atomic.Int64 // frames that each has given its bus for one other node
+	sent   map[service.NodeID]*atomic.Int64      // frames that each has given its bus for one other node
+	looks  func(to service.NodeID, frame []byte) // at each of these; nil: nobody does
 }
 
 // meter is a bus that counts.
 type meter struct {
 	adapter.Bus
+	*cluster
 	sent *atomic.Int64
 }
 
 func (m meter) Send(to service.NodeID, frame []byte) error {
 	m.sent.Add(1)
+	if m.looks != nil {
+		m.looks(to, frame)
+	}
 	return m.Bus.Send(to, frame)
 }
 
@@ -177,7 +182,7 @@ func (c *cluster) start(name service.NodeID, sc service.Config, cc adapter.Confi
 	bus := c.faults.Wrap(name, c.net.Open(name))
 	cc.Self = service.Incarnation{Node: name, Run: uint64(time.Now().UnixMilli())}
 	c.sent[name] = new(atomic.Int64)
-	n, err := adapter.NewCluster(cc, meter{bus, c.sent[name]}, zap.NewNop())
+	n, err := adapter.NewCluster(cc, meter{bus, c, c.sent[name]}, zap.NewNop())
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func readCounts(b []byte) (c *counts, ok bool) {
 		return nil, false
 	}
 	c = &counts{call: w.varint}
-	if b, ok = w.next(b); !ok || w.key != 2<<3|bytesField || len(b) > 0 || len(w.bytes) == 0 {
+	if b, ok = w.next(b); !ok || w.key != 2<<3|bytesField || len(w.bytes) == 0 {
 		return nil, false
 	}
 	for rest := w.bytes; len(rest) > 0; {
@@ -85,5 +85,5 @@ func readCounts(b []byte) (c *counts, ok bool) {
 		}
 		c.receipts = append(c.receipts, r)
 	}
-	return c, len(c.receipts) == 1 || !alike(c.receipts) // what is the same has the same bytes
+	return c, later(b, 3) && (len(c.receipts) == 1 || !alike(c.receipts)) // what is the same has the same bytes
 }

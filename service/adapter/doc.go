@@ -52,7 +52,7 @@
 // passed. Then it tells its state (today: its rooms), at most half a window at a time, and that it has told all; news
 // and emits pass meanwhile. A member is up when both have told all. A gap is repaired by sending again, from the first
 // frame that has no ack. What cannot be repaired ends the epoch: the peer was lost, or has forgotten the epoch and says
-// so (over), or news found the window full. Then the next epoch tells the state again, and the peer drops what it knew
+// so (over), news found the window full, or the peer is there and has heard nothing for six leases. Then the next epoch tells the state again, and the peer drops what it knew
 // when that begins. All state is told as facts that may be told twice, by a walk over what is so now; so news may pass
 // the walk on either side.
 //
@@ -63,6 +63,11 @@
 // epoch ends for want of room is told again in the next one, and heard once by its number. At its own node a
 // service.Visit offers them to the handler. What its backend has taken, and what it answers, goes back as facts too.
 // A node that forgets another one forgets the streams to it, too: they begin anew, with other numbers.
+//
+// Versions. Two nodes speak the newest version of the wire that both know, and what came with it is told to nobody of an
+// earlier one. A reader steps over fields that it does not know, and over an item that it cannot read, which has no effect
+// and holds up nothing: a frame that is not heard would come again for ever. A question that it does not know it answers
+// so, and what has a number on a stream too. The rules for what is added next are in proto/foyer/cluster/v1.
 //
 // What is never believed: a frame without the right check, one for another node or run, one of a run or an epoch that
 // is over. Numbers decide that, never clocks: runs of a name grow, epochs of a node grow over all its trunks, hellos of

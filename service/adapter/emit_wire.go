@@ -86,10 +86,14 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 	t := &e.Target
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
-		if b, ok = w.next(b); !ok || w.key < before || w.key&7 == varintField && w.varint == 0 {
+		if b, ok = w.next(b); !ok || w.key < before {
 			return nil, false
 		}
 		switch n := w.key >> 3; {
+		case n > 10:
+			continue
+		case w.key&7 == varintField && w.varint == 0: // a zero is left out
+			return nil, false
 		case n != 2 && n != 3 && n != 8 && w.key == before: // no list
 			return nil, false
 		case n <= 3 && (len(w.bytes) == 0 || len(w.bytes) > service.MaxNameBytes):
@@ -148,7 +152,7 @@ func readPacket(b []byte, namespace string) *service.Packet {
 			p.Payload = bytes.Clone(w.bytes)
 		case w.key == 2<<3|bytesField && !first:
 			p.Attachments = append(p.Attachments, bytes.Clone(w.bytes))
-		default:
+		case w.key < 3<<3 || first:
 			return nil
 		}
 	}

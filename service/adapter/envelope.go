@@ -10,11 +10,15 @@ import (
 	"foyer/service"
 )
 
-// The versions of the wire that this build speaks.
+// The versions of the wire that this build speaks. What each has is told in proto/foyer/cluster/v1.
 const (
 	wireFrom uint64 = 1
-	wireTo   uint64 = 1
+	wireTo   uint64 = 2
 )
+
+// wireSkips is the first version whose readers step over what they do not know. Those before drop a frame that has a
+// field, a question or an item which came later, and drop it again each time that it comes.
+const wireSkips uint64 = 2
 
 // header is all of a frame but what it tells.
 type header struct {
@@ -36,6 +40,7 @@ type frame struct {
 
 // item is one thing told, as it is read: what is not nil or not false, it is.
 type item struct {
+	skipped    Skip // why it has no effect, or a part of it
 	open, told bool
 	part       []byte // of the frame's bytes
 	last       bool   // of the parts of one item
@@ -114,13 +119,15 @@ func (k *keys) readFrame(b []byte) (f frame, drop Drop) {
 			return frame{}, DropUnreadable
 		}
 		n := w.key >> 3
-		if n < before || n == before && n != 13 { // each once, in order: a frame has one form
+		if n < before || n == before && n != 13 && n <= 15 { // each once, in order: a frame has one form
 			return frame{}, DropUnreadable
 		}
 		before = n
-		if n < 13 || n > 14 {
+		switch {
+		case n > 15: // of a later version
+		case n < 13 || n > 14:
 			ok = f.readHeader(&w)
-		} else {
+		default:
 			// The header stands before them, and says whether they can be read.
 			switch {
 			case w.key&7 != bytesField || len(f.items) == maxFrameItems:
@@ -130,7 +137,7 @@ func (k *keys) readFrame(b []byte) (f frame, drop Drop) {
 			case n == 14:
 				hello, ok = true, f.readHello(w.bytes)
 			default:
-				ok = f.readItem(w.bytes)
+				f.items = append(f.items, readItem(w.bytes))
 			}
 		}
 		if !ok {
@@ -198,26 +205,53 @@ func (f *frame) readHello(b []byte) bool {
 	return f.hello.GetCount() > 0
 }
 
-func (f *frame) readItem(b []byte) bool {
-	it, ok := readItem(b)
-	f.items = append(f.items, it)
-	return ok
+// Skip is why an item has no effect, or a part of it. The items around it do: a peer would send again for ever what is not
+// heard.
+type Skip uint8
+
+// The reasons; 0 is none.
+const (
+	SkipUnknown    Skip = iota + 1 // it is of a kind that came with a later version
+	SkipUnreadable                 // it says what no node says
+	skips
+)
+
+var skipWords = [skips]string{"", "unknown", "unreadable"}
+
+func (s Skip) String() string { return skipWords[s] }
+
+// readItem reads an item, which has one field that is known.
+func readItem(b []byte) item {
+	it := item{bytes: len(b)}
+	var w wireField
+	b, ok := w.next(b)
+	switch {
+	case !ok:
+	case w.key < 15<<3:
+		ok = it.read(&w)
+	default:
+		it.skipped = SkipUnknown
+	}
+	if !ok || !later(b, 15) {
+		return item{bytes: it.bytes, skipped: SkipUnreadable}
+	}
+	return it
 }
 
-// readItem reads an item, which has one field.
-func readItem(b []byte) (it item, ok bool) {
-	var w wireField
-	it.bytes = len(b)
-	if b, ok = w.next(b); !ok || len(b) > 0 {
-		return item{}, false
-	}
+// empty says whether nothing of it has an effect.
+func (it *item) empty() bool {
+	return it.skipped != 0 && it.question == nil && it.notices == nil && it.replies == nil
+}
+
+// read reads what the one field of an item has.
+func (it *item) read(w *wireField) (ok bool) {
 	switch w.key {
 	case 1<<3 | bytesField:
-		it.open, ok = true, len(w.bytes) == 0
+		it.open, ok = true, later(w.bytes, 1)
 	case 2<<3 | bytesField:
 		ok = it.readPart(w.bytes)
 	case 3<<3 | bytesField:
-		it.told, ok = true, len(w.bytes) == 0
+		it.told, ok = true, later(w.bytes, 1)
 	case 4<<3 | bytesField:
 		it.interest, ok = readInterest(w.bytes)
 	case 5<<3 | bytesField:
@@ -225,25 +259,23 @@ func readItem(b []byte) (it item, ok bool) {
 	case 6<<3 | bytesField:
 		it.counts, ok = readCounts(w.bytes)
 	case 7<<3 | bytesField:
-		it.question, ok = readQuestion(w.bytes)
+		it.question, it.skipped, ok = readQuestion(w.bytes)
 	case 8<<3 | bytesField:
 		it.answer, ok = readAnswer(w.bytes)
 	case 9<<3 | bytesField:
 		it.acks, ok = readAcks(w.bytes)
 	case 10<<3 | bytesField:
-		it.news, ok = readHandlerNews(w.bytes)
+		it.news, it.skipped, ok = readHandlerNews(w.bytes)
 	case 11<<3 | bytesField:
-		it.notices, ok = readNotices(w.bytes)
+		it.notices, it.skipped, ok = readNotices(w.bytes)
 	case 12<<3 | bytesField:
-		it.replies, ok = readReplies(w.bytes)
+		it.replies, it.skipped, ok = readReplies(w.bytes)
 	case 13<<3 | bytesField:
 		it.follow, ok = readFollow(w.bytes)
 	case 14<<3 | bytesField:
 		it.presence, ok = readPresence(w.bytes)
-	default:
-		ok = false
 	}
-	return it, ok
+	return ok
 }
 
 // The items that have nothing in them, encoded.
@@ -270,11 +302,16 @@ func (it *item) readPart(b []byte) (ok bool) {
 		return false
 	}
 	it.part = w.bytes
-	if len(b) > 0 {
-		if b, ok = w.next(b); !ok || w.key != 2<<3|varintField || w.varint != 1 || len(b) > 0 {
+	for before := w.key; len(b) > 0; before = w.key {
+		switch b, ok = w.next(b); {
+		case !ok:
 			return false
+		case w.key >= 3<<3 && w.key >= before:
+		case w.key != 2<<3|varintField || w.key <= before || w.varint != 1:
+			return false
+		default:
+			it.last = true
 		}
-		it.last = true
 	}
 	return true
 }
@@ -304,7 +341,10 @@ func readInterest(b []byte) (in *interest, ok bool) {
 	in = &interest{}
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
-		if b, ok = w.next(b); !ok || w.key <= before || len(w.bytes) == 0 || len(w.bytes)%8 != 0 {
+		if b, ok = w.next(b); ok && w.key >= 3<<3 && w.key >= before {
+			continue
+		}
+		if !ok || w.key <= before || len(w.bytes) == 0 || len(w.bytes)%8 != 0 {
 			return nil, false
 		}
 		list := make([]uint64, 0, len(w.bytes)/8)

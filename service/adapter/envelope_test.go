@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
@@ -219,7 +222,7 @@ func TestFramesThatAreNotHeard(t *testing.T) {
 		frame []byte
 		drop  Drop
 	}{
-		{"a later version", with(func(h *header) { h.version = 2 }), DropVersion},
+		{"a later version", with(func(h *header) { h.version = wireTo + 1 }), DropVersion},
 		{"no version", with(func(h *header) { h.version = 0 }), DropVersion},
 		{"no sender", with(func(h *header) { h.from.Node = "" }), DropUnreadable},
 		{"a long name", with(func(h *header) { h.from.Node = "AAAAA" }), DropUnreadable},
@@ -230,25 +233,12 @@ func TestFramesThatAreNotHeard(t *testing.T) {
 		{"a number behind the last", with(func(h *header) { h.seq = 3 }), DropUnreadable},
 		{"no epoch", with(func(h *header) { h.epoch = 0 }), DropUnreadable},
 		{"a number without items", k.appendFrame(nil, &good, nil), DropUnreadable},
-		{"an unknown item", k.appendFrame(nil, &good, [][]byte{{15<<3 | 2, 0}}), DropUnreadable},
-		{"an empty item", k.appendFrame(nil, &good, [][]byte{{}}), DropUnreadable},
 		{"a flag of another form", k.seal([]byte("\b\x01\x12\x04AAAM\x18\x01\"\x04BBBB(\x010\x018\x02@\x02H\x01X\tj\a\x12\x05\n\x03x\x10\x01")), DropUnreadable},
-		{"two items in one", k.appendFrame(nil, &good, [][]byte{slices.Concat(emit, emit)}), DropUnreadable},
-		{"an item that is cut", k.appendFrame(nil, &good, [][]byte{emit[:len(emit)-1]}), DropUnreadable},
 		{"too many items", k.appendFrame(nil, &good, slices.Repeat([][]byte{toldItem}, maxFrameItems+1)), DropUnreadable},
 		{"a field twice", k.seal(append(good.append(nil), 12<<3, 1, 12<<3, 1)), DropUnreadable},
 		{"fields out of order", k.seal(append(good.append(nil), 1<<3, 1)), DropUnreadable},
 		{"a long number", k.seal([]byte{1 << 3, 0x81, 0}), DropUnreadable},
 		{"nothing", k.seal(nil), DropVersion},
-		{"an item in the rooms of none", k.appendFrame(nil, &good, [][]byte{AppendEmit(nil, &Emit{Target: service.Target{Namespace: "/"}})}), DropUnreadable},
-		{"JSON that is none", k.appendFrame(nil, &good, [][]byte{AppendEmit(nil, &Emit{
-			Target: service.Target{Namespace: "/", All: true}, Packets: []*service.Packet{{Payload: []byte(`["e",}]`)}},
-		})}), DropUnreadable},
-		{"a placeholder of nothing", k.appendFrame(nil, &good, [][]byte{AppendEmit(nil, &Emit{
-			Target: service.Target{Namespace: "/", All: true}, Packets: []*service.Packet{{
-				Payload: []byte(`["e",{"_placeholder":true,"num":3}]`), Attachments: [][]byte{nil},
-			}},
-		})}), DropUnreadable},
 		{"a hello with a version", k.helloFrame(&good, &clusterv1.Hello{Count: 1}), DropVersion},
 		{"a hello that is not counted", k.helloFrame(&header{from: good.from}, &clusterv1.Hello{}), DropUnreadable},
 		{"a hello that knows a strange name", k.helloFrame(&header{from: good.from}, &clusterv1.Hello{
@@ -257,6 +247,39 @@ func TestFramesThatAreNotHeard(t *testing.T) {
 	} {
 		if _, drop := k.readFrame(c.frame); drop != c.drop {
 			t.Errorf("%s: %v, want %v", c.name, drop, c.drop)
+		}
+	}
+}
+
+// TestItemsThatAreNotHeard: they have no effect for their reason, and the frame has.
+func TestItemsThatAreNotHeard(t *testing.T) {
+	k := newKeys(nil)
+	emit := AppendEmit(nil, &Emit{Target: service.Target{Namespace: "/", All: true}, Packets: []*service.Packet{{Payload: []byte(`["e"]`)}}})
+	good := header{version: 1, from: service.Incarnation{Node: "AAAA", Run: 1}, to: service.Incarnation{Node: "BBBB", Run: 1}, epoch: 1, seq: 2, last: 2}
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		skip  Skip
+	}{
+		{"an unknown item", k.appendFrame(nil, &good, [][]byte{{15<<3 | 2, 0}}), SkipUnknown},
+		{"an empty item", k.appendFrame(nil, &good, [][]byte{{}}), SkipUnreadable},
+		{"two items in one", k.appendFrame(nil, &good, [][]byte{slices.Concat(emit, emit)}), SkipUnreadable},
+		{"an item that is cut", k.appendFrame(nil, &good, [][]byte{emit[:len(emit)-1]}), SkipUnreadable},
+		{"an item in the rooms of none", k.appendFrame(nil, &good, [][]byte{AppendEmit(nil, &Emit{Target: service.Target{Namespace: "/"}})}), SkipUnreadable},
+		{"JSON that is none", k.appendFrame(nil, &good, [][]byte{AppendEmit(nil, &Emit{
+			Target: service.Target{Namespace: "/", All: true}, Packets: []*service.Packet{{Payload: []byte(`["e",}]`)}},
+		})}), SkipUnreadable},
+		{"a placeholder of nothing", k.appendFrame(nil, &good, [][]byte{AppendEmit(nil, &Emit{
+			Target: service.Target{Namespace: "/", All: true}, Packets: []*service.Packet{{
+				Payload: []byte(`["e",{"_placeholder":true,"num":3}]`), Attachments: [][]byte{nil},
+			}},
+		})}), SkipUnreadable},
+		{"news of another kind", k.appendFrame(nil, &good, [][]byte{{10<<3 | 2, 3, 15<<3 | 2, 1, 0}}), SkipUnknown},
+		{"news of nothing", k.appendFrame(nil, &good, [][]byte{{10<<3 | 2, 0}}), SkipUnreadable},
+	} {
+		f, drop := k.readFrame(c.frame)
+		if drop != 0 || len(f.items) != 1 || f.items[0].skipped != c.skip || !f.items[0].empty() {
+			t.Errorf("%s: %v, %+v, want it skipped as %v", c.name, drop, f.items, c.skip)
 		}
 	}
 }
@@ -300,12 +323,14 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sealed := k.seal(slices.Clone(b))
 		fr, drop := k.readFrame(sealed)
-		if drop != 0 || fr.hello != nil {
+		if drop != 0 || fr.hello != nil || hasUnknown(sealed) {
 			return
 		}
 		var items [][]byte
 		for _, it := range fr.items {
 			switch {
+			case it.skipped != 0:
+				return
 			case it.open:
 				items = append(items, openItem)
 			case it.told:
@@ -326,6 +351,17 @@ func FuzzFrame(f *testing.F) {
 			t.Errorf("read\n%x\nwritten\n%x", sealed, again)
 		}
 	})
+}
+
+// hasUnknown says whether a frame has a field that came with a later version.
+func hasUnknown(frame []byte) bool {
+	m := &clusterv1.Frame{}
+	return proto.Unmarshal(frame, m) != nil || protorange.Range(m.ProtoReflect(), func(p protopath.Values) error {
+		if m, ok := p.Index(-1).Value.Interface().(protoreflect.Message); ok && len(m.GetUnknown()) > 0 {
+			return errors.New("it has")
+		}
+		return nil
+	}) != nil
 }
 
 // TestSipHash holds the hash against the vectors of its authors: the message 00 01 02 … under the key 00 01 … 0f.

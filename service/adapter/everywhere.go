@@ -19,8 +19,10 @@ func (c *Cluster) ask(ctx context.Context, t *service.Target, q *clusterv1.Quest
 		return nil, service.Coverage{}
 	}
 	c.mu.Lock()
-	handed := c.peers.Publish(c.now(), t, false, func() []byte {
-		q.Call = c.calls.next()
+	handed := c.peers.Publish(c.now(), t, false, func(uint64) []byte {
+		if q.Call == 0 {
+			q.Call = c.calls.next()
+		}
 		return questionItem(q)
 	})
 	k := c.calls.begin(q.GetCall(), handed, 1)
@@ -33,7 +35,7 @@ func (c *Cluster) askOne(ctx context.Context, node service.NodeID, q *clusterv1.
 	c.mu.Lock()
 	q.Call = c.calls.next()
 	handed := Handed{Given: []service.NodeID{node}}
-	if !c.peers.Give(node, questionItem(q)) || c.peers.State(node) == Silent {
+	if !c.peers.Speaks(node, leastWire(q)) || !c.peers.Give(node, questionItem(q)) || c.peers.State(node) == Silent {
 		handed = Handed{Missed: handed.Given}
 	}
 	k := c.calls.begin(q.GetCall(), handed, 1)

@@ -63,7 +63,7 @@ func (c *Cluster) askAll(ctx context.Context, question func(others int) *cluster
 	c.mu.Lock()
 	q := question(len(c.peers.members))
 	q.Call = c.calls.next()
-	k := c.calls.begin(q.GetCall(), c.peers.GiveAll(questionItem(q)), 1)
+	k := c.calls.begin(q.GetCall(), c.peers.GiveAll(questionItem(q), leastWire(q)), 1)
 	c.leave()
 	return c.answersTo(ctx, k)
 }

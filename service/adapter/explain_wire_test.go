@@ -63,7 +63,7 @@ func testExplanationsOnTheWire(t *testing.T) {
 	}
 	q := explainQuestion(&r, 7)
 	q.Call = 1
-	asked, ok := readQuestion(body(t, questionItem(q)))
+	asked, _, ok := readQuestion(body(t, questionItem(q)))
 	if !ok {
 		t.Fatal("it is not read")
 	}
@@ -94,8 +94,8 @@ func TestHostileExplanations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, ok := readQuestion(b)
-		return ok
+		asked, _, ok := readQuestion(b)
+		return ok && asked.GetAsk() != nil
 	}
 	answer := func(change func(a *clusterv1.Answer)) bool {
 		h := &service.HandlerInfo{Number: 1, Since: time.Now(), Registration: service.Registration{Namespaces: []string{"/"}, Group: "g", ID: "h", MaxInFlight: 1}}

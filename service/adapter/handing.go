@@ -15,31 +15,36 @@ type Handed struct {
 }
 
 // Publish gives an item that is for a target to the trunks of all who may have sockets for it. The item is made when it
-// is wanted; one of more than MaxItem bytes, or none, can be given to nobody. It goes out at the next Flush, in one
-// frame with what came before.
-func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item func() []byte) (to Handed) {
+// is wanted, for a version of the wire; one of more than MaxItem bytes, or none, can be given to nobody. It goes out at
+// the next Flush, in one frame with what came before.
+func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item func(wire uint64) []byte) (to Handed) {
 	if len(p.members) == 0 {
 		return to
 	}
 	p.tellRooms(now)
 	p.hash(t)
 	var encoded []byte
+	var wire uint64 // that it is encoded for
 	for _, m := range p.members {
 		if m.State == Gone || m.in.told && !p.wants(m, t) {
 			continue
 		}
-		if m.State.Reachable() && encoded == nil {
-			encoded = item()
+		if m.State.Reachable() && m.wire != wire {
+			encoded, wire = item(m.wire), m.wire
 		}
 		to.hand(m, encoded, volatile)
 	}
 	return to
 }
 
-// GiveAll gives an item to the trunks of all members.
-func (p *Peers) GiveAll(item []byte) (to Handed) {
+// GiveAll gives an item to the trunks of all members, of which each has to speak a version of the wire at the least.
+func (p *Peers) GiveAll(item []byte, least uint64) (to Handed) {
 	for _, m := range p.members {
-		if m.State != Gone {
+		switch {
+		case m.State == Gone:
+		case m.wire < least:
+			to.Missed = append(to.Missed, m.Node)
+		default:
 			to.hand(m, item, false)
 		}
 	}
@@ -88,6 +93,12 @@ func (p *Peers) Give(to service.NodeID, item []byte) bool {
 
 func (m *member) give(item []byte) bool {
 	return m.State.Reachable() && len(item) > 0 && len(item) <= MaxItem && m.out.emit(item)
+}
+
+// Speaks says whether a node speaks a version of the wire, or a later one.
+func (p *Peers) Speaks(node service.NodeID, version uint64) bool {
+	m := p.member(node)
+	return m != nil && m.wire >= version
 }
 
 // State is how a node is; Gone: nobody knows it.

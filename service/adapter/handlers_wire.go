@@ -21,27 +21,28 @@ const (
 
 func handlerNewsItem(n *clusterv1.HandlerNews) []byte { return messageItem(10, n) }
 
-func readHandlerNews(b []byte) (n *clusterv1.HandlerNews, ok bool) {
+func readHandlerNews(b []byte) (n *clusterv1.HandlerNews, skipped Skip, ok bool) {
 	n = &clusterv1.HandlerNews{}
 	if proto.Unmarshal(b, n) != nil {
-		return nil, false
+		return nil, 0, false
 	}
+	ok = true
 	switch k := n.GetNews().(type) {
 	case *clusterv1.HandlerNews_Roster:
-		return n, len(k.Roster.GetNumbers()) <= maxRoster
+		ok = len(k.Roster.GetNumbers()) <= maxRoster
 	case *clusterv1.HandlerNews_Claim:
-		return n, validRegistration(k.Claim)
+		ok = validRegistration(k.Claim)
 	case *clusterv1.HandlerNews_Registered:
-		return n, validRegistration(k.Registered)
+		ok = validRegistration(k.Registered)
 	case *clusterv1.HandlerNews_Verdict:
 		v := k.Verdict
-		return n, v.GetNumber() != 0 && (v.GetError() == nil || v.GetError().GetCode() != 0 && v.GetError().GetCode() <= uint32(service.Internal))
+		ok = v.GetNumber() != 0 && (v.GetError() == nil || v.GetError().GetCode() != 0 && v.GetError().GetCode() <= uint32(service.Internal))
 	case *clusterv1.HandlerNews_Names:
-		return n, validPatterns(k.Names.GetKnown()) && validPatterns(k.Names.GetDecided())
+		ok = validPatterns(k.Names.GetKnown()) && validPatterns(k.Names.GetDecided())
 	case nil:
-		return nil, false
+		return nil, SkipUnknown, len(n.ProtoReflect().GetUnknown()) > 0
 	}
-	return n, true
+	return n, 0, ok
 }
 
 func validRegistration(r *clusterv1.Registration) bool {

@@ -24,7 +24,8 @@ type told struct {
 	item    *item
 	began   bool   // it tells all anew
 	changed bool   // it has come into another state
-	over    bool   // it has forgotten what it was told
+	over    bool   // it has forgotten what it was told, or is to be taken for one that has
+	stuck   bool   // for it heard nothing
 	ended   bool   // an epoch of the way to it has ended
 	do      func() // something of this node's own
 }
@@ -170,6 +171,9 @@ func (c *Cluster) hear(in *inbox, t *told) {
 		}
 		c.handlersChanged(in, t.from)
 	case t.over:
+		if t.stuck {
+			c.log.Warn("member stuck: it takes nothing of what it is told, and the way to it begins anew", zap.String("node", string(t.from.Node)))
+		}
 		c.handlersOver(in)
 	case t.ended:
 		c.closeFeeds(t.from.Node) // it follows again when it hears of the next epoch

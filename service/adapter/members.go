@@ -339,7 +339,7 @@ func (p *Peers) wake(now time.Duration) {
 	}
 	p.beatAt = now
 	for _, m := range p.members {
-		m.heard = min(now, m.heard+late)
+		m.heard, m.out.stuckFrom = min(now, m.heard+late), min(now, m.out.stuckFrom+late)
 		if m.State == Hearsay {
 			m.since = min(now, m.since+late)
 		}

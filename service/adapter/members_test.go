@@ -232,7 +232,7 @@ func TestVersions(t *testing.T) {
 		if b.wantState(t, "AAAA", c.want); c.want == Up && m.wire != c.wire {
 			t.Errorf("they speak %d, want %d", m.wire, c.wire)
 		}
-		if to := a.p.Publish(s.now, &service.Target{Namespace: "/", All: true}, false, func() []byte { return []byte{5<<3 | 2, 0} }); (len(to.Missed)+len(to.Silent) == 1) != (c.want == Incompatible) {
+		if to := a.p.Publish(s.now, &service.Target{Namespace: "/", All: true}, false, func(uint64) []byte { return []byte{5<<3 | 2, 0} }); (len(to.Missed)+len(to.Silent) == 1) != (c.want == Incompatible) {
 			t.Errorf("handed: %+v", to)
 		}
 	}

@@ -24,7 +24,7 @@ type notices struct {
 
 // notice is one of them.
 type notice struct {
-	number uint64           // 0: a part of the next one
+	number uint64           // 0: a part of the next one; of one that can not be read, all that is known
 	of     service.SocketID // of an event and of an end
 	age    time.Duration    // of an event
 	service.Notice
@@ -120,17 +120,21 @@ func appendPacket(dst []byte, field protowire.Number, p *service.Packet) []byte 
 	return dst
 }
 
-// readNotices reads what append has written behind the item's head. Nothing of it is of b.
-func readNotices(b []byte) (n *notices, ok bool) {
+// readNotices reads what append has written behind the item's head. Nothing of it is of b. A notice that can not be read
+// is of no kind: who tells it waits for its number.
+func readNotices(b []byte) (n *notices, skipped Skip, ok bool) {
 	count, ok := countNotices(b)
 	if !ok || count == 0 || count > maxNotices {
-		return nil, false
+		return nil, 0, false
 	}
 	n = &notices{list: make([]notice, 0, count)} // a notice is large, and is not to be copied
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
-		if b, ok = w.next(b); !ok || w.key < before || w.key == before && w.key != 4<<3|bytesField || w.key&7 == varintField && w.varint == 0 {
-			return nil, false
+		if b, ok = w.next(b); ok && w.key >= 5<<3 && w.key >= before {
+			continue
+		}
+		if !ok || w.key < before || w.key == before && w.key != 4<<3|bytesField || w.key&7 == varintField && w.varint == 0 {
+			return nil, 0, false
 		}
 		switch w.key {
 		case 1<<3 | varintField:
@@ -142,15 +146,18 @@ func readNotices(b []byte) (n *notices, ok bool) {
 			ok = w.varint == 1
 		case 4<<3 | bytesField:
 			n.list = n.list[:len(n.list)+1]
-			ok = n.list[len(n.list)-1].read(w.bytes)
+			one := &n.list[len(n.list)-1]
+			if !one.read(w.bytes) {
+				*one, skipped, ok = notice{number: one.number}, SkipUnreadable, one.number != 0
+			}
 		default:
-			return nil, false
+			return nil, 0, false
 		}
 		if !ok {
-			return nil, false
+			return nil, 0, false
 		}
 	}
-	return n, n.stream != 0 && n.handler != 0
+	return n, skipped, n.stream != 0 && n.handler != 0
 }
 
 // countNotices is how many notices there are.
@@ -180,9 +187,9 @@ func (n *notice) read(b []byte) (ok bool) {
 	}
 	switch w.key {
 	case 2<<3 | bytesField:
-		return len(b) == 0 && n.number != 0 && n.readEvent(w.bytes)
+		return later(b, 4) && n.number != 0 && n.readEvent(w.bytes)
 	case 3<<3 | bytesField:
-		return len(b) == 0 && n.readOther(w.bytes)
+		return later(b, 4) && n.readOther(w.bytes)
 	}
 	return false
 }
@@ -192,7 +199,10 @@ func (n *notice) readEvent(b []byte) (ok bool) {
 	p := &service.Packet{Kind: service.KindEvent, AckID: service.NoAck}
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
-		if b, ok = w.next(b); !ok || w.key <= before || w.key&7 == varintField && w.varint == 0 {
+		if b, ok = w.next(b); ok && w.key >= 6<<3 && w.key >= before {
+			continue
+		}
+		if !ok || w.key <= before || w.key&7 == varintField && w.varint == 0 {
 			return false
 		}
 		switch w.key {
@@ -245,7 +255,7 @@ func readContent(b []byte, p *service.Packet) bool {
 			p.Payload = bytes.Clone(w.bytes)
 		case w.key == 2<<3|bytesField && !first:
 			p.Attachments = append(p.Attachments, bytes.Clone(w.bytes))
-		default:
+		case w.key < 3<<3 || first:
 			return false
 		}
 	}
@@ -392,13 +402,17 @@ func (r *replies) item() []byte {
 	return appendMessage(make([]byte, 0, len(body)+itemHead), 12, body)
 }
 
-// readReplies reads what item has written behind its head. Nothing of it is of b.
-func readReplies(b []byte) (r *replies, ok bool) {
+// readReplies reads what item has written behind its head. Nothing of it is of b. A reply that can not be read
+// acknowledges nothing: its event is answered all the same.
+func readReplies(b []byte) (r *replies, skipped Skip, ok bool) {
 	r = &replies{}
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
-		if b, ok = w.next(b); !ok || w.key < before || w.key == before && w.key < 3<<3 {
-			return nil, false
+		if b, ok = w.next(b); ok && w.key >= 5<<3 && w.key >= before {
+			continue
+		}
+		if !ok || w.key < before || w.key == before && w.key < 3<<3 {
+			return nil, 0, false
 		}
 		switch w.key {
 		case 1<<3 | varintField:
@@ -407,27 +421,32 @@ func readReplies(b []byte) (r *replies, ok bool) {
 			for rest := w.bytes; len(rest) > 0; {
 				var v uint64
 				if v, rest, ok = shortest(rest); !ok || v == 0 {
-					return nil, false
+					return nil, 0, false
 				}
 				r.taken = append(r.taken, v)
 			}
 			ok = len(r.taken) > 0
 		case 3<<3 | bytesField:
 			var a reply
-			ok = a.read(w.bytes)
+			if !a.read(w.bytes) {
+				a, skipped, ok = reply{number: a.number}, SkipUnreadable, a.number != 0
+			}
 			r.list = append(r.list, a)
 		case 4<<3 | bytesField:
 			d := &clusterv1.Decision{}
-			ok = proto.Unmarshal(w.bytes, d) == nil && validDecision(d)
+			if proto.Unmarshal(w.bytes, d) != nil || !validDecision(d) {
+				skipped = SkipUnreadable // who asked stops waiting by itself
+				continue
+			}
 			r.decisions = append(r.decisions, d)
 		default:
-			return nil, false
+			return nil, 0, false
 		}
 		if !ok {
-			return nil, false
+			return nil, 0, false
 		}
 	}
-	return r, r.stream != 0 && len(r.taken)+len(r.list)+len(r.decisions) > 0
+	return r, skipped, r.stream != 0 && (skipped != 0 || !r.empty())
 }
 
 func (a *reply) read(b []byte) (ok bool) {
@@ -445,7 +464,7 @@ func (a *reply) read(b []byte) (ok bool) {
 			a.payload = bytes.Clone(w.bytes)
 		case w.key == 3<<3|bytesField && !first:
 			a.attachments = append(a.attachments, bytes.Clone(w.bytes))
-		default:
+		case w.key < 4<<3:
 			return false
 		}
 	}

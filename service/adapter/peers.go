@@ -105,9 +105,10 @@ type End uint8
 
 // The ends of an epoch.
 const (
-	EndLost End = iota // the member is lost, gone or another run
-	EndOver            // the member has forgotten what it was told, or has declared this node lost
-	EndFull            // news found no room in the window
+	EndLost  End = iota // the member is lost, gone or another run
+	EndOver             // the member has forgotten what it was told, or has declared this node lost
+	EndFull             // news found no room in the window
+	EndStuck            // the member is there, and has heard nothing of what was sent again and again
 )
 
 // Drop is a reason for which a frame has no effect.
@@ -172,6 +173,7 @@ type Peers struct {
 	hashes   []uint64       // of a target; used again
 	foreseen map[uint64]int // rooms that others may have sockets in before they tell so, and how many calls say so
 	dropped  [drops]uint64
+	skipped  [skips]uint64
 	tellers  []teller                  // of the state beside rooms; set before Start
 	trace    func(m *member, f *frame) // for tests; nil: nobody looks
 }
@@ -219,6 +221,9 @@ func (p *Peers) Members() []Member {
 
 // Dropped is how many frames had no effect for a reason.
 func (p *Peers) Dropped(d Drop) uint64 { return p.dropped[d] }
+
+// Skipped is how many items had no effect, or not all of it, for a reason.
+func (p *Peers) Skipped(s Skip) uint64 { return p.skipped[s] }
 
 // Receive takes a frame from the bus, which is the caller's again when it returns.
 func (p *Peers) Receive(now time.Duration, b []byte) {
@@ -304,7 +309,11 @@ func (p *Peers) hearItems(m *member, f *frame, now time.Duration) Drop {
 		}
 	}
 	for i := range items {
+		if why := items[i].skipped; why != 0 {
+			p.skipped[why]++
+		}
 		switch it := &items[i]; {
+		case it.empty():
 		case it.interest != nil:
 			if m.rooms == nil {
 				m.rooms = theirRooms{}
@@ -331,6 +340,9 @@ func (p *Peers) Tick(now time.Duration) {
 		p.beat(now)
 	}
 	for _, m := range p.members {
+		if m.State.Reachable() && m.State != Silent && m.out.stuck(now, stuckLeases*p.cfg.Lease) {
+			p.reopen(m, EndStuck, now)
+		}
 		m.out.tick(now)
 		m.in.tick(now)
 	}

@@ -18,13 +18,13 @@ func presenceItem(t *clusterv1.Presence) []byte { return messageItem(14, t) }
 
 func readFollow(b []byte) (*clusterv1.Follow, bool) {
 	f := &clusterv1.Follow{}
-	ok := proto.Unmarshal(b, f) == nil && len(f.ProtoReflect().GetUnknown()) == 0
+	ok := proto.Unmarshal(b, f) == nil
 	return f, ok && validNamespace(f.GetNamespace()) && f.GetNumber() != 0 && (f.GetNext() == 0 || !f.GetEnd())
 }
 
 func readPresence(b []byte) (*clusterv1.Presence, bool) {
 	t := &clusterv1.Presence{}
-	ok := proto.Unmarshal(b, t) == nil && len(t.ProtoReflect().GetUnknown()) == 0
+	ok := proto.Unmarshal(b, t) == nil
 	return t, ok && t.GetNumber() != 0 && validPresence(t)
 }
 

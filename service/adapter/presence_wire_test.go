@@ -44,8 +44,8 @@ func TestWhatIsToldOfSocketsArrives(t *testing.T) {
 	}
 	m := presenceMessage(&want)
 	m.Namespace, m.Number = "/", 1
-	it, ok := readItem(presenceItem(m))
-	if !ok {
+	it := readItem(presenceItem(m))
+	if it.skipped != 0 {
 		t.Fatal("it is not read")
 	}
 	got := toldOf("AAAA", "/", it.presence)
@@ -64,7 +64,7 @@ func TestWhatIsToldOfSocketsArrives(t *testing.T) {
 
 // TestPresenceThatIsNoneIsRefused: what a node would not say has no effect.
 func TestPresenceThatIsNoneIsRefused(t *testing.T) {
-	if _, ok := readItem(presenceItem(somePresence())); !ok {
+	if it := readItem(presenceItem(somePresence())); it.skipped != 0 {
 		t.Fatal("what is right is refused")
 	}
 	for what, wrong := range map[string]func(m *clusterv1.Presence){
@@ -90,14 +90,14 @@ func TestPresenceThatIsNoneIsRefused(t *testing.T) {
 	} {
 		m := somePresence()
 		wrong(m)
-		if _, ok := readItem(presenceItem(m)); ok {
+		if it := readItem(presenceItem(m)); !it.empty() {
 			t.Errorf("%s is read", what)
 		}
 	}
 	for what, f := range map[string]*clusterv1.Follow{
 		"no namespace": {Number: 1}, "no number": {Namespace: "/"}, "an end that goes on": {Namespace: "/", Number: 1, Next: 1, End: true},
 	} {
-		if _, ok := readItem(followItem(f)); ok {
+		if it := readItem(followItem(f)); !it.empty() {
 			t.Errorf("%s is read", what)
 		}
 	}

@@ -12,13 +12,22 @@ import (
 
 // Publish implements service.Remote.
 func (c *Cluster) Publish(b service.Batch) service.Ticket {
-	e := Emit{Target: *b.Target, Flags: b.Flags, Packets: b.Packets, Collect: b.Acks != nil, Trace: b.Trace.Traceparent()}
+	e := Emit{Target: *b.Target, Flags: b.Flags, Packets: b.Packets, Collect: b.Acks != nil}
+	trace := b.Trace.Traceparent()
+	var item []byte
 	c.mu.Lock()
-	handed := c.peers.Publish(c.now(), b.Target, b.Flags&service.Volatile != 0, func() []byte {
-		if b.Waits > 0 {
+	handed := c.peers.Publish(c.now(), b.Target, b.Flags&service.Volatile != 0, func(wire uint64) []byte {
+		switch {
+		case item == nil && b.Waits > 0:
 			e.Call = c.calls.next()
+		case item != nil && trace == "": // it is the same in all versions
+			return item
 		}
-		return AppendEmit(nil, &e)
+		if e.Trace = trace; wire < wireSkips {
+			e.Trace = ""
+		}
+		item = AppendEmit(nil, &e)
+		return item
 	})
 	if len(handed.Given)+len(handed.Silent)+len(handed.Missed) == 0 {
 		c.mu.Unlock()

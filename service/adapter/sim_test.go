@@ -92,6 +92,7 @@ type simNode struct {
 	forgot  map[service.Incarnation]time.Duration // when another was lost
 
 	presence *simPresence
+	ended    map[End]int // emits that were lost with epochs
 }
 
 type simEvent struct {
@@ -155,6 +156,7 @@ func (s *sim) begin(n *simNode, run uint64) {
 	n.rooms, n.joins, n.heardBy = map[string]bool{}, nil, map[string][]service.Incarnation{}
 	n.last, n.trunk, n.runs, n.got = map[service.Incarnation]int{}, map[service.Incarnation][2]uint64{}, map[service.NodeID]uint64{}, map[uint64]int{}
 	n.presence, n.facts = newSimPresence(), map[service.Incarnation]uint64{}
+	n.ended = map[End]int{}
 	n.slept, n.heardAt, n.refuses = 0, map[service.Incarnation]time.Duration{}, map[service.Incarnation]bool{}
 	n.begun, n.forgot = map[service.Incarnation]time.Duration{}, map[service.Incarnation]time.Duration{}
 	n.terms, n.states, n.gone = map[service.Incarnation]uint64{}, map[service.Incarnation]State{}, map[service.Incarnation]bool{}
@@ -407,6 +409,7 @@ func (n *simNode) Heard(from Member, it *item) {
 
 func (n *simNode) Ended(to Member, why End, lost int) {
 	n.say("%s ends its epoch to %s: %d, %d lost", n.id.Node, to.Node, why, lost)
+	n.ended[why] += lost
 	delete(n.presence.feeds, to.Incarnation)
 	if why != EndFull {
 		delete(n.sim.facts, simWay{n.id, to.Incarnation})
@@ -499,7 +502,7 @@ func (n *simNode) emit(room string, size int) (number uint64) {
 	for i, m := range n.p.members {
 		added[i] = m.out.added
 	}
-	to := n.p.Publish(n.now, &e.Target, false, func() []byte { return AppendEmit(nil, e) })
+	to := n.p.Publish(n.now, &e.Target, false, func(uint64) []byte { return AppendEmit(nil, e) })
 	unreached := append(to.Missed, to.Silent...)
 	reached := slices.Clone(unreached)
 	for i, m := range n.p.members {

@@ -66,6 +66,9 @@ func DropReasons() []string {
 	for d := DropUnreadable; d < drops; d++ {
 		names = append(names, "cluster_frame_"+d.String())
 	}
+	for s := SkipUnknown; s < skips; s++ {
+		names = append(names, "cluster_item_"+s.String())
+	}
 	return names
 }
 
@@ -89,6 +92,11 @@ func (c *Cluster) Info() service.Info {
 	for d := DropUnreadable; d < drops; d++ {
 		if n := c.peers.Dropped(d); n > 0 {
 			dropped["cluster_frame_"+d.String()] = int64(n)
+		}
+	}
+	for s := SkipUnknown; s < skips; s++ {
+		if n := c.peers.Skipped(s); n > 0 {
+			dropped["cluster_item_"+s.String()] = int64(n)
 		}
 	}
 	info.Dropped = dropped

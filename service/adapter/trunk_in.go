@@ -82,7 +82,7 @@ func (i *in) whole(items []item) (whole []item, parts []byte, ok bool) {
 		if parts = append(parts, it.part...); !it.last {
 			continue
 		}
-		if it, ok = readItem(parts); !ok || it.open || it.told || it.part != nil {
+		if it = readItem(parts); it.open || it.told || it.part != nil {
 			return nil, nil, false
 		}
 		whole, parts = append(whole, it), nil

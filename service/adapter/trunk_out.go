@@ -9,6 +9,9 @@ const (
 	repairAfter = 200 * time.Millisecond
 	// repairMost is the longest wait between two attempts at one frame, each of which waits twice as long as the last.
 	repairMost = time.Second
+	// stuckLeases is after how many leases a way on which nothing is heard begins anew, though its other end is there. What
+	// the bus does to frames is over by then: either the other end drops each time what it is sent, or it has stopped.
+	stuckLeases = 6
 	// ackWithin is how long an ack waits for a frame that takes it along. It is well below repairAfter.
 	ackWithin = 20 * time.Millisecond
 )
@@ -72,6 +75,7 @@ type out struct {
 	repairing bool          // at goes over frames that were sent before
 	budget    int           // of a repair, in bytes
 	since     time.Duration // the last progress, or attempt
+	stuckFrom time.Duration // the last progress
 	wait      time.Duration // from then until the next attempt
 	repaired  time.Duration // the last repair that was asked for
 
@@ -87,7 +91,7 @@ func (o *out) open(epoch uint64, now time.Duration) {
 	o.added++
 	o.kept = append(o.kept[:0], outFrame{items: [][]byte{openItem}, weight: len(openItem) + itemWeight, upTo: o.added, prompt: true})
 	o.bytes, o.base, o.at, o.sent, o.told, o.part, o.cursor = o.kept[0].weight, 0, 1, 0, 0, 0, 0
-	o.repairing, o.since, o.wait, o.repaired = false, now, repairAfter, now-repairAfter
+	o.repairing, o.since, o.stuckFrom, o.wait, o.repaired = false, now, now, repairAfter, now-repairAfter
 	for _, item := range o.facts {
 		o.addFact(item)
 	}
@@ -235,6 +239,7 @@ func (o *out) next(now time.Duration, tell func(o *out) []byte) (f *outFrame, se
 			}
 			if o.at == o.base+1 && !o.repairing { // nothing was on its way
 				o.since, o.wait = now, repairAfter
+				o.stuckFrom = now
 			}
 			o.at++
 			o.sent = max(o.sent, seq)
@@ -279,7 +284,7 @@ func (o *out) acked(ack uint64, asks bool, now time.Duration) {
 		clear(o.kept[:n])
 		o.kept, o.base = o.kept[n:], ack
 		o.at = max(o.at, ack+1)
-		o.since, o.wait, o.budget = now, repairAfter, repairBurst
+		o.since, o.stuckFrom, o.wait, o.budget = now, now, repairAfter, repairBurst
 		if o.at > o.last() {
 			o.repairing = false
 		}
@@ -313,6 +318,9 @@ func (o *out) due() time.Duration {
 	}
 	return o.since + o.wait
 }
+
+// stuck says whether the first frame without an ack has been so for longer than a time.
+func (o *out) stuck(now, most time.Duration) bool { return o.due() != never && now-o.stuckFrom >= most }
 
 // tick sends a frame again that has waited too long: that one alone, as its peer may be frozen.
 func (o *out) tick(now time.Duration) {

@@ -17,7 +17,7 @@ func (n *simNode) publish(size int) (unreached []service.NodeID) {
 	n.emits++
 	e := &Emit{Target: t, Call: n.emits, Packets: []*service.Packet{{Payload: slices.Concat([]byte(`["e","`), bytes.Repeat([]byte("x"), size), []byte(`"]`))}}}
 	n.p.tellRooms(n.now)
-	to := n.p.Publish(n.now, &t, false, func() []byte { return AppendEmit(nil, e) })
+	to := n.p.Publish(n.now, &t, false, func(uint64) []byte { return AppendEmit(nil, e) })
 	unreached = append(to.Missed, to.Silent...)
 	for _, m := range n.p.members {
 		if !slices.Contains(unreached, m.Node) {
@@ -91,7 +91,7 @@ func TestOnlyFramesWithItemsAreAnswered(t *testing.T) {
 	s, a, b := pair(t)
 	m := a.p.member("BBBB")
 	for _, h := range []header{{epoch: m.out.epoch, last: 99}, {epoch: m.out.epoch + 5, last: 99, ackEpoch: 99}, {over: true}} {
-		h.version, h.from, h.to = 1, a.id, b.id
+		h.version, h.from, h.to = wireTo, a.id, b.id
 		b.p.Receive(s.now, a.p.keys.appendFrame(nil, &h, nil))
 		if out := b.p.Take(); len(out) != 0 {
 			t.Errorf("%+v is answered", h)
@@ -100,7 +100,7 @@ func TestOnlyFramesWithItemsAreAnswered(t *testing.T) {
 	answers := 0
 	from := s.now
 	for ; s.now < from+time.Second; s.now += time.Millisecond { // a gap that is not repaired
-		h := header{version: 1, from: a.id, to: b.id, epoch: m.out.epoch, seq: 50, last: 50}
+		h := header{version: wireTo, from: a.id, to: b.id, epoch: m.out.epoch, seq: 50, last: 50}
 		b.p.Receive(s.now, a.p.keys.appendFrame(nil, &h, [][]byte{toldItem}))
 		answers += len(b.p.Take())
 	}

@@ -160,8 +160,9 @@ type GetInfoResponse struct {
 	// api_tls_failed, api_greeting (no HTTP/2), api_stream_refused (handlers and watches that ask for what can not be),
 	// api_stream_slow (that do not read, or handlers that make no progress), api_handler_replaced, api_panic. Those that begin with
 	// cluster_ are of the way to other nodes: cluster_frame_ and why a frame of another node had no effect (unreadable, version,
-	// check: of another key, foreign, cluster, unknown, held, run, term, epoch, repeated, gap), cluster_epoch (what was on the way
-	// to a node, or for it, when the way to it was given up: emits and answers), cluster_question (calls of other nodes beyond
+	// check: of another key, foreign, cluster, unknown, held, run, term, epoch, repeated, gap), cluster_item_ and why one thing of a
+	// frame had none (unknown: of a later version; unreadable), cluster_epoch (what was on the way to a node, or for it, when the
+	// way to it was given up: emits and answers), cluster_question (calls of other nodes beyond
 	// those that are answered at once), cluster_bus and cluster_bus_refused (frames that the bus has lost, or had no room for;
 	// most are sent again). passing_ are requests of clients whose session another node has, and peer_ the connections of other
 	// nodes for such requests.

@@ -6,6 +6,19 @@
 
 // What nodes of one cluster say to each other. Nobody outside of a cluster speaks it, and it may change with each version of
 // the wire: nodes agree on one by their hellos. How it is used is told in service/adapter/doc.go.
+//
+// Versions of the wire:
+//   1: the beginning. Its readers drop a frame that has anything which they do not know, each time that it is sent again.
+//   2: Emit.trace, Question.explain and list_handlers with their answers. From here on readers step over fields that they do
+//      not know, pass over items of a kind that they do not know, and answer a question that they do not know with an error.
+//
+// What is added next follows these rules, so that a node speaks with those of the release before and of the one behind:
+//   - A field that a reader may do without gets a new number, below 16 in what is written by hand, and no new version.
+//   - A question gets a new number, and no new version: who does not know it is as one that does not answer. To spare it the
+//     question, name it in leastWire with a new version.
+//   - An item, a kind of news or of notice, or a number of the service's (a reason, a mode, a view) that a reader refuses or must
+//     not miss raises wireTo by one, and is told only to members that speak this version.
+//   - wireFrom follows one release behind. Numbers and meanings are never used again.
 
 package clusterv1
 
