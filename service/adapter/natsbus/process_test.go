@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/service/adapter/adaptertest"
 )
 
 // child says in its environment what node a process of this test is, and which other one it knows.
@@ -211,19 +211,7 @@ func TestServerRestarts(t *testing.T) {
 	if err := s.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	large := make([]byte, adapter.MinFrame)
-	full := 0
-	await(t, "the end of the bus", func() bool {
-		for range 4 {
-			if began := time.Now(); errors.Is(a.Send("BBBB", large), adapter.ErrFull) {
-				full++
-			} else if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("Send took %v", took)
-			}
-		}
-		return !a.Up() && !b.Up()
-	})
-	t.Logf("%d frames were refused for want of room", full)
+	adaptertest.Frozen(t, "BBBB", a, b)
 	if err := s.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
