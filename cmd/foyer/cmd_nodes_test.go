@@ -26,7 +26,7 @@ func TestNodesCommand(t *testing.T) {
 	guarded := listening(t, "--node-id", "BBBB", "--api-token-file", tokens)
 	defer guarded.close()
 	at := guarded.apiListener.Addr().String()
-	if _, told, code := say(t, "nodes", "--api", at); code != exitFailure || told != "foyer: --api-token-file: the node at "+at+" knows no such token\n" {
+	if _, told, code := say(t, "nodes", "--api", at); code != exitFailure || told != "foyer: --api-token-file: the node at "+at+" wants a token, and this names no file that has one\n" {
 		t.Errorf("without a token: code %d, %q", code, told)
 	}
 	if out, told, code := say(t, "nodes", "--api", at, "--api-token-file", tokens); code != 0 || !strings.Contains(out, "\nBBBB   joining ") {

@@ -275,6 +275,9 @@ func (p *parser) told(err error) (lines []string, at *kong.Node) {
 		// A value that is left out because it is wrong can make another one look wrong.
 		if !slices.ContainsFunc(anyFlag.FindAllString(line, -1), func(flag string) bool { return slices.Contains(about, flag[2:]) }) {
 			lines = append(lines, o.blame(phrase(at, line)))
+			if p := at.Parent; strings.HasPrefix(lines[len(lines)-1], "there is no command") && p != nil && p.DefaultCmd == at {
+				at = p // whose name it was not that was given
+			}
 		}
 	}
 	return lines, at

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -61,8 +62,11 @@ func (l *commandLine) start(args []string) int {
 		client.Complete(parser.Model, client.Machine(), args[1:])
 		return 0
 	}
-	if len(args) == 0 || len(args) == 1 && args[0] == "bench" { // nothing is asked for: say what there is
+	switch {
+	case len(args) == 0 || len(args) == 1 && args[0] == "bench": // nothing is asked for: say what there is
 		args = append(args, "--help")
+	case args[0] == "help": // as other programs have it
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	command, err := parser.Parse(args)
 	switch {

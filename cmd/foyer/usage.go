@@ -23,7 +23,7 @@ func newParser(c any, options ...kong.Option) *parser {
 		return kong.KindMapper(k, worded{all.ForType(reflect.TypeOf(v)), is})
 	}
 	source := &fileSource{}
-	return &parser{kong.Must(c, append([]kong.Option{
+	p := &parser{kong.Must(c, append([]kong.Option{
 		kong.Name("foyer"),
 		kong.Description("Realtime message router: Socket.IO for browsers, gRPC for backends. A flag whose help names a variable, such as $FOYER_API, can be given by that; a setting of a node also by the file that --config names.\n\n" + client.ExitCodes),
 		kong.DefaultEnvars("FOYER"),
@@ -36,6 +36,8 @@ func newParser(c any, options ...kong.Option) *parser {
 		kong.NamedMapper("path", worded{all.ForNamedType("path", reflect.TypeFor[string]()), "the name of a file"}),
 		kong.Resolvers(source),
 	}, options...)...), source}
+	p.Model.HelpFlag.Help = "Say what there is, and what each flag does."
+	return p
 }
 
 // worded is a mapper of kong's that says in our words what is wrong with a value.
@@ -49,7 +51,7 @@ func (w worded) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	token := ctx.Scan.Peek()
 	if target.Kind() != reflect.Bool && !token.IsValue() {
 		if text := token.String(); strings.HasPrefix(text, "-") && !strings.HasPrefix(text, "--") {
-			return fmt.Errorf("the value is missing; one that begins with a dash is written with =, as in --name=%s", text)
+			return fmt.Errorf("the value is missing; one that begins with a dash is written with =, as in --%s=%s", ctx.Value.Name, text)
 		}
 		return errors.New("the value is missing")
 	}
@@ -65,7 +67,7 @@ var (
 	unknownFlag   = regexp.MustCompile(`^unknown flag (\S+?)(, did you mean .*)?$`)
 	unexpected    = regexp.MustCompile(`^unexpected argument (.*?)(, did you mean .*)?$`)
 	unwanted      = regexp.MustCompile(`^unexpected flag argument (.*)$`)
-	noneOf        = regexp.MustCompile(`^(--\S+) must be one of (.*) but got (".*")$`)
+	noneOf        = regexp.MustCompile(`^(--\S+|<[a-z]+>) must be one of (.*) but got (".*")$`)
 	missingValues = regexp.MustCompile(`(missing value, expecting|expected \S+ value but got) .*$`)
 	lacks         = regexp.MustCompile(`^expected "(.*)"$`)
 	lackingFlags  = regexp.MustCompile(`^missing flags: (--[a-z-]+)`)
@@ -118,7 +120,7 @@ func phrase(at *kong.Node, line string) string {
 		return m[1] + " follows a flag that takes no value"
 	}
 	if m := noneOf.FindStringSubmatch(line); m != nil {
-		return fmt.Sprintf("%s: %s is none of %s", m[1], m[3], strings.ReplaceAll(strings.ReplaceAll(m[2], `"`, ""), ",", ", "))
+		return fmt.Sprintf("%s: %s is none of %s", argumentNames(m[1]), m[3], strings.ReplaceAll(strings.ReplaceAll(m[2], `"`, ""), ",", ", "))
 	}
 	return line
 }

@@ -48,6 +48,29 @@ func say(t *testing.T, args ...string) (out, errors string, code int) {
 // foreign are words of libraries and of Go in what a person is told.
 var foreign = regexp.MustCompile(`expected|unexpected|envar|invalid|unmarshal|strconv|netip|parse|EOL|\(string\)|time\.Duration|listen tcp|bind:|open /|x509|asn1|engineio|%!`)
 
+// closing is the address of a listener that speaks no gRPC and closes each connection.
+func closing(t *testing.T) string {
+	t.Helper()
+	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = lis.Close(); <-ended })
+	return lis.Addr().String()
+}
+
 // TestWhatAPersonIsTold: every mistake is told in one line on standard error that names the flag or the variable, says
 // what is wrong, and, of the command line, where help is.
 func TestWhatAPersonIsTold(t *testing.T) {
@@ -70,6 +93,11 @@ func TestWhatAPersonIsTold(t *testing.T) {
 	otherCert, _ := selfSigned(t)
 	words := file("tokens", "fine\ntwo words\n")
 	used := taken.Addr().String()
+	folder := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(folder, "foyer", "contexts.yaml"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	deaf := closing(t)
 	free := []string{"--edge=127.0.0.1:0", "--api=127.0.0.1:0", "--admin="}
 	for _, c := range []struct {
 		args string
@@ -92,7 +120,7 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --edge --api :1", "", 2, `--edge: the value is missing (see foyer serve --help)`},
 		{"serve --connect", "", 2, `--connect: the value is missing (see foyer serve --help)`},
 		{"serve --max-payload", "", 2, `--max-payload: the value is missing (see foyer serve --help)`},
-		{"serve --handshake-rate -1", "", 2, `--handshake-rate: the value is missing; one that begins with a dash is written with =, as in --name=-1 (see foyer serve --help)`},
+		{"serve --handshake-rate -1", "", 2, `--handshake-rate: the value is missing; one that begins with a dash is written with =, as in --handshake-rate=-1 (see foyer serve --help)`},
 		{"serve --max-sessions many", "", 2, `--max-sessions: "many" is not a whole number (see foyer serve --help)`},
 		{"serve --max-sessions 1.5", "", 2, `--max-sessions: "1.5" is not a whole number (see foyer serve --help)`},
 		{"serve --max-sessions 0", "", 2, `--max-sessions: 0 is not above zero (see foyer serve --help)`},
@@ -114,16 +142,21 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"emit --all", "", 2, `EVENT is missing: foyer emit takes EVENT [ARGS] (see foyer emit --help)`},
 		{"emit hi", "", 2, `--room or --all is missing: it says whom (see foyer emit --help)`},
 		{"emit hi --all --room a", "", 2, `--room and --all exclude each other (see foyer emit --help)`},
-		{"emit --all hi x", "", 2, `ARGS: x is not a JSON array, such as '["hello", {"n": 1}]' (see foyer emit --help)`},
-		{"emit --all hi {}", "", 2, `ARGS: {} is not a JSON array, such as '["hello", {"n": 1}]' (see foyer emit --help)`},
+		{"emit --all hi x", "", 2, `ARGS: 'x' is not a JSON array, such as '["hello", {"n": 1}]' (see foyer emit --help)`},
+		{"emit --all hi {}", "", 2, `ARGS: '{}' is not a JSON array, such as '["hello", {"n": 1}]' (see foyer emit --help)`},
 		{"emit --all hi [] more", "", 2, `"more" is not understood: foyer emit takes EVENT [ARGS] and flags only (see foyer emit --help)`},
 		{"emit --all hi --timeout 1s", "", 2, `--timeout: it is for --ack, which is not given (see foyer emit --help)`},
 		{"emit --all hi --ack --timeout 2m", "", 2, `--timeout: 2m0s is not between 0 and 1m0s (see foyer emit --help)`},
 		{"join --all", "", 2, `ROOMS is missing: foyer join takes ROOMS... (see foyer join --help)`},
-		{"rooms --limit -1", "", 2, `--limit: the value is missing; one that begins with a dash is written with =, as in --name=-1 (see foyer rooms --help)`},
+		{"rooms --limit -1", "", 2, `--limit: the value is missing; one that begins with a dash is written with =, as in --limit=-1 (see foyer rooms --help)`},
 		{"rooms --limit=-1", "", 2, `--limit: -1 is not above zero (see foyer rooms --help)`},
 		{"disconnect --all --mode kick", "", 2, `--mode: "kick" is none of namespace, connection, transport (see foyer disconnect --help)`},
+		{"completion csh", "", 2, `SHELL: "csh" is none of bash, zsh, fish (see foyer completion --help)`},
+		{"help dance", "", 2, `there is no command "dance": there are serve, demo, config, bench, healthcheck, version, emit, join, leave, disconnect, rooms, sockets, socket, watch, tail, explain, nodes, handlers, drain, context, completion (see foyer --help)`},
 		{"socket", "", 2, `ID is missing: foyer socket takes ID (see foyer socket --help)`},
+		{"context", "XDG_CONFIG_HOME=" + folder, 2, `contexts: ` + folder + `/foyer/contexts.yaml is a directory and not a file`},
+		{"context set", "", 2, `--api: the value is missing (see foyer context set --help)`},
+		{"context lst", "", 2, `there is no command "lst"; do you mean list? (see foyer context --help)`},
 		{"context set x", "", 2, `--api: the value is missing (see foyer context set --help)`},
 		{"context set x/y --api a:1", "", 2, `NAME: "x/y" is no name for a context: it has letters, digits, dots and dashes, 64 at most (see foyer context set --help)`},
 		{"context set x --api a", "", 2, `--api: "a" is no address of the form HOST:PORT (see foyer context set --help)`},
@@ -153,7 +186,15 @@ func TestWhatAPersonIsTold(t *testing.T) {
 		{"serve --cluster nats --cluster-url nats://127.0.0.1:1 --cluster-credentials " + dir + "/none", "", 1, `--cluster-credentials: there is no file ` + dir + `/none`},
 		{"serve --edge-cert " + bad + " --edge-key " + key, "", 1, `--edge-cert: ` + bad + `: it is empty, or not in PEM form`},
 		{"serve --api-cert " + otherCert + " --api-key " + key, "", 1, `--api-key: ` + key + `: it is not the key of the certificate`},
-		{"nodes --api 127.0.0.1:1", "", 5, `--api: nobody answers at 127.0.0.1:1; is it the API of a node, and does it speak TLS (--api-tls)?`},
+		{"nodes --api 127.0.0.1:1", "", 5, `--api: nobody answers at 127.0.0.1:1: does a node run there, and is this its --api?`},
+		{"nodes --api " + deaf, "", 5, `--api: what answers at ` + deaf + ` closes the connection: is it the --api of a node, and does it speak TLS (--api-tls)?`},
+		{"nodes", "FOYER_API=127.0.0.1:1", 5, `FOYER_API: nobody answers at 127.0.0.1:1: does a node run there, and is this its --api?`},
+		{"nodes --api 50051", "", 2, `--api: "50051" is no address of the form HOST:PORT`},
+		{"nodes --api http://127.0.0.1:1", "", 2, `--api: "http://127.0.0.1:1" is no address of the form HOST:PORT`},
+		{"nodes", "FOYER_API=127.0.0.1:99999", 2, `FOYER_API: "127.0.0.1:99999" is no address of the form HOST:PORT`},
+		{"nodes --patience 0", "", 2, `--patience: 0s is not above zero`},
+		{"watch --for=-1s", "", 2, `--for: -1s is below zero`},
+		{"watch --retry=-1s", "", 2, `--retry: -1s is below zero`},
 		{"nodes --api-token-file " + bad + "x", "", 1, `--api-token-file: there is no file ` + bad + `x`},
 		{"bench echo --api 127.0.0.1:1 --api-token-file " + bad + "x", "", 1, `--api-token-file: there is no file ` + bad + `x`},
 		{"bench idle --server-pid 99999999", "", 1, `bench idle: there is no process 99999999, or no /proc that shows it`},
@@ -220,6 +261,9 @@ func TestHelp(t *testing.T) {
 		{"--help", "serve"},
 		{"serve --help", "--api-token-file"},
 		{"demo -h", "--api-token-file"},
+		{"help", "serve"},
+		{"help nodes", "--api-tls"},
+		{"help bench idle", "--patience"},
 		{"bench", "bench broadcast"},
 		{"bench --help", "bench broadcast"},
 		{"bench idle --help", "--patience"},

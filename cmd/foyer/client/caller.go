@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ func (c *connection) open(k *kong.Context, sys *System) (*caller, error) {
 	p, err := c.place(k, sys)
 	if err != nil {
 		return nil, err
+	}
+	if c.Patience <= 0 {
+		return nil, failure(Usage, "--patience: %v is not above zero", c.Patience)
 	}
 	conn, greeting, err := p.dial(sys)
 	if err != nil {
@@ -75,12 +79,11 @@ func (c *caller) explain(ctx context.Context, err error) error {
 	case reason == "DRAINING", reason == "JOINING", reason == "NODE_UNREACHABLE":
 		return failure(Unanswered, "the node at %s says: %s", at, s.Message())
 	case code == codes.Unavailable:
-		if why := c.greeting.why(); why != "" {
-			return failure(Unanswered, "--api: there is no secure connection to %s: %s", at, why)
-		}
-		return failure(Unanswered, "--api: nobody answers at %s; is it the API of a node, and does it speak TLS (--api-tls)?", at)
+		return failure(Unanswered, "%s: %s", c.place.apiName, c.unreached(s.Message()))
 	case code == codes.DeadlineExceeded:
-		return failure(Unanswered, "--api: the node at %s has not answered within %v (--patience)", at, c.patience)
+		return failure(Unanswered, "%s: the node at %s has not answered within %v (--patience)", c.place.apiName, at, c.patience)
+	case code == codes.Unauthenticated && c.place.tokenFile == "":
+		return failure(Failed, "--api-token-file: the node at %s wants a token, and this names no file that has one", at)
 	case code == codes.Unauthenticated:
 		return failure(Failed, "%s: the node at %s knows no such token", c.place.tokenName, at)
 	case code == codes.NotFound:
@@ -88,9 +91,27 @@ func (c *caller) explain(ctx context.Context, err error) error {
 	case code == codes.InvalidArgument:
 		return failure(Usage, "%s", inFlags(s))
 	case code == codes.Unimplemented:
-		return failure(Failed, "--api: the node at %s does not have this call: its version is too old, or it is no node of Foyer", at)
+		return failure(Failed, "%s: the node at %s does not have this call: its version is too old, or it is no node of Foyer", c.place.apiName, at)
 	}
 	return failure(Failed, "the node at %s says: %s", at, inFlags(s))
+}
+
+// unreached says why there is no connection, of which gRPC says this.
+func (c *caller) unreached(text string) string {
+	at := c.place.api
+	why := c.greeting.why()
+	host, _, _ := net.SplitHostPort(at)
+	switch {
+	case why != "":
+		return fmt.Sprintf("there is no secure connection to %s: %s", at, why)
+	case strings.Contains(text, "no such host"):
+		return "there is no host " + host
+	case !c.greeting.met.somebody.Load():
+		return fmt.Sprintf("nobody answers at %s: does a node run there, and is this its --api?", at)
+	case c.place.tls:
+		return fmt.Sprintf("what answers at %s closes the connection: is it the --api of a node?", at)
+	}
+	return fmt.Sprintf("what answers at %s closes the connection: is it the --api of a node, and does it speak TLS (--api-tls)?", at)
 }
 
 // flagOf are the flags and arguments that fill fields of requests. A longer field comes before one that it begins with.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,8 @@ func TestEmit(t *testing.T) {
 		}
 		h.want(Nobody, "It went to 0 sockets.\n", "foyer: the target reached nobody\n", "emit", "--room", "nobody", "chat")
 		h.want(Nobody, "It went to 0 sockets.\n", "foyer: the target reached nobody\n", "emit", "--all", "-n", "/none", "chat")
+		h.sys.In = strings.NewReader(" \n")
+		h.want(Usage, "", "foyer: ARGS: nothing came; no arguments are []\n", "emit", "--all", "chat", "-")
 	})
 }
 
@@ -233,14 +236,21 @@ func TestCoverage(t *testing.T) {
 
 // TestNoAnswer: it is told who does not answer, who refuses and who says that the question is wrong.
 func TestNoAnswer(t *testing.T) {
+	wrong := put(t, "wrong", "guess\n")
 	inHall(t, func(h *hall) {
 		h.want(Usage, "", "foyer: EVENT: \"connect\" is reserved by Socket.IO: give the event another name\n", "emit", "--all", "connect")
 		h.want(Usage, "", "foyer: --room: must not be empty\n", "emit", "--room", "", "x")
 		h.want(Usage, "", "foyer: ROOM: must not be empty\n", "join", "--all", "")
 		h.shut()
-		h.want(Unanswered, "", "foyer: --api: nobody answers at node:1; is it the API of a node, and does it speak TLS (--api-tls)?\n", "nodes", "--api", "node:1")
+		h.want(Unanswered, "", "foyer: --api: nobody answers at node:1: does a node run there, and is this its --api?\n", "nodes", "--api", "node:1")
 		h.open(grpcapi.Config{Tokens: []string{"secret"}})
-		h.want(Failed, "", "foyer: --api-token-file: the node at node:1 knows no such token\n", "nodes", "--api", "node:1")
+		h.want(Failed, "", "foyer: --api-token-file: the node at node:1 wants a token, and this names no file that has one\n", "nodes", "--api", "node:1")
+		h.want(Failed, "", "foyer: --api-token-file: the node at node:1 knows no such token\n", "nodes", "--api", "node:1", "--api-token-file", wrong)
+		h.sys.Dial = func(context.Context, string) (net.Conn, error) {
+			return nil, &net.DNSError{Err: "no such host", Name: "nowhere.example", IsNotFound: true}
+		}
+		h.want(Unanswered, "", "foyer: --api: there is no host nowhere.example\n", "nodes", "--api", "nowhere.example:1")
+		h.sys.Dial = h.dial
 		h.shut()
 		h.open(grpcapi.Config{Joining: true})
 		h.want(Unanswered, "", "foyer: the node at 127.0.0.1:50051 says: the node is joining its cluster: try again in a moment, or at another node\n", "rooms")

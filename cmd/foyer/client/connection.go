@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -58,7 +59,7 @@ type place struct {
 	api, ca, tokenFile string
 	tls, insecure      bool
 	// What errors call the settings: a flag, or the context that has it.
-	caName, tokenName string
+	apiName, caName, tokenName string
 }
 
 // place puts together what holds. A flag comes before a context that is named by --context, then variables, then the context
@@ -73,11 +74,11 @@ func (c *connection) place(k *kong.Context, sys *System) (place, error) {
 	}
 	p := place{
 		api: c.API, ca: c.APICA, tokenFile: c.APITokenFile, tls: c.APITLS || c.APICA != "", insecure: c.Insecure,
-		caName: "--api-ca", tokenName: "--api-token-file",
+		apiName: "--api", caName: "--api-ca", tokenName: "--api-token-file",
 	}
 	named := flags["context"]
 	if !named && c.API != "" {
-		return p, nil
+		return p, p.check()
 	}
 	one, err := sys.context(c.Context)
 	if err != nil {
@@ -92,7 +93,9 @@ func (c *connection) place(k *kong.Context, sys *System) (place, error) {
 			}
 			return taken
 		}
-		take("api", &p.api, one.API)
+		if take("api", &p.api, one.API) {
+			p.apiName = in + "api"
+		}
 		if take("api-ca", &p.ca, one.CA) {
 			p.caName = in + "api-ca"
 		}
@@ -104,12 +107,30 @@ func (c *connection) place(k *kong.Context, sys *System) (place, error) {
 	if p.api == "" {
 		p.api = defaultAPI
 	}
-	return p, nil
+	return p, p.check()
+}
+
+// check says what is wrong with the address.
+func (p *place) check() error {
+	if isAddress(p.api) {
+		return nil
+	}
+	return failure(Usage, "%s: %q is no address of the form HOST:PORT", p.apiName, p.api)
+}
+
+// isAddress says whether an address has a host, which may be empty for this machine, and a port.
+func isAddress(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || strings.ContainsAny(host, "/ ") {
+		return false
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && number > 0
 }
 
 // dial makes a connection, which is not opened before the first call.
 func (p *place) dial(sys *System) (*grpc.ClientConn, *greeting, error) {
-	seen := &greeting{insecure.NewCredentials(), new(atomic.Pointer[error])}
+	seen := &greeting{insecure.NewCredentials(), new(met)}
 	if p.tls {
 		config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: p.insecure} //nolint:gosec // asked for
 		if p.ca != "" {
@@ -142,34 +163,40 @@ func (p *place) dial(sys *System) (*grpc.ClientConn, *greeting, error) {
 	}
 	conn, err := grpc.NewClient("passthrough:///"+p.api, options...)
 	if err != nil {
-		return nil, nil, failure(Usage, "--api: %s is no address of the form HOST:PORT", p.api)
+		return nil, nil, failure(Usage, "%s: %q is no address of the form HOST:PORT", p.apiName, p.api)
 	}
 	return conn, seen, nil
 }
 
-// greeting remembers why TLS has failed, which gRPC tells in words only.
+// greeting remembers whether somebody was there, and why TLS has failed, which gRPC tells in words only.
 type greeting struct {
 	credentials.TransportCredentials
-	failed *atomic.Pointer[error] // the last one
+	met *met
+}
+
+type met struct {
+	somebody atomic.Bool
+	failed   atomic.Pointer[error] // the last one
 }
 
 // ClientHandshake is called by gRPC.
 func (g *greeting) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	g.met.somebody.Store(true)
 	conn, info, err := g.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err != nil {
-		g.failed.Store(&err)
+		g.met.failed.Store(&err)
 	}
 	return conn, info, err
 }
 
 // Clone is called by gRPC; a clone tells the same.
 func (g *greeting) Clone() credentials.TransportCredentials {
-	return &greeting{g.TransportCredentials.Clone(), g.failed}
+	return &greeting{g.TransportCredentials.Clone(), g.met}
 }
 
 // why says what was wrong with the certificate; "": nothing was.
 func (g *greeting) why() string {
-	last := g.failed.Load()
+	last := g.met.failed.Load()
 	if last == nil {
 		return ""
 	}

@@ -1,9 +1,6 @@
 package client
 
-import (
-	"encoding/json"
-	"net"
-)
+import "encoding/json"
 
 // contextCommand looks after the names for places of nodes.
 type contextCommand struct {
@@ -69,10 +66,10 @@ type contextSet struct {
 
 // Validate is called by kong.
 func (c *contextSet) Validate() error {
-	if !contextName.MatchString(c.Name) {
+	switch { // kong tells what is missing
+	case c.Name != "" && !contextName.MatchString(c.Name):
 		return failure(Usage, "NAME: %q is no name for a context: it has letters, digits, dots and dashes, 64 at most", c.Name)
-	}
-	if _, _, err := net.SplitHostPort(c.API); err != nil && c.API != "" { // kong tells that it is missing
+	case c.API != "" && !isAddress(c.API):
 		return failure(Usage, "--api: %q is no address of the form HOST:PORT", c.API)
 	}
 	return nil
@@ -80,16 +77,26 @@ func (c *contextSet) Validate() error {
 
 // Run keeps the context.
 func (c *contextSet) Run(sys *System) error {
+	switch {
+	case c.Name == "":
+		return failure(Usage, "NAME: must not be empty")
+	case c.API == "":
+		return failure(Usage, "--api: must not be empty")
+	}
 	all, err := sys.readContexts()
 	if err != nil {
 		return err
 	}
 	all.Contexts[c.Name] = &storedContext{c.API, c.APITLS, c.APICA, c.APITokenFile}
-	if all.Use == "" {
+	first := all.Use == ""
+	if first {
 		all.Use = c.Name
+	}
+	err = sys.writeContexts(all)
+	if err == nil && first {
 		sys.note("context " + c.Name + " is in use")
 	}
-	return sys.writeContexts(all)
+	return err
 }
 
 type contextUse struct {
@@ -102,7 +109,7 @@ func (c *contextUse) Run(sys *System) error {
 	if err != nil {
 		return err
 	}
-	if _, err := all.find(c.Name); err != nil {
+	if _, err := all.find("NAME", c.Name); err != nil {
 		return err
 	}
 	all.Use = c.Name
@@ -119,13 +126,17 @@ func (c *contextRm) Run(sys *System) error {
 	if err != nil {
 		return err
 	}
-	if _, err := all.find(c.Name); err != nil {
+	if _, err := all.find("NAME", c.Name); err != nil {
 		return err
 	}
 	delete(all.Contexts, c.Name)
-	if all.Use == c.Name {
+	used := all.Use == c.Name
+	if used {
 		all.Use = ""
+	}
+	err = sys.writeContexts(all)
+	if err == nil && used {
 		sys.note("no context is in use any more")
 	}
-	return sys.writeContexts(all)
+	return err
 }

@@ -48,9 +48,9 @@ func TestContexts(t *testing.T) {
 		}, "\n"), "", "context", "list")
 		h.want(Done, "", "", "context", "use", "home")
 		h.want(Done, `{"name":"home","api":"127.0.0.1:50051","inUse":true}`+"\n"+`{"name":"prod","api":"foyer.example:50051","apiCa":"/ca.pem","apiTokenFile":"`+token+`","inUse":false}`+"\n", "", "context", "-o", "json")
-		h.want(Usage, "", "foyer: --context: there is no context \"prd\"; do you mean prod?\n", "context", "use", "prd")
+		h.want(Usage, "", "foyer: NAME: there is no context \"prd\"; do you mean prod?\n", "context", "use", "prd")
 		h.want(Usage, "", "foyer: --context: there is no context \"prd\"; do you mean prod?\n", "rooms", "--context", "prd")
-		h.want(Usage, "", "foyer: --context: there is no context \"other\"; foyer context lists those that there are\n", "context", "rm", "other")
+		h.want(Usage, "", "foyer: NAME: there is no context \"other\"; foyer context lists those that there are\n", "context", "rm", "other")
 		h.want(Done, "", "foyer: no context is in use any more\n", "context", "rm", "home")
 
 		// The file is replaced in one step, and a link to it stays.
@@ -72,12 +72,24 @@ func TestContexts(t *testing.T) {
 			"contexts:\n  a:\n    apii: b:1\n":        `line 3: there is no key "apii"; do you mean api?`,
 			"use: a\ncontexts:\n  a:\n    api: [1]\n": "line 4: cannot unmarshal !!seq into string",
 			"contexts:\n  a: {}\n":                    `context "a" has no api`,
+			"use: b\ncontexts:\n  a: {api: 'a:1'}\n":  `use: there is no context "b"; do you mean a?`,
 			"contexts: [\n":                           "line 1: did not find expected node content",
 		} {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			h.want(Usage, "", "foyer: contexts: "+h.sys.Contexts+": "+want+"\n", "rooms")
+		}
+		if err := os.WriteFile(file, []byte("use: a\ncontexts:\n  a: {api: a}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.want(Usage, "", "foyer: context a: api: \"a\" is no address of the form HOST:PORT\n", "rooms")
+
+		// What can not be kept is not told to hold.
+		h.want(Usage, "", "foyer: NAME: must not be empty\n", "context", "set", "", "--api", "a:1")
+		h.sys.Contexts = filepath.Join(file, "contexts.yaml")
+		if _, told, code := h.say("context", "set", "a", "--api", "a:1"); code == Done || strings.Contains(told, "in use") {
+			t.Errorf("code %d, %q", code, told)
 		}
 	})
 }
@@ -122,6 +134,9 @@ func TestPlace(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.want.caName = "--api-ca"
+			if c.want.apiName = "--api"; strings.HasPrefix(c.want.api, "u") || strings.HasPrefix(c.want.api, "n") {
+				c.want.apiName = "context " + c.want.api[:1] + ": api"
+			}
 			if c.want.tokenName == "" {
 				c.want.tokenName = "--api-token-file"
 			}
@@ -180,7 +195,7 @@ func TestTLS(t *testing.T) {
 		nothing("there is no secure connection to foyer.example:1: its certificate comes from nobody that is trusted here; --api-ca names who is", "foyer.example:1", "--api-tls")
 		nothing("there is no secure connection to foyer.example:1: its certificate comes from nobody that is trusted here; --api-ca names who is", "foyer.example:1", "--api-ca", other)
 		nothing("there is no secure connection to elsewhere.example:1: its certificate is not for elsewhere.example", "elsewhere.example:1", "--api-ca", ca)
-		nothing("nobody answers at foyer.example:1; is it the API of a node, and does it speak TLS (--api-tls)?", "foyer.example:1")
+		nothing("what answers at foyer.example:1 closes the connection: is it the --api of a node, and does it speak TLS (--api-tls)?", "foyer.example:1")
 		h.want(Failed, "", "foyer: --api-ca: "+none+": there is no certificate in it, in PEM form\n", "rooms", "--api-ca", none)
 		time.Sleep(2 * time.Hour)
 		nothing("there is no secure connection to foyer.example:1: its certificate is out of date, or not valid yet", "foyer.example:1", "--api-ca", ca)

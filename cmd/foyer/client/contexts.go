@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,13 +41,14 @@ func (s *System) context(name string) (*namedContext, error) {
 	if err != nil {
 		return nil, err
 	}
+	where := "--context"
 	if name == "" {
-		name = all.Use
+		name, where = all.Use, "contexts: "+s.Contexts+": use"
 	}
 	if name == "" {
 		return nil, nil //nolint:nilnil // there does not have to be one
 	}
-	one, err := all.find(name)
+	one, err := all.find(where, name)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +57,8 @@ func (s *System) context(name string) (*namedContext, error) {
 
 func (c *contexts) names() []string { return slices.Sorted(maps.Keys(c.Contexts)) }
 
-func (c *contexts) find(name string) (*storedContext, error) {
+// find is the context of a name that stands somewhere.
+func (c *contexts) find(where, name string) (*storedContext, error) {
 	if one := c.Contexts[name]; one != nil {
 		return one, nil
 	}
@@ -66,7 +69,7 @@ func (c *contexts) find(name string) (*storedContext, error) {
 			more = near.Question(n)
 		}
 	}
-	return nil, failure(Usage, "--context: there is no context %q%s", name, more)
+	return nil, failure(Usage, "%s: there is no context %q%s", where, name, more)
 }
 
 var (
@@ -81,15 +84,14 @@ func (s *System) readContexts() (*contexts, error) {
 	if s.Contexts == "" {
 		return all, nil
 	}
-	file, err := os.Open(s.Contexts)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(s.Contexts); errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}
+	text, err := readFile("contexts", s.Contexts)
 	if err != nil {
-		return nil, failure(Usage, "contexts: %v", err)
+		return nil, failure(Usage, "%v", err)
 	}
-	defer file.Close()
-	decoder := yaml.NewDecoder(file)
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	switch err := decoder.Decode(all); {
 	case err == nil:

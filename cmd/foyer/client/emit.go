@@ -54,8 +54,11 @@ func (c *emitCommand) Validate() error {
 }
 
 func checkArgs(text string) error {
-	if !json.Valid([]byte(text)) || !strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "[") {
-		return failure(Usage, `ARGS: %s is not a JSON array, such as '["hello", {"n": 1}]'`, brief(text, 60))
+	switch rest := strings.TrimSpace(text); {
+	case rest == "":
+		return failure(Usage, `ARGS: nothing came; no arguments are []`)
+	case !json.Valid([]byte(text)) || rest[0] != '[':
+		return failure(Usage, `ARGS: '%s' is not a JSON array, such as '["hello", {"n": 1}]'`, brief(rest, 60))
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ func (c *explainCommand) Run(ctx context.Context, k *kong.Context, sys *System) 
 				return at.verdict(1, got.GetCoverage())
 			}
 		}
+		if len(got.GetAsked()) == 0 { // a socket that nobody knows has a verdict
+			return failure(Nobody, "--user: no node has a socket of %q, and none remembers one", c.User)
+		}
 		return failure(Nobody, "who was asked for would not get it")
 	}
 	return at.verdict(got.GetReached(), got.GetCoverage())

@@ -54,6 +54,9 @@ func TestExplain(t *testing.T) {
 		if out, _, code := h.say("explain", "--all", "--socket", bob.id()); code != Done || !strings.Contains(out, "AAAA   -      would get it\n") {
 			t.Errorf("code %d, %s", code, out)
 		}
+		if out, told, code := h.say("explain", "--all", "--user", "ann"); code != Nobody || told != "foyer: --user: no node has a socket of \"ann\", and none remembers one\n" {
+			t.Errorf("code %d, %q, %s", code, told, out)
+		}
 		if out, told, code := h.say("explain", "--room", "none"); code != Nobody || told != "foyer: the target reached nobody\n" {
 			t.Errorf("code %d, %q, %s", code, told, out)
 		}

@@ -29,10 +29,16 @@ type stream func(ctx context.Context, heard func()) error
 // keep opens a stream, and opens it again when it breaks after it had been heard. It ends without an error when ctx does, or
 // after For. An error is one that another try does not mend, or that has lasted for Retry.
 func (l *live) keep(ctx context.Context, c *caller, open stream) error {
-	if l.For > 0 {
+	switch {
+	case l.For < 0:
+		return failure(Usage, "--for: %v is below zero", l.For)
+	case l.Retry < 0:
+		return failure(Usage, "--retry: %v is below zero", l.Retry)
+	case l.For > 0: // the node hears of no deadline, and so does not end the stream a moment before this does
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.For)
+		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
+		defer time.AfterFunc(l.For, cancel).Stop()
 	}
 	pause, ever, lost := firstPause, false, time.Time{}
 	for {

@@ -14,7 +14,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
 	"foyer/transport/grpcapi"
 )
@@ -172,7 +176,31 @@ func TestWatchResumes(t *testing.T) {
 		if told := w.take(w.told); !strings.HasSuffix(told, "foyer: the connection to 127.0.0.1:50051 has been lost for 1m0s (--retry)\n") {
 			t.Errorf("told %q", told)
 		}
-		h.want(Unanswered, "", "foyer: --api: nobody answers at 127.0.0.1:50051; is it the API of a node, and does it speak TLS (--api-tls)?\n", "watch")
+		h.want(Unanswered, "", "foyer: --api: nobody answers at 127.0.0.1:50051: does a node run there, and is this its --api?\n", "watch")
+	})
+}
+
+// hurried is a node that ends a stream the moment before its time is over, if it knows that time.
+type hurried struct {
+	foyerv1.UnimplementedPresenceServiceServer
+}
+
+func (*hurried) Watch(_ *foyerv1.WatchRequest, stream foyerv1.PresenceService_WatchServer) error {
+	if err := stream.Send(&foyerv1.WatchResponse{Message: &foyerv1.WatchResponse_Synced{Synced: &foyerv1.Synced{}}}); err != nil {
+		return err
+	}
+	if until, ok := stream.Context().Deadline(); ok {
+		time.Sleep(time.Until(until) - time.Millisecond)
+		return status.Error(codes.Unavailable, "stream terminated")
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
+// TestForEndsWithoutALoss: the end of --for is not taken for a connection that is lost.
+func TestForEndsWithoutALoss(t *testing.T) {
+	fake(t, func(s *grpc.Server) { foyerv1.RegisterPresenceServiceServer(s, &hurried{}) }, func(h *hall) {
+		h.want(Done, "TIME           CHANGE         SOCKET                 USER   ROOMS   WHY\n", "", "watch", "--for", "3s")
 	})
 }
 

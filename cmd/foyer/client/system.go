@@ -18,8 +18,8 @@ type System struct {
 	Out, Err io.Writer
 	// Whether Err is a terminal: only there it is shown that a command waits.
 	ErrTerminal bool
+	Width       int    // of that terminal, in columns, which bounds what is shown so; 0: it is not known
 	Colour      bool   // of Out
-	Width       int    // of Out, in columns; 0: it is no terminal, and no line is cut
 	Contexts    string // the file of the contexts; "": there is no place for one
 	// How the API is reached. Default: by TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
@@ -32,10 +32,13 @@ type System struct {
 
 // Machine is the System of this process.
 func Machine() *System {
-	s := &System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))} //nolint:gosec // a descriptor is small
-	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {                                                           //nolint:gosec // the same
+	out, told := int(os.Stdout.Fd()), int(os.Stderr.Fd()) //nolint:gosec // descriptors are small
+	s := &System{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, ErrTerminal: term.IsTerminal(told)}
+	if s.ErrTerminal {
+		s.Width, _, _ = term.GetSize(told)
+	}
+	if term.IsTerminal(out) {
 		s.Colour = terminalColour(os.Getenv("NO_COLOR"), os.Getenv("TERM")) //nolint:misspell // so the variable is called
-		s.Width, _, _ = term.GetSize(fd)
 	}
 	if dir, err := os.UserConfigDir(); err == nil {
 		s.Contexts = filepath.Join(dir, "foyer", "contexts.yaml")
