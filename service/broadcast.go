@@ -70,9 +70,9 @@ func (n *Node) pass(ctx context.Context, t *turn) *handed {
 
 // EmitBatch delivers events in their order and returns a receipt for each, as Emit would one by one; those of one
 // namespace that follow each other pass together, with one write for each link. Since others wait behind it, an event
-// waits no longer than HoldStream for a link, from when that became full.
+// waits no longer than Config.HoldStream for a link, from when that became full.
 func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
-	return n.passAll(ctx, emits, turn{patience: n.cfg.HoldStream})
+	return n.passAll(ctx, emits, turn{patience: n.HoldStream()})
 }
 
 // passAll takes emits through their lanes by turns as one is.

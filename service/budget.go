@@ -31,18 +31,26 @@ func (u Use) String() string { return useNames[u] }
 // bound of its own; the budget bounds their sum, so that many peers at their bounds do not fill the memory. What it refuses
 // is not kept: its holder slows or refuses the peer that asks for more. Safe for concurrent use, and free of locks.
 type Budget struct {
-	limit   int64
+	limit   atomic.Int64 // seldom changed
 	used    atomic.Int64
 	by      [useCount]atomic.Int64
 	refused [useCount]atomic.Int64
 }
 
 // NewBudget makes a budget of so many bytes; 0 or less: without a limit, it only counts.
-func NewBudget(bytes int64) *Budget { return &Budget{limit: bytes} }
+func NewBudget(bytes int64) *Budget {
+	b := &Budget{}
+	b.SetLimit(bytes)
+	return b
+}
+
+// SetLimit has another limit hold from now on; 0 or less: none. What is taken stays so, also where it is more than that:
+// nothing more is given until enough came back.
+func (b *Budget) SetLimit(bytes int64) { b.limit.Store(bytes) }
 
 // Take asks for bytes; false: the budget is spent, nothing was taken, and the refusal is counted.
 func (b *Budget) Take(u Use, bytes int) bool {
-	if b.used.Add(int64(bytes)) > b.limit && b.limit > 0 {
+	if limit := b.limit.Load(); b.used.Add(int64(bytes)) > limit && limit > 0 {
 		b.used.Add(-int64(bytes))
 		b.refused[u].Add(1)
 		return false
@@ -52,7 +60,10 @@ func (b *Budget) Take(u Use, bytes int) bool {
 }
 
 // Fits says whether Take would give so many bytes now.
-func (b *Budget) Fits(bytes int) bool { return b.limit <= 0 || b.used.Load()+int64(bytes) <= b.limit }
+func (b *Budget) Fits(bytes int) bool {
+	limit := b.limit.Load()
+	return limit <= 0 || b.used.Load()+int64(bytes) <= limit
+}
 
 // Force takes bytes that are in memory already and can not be refused.
 func (b *Budget) Force(u Use, bytes int) {
@@ -67,7 +78,7 @@ func (b *Budget) Give(u Use, bytes int) {
 }
 
 // Limit is how many bytes may be taken; 0 or less: any number.
-func (b *Budget) Limit() int64 { return b.limit }
+func (b *Budget) Limit() int64 { return b.limit.Load() }
 
 // Used is how many bytes are taken.
 func (b *Budget) Used() int64 { return b.used.Load() }

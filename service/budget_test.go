@@ -29,6 +29,29 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestAnotherLimit: what is taken stays so under a lower limit, and nothing is given until there is room again.
+func TestAnotherLimit(t *testing.T) {
+	b := NewBudget(100)
+	for _, c := range []struct {
+		limit       int64
+		take        int
+		fits, taken bool
+	}{
+		{100, 90, true, true},
+		{50, 1, false, false},
+		{91, 1, true, true},
+		{91, 1, false, false},
+		{0, 1000, true, true},
+		{1092, 2, false, false},
+	} {
+		b.SetLimit(c.limit)
+		if fits, taken := b.Fits(c.take), b.Take(UseData, c.take); fits != c.fits || taken != c.taken || b.Limit() != max(c.limit, 0) {
+			t.Errorf("%d of %d beside %d: fits %v, taken %v", c.take, c.limit, b.Used(), fits, taken)
+		}
+	}
+	wantEqual(t, "used", b.Used(), int64(1091))
+}
+
 // TestRefusalsAreTold: whatever the budget refuses is counted with its use among what the node dropped.
 func TestRefusalsAreTold(t *testing.T) {
 	b := NewBudget(10)

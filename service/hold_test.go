@@ -97,6 +97,23 @@ func TestEmitForOneWaitsForRoom(t *testing.T) {
 	})
 }
 
+// TestAnotherHold: how long an emit on a stream waits for a link may change while the node runs.
+func TestAnotherHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{})
+		for _, hold := range []time.Duration{10 * time.Second, 2 * time.Second, 15 * time.Second} {
+			s, conn := connect(t, n, "/", "r")
+			conn.full(0)
+			if hold != n.HoldStream() { // the first is the default
+				n.SetHoldStream(hold)
+			}
+			start := time.Now()
+			n.EmitBatch(t.Context(), []Emit{to(s, "first"), to(s, "second")})
+			wantEqual(t, "waited", time.Since(start), hold)
+		}
+	})
+}
+
 // TestEmitForManyWaitsForNobody: the healthy hear it at once, the full do not, and it says so.
 func TestEmitForManyWaitsForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,11 +15,12 @@ import (
 // Node is one Foyer process: its namespaces by name, the handlers attached to it, and what they share.
 type Node struct {
 	// Set before start.
-	cfg       Config
+	cfg       Config // HoldStream is in hold
 	id        NodeID
 	self      Incarnation // in places and positions that are given out
 	startedAt time.Time
 	watches   Watches       // nil: this node is alone
+	hold      atomic.Int64  // Config.HoldStream, in ns; seldom changed
 	term      atomic.Uint64 // how often it was declared lost and came back: hardly ever changed
 	log       *zap.Logger
 	told      *zap.Logger // for what peers can cause at any rate
@@ -64,6 +65,7 @@ func New(cfg Config) (*Node, error) {
 		flushers: newFlushers(), drainCh: make(chan struct{}), namespaces: map[string]*Namespace{}, makers: map[string]int{},
 		pageSockets: pageSockets,
 	}
+	n.hold.Store(int64(cfg.HoldStream))
 	n.departures = newDepartures(&n.cfg)
 	if cfg.Run != 0 {
 		n.self.Run = cfg.Run
@@ -126,6 +128,12 @@ func (n *Node) Rise(term uint64) {
 
 // Budget is what the node and its edges may keep for their peers.
 func (n *Node) Budget() *Budget { return n.cfg.Budget }
+
+// SetHoldStream has another Config.HoldStream hold from now on. Safe for concurrent use.
+func (n *Node) SetHoldStream(d time.Duration) { n.hold.Store(int64(d)) }
+
+// HoldStream is the one that holds.
+func (n *Node) HoldStream() time.Duration { return time.Duration(n.hold.Load()) }
 
 // Renumber makes this run of the node another one, by the number that its cluster has given it. It is to be called before
 // anybody uses the node.

@@ -33,7 +33,7 @@ func (s *settings) clusterKey() ([]byte, error) {
 	if f.path == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(f.path)
+	text, err := readBounded(f.path, maxFileBytes)
 	if err != nil {
 		return nil, fileError(f, err)
 	}

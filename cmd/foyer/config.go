@@ -25,10 +25,10 @@ type settings struct {
 	Edge    string  `default:":3000" placeholder:"ADDR" help:"Where browsers connect. Default ${default}."`
 	Path    string  `default:"/socket.io/" placeholder:"PATH" help:"Path of the protocol. Default ${default}."`
 	API     string  `name:"api" default:"127.0.0.1:50051" placeholder:"ADDR" help:"Where backends call the gRPC API. Default ${default}."`
-	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz, /readyz and /metrics are; empty: nowhere. Default ${default}."`
+	Admin   string  `default:"127.0.0.1:9090" placeholder:"ADDR" help:"Where /healthz, /readyz and /metrics are; empty: nowhere. On an address that is not loopback all but the first two want a token of the API. Default ${default}."`
 	HTTP    string  `name:"http" placeholder:"ADDR" help:"Where programs call the API by JSON over HTTP, or by gRPC-Web; empty: nowhere. Default: nowhere."`
 	UI      bool    `name:"ui" help:"Serve the Socket.IO Admin UI at the admin address, below /ui/. Default off."`
-	Pprof   bool    `help:"Serve Go's profiles at that address, below /debug/pprof/, and sample waiting for locks. Default off."`
+	Pprof   bool    `help:"Serve Go's profiles at that address, below /debug/pprof/, with a token where /metrics wants one, and sample waiting for locks. Default off."`
 	NodeID  string  `name:"node-id" placeholder:"NAME" help:"Name of this node, 4 characters. Default: random."`
 	EdgeTLS tlsPair `embed:"" prefix:"edge-"`
 	APITLS  tlsPair `embed:"" prefix:"api-"`
@@ -40,9 +40,9 @@ type settings struct {
 	UIReadOnly     bool   `name:"ui-readonly" help:"Let nobody change anything by the Admin UI. Default off."`
 
 	APIConnections  int      `reload:"" name:"api-connections" default:"4096" placeholder:"N" help:"Most connections of backends at once; half of them from one address. Default ${default}."`
-	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of --memory-budget, 1GiB at most."`
+	APIRequestBytes byteSize `name:"api-request-bytes" placeholder:"BYTES" help:"Most that is kept of backends' requests whose end has not come. Default: a quarter of what --memory-budget is at the start, 1GiB at most."`
 
-	APITokenFile string `reload:"content" name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the API's address is not loopback. It is read again when it changes, and at SIGHUP; calls and streams of a token that was removed are refused and ended."`
+	APITokenFile string `reload:"content" name:"api-token-file" type:"path" placeholder:"FILE" help:"Bearer tokens of API callers, one a line. Required when the address of --api or of --http is not loopback. It is read again when it changes, and at SIGHUP; calls and streams of a token that was removed are refused and ended."`
 
 	Namespaces  []string      `placeholder:"NAME" help:"Namespaces that exist without a handler's asking; NAME* is a prefix. / always exists."`
 	Connect     []string      `default:"open" placeholder:"MODE" help:"Who may connect: open (anyone) or handler (a handler decides), for all namespaces or as NAME=MODE for one. Default ${default}."`
@@ -58,7 +58,7 @@ type settings struct {
 	PingTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long a client may take to answer one. Default ${default}."`
 	UpgradeTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long an upgrade from polling may take. Default ${default}."`
 	ConnectTimeout time.Duration `default:"45s" placeholder:"TIME" help:"How long a link may be in no namespace at first. Default ${default}."`
-	MaxPayload     byteSize      `default:"1000000" placeholder:"BYTES" help:"Largest message. Default ${default}."`
+	MaxPayload     byteSize      `default:"1000000" placeholder:"BYTES" help:"Largest message. Clients and backends are told it when they come, so that it holds from a start on. Default ${default}."`
 	MaxPacket      byteSize      `placeholder:"BYTES" help:"Largest packet of a client, all its attachments included. Default: ten times --max-payload, at most 3MiB; backends whose gRPC takes more than 4 MB at once can have more."`
 
 	AttachmentTimeout time.Duration `default:"30s" placeholder:"TIME" help:"How long a client may take for the next attachment of a packet that it has begun. Default ${default}."`
@@ -66,10 +66,10 @@ type settings struct {
 	AllowEIO3         bool          `name:"allow-eio3" env:"FOYER_ALLOW_EIO3" help:"Also serve clients of Socket.IO v2. Their socket.id is a secret of their link, not the id that Foyer tells."`
 	Compression       bool          `negatable:"" help:"Compress messages where the client can. Default off: it costs CPU."`
 	QueueBytes        byteSize      `reload:"" default:"1MiB" placeholder:"BYTES" help:"Most that waits for one link. Default ${default}."`
-	SlowAfter         time.Duration `default:"10s" placeholder:"TIME" help:"How long a client may take nothing of what no longer fits into its link's queue, before the link is closed as slow; and how long, from when the queue became full, an emit on a stream waits for it. Default ${default}."`
+	SlowAfter         time.Duration `reload:"" default:"10s" placeholder:"TIME" help:"How long a client may take nothing of what no longer fits into its link's queue, before the link is closed as slow; and how long, from when the queue became full, an emit on a stream waits for it. Default ${default}."`
 	PresenceLog       byteSize      `name:"presence-log-bytes" default:"16MiB" placeholder:"BYTES" help:"Most that a namespace remembers of who came, left and changed, for watchers. Default ${default}."`
 	Departures        byteSize      `name:"departure-bytes" default:"4MiB" placeholder:"BYTES" help:"Most that this node remembers of clients that are gone, for who asks why one was not reached. Default ${default}."`
-	MemoryBudget      memorySize    `placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
+	MemoryBudget      memorySize    `reload:"" placeholder:"BYTES" help:"Most memory for all queues, logs and snapshots together, as 2GiB. Default: half of GOMEMLIMIT, or of what the cgroup or machine has."`
 	MaxSessions       int           `reload:"" default:"100000" placeholder:"N" help:"Most links at once. Default ${default}."`
 
 	MaxConnections           int `reload:"" placeholder:"N" help:"Most TCP connections at the edge. Default: as many files as the process may open, less some for the API and the admin address."`
@@ -82,7 +82,7 @@ type settings struct {
 	MessageBurst          int            `reload:"" default:"5000" placeholder:"N" help:"Messages that one link may send at once. Default ${default}."`
 	AddressMessageRate    int            `reload:"" default:"50000" placeholder:"N" help:"Messages a second that all links of one address may send for long, before they are read more slowly; -1: any number. Default ${default}."`
 	AddressMessageBurst   int            `reload:"" default:"100000" placeholder:"N" help:"Messages that they may send at once. Default ${default}."`
-	TrustedProxy          []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For tells a client's address. Default: none."`
+	TrustedProxy          []netip.Prefix `reload:"" placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For tells a client's address. Default: none."`
 
 	Cluster       string       `default:"off" enum:"off,embedded,nats,redis,redis-sharded,redis-streams,postgres,mongo" placeholder:"MODE" help:"How this node finds others: off (it is alone), embedded (the nodes connect to each other), nats (by a NATS server that you run), redis (by a Redis server that you run; with --cluster-prefix, beside Socket.IO servers on Node with its classic adapter), redis-sharded (the same, beside those with its sharded adapter), redis-streams (the same, beside those with the streams adapter), postgres (by a PostgreSQL server that you run; with --cluster-prefix, beside those with its adapter) or mongo (by a MongoDB server that you run; with --cluster-collection, beside those with its adapter). Default ${default}."`
 	ClusterFlags  clusterFlags `embed:"" prefix:"cluster-"`

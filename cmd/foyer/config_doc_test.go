@@ -26,7 +26,7 @@ func TestConfigurationPage(t *testing.T) {
 			name, value, _ := strings.Cut(words[0], "=")
 			t.Setenv(name, value)
 		}
-		if words[0] != "foyer" {
+		if words[0] != "bin/foyer" {
 			t.Fatalf("%q is no command of ours", line)
 		}
 		return say(t, words[1:]...)
@@ -41,12 +41,18 @@ func TestConfigurationPage(t *testing.T) {
 		if strings.HasPrefix(command, "kill ") { // TestConfigurationIsTakenUp sends the signal
 			continue
 		}
+		if args, serves := strings.CutPrefix(command, "bin/foyer serve "); serves { // a node that runs is for other tests
+			if _, err := parse(t, strings.Fields(args)...); err != nil {
+				t.Errorf("%s: %v", command, err)
+			}
+			continue
+		}
 		if out, told, code := run(command); code != 0 || told != "" || out == "" {
 			t.Errorf("%s: code %d, %q", command, code, told)
 		}
 	}
 	write("edge: :1\nadmin: ''\nmax-sesions: 5\nping-interval: 20\n")
-	_, told, code := run("foyer config check foyer.yaml")
+	_, told, code := run("bin/foyer config check foyer.yaml")
 	dir, _ := os.Getwd()
 	if got := strings.ReplaceAll(told, dir+"/", ""); got != blocks[""][0] || code != exitUsage {
 		t.Errorf("code %d, and it says\n%s, not\n%s", code, got, blocks[""][0])

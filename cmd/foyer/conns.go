@@ -26,9 +26,8 @@ const looks = 64
 // closed. A websocket counts, and stays: it is a session, which has bounds of its own.
 type conns struct {
 	// Set before start.
-	what   string
-	exempt []netip.Prefix // proxies, which are let in for many
-	told   *zap.Logger    // says the same thing once in tellEvery
+	what string
+	told *zap.Logger // says the same thing once in tellEvery
 
 	failed, refused, displaced, unsafe atomic.Int64
 
@@ -37,9 +36,10 @@ type conns struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	open  int
-	hosts map[netip.Addr]*host
-	queue list.List // of *conn: those that speak HTTP, roughly the oldest first
+	open   int
+	hosts  map[netip.Addr]*host
+	queue  list.List      // of *conn: those that speak HTTP, roughly the oldest first
+	exempt []netip.Prefix // proxies, which are let in for many
 }
 
 // host is an address, of IPv6 the first 64 bits. Guarded by conns.mu.
@@ -65,6 +65,13 @@ func (cs *conns) bound(most, share int) {
 	}
 	cs.most.Store(int64(most))
 	cs.share.Store(int64(share))
+}
+
+// excuse has these proxies in place of others hold from now on. The slice is its own.
+func (cs *conns) excuse(proxies []netip.Prefix) {
+	cs.mu.Lock()
+	cs.exempt = proxies
+	cs.mu.Unlock()
 }
 
 // limit is the bound of all connections of the listener.

@@ -173,15 +173,21 @@ func TestConnectionsAreCountedOnce(t *testing.T) {
 // TestShareOfConnections: one address has three quarters, a trusted proxy is let in for many.
 func TestShareOfConnections(t *testing.T) {
 	for name, tt := range map[string]struct {
-		args []string
-		want int // of 30 that have a request under way
+		args   []string
+		excuse string // since the start
+		want   int    // of 30 that have a request under way
 	}{
-		"a client":        {nil, 15},
-		"a larger share":  {[]string{"--max-connections-per-address", "18"}, 18},
-		"a trusted proxy": {[]string{"--trusted-proxy", "127.0.0.0/8"}, 20},
+		"a client":                {nil, "", 15},
+		"a larger share":          {[]string{"--max-connections-per-address", "18"}, "", 18},
+		"a trusted proxy":         {[]string{"--trusted-proxy", "127.0.0.0/8"}, "", 20},
+		"a proxy that is trusted": {nil, "127.0.0.0/8", 20},
+		"another one":             {[]string{"--trusted-proxy", "127.0.0.0/8"}, "10.0.0.0/8", 15},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := startNode(t, nil, append(tt.args, "--max-connections", "20")...)
+			if tt.excuse != "" {
+				f.edgeConns.excuse([]netip.Prefix{netip.MustParsePrefix(tt.excuse)})
+			}
 			open := 0
 			for range 30 {
 				c := dialFrom(t, "127.0.0.5", f.edgeListener, "")

@@ -48,7 +48,7 @@ func (f *foyer) openHTTP() error {
 	var err error
 	h.api, err = httpapi.New(httpapi.Config{
 		Dial: h.memory.Dial, Admit: f.api.Admit,
-		Address:    func(r *http.Request) string { return engineio.ClientAddress(r, f.s.TrustedProxy) },
+		Address:    f.callerOf,
 		AddressKey: grpcapi.ClientAddress,
 		Open:       f.s.APITokenFile == "", Origins: f.s.HTTPOrigin,
 		MaxMessage: largest, RequestBytes: max(held, int64(largest)), WriteTimeout: f.waits.write, Told: f.told,
@@ -59,6 +59,11 @@ func (f *foyer) openHTTP() error {
 	}
 	h.server = f.httpServer(f.contain(pageOf(h.api)), h.conns)
 	return nil
+}
+
+// callerOf is the address of who calls over HTTP.
+func (f *foyer) callerOf(r *http.Request) string {
+	return engineio.ClientAddress(r, f.holds.Load().TrustedProxy)
 }
 
 // serveHTTP begins to answer calls over HTTP, where there is an address for them.

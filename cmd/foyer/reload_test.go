@@ -68,9 +68,10 @@ func newReloading(t *testing.T) *reloading {
 func (r *reloading) raw() string { return string(r.shown.now.Load().Certificate[0]) }
 
 // lines are what was logged since the last call.
-func (r *reloading) lines() []string {
-	var lines []string
-	for _, e := range r.said.TakeAll() {
+func (r *reloading) lines() []string { return linesOf(r.said.TakeAll()) }
+
+func linesOf(entries []observer.LoggedEntry) (lines []string) {
+	for _, e := range entries {
 		text := e.Level.String() + " " + e.Message
 		for key, v := range e.ContextMap() {
 			if key != "signal" {

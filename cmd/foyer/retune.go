@@ -21,6 +21,9 @@ const (
 	ofContent = "content"
 )
 
+// reloadLog is the name of what says in the log what was taken up.
+const reloadLog = "reload"
+
 // launch is how a node was started.
 type launch struct {
 	strays strays
@@ -110,7 +113,7 @@ func (f *foyer) retune(contents [][]byte) (string, error) {
 		}
 	}
 	if len(waiting) > 0 {
-		f.log.Named("reload").Warn("changed settings hold after a restart only", zap.Strings("settings", waiting))
+		f.log.Named(reloadLog).Warn("changed settings hold after a restart only", zap.Strings("settings", waiting))
 	}
 	if len(changed) == 0 {
 		return "says nothing else of what can be taken up", nil
@@ -141,8 +144,11 @@ func (f *foyer) tune(s *settings) error {
 		QueueBytes: int(s.QueueBytes), MaxSessions: s.MaxSessions, MaxSessionsPerAddress: s.MaxSessionsPerAddress,
 		HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst, MessageRate: s.MessageRate, MessageBurst: s.MessageBurst,
 		AddressMessageRate: s.AddressMessageRate, AddressMessageBurst: s.AddressMessageBurst,
-		Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly,
+		SlowAfter: s.SlowAfter, TrustedProxies: s.TrustedProxy, Origins: s.CORSOrigin, ListedOriginsOnly: s.CORSListedOnly,
 	}); err != nil {
+		return err
+	}
+	if err := f.ui.tune(s); err != nil {
 		return err
 	}
 	share := *s
@@ -151,7 +157,17 @@ func (f *foyer) tune(s *settings) error {
 	if err := f.api.SetLimits(grpcapi.Limits{MaxConnections: files.api, QueueBytes: int64(s.QueueBytes)}); err != nil {
 		return err
 	}
+	f.node.SetHoldStream(s.SlowAfter)
+	if f.passing != nil {
+		f.passing.SetSlowAfter(s.SlowAfter)
+	}
+	if s.MemoryBudget != f.holds.Load().MemoryBudget { // else what the machine has now would count, and nobody would hear of it
+		budget, _ := memoryBudget(s.MemoryBudget)
+		f.node.Budget().SetLimit(budget)
+	}
 	f.edgeConns.bound(files.edge, s.MaxConnectionsPerAddress)
+	f.edgeConns.excuse(s.TrustedProxy)
+	f.http.conns.excuse(s.TrustedProxy)
 	f.level.SetLevel(level.Level())
 	f.holds.Store(s)
 	return nil

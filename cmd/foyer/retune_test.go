@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,94 +44,13 @@ func newRetuned(t *testing.T, text string, args ...string) *retuned {
 	}
 	f.serve()
 	t.Cleanup(f.close)
-	r := &reloader{log: f.log, parts: f.reloadable}
+	r := &reloader{log: f.log.Named(reloadLog), parts: f.reloadable}
 	return &retuned{f, file, r.look, said}
 }
 
-// lines are what was logged since the last call.
+// lines are what was logged of reloading since the last call.
 func (r *retuned) lines() []string {
-	return (&reloading{said: r.said}).lines()
-}
-
-// effects are where each setting that a running node takes up is seen to hold.
-func (r *retuned) effects() map[string]any {
-	limit := func(name string) any {
-		for _, l := range append(r.limits(), r.api.Limits()...) {
-			if l.Name == name {
-				return l.Most
-			}
-		}
-		return nil
-	}
-	l := r.engine.Limits()
-	return map[string]any{
-		"api-connections": limit("api_connections"), "max-connections": limit("edge_connections"),
-		"max-connections-per-address": r.edgeConns.share.Load(),
-		"cors-origin":                 strings.Join(l.Origins, ","), "cors-listed-only": l.ListedOriginsOnly,
-		"queue-bytes": l.QueueBytes, "max-sessions": l.MaxSessions, "max-sessions-per-address": l.MaxSessionsPerAddress,
-		"handshake-rate": l.HandshakeRate, "handshake-burst": l.HandshakeBurst, "message-rate": l.MessageRate, "message-burst": l.MessageBurst,
-		"address-message-rate": l.AddressMessageRate, "address-message-burst": l.AddressMessageBurst,
-		"drain-notice": r.holds.Load().DrainNotice, "drain-window": r.holds.Load().DrainWindow, "log-level": r.level.String(),
-	}
-}
-
-// TestEverySettingThatSaysSoIsTakenUp: each one that is declared to be taken up while the node runs has its effect then,
-// and each alone.
-func TestEverySettingThatSaysSoIsTakenUp(t *testing.T) {
-	const start = "max-connections: 1000\nmax-connections-per-address: 500\nmax-sessions-per-address: 50\n"
-	other := map[string]string{"log-level": "error", "cors-origin": "https://a.example", "cors-listed-only": "true", "drain-notice": "3s", "drain-window": "3s", "queue-bytes": "3KiB"}
-	r := newRetuned(t, start)
-	if _, known := r.effects()[""]; known {
-		t.Fatal("a setting without a name")
-	}
-	for _, flag := range r.launch.flags {
-		if !taken(flag) {
-			continue
-		}
-		before := r.effects()
-		if _, ok := before[flag.Name]; !ok {
-			t.Errorf("nobody knows where %s is seen to hold", flag.Name)
-			continue
-		}
-		value := other[flag.Name]
-		if value == "" {
-			value = "7"
-		}
-		text := ""
-		for line := range strings.Lines(start) {
-			if !strings.HasPrefix(line, flag.Name+":") {
-				text += line
-			}
-		}
-		put(t, r.file, text+flag.Name+": "+value+"\n")
-		r.look(false)
-		after := r.effects()
-		if lines := r.lines(); len(lines) != 1 || !strings.HasPrefix(lines[0], "info reloaded configuration ") || !strings.Contains(lines[0], flag.Name+" ") {
-			t.Errorf("%s: logged %q", flag.Name, lines)
-		}
-		if reflect.DeepEqual(before[flag.Name], after[flag.Name]) {
-			t.Errorf("%s has no effect: %v", flag.Name, after[flag.Name])
-		}
-		put(t, r.file, start)
-		r.look(false)
-		if d := cmp.Diff(before, r.effects()); d != "" {
-			t.Errorf("after %s, not all is as before (-want +got):\n%s", flag.Name, d)
-		}
-		r.lines()
-	}
-}
-
-// TestFieldsAreThoseOfFlags, each in the place of its flag.
-func TestFieldsAreThoseOfFlags(t *testing.T) {
-	flags, fields := settingFlags(shared().parser.Model), shared().commands.Serve.fields()
-	if len(flags) != len(fields) {
-		t.Fatalf("%d flags and %d fields", len(flags), len(fields))
-	}
-	for i, f := range flags {
-		if f.Target.Addr().Pointer() != fields[i].Addr().Pointer() {
-			t.Errorf("flag %s has another field in its place, a %v", f.Name, fields[i].Type())
-		}
-	}
+	return linesOf(slices.DeleteFunc(r.said.TakeAll(), func(e observer.LoggedEntry) bool { return e.LoggerName != reloadLog }))
 }
 
 // TestRetune: what a change of the file is answered with.

@@ -437,7 +437,7 @@ func (f *foyer) loop(what string, serve func() error) {
 func (f *foyer) reload(asked <-chan os.Signal) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.unload = cancel
-	log := f.log.Named("reload")
+	log := f.log.Named(reloadLog)
 	f.serving.Go(func() {
 		r := &reloader{log: log, parts: f.reloadable}
 		var changes <-chan struct{}

@@ -93,6 +93,16 @@ func (f *foyer) openUI() (err error) {
 	return nil
 }
 
+// tune has the settings hold that can change while the node runs. The error is of a setting that is wrong.
+func (u *ui) tune(s *settings) error {
+	if u.engine == nil {
+		return nil
+	}
+	l := u.engine.Limits()
+	l.TrustedProxies = s.TrustedProxy
+	return u.engine.SetLimits(l)
+}
+
 // withUI puts the Admin UI before the rest of the admin address. Its files are the ones that npm has, for everybody; its
 // namespace looks at each login.
 func (f *foyer) withUI(rest http.Handler) http.Handler {

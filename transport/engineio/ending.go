@@ -92,7 +92,7 @@ func (s *Server) tellRefused(r *http.Request, why counter, detail, setting strin
 	if sid, _ := lookup(r.URL.RawQuery, "sid"); sid != "" {
 		message = "request refused"
 	}
-	address, _ := s.proxies.client(r)
+	address, _ := s.client(r)
 	s.tell(zap.InfoLevel, message, why, address, detail, setting)
 }
 

@@ -150,7 +150,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // handshake makes a session where there is room for one.
 func (s *Server) handshake(w http.ResponseWriter, r *http.Request, query map[string]string, upgrade bool) {
-	text, addr := s.proxies.client(r)
+	text, addr := s.client(r)
 	peer := s.shares.enter(addr)
 	if !s.inTurn(r, peer, text) || !s.reserve(peer, text) {
 		s.shares.leave(peer)

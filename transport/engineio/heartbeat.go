@@ -61,7 +61,7 @@ func (s *Session) tick() {
 	if p := s.press; p != nil && due(p.slowAt, now) {
 		pending := s.pending
 		s.mu.Unlock()
-		after := s.srv.cfg.SlowAfter
+		after := s.srv.slowAfter()
 		s.end(broken(ReasonSlow, countSlow, "the client has taken nothing for %v of what waits for it, %d bytes", after, pending).
 			under("slow-after", after), "1")
 		return

@@ -1,6 +1,8 @@
 package engineio
 
 import (
+	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,11 @@ type Limits struct {
 	MessageRate, MessageBurst               int
 	AddressMessageRate, AddressMessageBurst int
 
+	// SlowAfter holds for whoever is refused something from now on.
+	SlowAfter time.Duration
+	// TrustedProxies hold for handshakes from now on. Sessions that are open keep their address.
+	TrustedProxies []netip.Prefix
+
 	// Origins and ListedOriginsOnly hold for requests from now on. Sessions that are open stay, and a page whose origin is
 	// no more among them can not read what a poll answers.
 	Origins           []string
@@ -26,7 +33,7 @@ type tuning struct {
 	queueBytes atomic.Int64
 	prices     atomic.Pointer[prices]
 	origins    atomic.Pointer[originPolicy]
-	limits     atomic.Pointer[Limits] // with their defaults; for what the log says
+	limits     atomic.Pointer[Limits] // with their defaults; for what is seldom done, and what the log says
 }
 
 // limits are those of a Config.
@@ -34,8 +41,8 @@ func (c Config) limits() Limits {
 	return Limits{
 		QueueBytes: c.QueueBytes, MaxSessions: c.MaxSessions, MaxSessionsPerAddress: c.MaxSessionsPerAddress,
 		HandshakeRate: c.HandshakeRate, HandshakeBurst: c.HandshakeBurst, MessageRate: c.MessageRate, MessageBurst: c.MessageBurst,
-		AddressMessageRate: c.AddressMessageRate, AddressMessageBurst: c.AddressMessageBurst,
-		Origins: c.Origins, ListedOriginsOnly: c.ListedOriginsOnly,
+		AddressMessageRate: c.AddressMessageRate, AddressMessageBurst: c.AddressMessageBurst, SlowAfter: c.SlowAfter,
+		TrustedProxies: c.TrustedProxies, Origins: c.Origins, ListedOriginsOnly: c.ListedOriginsOnly,
 	}
 }
 
@@ -43,14 +50,14 @@ func (l Limits) config() Config {
 	return Config{
 		QueueBytes: l.QueueBytes, MaxSessions: l.MaxSessions, MaxSessionsPerAddress: l.MaxSessionsPerAddress,
 		HandshakeRate: l.HandshakeRate, HandshakeBurst: l.HandshakeBurst, MessageRate: l.MessageRate, MessageBurst: l.MessageBurst,
-		AddressMessageRate: l.AddressMessageRate, AddressMessageBurst: l.AddressMessageBurst,
-		Origins: l.Origins, ListedOriginsOnly: l.ListedOriginsOnly,
+		AddressMessageRate: l.AddressMessageRate, AddressMessageBurst: l.AddressMessageBurst, SlowAfter: l.SlowAfter,
+		TrustedProxies: l.TrustedProxies, Origins: l.Origins, ListedOriginsOnly: l.ListedOriginsOnly,
 	}
 }
 
 // SetLimits has other limits hold from now on, for sessions that are open as well. Nobody is closed for a bound that has
 // become lower: a queue that is over it drains, and newcomers wait until there are fewer sessions. The error is that of
-// Config.Validate, and then nothing has changed. The server keeps Origins. Safe for concurrent use.
+// Config.Validate, and then nothing has changed. The server keeps the slices. Safe for concurrent use.
 func (s *Server) SetLimits(l Limits) error {
 	c := l.config()
 	if err := c.Validate(); err != nil {
@@ -71,6 +78,14 @@ func (s *Server) tune(c Config) {
 	s.tuned.prices.Store(&prices)
 	s.tuned.origins.Store(&origins)
 	s.tuned.limits.Store(&limits)
+}
+
+// slowAfter is Config.SlowAfter as it holds now.
+func (s *Server) slowAfter() time.Duration { return s.tuned.limits.Load().SlowAfter }
+
+// client is the address that a request comes from, as text for people and as a value.
+func (s *Server) client(r *http.Request) (text string, addr netip.Addr) {
+	return proxies(s.tuned.limits.Load().TrustedProxies).client(r)
 }
 
 // handshakeSetting is how the log names the limits of handshakes.

@@ -186,6 +186,66 @@ func TestQueuesMayBeLarger(t *testing.T) {
 	})
 }
 
+// TestSlowAfterMayChange: a client that was refused something before has the time that held then, and others the new one.
+func TestSlowAfterMayChange(t *testing.T) {
+	const before, after = 10 * time.Second, 3 * time.Second
+	for name, c := range map[string]struct {
+		change func(l *kernelLink) // sends more than fits
+		want   time.Duration
+	}{
+		"refused afterwards": {func(l *kernelLink) { l.retime(after); l.fill(1000) }, after},
+		"refused before":     {func(l *kernelLink) { l.fill(1000); l.retime(after) }, before},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKernel(t, Config{QueueBytes: 32 << 10, SlowAfter: before}, 4<<10, func(l *kernelLink) {
+				start := time.Now()
+				c.change(l)
+				<-l.r.done
+				l.r.wantClosed(t, ReasonSlow)
+				if d := time.Since(start); d != c.want {
+					t.Errorf("closed after %v, want %v", d, c.want)
+				}
+			})
+		})
+	}
+}
+
+func (l *kernelLink) retime(slowAfter time.Duration) {
+	limits := l.r.session.srv.Limits()
+	limits.SlowAfter = slowAfter
+	if err := l.r.session.srv.SetLimits(limits); err != nil {
+		l.Error(err)
+	}
+}
+
+// TestProxiesMayChange: a proxy is believed from when it is trusted until it is not; sessions keep the address that they
+// came with.
+func TestProxiesMayChange(t *testing.T) {
+	h := serveTCP(t, Config{})
+	open := func(trusted string, want string) *Session {
+		t.Helper()
+		l := Limits{}
+		if trusted != "" {
+			l.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(trusted)}
+		}
+		if err := h.srv.SetLimits(l); err != nil {
+			t.Fatal(err)
+		}
+		h.do("GET", "EIO=4&transport=polling", nil, "X-Forwarded-For", "198.51.100.7")
+		s := h.last().session
+		if got := s.Handshake().Address(); got != want {
+			t.Errorf("with %q trusted, the address is %s, want %s", trusted, got, want)
+		}
+		return s
+	}
+	open("", "127.0.0.1")
+	told := open("127.0.0.0/8", "198.51.100.7")
+	open("10.0.0.0/8", "127.0.0.1")
+	if got := told.Handshake().Address(); got != "198.51.100.7" {
+		t.Errorf("it has become %s", got)
+	}
+}
+
 // TestLimitsChangeWhileInUse is for the race detector, and holds that a bucket that becomes smaller pauses nobody for ever.
 func TestLimitsChangeWhileInUse(t *testing.T) {
 	h := serveTCP(t, Config{})
@@ -208,7 +268,7 @@ func TestLimitsChangeWhileInUse(t *testing.T) {
 		})
 	}
 	for n := range 100 {
-		if err := h.srv.SetLimits(Limits{MaxSessions: 10 + n, HandshakeBurst: 1 + n%7, AddressMessageRate: 1e9, AddressMessageBurst: 1 + n%11*100, MessageRate: 1 + n, QueueBytes: 1 + n}); err != nil {
+		if err := h.srv.SetLimits(Limits{MaxSessions: 10 + n, HandshakeBurst: 1 + n%7, AddressMessageRate: 1e9, AddressMessageBurst: 1 + n%11*100, MessageRate: 1 + n, QueueBytes: 1 + n, SlowAfter: time.Duration(1+n) * time.Second}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -445,7 +445,7 @@ func (d *deadlineWriter) Write(p []byte) (n int, err error) {
 		if d.left == 0 {
 			d.session.took()
 			// A little later than the session's timer, which says whether it is slow. Unsupported: the server's WriteTimeout holds.
-			_ = d.control.SetWriteDeadline(time.Now().Add(d.session.srv.cfg.SlowAfter + time.Second))
+			_ = d.control.SetWriteDeadline(time.Now().Add(d.session.srv.slowAfter() + time.Second))
 			d.left = pollPieceBytes
 		}
 		piece := p[:min(len(p), d.left)]

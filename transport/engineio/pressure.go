@@ -91,7 +91,7 @@ func (s *Session) expectLocked(p *pressure, now time.Duration) {
 	if s.blocked || !s.websocket && s.poll == nil && !s.token {
 		since = s.takenAt
 	}
-	p.slowAt = max(since+s.srv.cfg.SlowAfter, 1) // never zero, which is none
+	p.slowAt = max(since+s.srv.slowAfter(), 1) // never zero, which is none
 	s.armLocked(now)
 }
 
@@ -102,7 +102,7 @@ func (s *Session) tookLocked() {
 	if p := s.press; p != nil && p.slowAt != 0 {
 		p.slowAt = 0
 		if p.room != nil || p.owed { // nobody who is held asks again before there is room
-			p.slowAt = now + s.srv.cfg.SlowAfter
+			p.slowAt = now + s.srv.slowAfter()
 			s.armLocked(now)
 		}
 	}
@@ -230,7 +230,7 @@ func (s *Session) askKernelLocked() {
 		refused := s.press != nil && s.press.slowAt != 0
 		s.tookLocked()
 		if refused && s.press.slowAt == 0 { // before that or after, nobody knows
-			s.press.slowAt = s.takenAt + s.srv.cfg.SlowAfter
+			s.press.slowAt = s.takenAt + s.srv.slowAfter()
 		}
 	}
 }

@@ -35,7 +35,6 @@ type Server struct {
 	epoch    time.Time // deadlines are durations since then: 8 bytes each instead of 24
 	upgrader websocket.Upgrader
 	headers  headerPolicy
-	proxies  proxies
 	told     *zap.Logger // says the same thing once in tellEvery: for what a hostile peer can cause
 	openRest string      // of the open packet
 	seed     maphash.Seed
@@ -91,7 +90,6 @@ func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 		told:         cfg.Told.Named("engineio"),
 		epoch:        time.Now(),
 		headers:      newHeaderPolicy(cfg.HandshakeHeaders),
-		proxies:      cfg.TrustedProxies,
 		shares:       newShares(cfg),
 		openRest:     restOfOpen(cfg),
 		seed:         maphash.MakeSeed(),

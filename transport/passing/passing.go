@@ -101,7 +101,8 @@ const (
 // Passing is the way from one node to the sessions of the others, and from theirs to its own. Safe for concurrent use.
 type Passing struct {
 	// set before start
-	cfg    Config
+	cfg    Config       // SlowAfter is in slow
+	slow   atomic.Int64 // Config.SlowAfter, in ns; seldom changed
 	keys   *keys
 	told   *zap.Logger
 	dialer net.Dialer
@@ -139,9 +140,16 @@ func New(cfg Config) (*Passing, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	p.dial = p.dialer.DialContext
+	p.slow.Store(int64(cfg.SlowAfter))
 	p.lines = lines{passing: p, idle: map[string][]*line{}}
 	return p, nil
 }
+
+// SetSlowAfter has another Config.SlowAfter hold from now on. Safe for concurrent use.
+func (p *Passing) SetSlowAfter(d time.Duration) { p.slow.Store(int64(d)) }
+
+// SlowAfter is the one that holds.
+func (p *Passing) SlowAfter() time.Duration { return time.Duration(p.slow.Load()) }
 
 // NewSID makes the sid of a session of this node. It is for engineio.Config.
 func (p *Passing) NewSID() string { return p.keys.newSID(p.cfg.Self) }

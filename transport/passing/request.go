@@ -240,7 +240,7 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 func (a *answer) deadline() {
-	_ = a.control.SetWriteDeadline(time.Now().Add(a.request.passing.cfg.SlowAfter + time.Second))
+	_ = a.control.SetWriteDeadline(time.Now().Add(a.request.passing.SlowAfter() + time.Second))
 }
 
 // buffers lend memory for what is being carried.

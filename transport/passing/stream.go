@@ -224,7 +224,7 @@ func (s *stream) write(to net.Conn, b []byte) error {
 		return err
 	}
 	for len(b) > 0 {
-		slow := s.passing.cfg.SlowAfter
+		slow := s.passing.SlowAfter()
 		if now := time.Now(); s.until.Sub(now) < slow {
 			s.until = now.Add(slow + time.Second) // so it is set once a second at most
 			if err := to.SetWriteDeadline(s.until); err != nil {
