@@ -138,7 +138,7 @@ func (f *foyer) serveUI() {
 	f.serving.Go(func() {
 		_ = adminui.Run(ctx, adminui.Config{
 			Hall: u.conns[0], API: u.conns[1], Users: &u.users, Token: f.isToken, ReadOnly: f.s.UIReadOnly, Namespaces: f.shownNamespaces,
-			Hostname: host, PID: os.Getpid(), Log: f.log.Named("ui"), Told: f.told.Named("ui"), Count: u.count,
+			Links: f.shownLinks, Hostname: host, PID: os.Getpid(), Log: f.log.Named("ui"), Told: f.told.Named("ui"), Count: u.count,
 		})
 	})
 }
@@ -188,6 +188,20 @@ func (f *foyer) shownNamespaces(most int) []string {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	return names[:min(most, len(names))]
+}
+
+// shownLinks are the links of this node.
+func (f *foyer) shownLinks() adminui.Links {
+	m := f.engine.Measure()
+	l := adminui.Links{Polling: m.Sessions[engineio.Polling], Opened: m.Opened}
+	for t := range engineio.Transports {
+		l.Open += m.Sessions[t]
+		l.PacketsIn += m.In[t].Packets
+		l.PacketsOut += m.Out[t].Packets
+		l.BytesIn += m.In[t].Bytes
+		l.BytesOut += m.Out[t].Bytes
+	}
+	return l
 }
 
 // close ends all of it.

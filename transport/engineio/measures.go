@@ -8,6 +8,7 @@ import (
 // Measures are what a Server has at a moment and what it has done since New, for who looks at it from time to time.
 type Measures struct {
 	Sessions    [Transports]int // open, by their transport
+	Opened      uint64
 	In, Out     [Transports]Traffic
 	Upgrades    uint64
 	QueuedBytes int // that wait in the queues of sessions, each message with 32 beside its own
@@ -98,6 +99,7 @@ func (s *Server) Measure() Measures {
 		}
 		list = list[:0]
 		sh.mu.RLock()
+		m.Opened += sh.opened
 		for _, ss := range sh.m {
 			list = append(list, ss)
 		}

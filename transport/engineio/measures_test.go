@@ -23,7 +23,7 @@ func TestMeasure(t *testing.T) {
 	r.session.Admit()
 	h.do("POST", q, strings.NewReader("4hello\x1ebAAEC")) // 6 bytes and 3
 	h.do("GET", q, nil)
-	want := Measures{Sessions: [Transports]int{Polling: 1}}
+	want := Measures{Sessions: [Transports]int{Polling: 1}, Opened: 1}
 	want.In[Polling], want.Out[Polling] = Traffic{2, 9}, Traffic{2, 9}
 	check := func(when string) {
 		t.Helper()

@@ -68,9 +68,10 @@ type Server struct {
 }
 
 type shard struct {
-	mu    sync.RWMutex
-	m     map[string]*Session // by sid; a closed session stays until its connection is gone
-	moved [directions]traffic
+	mu     sync.RWMutex
+	m      map[string]*Session // by sid; a closed session stays until its connection is gone
+	opened uint64              // sessions that were put into m; guarded by mu
+	moved  [directions]traffic
 }
 
 // New makes a Server. Accept is called once per handshake, before any message is read, on the goroutine of the request; it
@@ -246,6 +247,7 @@ func (s *Server) register(ss *Session) bool {
 	sh := s.shard(ss.sid())
 	sh.mu.Lock()
 	sh.m[ss.sid()] = ss
+	sh.opened++
 	sh.mu.Unlock()
 	s.liveMu.Lock() // after the insertion: either Close's snapshot has the session or this sees closed
 	defer s.liveMu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ const (
 	// Commands that wait for those before them: of one operator, and of all, as far as they are about to. More are left.
 	maxCommands    = 16
 	maxAllCommands = 256
+	maxLine        = 6 << 20 // bytes of arguments
 	again          = time.Second
 )
 
@@ -38,6 +40,8 @@ type Config struct {
 	ReadOnly bool
 	// Namespaces are those in use on this node, at most so many.
 	Namespaces func(most int) []string
+	// Links are those of this node. It may take some ms, and is called every 2 s.
+	Links func() Links
 	// Hostname and PID are told of this node.
 	Hostname string
 	PID      int
@@ -242,20 +246,34 @@ func (p *panel) objects() []socketObject {
 
 // tell has an event told to the pages that it is for. It never waits; a page for which too much waits is closed.
 func (p *panel) tell(s said) {
-	if list, ok := s.args[0].([]socketObject); ok { // all_sockets, which forgets those that are not in it
-		s.args[0] = append(list, p.objects()...)
+	list, ok := s.args[0].([]socketObject) // of all_sockets, which forgets those that are not in it
+	if ok {
+		s.args[0] = append(p.objects(), list...)
 	}
-	raw, err := json.Marshal(s.args)
+	raw, err := encode(s.args)
+	for ; ok && len(raw) > maxLine && len(list) > 0; raw, err = encode(s.args) { // it has what escapes make ever so long
+		list = list[:len(list)/2]
+		s.args[0] = append(p.objects(), list...)
+	}
 	if err != nil {
 		p.cfg.Told.Error("an event for operators can not be written", zap.String("event", s.event), zap.NamedError("err", err))
 		return
 	}
-	l := line{s.event, string(raw)}
+	l := line{s.event, raw}
 	for id, op := range p.ops {
 		if op.end != nil && (s.to == "" || s.to == id) && !op.lines.put(l) {
 			op.end(errSlow)
 		}
 	}
+}
+
+// encode writes arguments as JSON.
+func encode(args []any) (string, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(args)
+	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
 // features are what a page may show and do.

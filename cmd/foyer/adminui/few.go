@@ -1,7 +1,6 @@
 package adminui
 
 import (
-	"context"
 	"encoding/json"
 	"time"
 
@@ -17,6 +16,9 @@ func (w *watch) take(n news) {
 	case n.ended && n.namespace == "":
 		w.endTail() // the next look begins anew
 	case n.ended:
+		if n.exhausted { // too much happens, or there is no room to hear of it
+			w.changes = fewChanges + 1
+		}
 		if cancel := w.followed[n.namespace]; cancel != nil {
 			cancel()
 			delete(w.followed, n.namespace)
@@ -33,11 +35,14 @@ func (w *watch) take(n news) {
 func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 	switch m := m.GetMessage().(type) {
 	case *foyerv1.WatchResponse_Reset_:
+		if m.Reset_.GetReason() == foyerv1.ResetReason_RESET_REASON_GAP {
+			w.changes = fewChanges + 1
+		}
 		w.forget(namespace)
 		w.unsynced[namespace] = true
 	case *foyerv1.WatchResponse_Snapshot:
 		for _, s := range m.Snapshot.GetSockets() {
-			w.sockets[key{namespace, s.GetId()}] = objectOf(s)
+			w.keep(key{namespace, s.GetId()}, objectOf(s))
 		}
 	case *foyerv1.WatchResponse_Synced:
 		delete(w.unsynced, namespace)
@@ -49,8 +54,12 @@ func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 			w.change(namespace, e)
 		}
 	}
-	if len(w.sockets) > 2*fewSockets { // the next look has no time to come
+	switch { // where the next look has no time to come
+	case len(w.sockets) > 2*fewSockets:
 		w.changes = fewChanges + 1
+		w.unfollow()
+	case w.bytes > fewBytes:
+		w.large = time.Now()
 		w.unfollow()
 	}
 }
@@ -58,7 +67,7 @@ func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 func (w *watch) forget(namespace string) {
 	for k := range w.sockets {
 		if k.namespace == namespace {
-			delete(w.sockets, k)
+			w.drop(k)
 		}
 	}
 }
@@ -73,21 +82,20 @@ func (w *watch) change(namespace string, e *foyerv1.PresenceEvent) {
 	switch e.GetType() {
 	case foyerv1.PresenceEvent_TYPE_CONNECTED:
 		o := objectOf(s)
-		w.sockets[k] = o
-		w.opened++
+		w.keep(k, o)
 		w.say("", "socket_connected", o, at)
 	case foyerv1.PresenceEvent_TYPE_JOINED:
 		if o, ok := w.sockets[k]; ok {
 			o.Rooms = append(append([]string(nil), o.Rooms...), e.GetRooms()...)
-			w.sockets[k] = o
+			w.keep(k, o)
 		}
 		for _, room := range e.GetRooms() {
 			w.say("", "room_joined", namespace, room, s.GetId(), at)
 		}
 	case foyerv1.PresenceEvent_TYPE_LEFT:
 		if o, ok := w.sockets[k]; ok {
-			o.Rooms = without(o.Rooms, e.GetRooms())
-			w.sockets[k] = o
+			o.Rooms = minus(o.Rooms, e.GetRooms())
+			w.keep(k, o)
 		}
 		for _, room := range e.GetRooms() {
 			w.say("", "room_left", namespace, room, s.GetId(), at)
@@ -97,55 +105,37 @@ func (w *watch) change(namespace string, e *foyerv1.PresenceEvent) {
 		if !ok {
 			return
 		}
-		o.Data = objectOf(s).Data
-		w.sockets[k] = o
+		is := objectOf(s)
+		o.Data, o.dataBytes = is.Data, is.dataBytes
+		w.keep(k, o)
 		w.say("", "socket_updated", map[string]any{"id": s.GetId(), "nsp": namespace, "data": o.Data})
 	case foyerv1.PresenceEvent_TYPE_DISCONNECTED:
-		rooms := w.sockets[k].Rooms
-		delete(w.sockets, k)
-		why := reasonWords(e.GetReason())
-		w.closed[why]++
-		w.say("", "socket_disconnected", namespace, s.GetId(), why, at)
-		for _, room := range rooms {
-			w.say("", "room_left", namespace, room, s.GetId(), at)
-		}
+		w.tellDisconnected(k, reasonWords(e.GetReason()), at)
+	}
+}
+
+// tellDisconnected tells the pages that a socket is gone from its rooms.
+func (w *watch) tellDisconnected(k key, why, at string) {
+	rooms := w.sockets[k].Rooms
+	w.drop(k)
+	w.say("", "socket_disconnected", k.namespace, k.id, why, at)
+	for _, room := range rooms {
+		w.say("", "room_left", k.namespace, room, k.id, at)
 	}
 }
 
 // transports tells the pages which links have upgraded: that is no change of presence.
-func (w *watch) transports(namespaces []string) {
-	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
-	defer cancel()
-	for _, name := range namespaces {
-		page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{
-			Target: &foyerv1.Target{Namespace: name, All: true}, View: foyerv1.SocketView_SOCKET_VIEW_BASIC, PageSize: fewSockets,
-		})
-		if err != nil {
-			return // the next look tells what is wrong
-		}
-		for _, s := range page.GetSockets() {
+func (w *watch) transports() {
+	for name, ids := range w.known() {
+		for _, s := range w.listThese(name, basic, ids).sockets {
 			k := key{name, s.GetId()}
-			if o, ok := w.sockets[k]; ok && o.Transport != s.GetTransport() {
+			if o := w.sockets[k]; o.Transport != s.GetTransport() {
 				o.Transport = s.GetTransport()
-				w.sockets[k] = o
+				w.keep(k, o)
 				w.say("", "socket_updated", map[string]any{"id": o.ID, "nsp": name, "transport": o.Transport})
 			}
 		}
 	}
-}
-
-func without(rooms, gone []string) []string {
-	left := make([]string, 0, len(rooms))
-	for _, r := range rooms {
-		keep := true
-		for _, g := range gone {
-			keep = keep && r != g
-		}
-		if keep {
-			left = append(left, r)
-		}
-	}
-	return left
 }
 
 // tellEvent tells the pages what a browser has emitted: some of it when it is much, and not the whole of what is long.
@@ -190,17 +180,4 @@ func named(v any) any {
 		}
 	}
 	return v
-}
-
-// aggregated are the counts of what came and went since the last telling.
-func (w *watch) aggregated(now time.Time) []aggregated {
-	second := now.Truncate(time.Second).UnixMilli()
-	list := []aggregated{}
-	if w.opened > 0 {
-		list = append(list, aggregated{Timestamp: second, Type: "rawConnection", Count: w.opened})
-	}
-	for why, n := range w.closed {
-		list = append(list, aggregated{Timestamp: second, Type: "rawDisconnection", SubType: why, Count: n})
-	}
-	return list
 }

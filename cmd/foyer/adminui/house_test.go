@@ -162,6 +162,14 @@ type told struct {
 	args []json.RawMessage
 }
 
+// text is an argument that is a string.
+func (e told) text(i int) (s string) {
+	if i < len(e.args) {
+		_ = json.Unmarshal(e.args[i], &s)
+	}
+	return s
+}
+
 // take returns what the page has been told since the last call.
 func (l *link) take(tb testing.TB) (list []told) {
 	tb.Helper()
@@ -212,7 +220,7 @@ func openHouse(t testing.TB, node *service.Node, api grpcapi.Node, change func(*
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Hall: serveMemory(t, hall), API: serveMemory(t, api), Users: users, Namespaces: node.Namespaces, Hostname: "host", PID: 7, Log: zap.NewNop(), Told: zap.NewNop(),
+		Hall: serveMemory(t, hall), API: serveMemory(t, api), Users: users, Namespaces: node.Namespaces, Links: func() Links { return Links{} }, Hostname: "host", PID: 7, Log: zap.NewNop(), Told: zap.NewNop(),
 		Count: func(reason string) { n, _ := h.counts.LoadOrStore(reason, new(int)); *n.(*int)++ },
 	}
 	if change != nil {

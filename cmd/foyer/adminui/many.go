@@ -2,7 +2,8 @@ package adminui
 
 import (
 	"context"
-	"maps"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
 
@@ -13,151 +14,275 @@ import (
 
 const (
 	sampleEvery = 10 * time.Second
+	dataEvery   = 5   // looks: between two that compare data, too
 	sampleSize  = 200 // sockets of one namespace
-	// othersName is under which name the sockets of the other nodes are told where they are only counted together.
-	othersName = "(other nodes)"
+	sampleAll   = 400 // of all of them
+	sampleBytes = 2 << 20
+	walkPage    = 1000 // sockets that one look walks over
+	// Of so many sockets that are gone a look asks why; of more it is not known.
+	maxReasons = 20
+	notKnown   = "not known"
+	maxIDs     = 500 // that one call names
 )
 
-// counted is what a look has found.
-type counted struct {
-	info    *foyerv1.GetInfoResponse
-	nodes   []*foyerv1.Node
-	names   map[string]count // of namespaces
-	sockets int
+// sample is what is shown of many sockets: some of each namespace, for as long as they are there.
+type sample struct {
+	at    time.Time        // when the pages were told all of it; zero: never
+	walks map[string]*walk // by namespace; nil: none goes on
+	even  bool             // it comes from walks; the first one is of the sockets that come first
+	looks int
 }
 
-type count struct{ all, here int }
-
-func (c *counted) namespaces() []string { return slices.Sorted(maps.Keys(c.names)) }
-
-// count asks the node how many sockets there are.
-func (w *watch) count() (*counted, error) {
-	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
-	defer cancel()
-	node := foyerv1.NewNodeServiceClient(w.cfg.API)
-	c := &counted{names: map[string]count{}}
-	var err error
-	if c.info, err = node.GetInfo(ctx, &foyerv1.GetInfoRequest{}); err != nil {
-		return nil, err
-	}
-	list, err := node.ListNodes(ctx, &foyerv1.ListNodesRequest{})
-	if err != nil {
-		return nil, err
-	}
-	c.nodes = list.GetNodes()
-	names := w.cfg.Namespaces(maxNamespaces)
-	for name := range w.followed {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
-		n := count{}
-		if n.all, err = w.totalOf(ctx, &foyerv1.Target{Namespace: name, All: true}); err != nil {
-			return nil, err
-		}
-		n.here = n.all
-		if len(c.nodes) > 1 {
-			if n.here, err = w.totalOf(ctx, &foyerv1.Target{Namespace: name, All: true, Local: true}); err != nil {
-				return nil, err
-			}
-		}
-		c.names[name] = n
-		c.sockets += n.all
-	}
-	return c, nil
+// walk goes over all sockets of a namespace, a part with each look, and picks some that are spread evenly over them, and so
+// over the nodes.
+type walk struct {
+	token  string
+	seen   int
+	picked []string // ids
+	done   bool
 }
 
-func (w *watch) totalOf(ctx context.Context, target *foyerv1.Target) (int, error) {
-	page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{
-		Target: target, View: foyerv1.SocketView_SOCKET_VIEW_REF, PageSize: 1,
-	})
-	return int(page.GetTotal()), err
-}
+// share is how many sockets of a namespace are in a sample.
+func share(namespaces int) int { return min(sampleSize, sampleAll/max(1, namespaces)) }
 
-// sample tells the pages some of the sockets in place of all.
-func (w *watch) sample(namespaces []string) {
-	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
-	defer cancel()
-	clear(w.sockets)
-	for _, name := range namespaces {
-		page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{
-			Target: &foyerv1.Target{Namespace: name, All: true}, View: foyerv1.SocketView_SOCKET_VIEW_FULL, PageSize: sampleSize,
-		})
-		if err != nil {
-			w.cfg.Told.Info("a namespace can not be sampled for operators", zap.NamedError("err", err))
-			continue
-		}
-		for _, s := range page.GetSockets() {
-			w.sockets[key{name, s.GetId()}] = objectOf(s)
+// lookAtSample tells the pages what has become of the sockets that they know, and gives them others for those that are gone.
+func (w *watch) lookAtSample(c *counted, now time.Time) {
+	if w.sample.at.IsZero() {
+		w.first(c, now)
+		return
+	}
+	size, free := share(len(c.namespaces)), false
+	have := w.compareAll(now)
+	for _, of := range c.namespaces {
+		free = free || len(have[of.name]) < min(size, of.all)
+	}
+	if w.sample.walks == nil && (free || !w.sample.even) {
+		w.sample.walks = map[string]*walk{}
+		for _, of := range c.namespaces {
+			w.sample.walks[of.name] = &walk{}
 		}
 	}
+	if w.sample.walks == nil {
+		return
+	}
+	done := true
+	for _, of := range c.namespaces {
+		if k := w.sample.walks[of.name]; k != nil {
+			w.goOn(k, of, size)
+			done = done && k.done
+		}
+	}
+	if done && now.Sub(w.sample.at) >= sampleEvery {
+		w.renew(have, size, now)
+	}
+}
+
+// first makes the first sample, of the sockets that come first, so that there is something to see at once.
+func (w *watch) first(c *counted, now time.Time) {
+	for _, of := range c.namespaces {
+		w.keepSome(of.name, w.list(&foyerv1.Target{Namespace: of.name, All: true}, full, share(len(c.namespaces))).sockets)
+	}
+	w.sample.at = now
 	w.tellAll()
 }
 
-// tellStats tells the pages each node with its numbers. Of another node they are those of its sockets that are
-// followed; where none are, the sockets of all others are one entry.
-func (w *watch) tellStats(c *counted, now time.Time) {
-	for _, n := range c.nodes {
-		s := stats{
-			ServerID: n.GetNodeId(), Hostname: n.GetNodeId(), Uptime: now.Sub(n.GetStartedAt().AsTime()).Seconds(),
-			Aggregated: []aggregated{}, Namespaces: []namespaceCount{},
+// keepSome keeps what of a list there is room for.
+func (w *watch) keepSome(namespace string, list []*foyerv1.Socket) {
+	for _, s := range list {
+		if o := objectOf(s); w.hasRoom(&o) {
+			w.keep(key{namespace, s.GetId()}, o)
 		}
-		switch {
-		case n.GetAnswers():
-			s.Hostname, s.PID, s.Aggregated = w.cfg.Hostname, w.cfg.PID, w.aggregated(now)
-			s.Clients, s.Polling = int(c.info.GetSessions()), w.polling(n.GetNodeId(), int(c.info.GetSessions()))
-			for _, name := range c.namespaces() {
-				s.Namespaces = append(s.Namespaces, namespaceCount{name, c.names[name].here})
-			}
-		case n.GetState() != foyerv1.NodeState_NODE_STATE_UP:
-			continue // the page shows it as not healthy in a while
-		case w.few:
-			s.Clients, s.Namespaces = w.linksOf(n.GetNodeId(), c)
-			s.Polling = w.polling(n.GetNodeId(), s.Clients)
-		}
-		w.say("", "server_stats", s)
-	}
-	if !w.few && len(c.nodes) > 1 {
-		s := stats{ServerID: othersName, Hostname: othersName, Aggregated: []aggregated{}, Namespaces: []namespaceCount{}}
-		for _, name := range c.namespaces() {
-			n := c.names[name]
-			s.Namespaces = append(s.Namespaces, namespaceCount{name, max(0, n.all-n.here)})
-			s.Clients += max(0, n.all-n.here)
-		}
-		w.say("", "server_stats", s)
 	}
 }
 
-// linksOf counts the links of a node, and its sockets, by those that are followed.
-func (w *watch) linksOf(node string, c *counted) (links int, names []namespaceCount) {
-	clients, sockets := map[string]bool{}, map[string]int{}
-	for k, o := range w.sockets {
-		if o.node == node {
-			clients[o.ClientID] = true
-			sockets[k.namespace]++
-		}
-	}
-	names = make([]namespaceCount, 0, len(c.names))
-	for _, name := range c.namespaces() {
-		names = append(names, namespaceCount{name, sockets[name]})
-	}
-	return len(clients), names
+func (w *watch) hasRoom(o *socketObject) bool {
+	return len(w.sockets) < sampleAll && w.bytes+o.bytes() <= sampleBytes
 }
 
-// polling is how many of a node's links are on polling, as far as it is known: of many links by the sample.
-func (w *watch) polling(node string, links int) int {
-	clients, polls := map[string]bool{}, 0
-	for _, o := range w.sockets {
-		if o.node == node && !clients[o.ClientID] {
-			clients[o.ClientID] = true
-			if o.Transport == "polling" {
-				polls++
+// renew makes a sample of what has been picked and of what is there still of the one before, and tells all of it.
+func (w *watch) renew(have map[string][]string, size int, now time.Time) {
+	old := w.sockets
+	w.sockets, w.bytes = map[key]socketObject{}, 0
+	for name, k := range w.sample.walks {
+		ids := []string{}
+		if w.sample.even {
+			ids = have[name]
+		}
+		rand.Shuffle(len(k.picked), func(i, j int) { k.picked[i], k.picked[j] = k.picked[j], k.picked[i] })
+		missing, room := []string{}, size
+		for _, id := range append(ids[:len(ids):len(ids)], k.picked...) {
+			switch o, ok := old[key{name, id}]; {
+			case room == 0:
+			case !ok:
+				missing = append(missing, id)
+				room--
+			case w.hasRoom(&o):
+				w.keep(key{name, id}, o)
+				room--
 			}
 		}
+		w.keepSome(name, w.listThese(name, full, missing).sockets)
 	}
-	if len(clients) == 0 {
-		return 0
+	w.sample = sample{at: now, even: true}
+	w.tellAll()
+}
+
+// goOn walks over the next sockets.
+func (w *watch) goOn(k *walk, of spaceCount, size int) {
+	if k.done {
+		return
 	}
-	return polls * links / len(clients)
+	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	defer cancel()
+	page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{
+		Target: &foyerv1.Target{Namespace: of.name, All: true}, View: foyerv1.SocketView_SOCKET_VIEW_REF, PageSize: walkPage, PageToken: k.token,
+	})
+	if err != nil {
+		w.toldOf("a namespace can not be sampled for operators", err)
+		k.done = true
+		return
+	}
+	step := max(1, of.all/max(1, size))
+	for _, s := range page.GetSockets() {
+		if k.seen%step == 0 && len(k.picked) < 2*size {
+			k.picked = append(k.picked, s.GetId())
+		}
+		k.seen++
+	}
+	k.token = page.GetNextPageToken()
+	k.done = k.token == ""
+}
+
+// compareAll tells the pages what has become of the sockets that they know, and returns which are there still.
+func (w *watch) compareAll(now time.Time) (have map[string][]string) {
+	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	defer cancel()
+	have, asked, view := map[string][]string{}, 0, basic
+	if w.sample.looks++; w.sample.looks%dataEvery == 0 {
+		view = full
+	}
+	for name, ids := range w.known() {
+		l := w.listThese(name, view, ids)
+		found := make(map[string]bool, len(l.sockets))
+		for _, s := range l.sockets {
+			found[s.GetId()] = true
+			w.compare(key{name, s.GetId()}, s, view, stamp(now))
+		}
+		for _, id := range ids {
+			k := key{name, id}
+			if found[id] || l.failed || slices.Contains(l.unreachable, w.sockets[k].node) {
+				have[name] = append(have[name], id)
+				continue
+			}
+			why, at := notKnown, now
+			if asked++; asked <= maxReasons {
+				why, at = w.whyGone(ctx, k, now)
+			}
+			w.tellDisconnected(k, why, stamp(at))
+		}
+	}
+	return have
+}
+
+// known are the ids of the sockets that the pages know, by namespace.
+func (w *watch) known() map[string][]string {
+	ids := map[string][]string{}
+	for k := range w.sockets {
+		ids[k.namespace] = append(ids[k.namespace], k.id)
+	}
+	return ids
+}
+
+// compare tells the pages what has changed of a socket.
+func (w *watch) compare(k key, s *foyerv1.Socket, view foyerv1.SocketView, at string) {
+	was, is := w.sockets[k], objectOf(s)
+	if view == basic {
+		is.Data, is.dataBytes, is.Handshake = was.Data, was.dataBytes, was.Handshake
+	}
+	w.keep(k, is)
+	for _, room := range minus(is.Rooms, was.Rooms) {
+		w.say("", "room_joined", k.namespace, room, k.id, at)
+	}
+	for _, room := range minus(was.Rooms, is.Rooms) {
+		w.say("", "room_left", k.namespace, room, k.id, at)
+	}
+	if was.Transport != is.Transport {
+		w.say("", "socket_updated", map[string]any{"id": k.id, "nsp": k.namespace, "transport": is.Transport})
+	}
+	if view == full && !reflect.DeepEqual(was.Data, is.Data) {
+		w.say("", "socket_updated", map[string]any{"id": k.id, "nsp": k.namespace, "data": is.Data})
+	}
+}
+
+// whyGone asks why a socket is gone, and when it went. Its node remembers that for a while.
+func (w *watch) whyGone(ctx context.Context, k key, now time.Time) (why string, at time.Time) {
+	x, err := foyerv1.NewSocketServiceClient(w.cfg.API).Explain(ctx, &foyerv1.ExplainRequest{
+		Target: &foyerv1.Target{Namespace: k.namespace, Rooms: []string{w.nobody}}, Who: &foyerv1.ExplainRequest_SocketId{SocketId: k.id}, SampleSize: 1,
+	})
+	if err == nil && len(x.GetAsked()) == 1 && x.GetAsked()[0].GetDeparture() != nil {
+		d := x.GetAsked()[0].GetDeparture()
+		return reasonWords(d.GetReason()), d.GetTime().AsTime()
+	}
+	return notKnown, now
+}
+
+const (
+	basic = foyerv1.SocketView_SOCKET_VIEW_BASIC // without data and handshake
+	full  = foyerv1.SocketView_SOCKET_VIEW_FULL
+)
+
+// listed are sockets.
+type listed struct {
+	sockets     []*foyerv1.Socket
+	unreachable []string // nodes whose sockets are missing
+	failed      bool     // some are missing
+}
+
+// list lists sockets of a target, at most so many.
+func (w *watch) list(target *foyerv1.Target, view foyerv1.SocketView, most int) (l listed) {
+	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	defer cancel()
+	for token := ""; len(l.sockets) < most; {
+		page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{
+			Target: target, View: view, PageSize: int32(most - len(l.sockets)), PageToken: token,
+		})
+		if err != nil {
+			w.toldOf("sockets can not be listed for operators", err)
+			l.failed = true
+			break
+		}
+		l.sockets = append(l.sockets, page.GetSockets()...)
+		l.unreachable = append(l.unreachable, page.GetCoverage().GetUnreachable()...)
+		if token = page.GetNextPageToken(); token == "" {
+			break
+		}
+	}
+	return l
+}
+
+// listThese lists the sockets that have an id of a list.
+func (w *watch) listThese(namespace string, view foyerv1.SocketView, ids []string) (all listed) {
+	for part := range slices.Chunk(ids, maxIDs) {
+		l := w.list(&foyerv1.Target{Namespace: namespace, Rooms: part}, view, len(part))
+		all.sockets, all.unreachable, all.failed = append(all.sockets, l.sockets...), append(all.unreachable, l.unreachable...), all.failed || l.failed
+	}
+	return all
+}
+
+// minus is what is in a list and not in another.
+func minus(list, other []string) []string {
+	if slices.Equal(list, other) {
+		return nil
+	}
+	in := make(map[string]bool, len(other))
+	for _, one := range other {
+		in[one] = true
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(one string) bool { return in[one] })
+}
+
+func (w *watch) toldOf(what string, err error) {
+	if w.ctx.Err() == nil {
+		w.cfg.Told.Info(what, zap.NamedError("err", err))
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
@@ -17,7 +19,22 @@ type socketObject struct {
 	Handshake handshake      `json:"handshake"`
 	Rooms     []string       `json:"rooms"`
 
-	node string
+	node      string
+	dataBytes int
+}
+
+// bytes estimates what it takes.
+func (o *socketObject) bytes() int {
+	n := 512 + o.dataBytes + len(o.Handshake.URL)
+	for _, room := range o.Rooms {
+		n += len(room) + 16
+	}
+	for _, list := range []map[string]string{o.Handshake.Headers, o.Handshake.Query} {
+		for k, v := range list {
+			n += len(k) + len(v) + 32
+		}
+	}
+	return n
 }
 
 type handshake struct {
@@ -42,7 +59,7 @@ func objectOf(s *foyerv1.Socket) socketObject {
 	client := s.GetSessionId()
 	o := socketObject{
 		ID: s.GetId(), ClientID: client[:min(12, len(client))], Transport: s.GetTransport(), Namespace: s.GetNamespace(),
-		Data: s.GetData().AsMap(), Rooms: []string{s.GetId()}, node: s.GetNodeId(),
+		Data: s.GetData().AsMap(), Rooms: []string{s.GetId()}, node: s.GetNodeId(), dataBytes: proto.Size(s.GetData()),
 		Handshake: handshake{
 			Address: h.GetAddress(), Headers: h.GetHeaders(), Query: h.GetQuery(), Issued: at.UnixMilli(), URL: h.GetUrl(),
 			Secure: h.GetHeaders()["x-forwarded-proto"] == "https", Time: at.UTC().Format("Mon Jan 02 2006 15:04:05 GMT+0000 (Coordinated Universal Time)"),
@@ -88,7 +105,6 @@ type namespaceCount struct {
 type aggregated struct {
 	Timestamp int64  `json:"timestamp"` // the beginning of a second, in ms
 	Type      string `json:"type"`
-	SubType   string `json:"subType,omitempty"`
 	Count     int    `json:"count"`
 }
 

@@ -2,6 +2,7 @@ package adminui
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"maps"
 	"slices"
@@ -21,7 +22,10 @@ const (
 	// begins to show each again at a fifth less.
 	fewSockets = 1000
 	// fewChanges is the same for what they do: changes of all of them between two tellings.
-	fewChanges    = 1000
+	fewChanges = 1000
+	// fewBytes is how much may be known of them. Where it is more there is a sample for largeFor.
+	fewBytes      = 4 << 20
+	largeFor      = 5 * time.Minute
 	maxNamespaces = 32
 	maxEvents     = 200 // of browsers, between two tellings; of more the rest is left out
 	maxEventBytes = 4 << 10
@@ -43,6 +47,7 @@ type watch struct {
 	news      chan news
 	few       bool
 	sockets   map[key]socketObject // all, or a sample
+	bytes     int                  // of these
 	followed  map[string]context.CancelFunc
 	unsynced  map[string]bool // of these, those whose snapshot has not come whole
 	waiting   []string        // pages that have asked
@@ -51,10 +56,11 @@ type watch struct {
 	tailed    []string           // of which namespaces
 	changes   int
 	events    int
-	opened    int // links that came and went since the last telling
-	closed    map[string]int
-	sampled   time.Time
+	links     Links // as they were told last
+	sample    sample
 	calmSince time.Time // when it last had few changes after many
+	large     time.Time // when there was too much to know of few sockets
+	nobody    string    // a room that nobody is in
 }
 
 type key struct{ namespace, id string }
@@ -65,13 +71,14 @@ type news struct {
 	watched   *foyerv1.WatchResponse
 	event     *foyerv1.Event
 	ended     bool
+	exhausted bool // by a bound of the node
 }
 
 func begin(ctx context.Context, cfg Config, out chan<- said) *watch {
 	w := &watch{
 		cfg: cfg, out: out, asked: make(chan string, maxAsked), done: make(chan struct{}), news: make(chan news),
-		sockets: map[key]socketObject{}, followed: map[string]context.CancelFunc{},
-		unsynced: map[string]bool{}, closed: map[string]int{},
+		sockets: map[key]socketObject{}, followed: map[string]context.CancelFunc{}, unsynced: map[string]bool{},
+		few: true, links: cfg.Links(), nobody: "nobody " + rand.Text(),
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	go w.run()
@@ -127,6 +134,25 @@ func (w *watch) say(to, event string, args ...any) {
 	}
 }
 
+// keep has a socket as it is now.
+func (w *watch) keep(k key, o socketObject) {
+	w.drop(k)
+	w.sockets[k] = o
+	w.bytes += o.bytes()
+}
+
+func (w *watch) drop(k key) {
+	if o, ok := w.sockets[k]; ok {
+		w.bytes -= o.bytes()
+		delete(w.sockets, k)
+	}
+}
+
+func (w *watch) dropAll() {
+	clear(w.sockets)
+	w.bytes = 0
+}
+
 func (w *watch) all() []socketObject {
 	return slices.AppendSeq(make([]socketObject, 0, len(w.sockets)), maps.Values(w.sockets))
 }
@@ -166,25 +192,23 @@ func (w *watch) look() {
 	if !w.few {
 		bound = fewSockets * 4 / 5
 	}
-	few := total.sockets <= bound && now.After(w.calmSince)
+	few := total.sockets <= bound && now.After(w.calmSince) && now.Sub(w.large) >= largeFor
 	if few != w.few {
 		w.few = few
 		w.unfollow()
-		clear(w.sockets)
-		w.sampled = time.Time{}
+		w.dropAll()
+		w.sample = sample{}
 	}
 	if w.few {
-		w.follow(total.namespaces())
+		w.follow(total.names())
 		if w.looks++; w.looks%3 == 0 {
-			w.transports(total.namespaces())
+			w.transports()
 		}
-	} else if now.Sub(w.sampled) >= sampleEvery {
-		w.sampled = now
-		w.sample(total.namespaces())
+	} else {
+		w.lookAtSample(total, now)
 	}
 	w.tellStats(total, now)
-	w.changes, w.events, w.opened = 0, 0, 0
-	clear(w.closed)
+	w.changes, w.events = 0, 0
 }
 
 // follow begins to follow the namespaces that are not yet, and copies of events.
@@ -246,7 +270,7 @@ func (w *watch) followNamespace(ctx context.Context, name string) {
 		}
 	}
 	w.toldEnd(ctx, err)
-	w.tellNews(ctx, news{namespace: name, ended: true})
+	w.tellNews(ctx, news{namespace: name, ended: true, exhausted: status.Code(err) == codes.ResourceExhausted})
 }
 
 // tail follows copies of what browsers emit, of the namespaces that are shown and no others.
