@@ -156,6 +156,26 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestReadmeListsEveryPage: a page that the README does not list is found by nobody. Each has one line, and a line one page.
+func TestReadmeListsEveryPage(t *testing.T) {
+	raw, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(raw), "\n## Where to go\n")
+	list, _, _ = strings.Cut(list, "\n## ")
+	for _, name := range documents(t) {
+		if n := strings.Count(list, "]("+name+")"); n != 1 && name != "README.md" {
+			t.Errorf("%s is listed %d times", name, n)
+		}
+	}
+	for line := range strings.Lines(list) {
+		if strings.HasPrefix(line, "- ") && strings.Count(line, "](") != 1 {
+			t.Errorf("not one page: %s", line)
+		}
+	}
+}
+
 // documents are the texts for people who run Foyer or write against it.
 func documents(t testing.TB) []string {
 	t.Helper()
