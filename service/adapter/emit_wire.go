@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"bytes"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -25,7 +26,7 @@ func AppendEmit(dst []byte, e *Emit) []byte {
 	for _, p := range e.Packets {
 		n += sizeBytes(packetSize(p))
 	}
-	dst = appendHead(dst, 5, n)
+	dst = appendHead(slices.Grow(dst, sizeBytes(n)), 5, n)
 	dst = appendString(dst, 1, t.Namespace)
 	for _, room := range t.Rooms {
 		dst = append(appendHead(dst, 2, len(room)), room...)

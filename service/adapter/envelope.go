@@ -64,6 +64,9 @@ type interest struct{ plus, minus []uint64 }
 // maxFrameItems is how many items a frame is read with at most, and written: they cost more than their bytes.
 const maxFrameItems = 4096
 
+// itemsAtOnce is for how many items of a frame there is room from the first on.
+const itemsAtOnce = 128
+
 // maxKnown is how many members a hello names at most.
 const maxKnown = 256
 
@@ -137,6 +140,9 @@ func (k *keys) readFrame(b []byte) (f frame, drop Drop) {
 			case n == 14:
 				hello, ok = true, f.readHello(w.bytes)
 			default:
+				if f.items == nil { // most often the others are about as long
+					f.items = make([]item, 0, min(1+len(b)/(1+len(w.bytes)), itemsAtOnce))
+				}
 				f.items = append(f.items, readItem(w.bytes))
 			}
 		}

@@ -10,8 +10,9 @@ import (
 // is something in it a goroutine works on it.
 type inbox struct {
 	list    []told
-	bytes   int // of what is in it, and in hand
-	asked   int // questions of the member that are being answered
+	spare   []told // is empty, and becomes the list
+	bytes   int    // of what is in it, and in hand
+	asked   int    // questions of the member that are being answered
 	working bool
 	tells   bool // of handlers
 	retries bool // it will try again what waited for others to leave
@@ -32,6 +33,9 @@ type told struct {
 
 // maxAsked is how many questions of one member are answered at once. It waits for what is more as for what is lost.
 const maxAsked = 1024
+
+// maxSpare is how long a list may be to be used again.
+const maxSpare = 256
 
 // push adds to the inbox of a member, with the mutex held.
 func (c *Cluster) push(from Member, t told) {
@@ -64,7 +68,7 @@ func (c *Cluster) work(in *inbox) {
 	for {
 		c.mu.Lock()
 		list := in.list
-		in.list = nil
+		in.list, in.spare = in.spare, nil
 		if len(list) == 0 || c.context.Err() != nil {
 			in.working = false
 			c.mu.Unlock()
@@ -89,6 +93,10 @@ func (c *Cluster) work(in *inbox) {
 		}
 		c.mu.Lock()
 		in.bytes -= bytes
+		if cap(list) <= maxSpare {
+			clear(list)
+			in.spare = list[:0]
+		}
 		c.mu.Unlock()
 	}
 }
@@ -113,7 +121,7 @@ func (c *Cluster) causeOf(e *Emit) *service.Trace {
 
 // deliver delivers emits of a member here, in their order, and tells it what became of those that it waits for.
 func (c *Cluster) deliver(from Member, list []told) {
-	var emits []service.Emit
+	emits := make([]service.Emit, 0, len(list))
 	for i := range list {
 		e := list[i].item.emit
 		t := e.Target

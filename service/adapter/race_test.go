@@ -3,6 +3,8 @@ package adapter_test
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -105,5 +107,35 @@ func BenchmarkEmitToOne(b *testing.B) {
 				l.take()
 			}
 		})
+	}
+}
+
+// BenchmarkEmitsThere is emits to rooms of one at another node, many at a time and with nobody who waits for counts, over
+// a bus in memory.
+func BenchmarkEmitsThere(b *testing.B) {
+	const together = 64
+	c := realCluster(b, "AAAA", "BBBB")
+	links := make([]*link, together)
+	emits := make([]service.Emit, together)
+	for i := range links {
+		var s *service.Socket
+		s, links[i] = c.enter("BBBB")
+		emits[i] = service.Emit{
+			Target: service.Target{Namespace: "/", Rooms: []string{string(s.ID())}}, Accepted: true,
+			Packet: event(`["e","` + strings.Repeat("x", 100) + `"]`),
+		}
+	}
+	b.ReportAllocs()
+	for n := 0; n < b.N; n += together {
+		for _, r := range c.nodes["AAAA"].EmitBatch(b.Context(), emits) {
+			if r.Err != nil {
+				b.Fatal(r.Err)
+			}
+		}
+		for _, l := range links {
+			for len(l.take()) == 0 {
+				runtime.Gosched()
+			}
+		}
 	}
 }

@@ -33,6 +33,10 @@ func (c *Cluster) Publish(b service.Batch) service.Ticket {
 		c.mu.Unlock()
 		return nil
 	}
+	if b.Waits == 0 && b.Acks == nil {
+		c.mu.Unlock()
+		return missed(handed.Missed)
+	}
 	t := &ticket{c, c.calls.begin(e.Call, handed, b.Waits)}
 	if b.Acks != nil {
 		c.collect.begin(b.Acks, e.Call, handed.Given)
@@ -45,6 +49,17 @@ func (c *Cluster) Publish(b service.Batch) service.Ticket {
 func (c *Cluster) Flush() {
 	c.mu.Lock()
 	c.leave()
+}
+
+// missed is an emit on its way to others of which nobody wants to know what they do with it: who could not be handed it.
+type missed []service.NodeID
+
+// Unreached implements service.Ticket.
+func (m missed) Unreached() service.Coverage { return coverageOf(m) }
+
+// Wait implements service.Ticket.
+func (m missed) Wait(context.Context, int) service.Receipt {
+	return service.Receipt{Coverage: m.Unreached()}
 }
 
 // ticket is an emit on its way to others.

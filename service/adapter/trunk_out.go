@@ -218,7 +218,12 @@ func (o *out) cut() {
 		}
 	}
 	clear(o.waiting[:n])
-	if o.waiting = o.waiting[n:]; len(o.waiting) == 0 {
+	switch {
+	case n < len(o.waiting):
+		o.waiting = o.waiting[n:]
+	case cap(o.waiting) <= maxSpare:
+		o.waiting = o.waiting[:0]
+	default:
 		o.waiting = nil
 	}
 	o.kept = append(o.kept, f)
