@@ -34,7 +34,7 @@ type settings struct {
 	APITLS  tlsPair `embed:"" prefix:"api-"`
 	HTTPTLS tlsPair `embed:"" prefix:"http-"`
 
-	HTTPOrigin []string `name:"http-origin" placeholder:"ORIGIN" help:"Origins whose pages may call the API at the --http address, as https://example.com. Default: none."`
+	HTTPOrigin []string `reload:"" name:"http-origin" placeholder:"ORIGIN" help:"Origins whose pages may call the API at the --http address, as https://example.com. Default: none."`
 
 	UIPasswordFile string `reload:"content" name:"ui-password-file" type:"path" placeholder:"FILE" help:"Who may log in to the Admin UI, one a line: NAME:HASH, or NAME:HASH:readonly, with bcrypt's hash, as htpasswd -nB writes it. It is read again when it changes, and at SIGHUP. A token of the API is as good as a password. Default: only such tokens."`
 	UIReadOnly     bool   `name:"ui-readonly" help:"Let nobody change anything by the Admin UI. Default off."`

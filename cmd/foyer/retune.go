@@ -151,6 +151,11 @@ func (f *foyer) tune(s *settings) error {
 	if err := f.ui.tune(s); err != nil {
 		return err
 	}
+	if f.http.api != nil {
+		if err := f.http.api.SetOrigins(s.HTTPOrigin); err != nil {
+			return err
+		}
+	}
 	share := *s
 	share.MaxSessions = f.s.MaxSessions // of the descriptors, other nodes keep the part that they have
 	files := filesOf(&share)

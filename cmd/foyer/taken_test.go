@@ -87,7 +87,7 @@ func (w *whole) effects() map[string][]any {
 		"trusted-proxy": {
 			fmt.Sprint(l.TrustedProxies), fmt.Sprint(ui.TrustedProxies), fmt.Sprint(w.edgeConns.exempt), fmt.Sprint(w.http.conns.exempt), w.callerOf(r),
 		},
-		"cors-origin": {strings.Join(l.Origins, ",")}, "cors-listed-only": {l.ListedOriginsOnly},
+		"http-origin": {w.pageMayCall()}, "cors-origin": {strings.Join(l.Origins, ",")}, "cors-listed-only": {l.ListedOriginsOnly},
 		"queue-bytes": {l.QueueBytes}, "max-sessions": {l.MaxSessions}, "max-sessions-per-address": {l.MaxSessionsPerAddress},
 		"handshake-rate": {l.HandshakeRate}, "handshake-burst": {l.HandshakeBurst}, "message-rate": {l.MessageRate}, "message-burst": {l.MessageBurst},
 		"address-message-rate": {l.AddressMessageRate}, "address-message-burst": {l.AddressMessageBurst},
@@ -105,13 +105,22 @@ func (w *whole) effects() map[string][]any {
 	return effects
 }
 
+// pageMayCall says whether a page of an origin may call the API over HTTP.
+func (w *whole) pageMayCall() bool {
+	r, answer := httptest.NewRequest(http.MethodOptions, "/", http.NoBody), httptest.NewRecorder()
+	r.Header.Set("Origin", "https://a.example")
+	r.Header.Set("Access-Control-Request-Method", http.MethodPost)
+	w.http.server.Handler.ServeHTTP(answer, r)
+	return answer.Header().Get("Access-Control-Allow-Origin") != ""
+}
+
 // TestEverySettingThatSaysSoIsTakenUp: each one that is declared to be taken up while the node runs has its effect then, at
 // all of its places, and each alone.
 func TestEverySettingThatSaysSoIsTakenUp(t *testing.T) {
 	w := newWhole(t)
 	other := map[string]string{
 		"log-level": "error", "cors-origin": "https://a.example", "cors-listed-only": "true", "drain-notice": "3s", "drain-window": "3s",
-		"queue-bytes": "3KiB", "slow-after": "3s", "memory-budget": "3MiB", "trusted-proxy": "10.0.0.0/8",
+		"queue-bytes": "3KiB", "slow-after": "3s", "memory-budget": "3MiB", "trusted-proxy": "10.0.0.0/8", "http-origin": "https://a.example",
 	}
 	for _, flag := range w.launch.flags {
 		if !taken(flag) {

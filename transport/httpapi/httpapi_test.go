@@ -198,6 +198,32 @@ func TestPagesOfOthersAreRefused(t *testing.T) {
 	}
 }
 
+// TestOriginsMayChange: the pages that may call are those named last, and wrong ones change nothing.
+func TestOriginsMayChange(t *testing.T) {
+	s := start(t, &fakeAPI{}, nil)
+	for _, c := range []struct {
+		set   []string
+		taken bool
+		may   []string
+	}{
+		{[]string{"https://new.example", "https://Other.example:443/"}, true, []string{"https://new.example", "https://other.example"}},
+		{[]string{"https://tool.example", "nonsense"}, false, []string{"https://new.example", "https://other.example"}},
+		{nil, true, nil},
+		{[]string{"https://tool.example"}, true, []string{"https://tool.example"}},
+	} {
+		if err := s.SetOrigins(c.set); (err == nil) != c.taken {
+			t.Errorf("%q: %v", c.set, err)
+		}
+		for _, origin := range []string{"https://tool.example", "https://new.example", "https://other.example"} {
+			listed := slices.Contains(c.may, origin)
+			w := ask(s, emit, hi, "Origin", origin)
+			if got := w.Header().Get("Access-Control-Allow-Origin"); (w.Code == http.StatusOK) != listed || (got == origin) != listed {
+				t.Errorf("after %q, a page of %s is answered %d, allowing %q", c.set, origin, w.Code, got)
+			}
+		}
+	}
+}
+
 // TestForms: each form in which a request can come, and what a client hears that chose a wrong one.
 func TestForms(t *testing.T) {
 	api := &fakeAPI{}

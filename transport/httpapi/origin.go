@@ -29,7 +29,7 @@ import (
 // checkOrigin says why a request may come from a page that may not call; nil: it does not.
 func (s *Server) checkOrigin(r *http.Request) error {
 	switch origin, given := r.Header["Origin"]; {
-	case given && (len(origin) != 1 || !s.origins[origin[0]]):
+	case given && (len(origin) != 1 || !(*s.origins.Load())[origin[0]]):
 		return s.refuse(refusedOrigin, r, fmt.Sprintf("the page's origin %.100q is not in --http-origin", strings.Join(origin, ", ")))
 	case given:
 	case !fromNoPage(r.Header.Get("Sec-Fetch-Site")):
@@ -57,7 +57,7 @@ func isLocal(host string) bool {
 // allowOrigin has the browser show a page the answer, which checkOrigin has let in
 // (https://fetch.spec.whatwg.org/#http-cors-protocol). It says whether the request was only a question whether it may.
 func (s *Server) allowOrigin(head http.Header, r *http.Request) (asked bool) {
-	if len(s.origins) == 0 {
+	if len(*s.origins.Load()) == 0 {
 		return false
 	}
 	head.Set("Vary", "Origin")

@@ -76,12 +76,13 @@ func (c *Config) Validate() error {
 type Server struct {
 	// Set before start.
 	cfg      Config
-	origins  map[string]bool
 	methods  map[string]*method
 	vanguard http.Handler
 	conn     *grpc.ClientConn
 	faults   *connect.ErrorWriter
 	told     *zap.Logger
+
+	origins atomic.Pointer[map[string]bool] // as browsers send them; exchanged as a whole
 
 	held   atomic.Int64 // bytes of requests
 	counts [refusalCount]atomic.Int64
@@ -89,9 +90,6 @@ type Server struct {
 
 // New makes a Server. The caller ends it with Close when no request is under way.
 func New(cfg Config) (*Server, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
 	if cfg.Told == nil {
 		cfg.Told = zap.NewNop()
 	}
@@ -99,12 +97,11 @@ func New(cfg Config) (*Server, error) {
 		cfg.Hold = func(int) {}
 	}
 	s := &Server{
-		cfg: cfg, origins: map[string]bool{}, methods: methodsOf("foyer.v1"), faults: connect.NewErrorWriter(),
+		cfg: cfg, methods: methodsOf("foyer.v1"), faults: connect.NewErrorWriter(),
 		told: cfg.Told.Named("httpapi"),
 	}
-	for _, o := range cfg.Origins {
-		origin, _ := readOrigin(o) // was checked
-		s.origins[origin] = true
+	if err := s.SetOrigins(cfg.Origins); err != nil {
+		return nil, err
 	}
 	var services []*vanguard.Service
 	for _, name := range servicesOf(s.methods) {
@@ -128,6 +125,21 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("make the connection in memory: %w", err)
 	}
 	return s, nil
+}
+
+// SetOrigins has pages of these origins call from now on, and no others. An error, that of Config.Validate, has changed
+// nothing.
+func (s *Server) SetOrigins(origins []string) error {
+	if err := (&Config{Origins: origins}).Validate(); err != nil {
+		return err
+	}
+	all := make(map[string]bool, len(origins))
+	for _, o := range origins {
+		origin, _ := readOrigin(o) // was checked
+		all[origin] = true
+	}
+	s.origins.Store(&all)
+	return nil
 }
 
 // Close ends the connection to the gRPC server, and with it the calls that are under way.
