@@ -79,6 +79,7 @@ type pending struct {
 	place *list.Element // in connects.waiting
 	asked *Handler
 	call  uint64
+	step  *Trace // from the first question on; nil: it is not traced
 	seq   uint64 // of the question, where asked is told it
 	seat  seat   // in connects.asking
 	guess seat   // in connects.guessing
@@ -226,8 +227,11 @@ func (cs *connects) askLocked(p *pending, h *Handler) {
 	p.socket.ns.mu.RUnlock()
 	info.Auth = p.c.Auth
 	info.ConnectedAt = time.Now()
+	if p.call == 0 {
+		p.step = cs.node.traceConnect(p.socket, h)
+	}
 	p.asked = h
-	p.call, p.seq = h.ask(Notice{Kind: NoticeConnect, Sockets: []*SocketInfo{info}, Time: info.ConnectedAt})
+	p.call, p.seq = h.ask(Notice{Kind: NoticeConnect, Sockets: []*SocketInfo{info}, Time: info.ConnectedAt, Trace: p.step})
 	h.connects[p.call] = p
 	cs.setTimerLocked(p, cs.node.cfg.DecideWithin, func(after *followUps) {
 		cs.node.drops.add(dropDecisionTimeout, 1)
@@ -413,6 +417,7 @@ func (s *Socket) enter(bind func(*Socket) bool, frame Frame, rooms []string, by 
 }
 
 func (cs *connects) refuseLocked(p *pending, r Refusal, after *followUps) {
+	p.step.refused(r.Reason)
 	cs.finishLocked(p)
 	after.add(func() {
 		p.release(cs.node)
@@ -425,6 +430,7 @@ func (cs *connects) finishLocked(p *pending) {
 	p.done = true
 	cs.pendings--
 	cs.answeredLocked(p)
+	p.step.End()
 }
 
 // answeredLocked ends what a pending connect waits for.

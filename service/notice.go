@@ -38,7 +38,7 @@ type Notice struct {
 	Posted     any
 	Namespace  string
 	FromNode   NodeID
-	Trace      *Trace // of an event, what its handler continues; nil: it is not traced
+	Trace      *Trace // of a question or an event, what its handler continues; nil: it is not traced
 
 	visit *Visit // whose node is to hear that it was taken, under the number there; nil: it comes from this node
 	there uint64

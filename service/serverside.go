@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // ServerSideEmit is an event from one server to the others, in the name of a namespace.
@@ -17,6 +19,7 @@ type ServerSideEmit struct {
 	// WantsReplies waits for one reply of every other server, for Timeout at the most; with First, for one reply of any.
 	WantsReplies, First bool
 	Timeout             time.Duration
+	Trace               *Trace // what has caused it; nil: nothing that is recorded
 	// Told is called once everybody has been told, before replies are waited for; nil: nobody wants to know.
 	Told func()
 }
@@ -59,12 +62,14 @@ type serverCall struct {
 // ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, on every node and
 // except the caller's own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
 func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
+	step := n.traceServers(&e)
+	defer step.End()
 	missed := n.handlers.awaitPromised(ctx, &e)
 	call := &serverCall{done: make(chan struct{}), first: e.First}
 	to := n.handlers.servers(&e)
 	call.missing = len(to)
 	for _, h := range to {
-		notice := Notice{Kind: NoticeServerSide, Namespace: e.Namespace, Packet: e.Packet, FromNode: n.id}
+		notice := Notice{Kind: NoticeServerSide, Namespace: e.Namespace, Packet: e.Packet, FromNode: n.id, Trace: step}
 		if e.WantsReplies {
 			h.askServer(notice, call)
 		} else {
@@ -75,6 +80,7 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 		e.Told()
 	}
 	r := ServerSideResult{Matched: len(to), Coverage: missed}
+	step.Set(attribute.Int("foyer.matched", r.Matched))
 	if !e.WantsReplies || len(to) == 0 {
 		return r, nil
 	}
@@ -91,6 +97,7 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	call.mu.Lock()
 	defer call.mu.Unlock()
 	r.Replies = slices.Clone(call.replies)
+	step.Set(attribute.Int("foyer.replies", len(r.Replies)))
 	return r, nil
 }
 

@@ -31,11 +31,27 @@ type Trace struct {
 
 // The steps, as they are called in traces.
 const (
-	stepEmit    = "emit"    // through the lane, and the other nodes' receipts
-	stepDeliver = "deliver" // the same at another node
-	stepAcks    = "acks"    // until the last acknowledgement, or the end of the wait
-	stepEvent   = "event"   // of a browser: from its receipt until its handler has answered
+	stepEmit    = "emit"             // through the lane, and the other nodes' receipts
+	stepDeliver = "deliver"          // the same at another node
+	stepAcks    = "acks"             // until the last acknowledgement, or the end of the wait
+	stepEvent   = "event"            // of a browser: from its receipt until its handler has answered
+	stepConnect = "connect"          // of a browser: from when a handler is asked until it is let in or not
+	stepServers = "server_side_emit" // until the replies have come that are wanted
 )
+
+// traceKey is where a context has the step that it is part of.
+type traceKey struct{}
+
+// WithTrace is a context of what a step has caused.
+func WithTrace(ctx context.Context, step *Trace) context.Context {
+	return context.WithValue(ctx, traceKey{}, step)
+}
+
+// TraceOf is the step that a context is part of; nil: none that is recorded.
+func TraceOf(ctx context.Context) *Trace {
+	step, _ := ctx.Value(traceKey{}).(*Trace)
+	return step
+}
 
 // A traceparent of version 00 has so many bytes (W3C Trace Context, section 3.2). Those of later versions may have more.
 const (
@@ -71,6 +87,26 @@ func (t *Tracer) Parse(traceparent string) (from *Trace, said bool) {
 	return &Trace{at: trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled, Remote: true})}, true
 }
 
+// beginning is the cause of what begins a trace.
+var beginning = &Trace{}
+
+// Cause is the cause of what somebody asks for with a traceparent, or with none: then a share begins a trace. nil: it is not
+// recorded. It costs a comparison where nothing is traced.
+func (t *Tracer) Cause(traceparent string) *Trace {
+	if t == nil {
+		return nil
+	}
+	if traceparent != "" {
+		if from, said := t.Parse(traceparent); said {
+			return from
+		}
+	}
+	if rand.Float64() >= t.ratio {
+		return nil
+	}
+	return beginning
+}
+
 // Begin begins a step that others may cause. A nil cause begins a trace, if it is in the share of those that are recorded.
 func (t *Tracer) Begin(cause *Trace, kind trace.SpanKind, name string, since time.Time, about ...attribute.KeyValue) *Trace {
 	if t == nil || cause == nil && rand.Float64() >= t.ratio {
@@ -81,7 +117,7 @@ func (t *Tracer) Begin(cause *Trace, kind trace.SpanKind, name string, since tim
 
 func (t *Tracer) step(cause *Trace, kind trace.SpanKind, name string, since time.Time, about ...attribute.KeyValue) *Trace {
 	ctx := context.Background()
-	if cause != nil {
+	if cause != nil && cause != beginning {
 		ctx = trace.ContextWithSpanContext(ctx, cause.at)
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithTimestamp(since), trace.WithAttributes(about...))
@@ -182,6 +218,36 @@ func (n *Node) traceAcks(emit *Trace) *Trace {
 		return nil
 	}
 	return n.cfg.Tracer.step(emit, trace.SpanKindInternal, stepAcks, time.Now(), attribute.String("foyer.node", string(n.id)))
+}
+
+// traceConnect begins the step of a connect that a handler is about to be asked to decide, here or at another node.
+func (n *Node) traceConnect(s *Socket, h *Handler) *Trace {
+	t := n.cfg.Tracer
+	if t == nil {
+		return nil
+	}
+	return t.Begin(nil, trace.SpanKindProducer, stepConnect, time.Now(), attribute.String("foyer.node", string(n.id)),
+		attribute.String("foyer.namespace", s.ns.name), attribute.String("foyer.socket", string(s.id)),
+		attribute.String("foyer.group", h.reg.Group), attribute.String("foyer.handler", h.reg.ID))
+}
+
+// refused says that the step of a connect has not let its browser in. That a handler does not want it is no failure.
+func (s *Trace) refused(why string) {
+	if s == nil {
+		return
+	}
+	s.Set(attribute.String("foyer.refused", why))
+	if why != dropNames[dropRejected] {
+		s.Fail(why)
+	}
+}
+
+// traceServers begins the step of an event for other servers.
+func (n *Node) traceServers(e *ServerSideEmit) *Trace {
+	if e.Trace == nil || n.cfg.Tracer == nil {
+		return nil
+	}
+	return n.cfg.Tracer.step(e.Trace, trace.SpanKindProducer, stepServers, time.Now(), n.about(e.Namespace, e.Packet)...)
 }
 
 // traceEvent begins the step of a browser's event that its handler is about to be told of. It began when the event came.

@@ -12,7 +12,7 @@ import (
 const perClose = 10 * time.Millisecond
 
 // drain takes the node out of service, in the order in which others depend on it. It is over when the notice, the window,
-// waits.lastPoll and waits.end have passed, whatever others do, and as a rule long before: a link that has joined nothing is
+// waits.lastPoll, waits.end and waits.traces have passed, whatever others do, and as a rule long before: a link that has joined nothing is
 // waited for by no step, nor is a connection that has not asked for anything. A second signal ends the process.
 func (f *foyer) drain() {
 	began, sessions := time.Now(), f.engine.Len()
@@ -51,7 +51,9 @@ func (f *foyer) drain() {
 	f.unload()
 	f.closeServers()
 	f.serving.Wait()
-	f.tracing.close(ctx)
+	last, cancel := context.WithTimeout(context.Background(), f.waits.traces) // what the waits have ended is among them
+	defer cancel()
+	f.tracing.close(last)
 	_ = f.told.Sync() // what it has not said yet
 	f.tellDrained("signal", began, drained{sessions, left, handlers, busy, f.api.Cut()})
 }

@@ -53,6 +53,7 @@ type waits struct {
 	idle     time.Duration // between two polls or two files
 	lastPoll time.Duration // see drain.go
 	end      time.Duration
+	traces   time.Duration
 }
 
 var usualWaits = waits{
@@ -60,6 +61,7 @@ var usualWaits = waits{
 	// Most polling clients ask at once for the end of their link; who is gone never does.
 	lastPoll: 2 * time.Second,
 	end:      5 * time.Second,
+	traces:   time.Second,
 }
 
 // foyer is a node with its edges and listeners.

@@ -24,10 +24,9 @@ import (
 // gathering is a collector of traces.
 type gathering struct {
 	collector.UnimplementedTraceServiceServer
-	url  string
-	came chan int
-	mu   sync.Mutex
-	all  []*tracepb.Span
+	url string
+	mu  sync.Mutex
+	all []*tracepb.Span
 }
 
 func (g *gathering) Export(_ context.Context, r *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
@@ -36,7 +35,6 @@ func (g *gathering) Export(_ context.Context, r *collector.ExportTraceServiceReq
 	for _, of := range r.GetResourceSpans() {
 		for _, scope := range of.GetScopeSpans() {
 			g.all = append(g.all, scope.GetSpans()...)
-			g.came <- len(scope.GetSpans())
 		}
 	}
 	return &collector.ExportTraceServiceResponse{}, nil
@@ -48,25 +46,12 @@ func gather(t *testing.T) *gathering {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, s := &gathering{url: "http://" + lis.Addr().String(), came: make(chan int, 100)}, grpc.NewServer()
+	g, s := &gathering{url: "http://" + lis.Addr().String()}, grpc.NewServer()
 	collector.RegisterTraceServiceServer(s, g)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(lis) }()
 	t.Cleanup(func() { s.Stop(); <-done })
 	return g
-}
-
-// await waits for so many spans.
-func (g *gathering) await(t *testing.T, spans int) {
-	t.Helper()
-	for got := 0; got < spans; {
-		select {
-		case n := <-g.came:
-			got += n
-		case <-time.After(time.Minute):
-			t.Fatalf("%d spans have come: %v", got, g.all)
-		}
-	}
 }
 
 // span finds the only span with a name and an attribute of a value; "": whatever it is.
@@ -197,9 +182,7 @@ func TestTraceOfACall(t *testing.T) {
 			t.Errorf("%s is not told", reason)
 		}
 	}
-	g.await(t, 5)
-	first.close()
-	second.close()
+	flush(t, first, second)
 
 	call := g.span(t, "foyer.v1.EmitService/EmitWithAck", "", "")
 	if hex.EncodeToString(call.GetTraceId()) != callersTrace || hex.EncodeToString(call.GetParentSpanId()) != callersSpan || call.GetKind() != tracepb.Span_SPAN_KIND_SERVER {
@@ -214,8 +197,49 @@ func TestTraceOfACall(t *testing.T) {
 	there := g.span(t, "deliver", "foyer.node", "BBBB")
 	wantChild(t, step, there)
 	wantChild(t, there, g.span(t, "acks", "foyer.node", "BBBB"))
-	if len(g.all) != 5 {
+	wantChild(t, call, g.span(t, "answer", "foyer.question", "count")) // it is looked whether they are too many
+	if len(g.all) != 6 {
 		t.Errorf("%d spans: %v", len(g.all), g.all)
+	}
+}
+
+// backend is a handler.
+type backend struct {
+	t      *testing.T
+	stream grpc.BidiStreamingClient[foyerv1.AttachRequest, foyerv1.AttachResponse]
+}
+
+// attachTo attaches a handler, and returns when it is registered.
+func attachTo(t *testing.T, conn *grpc.ClientConn, r *foyerv1.Register) *backend {
+	t.Helper()
+	stream, err := foyerv1.NewHandlerServiceClient(conn).Attach(t.Context(), grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &backend{t, stream}
+	h.say(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: r}})
+	h.hear(func(m *foyerv1.AttachResponse) bool { return m.GetRegistered() != nil })
+	return h
+}
+
+func (h *backend) say(m *foyerv1.AttachRequest) {
+	h.t.Helper()
+	if err := h.stream.Send(m); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// hear waits for a message of a kind.
+func (h *backend) hear(wanted func(*foyerv1.AttachResponse) bool) *foyerv1.AttachResponse {
+	h.t.Helper()
+	for {
+		m, err := h.stream.Recv()
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if wanted(m) {
+			return m
+		}
 	}
 }
 
@@ -224,30 +248,8 @@ func TestTraceOfACall(t *testing.T) {
 func TestTraceOfAnEvent(t *testing.T) {
 	g := gather(t)
 	f := startNode(t, nil, "--trace-endpoint", g.url, "--trace-ratio", "1")
-	stream, err := foyerv1.NewHandlerServiceClient(f.asks(t)).Attach(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	say := func(m *foyerv1.AttachRequest) {
-		t.Helper()
-		if err := stream.Send(m); err != nil {
-			t.Fatal(err)
-		}
-	}
-	hear := func(wanted func(*foyerv1.AttachResponse) bool) *foyerv1.AttachResponse {
-		t.Helper()
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if wanted(m) {
-				return m
-			}
-		}
-	}
-	say(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: &foyerv1.Register{Namespaces: []string{"/"}, Group: "chat", HandlerId: "one"}}})
-	hear(func(m *foyerv1.AttachResponse) bool { return m.GetRegistered() != nil })
+	h := attachTo(t, f.asks(t), &foyerv1.Register{Namespaces: []string{"/"}, Group: "chat", HandlerId: "one"})
+	say, hear := h.say, h.hear
 	b := browse(t, f)
 	b.do(http.MethodPost, `425["say","hello"]`)
 	e := hear(func(m *foyerv1.AttachResponse) bool { return m.GetEvent() != nil }).GetEvent()

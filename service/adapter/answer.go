@@ -4,6 +4,9 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	clusterv1 "foyer/gen/foyer/cluster/v1"
 	"foyer/service"
 )
@@ -32,13 +35,35 @@ func (c *Cluster) take(in *inbox, from Member, q *clusterv1.Question) {
 	c.ended.Go(func() {
 		ctx, stop := context.WithTimeout(c.context, answerMost)
 		defer stop()
+		step := c.traceAnswer(q)
 		a := c.answer(ctx, from, q)
+		if a.GetError() != nil {
+			step.Fail(a.GetError().GetReason())
+		}
+		step.End()
 		a.Call = q.GetCall()
 		c.give(from, answerItem(a))
 		c.mu.Lock()
 		in.asked--
 		c.mu.Unlock()
 	})
+}
+
+// traceAnswer begins the step of a question that is part of a trace.
+func (c *Cluster) traceAnswer(q *clusterv1.Question) *service.Trace {
+	if q.GetTrace() == "" || c.Tracer() == nil {
+		return nil
+	}
+	cause, _ := c.Tracer().Parse(q.GetTrace())
+	if cause == nil {
+		return nil
+	}
+	m := q.ProtoReflect()
+	asked := "unknown"
+	if f := m.WhichOneof(m.Descriptor().Oneofs().ByName("ask")); f != nil {
+		asked = string(f.Name())
+	}
+	return c.Tracer().Begin(cause, trace.SpanKindServer, "answer", time.Now(), attribute.String("foyer.node", string(c.ID())), attribute.String("foyer.question", asked))
 }
 
 // answer does here what a member asks for.

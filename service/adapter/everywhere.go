@@ -18,10 +18,14 @@ func (c *Cluster) ask(ctx context.Context, t *service.Target, q *clusterv1.Quest
 	if t.Local {
 		return nil, service.Coverage{}
 	}
+	trace := c.traceOf(ctx)
 	c.mu.Lock()
-	handed := c.peers.Publish(c.now(), t, false, func(uint64) []byte {
+	handed := c.peers.Publish(c.now(), t, false, func(wire uint64) []byte {
 		if q.Call == 0 {
 			q.Call = c.calls.next()
+		}
+		if q.Trace = trace; wire < wireSkips {
+			q.Trace = ""
 		}
 		return questionItem(q)
 	})
@@ -32,8 +36,11 @@ func (c *Cluster) ask(ctx context.Context, t *service.Target, q *clusterv1.Quest
 
 // askOne asks one node; nil: it does not answer.
 func (c *Cluster) askOne(ctx context.Context, node service.NodeID, q *clusterv1.Question) *clusterv1.Answer {
+	trace := c.traceOf(ctx)
 	c.mu.Lock()
-	q.Call = c.calls.next()
+	if q.Call = c.calls.next(); c.peers.Speaks(node, wireSkips) {
+		q.Trace = trace
+	}
 	handed := Handed{Given: []service.NodeID{node}}
 	if !c.peers.Speaks(node, leastWire(q)) || !c.peers.Give(node, questionItem(q)) || c.peers.State(node) == Silent {
 		handed = Handed{Missed: handed.Given}
@@ -44,6 +51,14 @@ func (c *Cluster) askOne(ctx context.Context, node service.NodeID, q *clusterv1.
 		return answers[0].Answer
 	}
 	return nil
+}
+
+// traceOf is the trace that a call is part of, as it is told.
+func (c *Cluster) traceOf(ctx context.Context) string {
+	if c.Tracer() == nil {
+		return ""
+	}
+	return service.TraceOf(ctx).Traceparent()
 }
 
 func (c *Cluster) answersTo(ctx context.Context, k *call) ([]answered, service.Coverage) {

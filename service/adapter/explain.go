@@ -60,9 +60,10 @@ func (c *Cluster) unheard(owner service.NodeID, id service.SocketID, coverage se
 
 // askAll asks all members, and waits for their answers. others is how many they are.
 func (c *Cluster) askAll(ctx context.Context, question func(others int) *clusterv1.Question) ([]answered, service.Coverage) {
+	trace := c.traceOf(ctx)
 	c.mu.Lock()
 	q := question(len(c.peers.members))
-	q.Call = c.calls.next()
+	q.Call, q.Trace = c.calls.next(), trace
 	k := c.calls.begin(q.GetCall(), c.peers.GiveAll(questionItem(q), leastWire(q)), 1)
 	c.leave()
 	return c.answersTo(ctx, k)

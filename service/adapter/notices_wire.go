@@ -27,6 +27,7 @@ type notice struct {
 	number uint64           // 0: a part of the next one; of one that can not be read, all that is known
 	of     service.SocketID // of an event and of an end
 	age    time.Duration    // of an event
+	trace  string           // of a connect and the event of a server
 	service.Notice
 }
 
@@ -59,13 +60,13 @@ func appendNotice(dst []byte, number uint64, n *service.Notice, view service.Vie
 	}
 	if n.Kind == service.NoticeServerSide {
 		return appendOther(dst, number, &clusterv1.SocketNotice{
-			Kind: uint32(n.Kind), Namespace: text(n.Namespace), WantsReply: n.WantsReply,
+			Kind: uint32(n.Kind), Namespace: text(n.Namespace), WantsReply: n.WantsReply, Trace: n.Trace.Traceparent(),
 			Packet: &clusterv1.Packet{Payload: n.Packet.Payload, Attachments: n.Packet.Attachments},
 		})
 	}
 	m := &clusterv1.SocketNotice{Kind: uint32(n.Kind), Failover: n.Failover, Reason: uint32(n.Reason), Detail: text(n.Detail)}
 	if n.Kind == service.NoticeConnect {
-		m.Auth, view = n.Sockets[0].Auth, service.ViewFull
+		m.Auth, view, m.Trace = n.Sockets[0].Auth, service.ViewFull, n.Trace.Traceparent()
 	}
 	view = max(view, service.ViewBasic) // rooms are wanted in every view of an end
 	m.Namespace = text(n.Sockets[0].Namespace)
@@ -268,6 +269,7 @@ func (n *notice) readOther(b []byte) bool {
 		return false
 	}
 	n.Kind, n.Failover, n.Reason, n.Detail = service.NoticeKind(m.GetKind()), m.GetFailover(), service.Reason(m.GetReason()), m.GetDetail()
+	n.trace = m.GetTrace()
 	sockets := len(m.GetSockets())
 	switch n.Kind {
 	case service.NoticeWithdrawn:

@@ -41,7 +41,7 @@ func TestAQuestionOfALaterVersion(t *testing.T) {
 // node of that version drops a frame that has others, each time that it comes.
 var firstVersion = map[protoreflect.FullName]protoreflect.FieldNumber{
 	"foyer.cluster.v1.Frame": 15, "foyer.cluster.v1.Item": 14, "foyer.cluster.v1.Emit": 9, "foyer.cluster.v1.Question": 11, "foyer.cluster.v1.Answer": 8,
-	"foyer.cluster.v1.Packet": 2, "foyer.cluster.v1.Notices": 4, "foyer.cluster.v1.Notice": 3, "foyer.cluster.v1.SocketEvent": 5, "foyer.cluster.v1.SocketNotice": 10,
+	"foyer.cluster.v1.Packet": 2, "foyer.cluster.v1.Notices": 4, "foyer.cluster.v1.Notice": 3, "foyer.cluster.v1.SocketEvent": 5,
 	"foyer.cluster.v1.Replies": 4, "foyer.cluster.v1.Reply": 3, "foyer.cluster.v1.Follow": 4, "foyer.cluster.v1.Presence": 8,
 }
 
@@ -101,8 +101,10 @@ func TestANodeOfTheFirstVersion(t *testing.T) {
 			_, links[name] = c.connect(name, "/", "room")
 		}
 		synctest.Wait()
-		r, err := c.nodes["AAAA"].Emit(t.Context(), service.Emit{
-			Target: service.Target{Namespace: "/", Rooms: []string{"room"}}, Packet: event(`["x"]`), Trace: tracer.Begin(nil, trace.SpanKindServer, "call", time.Now()),
+		call := tracer.Begin(nil, trace.SpanKindServer, "call", time.Now())
+		ctx := service.WithTrace(t.Context(), call)
+		r, err := c.nodes["AAAA"].Emit(ctx, service.Emit{
+			Target: service.Target{Namespace: "/", Rooms: []string{"room"}}, Packet: event(`["x"]`), Trace: call,
 		})
 		want(t, "receipt", []any{r.Enqueued, len(r.Coverage.Unreachable), err}, []any{3, 0, nil})
 		for name, l := range links {
@@ -117,15 +119,18 @@ func TestANodeOfTheFirstVersion(t *testing.T) {
 		began := time.Now()
 		x := c.explain("AAAA", service.ExplainRequest{Target: service.Target{All: true}, Most: 20})
 		want(t, "explained", []any{len(x.Nodes), x.Coverage.Unreachable}, []any{2, []string{"BBBB"}})
-		page, err := c.nodes["AAAA"].Handlers(t.Context(), service.HandlersRequest{Limit: 10})
+		page, err := c.nodes["AAAA"].Handlers(ctx, service.HandlersRequest{Limit: 10})
 		want(t, "handlers", []any{page.Coverage.Unreachable, err}, []any{[]string{"BBBB"}, nil})
 		if waited := time.Since(began); waited > time.Second {
 			t.Errorf("they take %v", waited)
 		}
 		x = c.explain("BBBB", service.ExplainRequest{Target: service.Target{All: true}, Most: 20})
 		want(t, "explained there", x.Coverage.Unreachable, []string{"AAAA", "CCCC"})
-		n, coverage, err := c.nodes["AAAA"].Join(t.Context(), service.Target{Namespace: "/", All: true}, []string{"later"})
+		n, coverage, err := c.nodes["AAAA"].Join(ctx, service.Target{Namespace: "/", All: true}, []string{"later"})
 		want(t, "a join", []any{n, len(coverage.Unreachable), err}, []any{3, 0, nil})
+		_, l := c.connect("BBBB", "/")
+		info, err := c.nodes["AAAA"].Socket(ctx, "/", l.socket.ID())
+		want(t, "a socket", []any{info.NodeID, err}, []any{"BBBB", nil})
 		for _, name := range abc {
 			want(t, "dropped at "+string(name), c.nodes[name].Info().Dropped, map[string]int64{})
 		}

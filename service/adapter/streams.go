@@ -283,6 +283,9 @@ func (c *Cluster) hearNotices(in *inbox, from Member, n *notices) {
 	for i := range n.list {
 		one := &n.list[i]
 		one.Time = now.Add(-one.age)
+		if one.trace != "" {
+			one.Trace, _ = c.Tracer().Parse(one.trace)
+		}
 		if one.number == 0 { // a part: it may come twice when an epoch ends between the two
 			v.visit.OfferPart(one.Notice)
 			continue

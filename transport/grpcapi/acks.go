@@ -30,7 +30,7 @@ func (e *emitService) EmitWithAck(ctx context.Context, r *foyerv1.EmitWithAckReq
 	if err != nil {
 		return nil, err
 	}
-	emit.Trace = traceOf(ctx)
+	emit.Trace = service.TraceOf(ctx)
 	key := requestKey{callerOf(ctx), "EmitWithAck", r.GetRequestId()}
 	return outliving(ctx, s, key, sent(r), func() {}, func(ctx context.Context) (*foyerv1.EmitWithAckResponse, error) {
 		return s.emitWithAck(ctx, emit, wait)
@@ -85,7 +85,7 @@ func (e *emitService) CollectAcks(r *foyerv1.CollectAcksRequest, stream grpc.Ser
 	if err != nil {
 		return err
 	}
-	emit.Trace = traceOf(stream.Context())
+	emit.Trace = service.TraceOf(stream.Context())
 	waiting, cancel := context.WithTimeout(stream.Context(), wait)
 	defer cancel()
 	acks, matched, err := s.node.CollectAcks(waiting, emit, 0)

@@ -80,7 +80,12 @@ func connectSink(tb testing.TB, n *service.Node, rooms ...string) *sink {
 // loopback runs the API of a new node on a TCP port.
 func loopback(b *testing.B) (n *service.Node, addr string) {
 	b.Helper()
-	n, err := service.New(service.Config{})
+	return loopbackOf(b, service.Config{})
+}
+
+func loopbackOf(b *testing.B, config service.Config) (n *service.Node, addr string) {
+	b.Helper()
+	n, err := service.New(config)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -109,7 +114,12 @@ func loopback(b *testing.B) (n *service.Node, addr string) {
 // loopbackClient is loopback with a client in this process.
 func loopbackClient(b *testing.B) (*service.Node, *api) {
 	b.Helper()
-	n, addr := loopback(b)
+	return loopbackClientOf(b, service.Config{})
+}
+
+func loopbackClientOf(b *testing.B, config service.Config) (*service.Node, *api) {
+	b.Helper()
+	n, addr := loopbackOf(b, config)
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)

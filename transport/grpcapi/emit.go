@@ -25,7 +25,7 @@ func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest, onStream bool
 	if err != nil {
 		return nil, err
 	}
-	e.Trace = s.causeOf(ctx, r)
+	e.Trace = s.causeOf(ctx, r, onStream)
 	key := requestKey{callerOf(ctx), "Emit", r.GetRequestId()}
 	return once(ctx, s.dedup, key, sent(r), func() (*foyerv1.EmitResponse, error) {
 		var receipt service.Receipt

@@ -101,6 +101,9 @@ func (r *emitStreamRequest) other() proto.Message {
 func (r *emitStreamRequest) readItem(b []byte) bool {
 	if r.large == nil {
 		if id, e, ok := r.usual(b); ok {
+			if r.tracer != nil {
+				e.Trace = r.tracer.Cause("")
+			}
 			r.items, r.emits = append(r.items, emitItem{id: id, place: len(r.items)}), append(r.emits, e)
 			return true
 		}
@@ -126,7 +129,7 @@ func (r *emitStreamRequest) add(item *foyerv1.EmitStreamItem) {
 	default:
 		e, err := emitRequest(request, r.maxBytes, true)
 		if err == nil {
-			e.Trace, _ = r.tracer.Parse(request.GetTraceparent())
+			e.Trace = r.tracer.Cause(request.GetTraceparent())
 			r.emits = append(r.emits, e)
 		} else {
 			it.err = within(it.path(), err)

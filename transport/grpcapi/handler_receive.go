@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -145,7 +146,7 @@ func (a *attachment) command(c *foyerv1.Command) error {
 	}
 	if r := c.GetServerSideEmit(); r.GetWantsReplies() {
 		if c.GetId() != 0 {
-			return a.ask(c.GetId(), r)
+			return a.ask(c, r)
 		}
 		r.WantsReplies = false // nobody would get them
 	}
@@ -175,44 +176,66 @@ func (a *attachment) result(id uint64, result *foyerv1.CommandResult, err error)
 
 // ask runs a server-side emit that wants replies. It returns when the event is with everybody, so that the order of the
 // stream holds; the replies are waited for by a goroutine of its own, which the Server waits for.
-func (a *attachment) ask(id uint64, r *foyerv1.ServerSideEmitRequest) error {
+func (a *attachment) ask(c *foyerv1.Command, r *foyerv1.ServerSideEmitRequest) error {
+	id := c.GetId()
 	if !a.asks.begin() {
 		if !a.result(id, nil, tooManyAsks()) {
 			return errOver
 		}
 		return nil
 	}
+	ctx, step := a.begin(c)
 	told := make(chan struct{})
 	tell := sync.OnceFunc(func() { close(told) })
 	a.s.streams.Go(func() {
 		defer a.asks.end()
 		defer tell()
-		resp, err := a.s.serverSideEmit(a.ctx, r, a.h, tell)
+		resp, err := a.s.serverSideEmit(ctx, r, a.h, tell)
+		endStep(step, toStatus(err).Code())
 		a.result(id, &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, within("command.server_side_emit", err))
 	})
 	<-told
 	return nil
 }
 
-func (a *attachment) run(c *foyerv1.Command) (*foyerv1.CommandResult, error) {
+// begin begins the step of a command, and returns the context of what it does.
+func (a *attachment) begin(c *foyerv1.Command) (context.Context, *service.Trace) {
+	if a.s.limits.Tracer == nil {
+		return a.ctx, nil
+	}
+	step := a.s.beginCommand(c)
+	if step == nil {
+		return a.ctx, nil
+	}
+	return service.WithTrace(a.ctx, step), step
+}
+
+func (a *attachment) run(c *foyerv1.Command) (result *foyerv1.CommandResult, err error) {
+	ctx, step := a.begin(c)
+	if step != nil {
+		defer func() { endStep(step, toStatus(err).Code()) }()
+	}
 	switch k := c.GetCommand().(type) {
 	case *foyerv1.Command_Emit:
+		if k.Emit.GetTraceparent() == "" && k.Emit != nil {
+			k.Emit.Traceparent = c.GetTraceparent()
+		}
 		resp, err := a.s.emit(a.ctx, k.Emit, true)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Emit{Emit: resp}}, within("command.emit", err)
 	case *foyerv1.Command_Join:
-		resp, err := a.s.join(a.ctx, k.Join)
+		resp, err := a.s.join(ctx, k.Join)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Join{Join: resp}}, within("command.join", err)
 	case *foyerv1.Command_Leave:
-		resp, err := a.s.leave(a.ctx, k.Leave)
+		resp, err := a.s.leave(ctx, k.Leave)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Leave{Leave: resp}}, within("command.leave", err)
 	case *foyerv1.Command_Disconnect:
-		resp, err := a.s.disconnect(a.ctx, k.Disconnect)
+		resp, err := a.s.disconnect(ctx, k.Disconnect)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Disconnect{Disconnect: resp}}, within("command.disconnect", err)
 	case *foyerv1.Command_Update:
-		resp, err := a.s.update(a.ctx, k.Update)
+		resp, err := a.s.update(ctx, k.Update)
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_Update{Update: resp}}, within("command.update", err)
 	case *foyerv1.Command_ServerSideEmit:
-		resp, err := a.s.serverSideEmit(a.ctx, k.ServerSideEmit, a.h, func() {})
+		resp, err := a.s.serverSideEmit(ctx, k.ServerSideEmit, a.h, func() {})
 		return &foyerv1.CommandResult{Result: &foyerv1.CommandResult_ServerSideEmit{ServerSideEmit: resp}}, within("command.server_side_emit", err)
 	}
 	return nil, invalidField("command", "one of emit, join, leave, disconnect, update and server_side_emit is required")

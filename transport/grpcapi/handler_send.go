@@ -69,7 +69,7 @@ func (a *attachment) notice(n *service.Notice) (over bool, err error) {
 		return false, a.stream.Send(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_ServerSideEvent{
 			ServerSideEvent: &foyerv1.ServerSideEvent{
 				CallId: n.CallID, Namespace: text(n.Namespace), Payload: payloadMessage(n.Packet), WantsReply: n.WantsReply,
-				FromNodeId: string(n.FromNode),
+				FromNodeId: string(n.FromNode), Traceparent: n.Trace.Traceparent(),
 			},
 		}})
 	case service.NoticeDraining:
@@ -103,7 +103,7 @@ func (a *attachment) connect(n *service.Notice) error {
 	socket := socketMessage(info, foyerv1.SocketView_SOCKET_VIEW_FULL)
 	socket.Handshake.Auth = auth
 	return a.stream.Send(&foyerv1.AttachResponse{Message: &foyerv1.AttachResponse_Connect{Connect: &foyerv1.Connect{
-		CallId: n.CallID, Socket: socket, DecideWithin: durationpb.New(a.s.limits.DecideWithin),
+		CallId: n.CallID, Socket: socket, DecideWithin: durationpb.New(a.s.limits.DecideWithin), Traceparent: n.Trace.Traceparent(),
 	}}})
 }
 

@@ -41,7 +41,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	c := connOf(ctx)
 	if s.limits.Tracer != nil {
 		if step = s.begin(ctx, info.FullMethod, began); step != nil {
-			ctx = context.WithValue(ctx, traceKey{}, step)
+			ctx = service.WithTrace(ctx, step)
 		}
 	}
 	in := &serverStream{ServerStream: ss, ctx: ctx}

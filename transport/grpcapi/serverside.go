@@ -27,6 +27,9 @@ func (s *Server) serverSideEmit(ctx context.Context, r *foyerv1.ServerSideEmitRe
 	if err != nil {
 		return nil, err
 	}
+	if s.limits.Tracer != nil {
+		e.Trace = service.TraceOf(ctx)
+	}
 	var content [sha256.Size]byte
 	if r.GetRequestId() != "" {
 		content = contentOf(&foyerv1.ServerSideEmitRequest{

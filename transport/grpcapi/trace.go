@@ -14,15 +14,6 @@ import (
 	"foyer/service"
 )
 
-// traceKey is where the context of a call has its step of a trace.
-type traceKey struct{}
-
-// traceOf is the step of a call; nil: it is part of no trace that is recorded.
-func traceOf(ctx context.Context) *service.Trace {
-	t, _ := ctx.Value(traceKey{}).(*service.Trace)
-	return t
-}
-
 // begin begins the step of a call that comes to its end by itself. Streams that last have none: what passes on them has.
 func (s *Server) begin(ctx context.Context, method string, began time.Time) *service.Trace {
 	tracer := s.limits.Tracer
@@ -30,16 +21,42 @@ func (s *Server) begin(ctx context.Context, method string, began time.Time) *ser
 	if tracer == nil || !known || c.Stream && method != foyerv1.EmitService_CollectAcks_FullMethodName || !isOurs(method) {
 		return nil
 	}
-	var cause *service.Trace
+	traceparent := ""
 	if values := metadata.ValueFromIncomingContext(ctx, "traceparent"); len(values) > 0 {
-		var said bool
-		if cause, said = tracer.Parse(values[0]); said && cause == nil {
-			return nil // whoever began the trace does not record it
-		}
+		traceparent = values[0]
 	}
-	service, name, _ := strings.Cut(c.Method, "/")
-	return tracer.Begin(cause, trace.SpanKindServer, c.Method, began,
+	return beginCall(tracer, traceparent, c.Method, began)
+}
+
+// beginCall begins the step of a call; nil: it is not recorded.
+func beginCall(tracer *service.Tracer, traceparent, method string, began time.Time) *service.Trace {
+	cause := tracer.Cause(traceparent)
+	if cause == nil {
+		return nil
+	}
+	service, name, _ := strings.Cut(method, "/")
+	return tracer.Begin(cause, trace.SpanKindServer, method, began,
 		attribute.String("rpc.system", "grpc"), attribute.String("rpc.service", service), attribute.String("rpc.method", name))
+}
+
+// beginCommand begins the step of a command, which is that of the same call by itself. An emit has its own.
+func (s *Server) beginCommand(c *foyerv1.Command) *service.Trace {
+	var method string
+	switch c.GetCommand().(type) {
+	case *foyerv1.Command_Join:
+		method = foyerv1.RoomService_JoinRooms_FullMethodName
+	case *foyerv1.Command_Leave:
+		method = foyerv1.RoomService_LeaveRooms_FullMethodName
+	case *foyerv1.Command_Disconnect:
+		method = foyerv1.SocketService_DisconnectSockets_FullMethodName
+	case *foyerv1.Command_Update:
+		method = foyerv1.SocketService_UpdateSocket_FullMethodName
+	case *foyerv1.Command_ServerSideEmit:
+		method = foyerv1.EmitService_ServerSideEmit_FullMethodName
+	default:
+		return nil
+	}
+	return beginCall(s.limits.Tracer, c.GetTraceparent(), method[1:], time.Now())
 }
 
 // endStep ends the step of a call.
@@ -55,14 +72,18 @@ func endStep(step *service.Trace, code codes.Code) {
 	step.End()
 }
 
-// causeOf is what an emit is part of: the call that it came by, or what the request says.
-func (s *Server) causeOf(ctx context.Context, r *foyerv1.EmitRequest) *service.Trace {
-	if s.limits.Tracer == nil {
+// causeOf is what an emit is part of: the call that it came by, or what the request says. On a stream it is a call of its own.
+func (s *Server) causeOf(ctx context.Context, r *foyerv1.EmitRequest, onStream bool) *service.Trace {
+	tracer := s.limits.Tracer
+	switch {
+	case tracer == nil:
 		return nil
+	case onStream:
+		return tracer.Cause(r.GetTraceparent())
 	}
-	if t := traceOf(ctx); t != nil || r.GetTraceparent() == "" {
+	if t := service.TraceOf(ctx); t != nil || r.GetTraceparent() == "" {
 		return t
 	}
-	cause, _ := s.limits.Tracer.Parse(r.GetTraceparent())
+	cause, _ := tracer.Parse(r.GetTraceparent())
 	return cause
 }

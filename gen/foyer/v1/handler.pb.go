@@ -769,7 +769,10 @@ type Command struct {
 	//	*Command_Disconnect
 	//	*Command_Update
 	//	*Command_ServerSideEmit
-	Command       isCommand_Command `protobuf_oneof:"command"`
+	Command isCommand_Command `protobuf_oneof:"command"`
+	// The trace that this is part of, as a W3C traceparent: that of what it follows from, or of a span of yours. It counts for an
+	// emit that has none of its own. What is no traceparent is ignored, as is all of it while the node traces nothing.
+	Traceparent   string `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +873,13 @@ func (x *Command) GetServerSideEmit() *ServerSideEmitRequest {
 		}
 	}
 	return nil
+}
+
+func (x *Command) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type isCommand_Command interface {
@@ -1243,7 +1253,9 @@ type Connect struct {
 	// The client, in full and with its auth. It can not be addressed before it is accepted.
 	Socket *Socket `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"`
 	// How long the decision may take.
-	DecideWithin  *durationpb.Duration `protobuf:"bytes,3,opt,name=decide_within,json=decideWithin,proto3" json:"decide_within,omitempty"`
+	DecideWithin *durationpb.Duration `protobuf:"bytes,3,opt,name=decide_within,json=decideWithin,proto3" json:"decide_within,omitempty"`
+	// The trace that it is part of, as that of an Event. Empty: it is not traced.
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1297,6 +1309,13 @@ func (x *Connect) GetDecideWithin() *durationpb.Duration {
 		return x.DecideWithin
 	}
 	return nil
+}
+
+func (x *Connect) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // Connected tells every group that a socket is there; of a group, the one handler that has it. Exactly one Disconnected
@@ -1578,7 +1597,9 @@ type ServerSideEvent struct {
 	// The sender waits for a reply.
 	WantsReply bool `protobuf:"varint,4,opt,name=wants_reply,json=wantsReply,proto3" json:"wants_reply,omitempty"`
 	// The node it came from.
-	FromNodeId    string `protobuf:"bytes,5,opt,name=from_node_id,json=fromNodeId,proto3" json:"from_node_id,omitempty"`
+	FromNodeId string `protobuf:"bytes,5,opt,name=from_node_id,json=fromNodeId,proto3" json:"from_node_id,omitempty"`
+	// The trace that it is part of, as that of an Event. Empty: it is not traced.
+	Traceparent   string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1644,6 +1665,13 @@ func (x *ServerSideEvent) GetWantsReply() bool {
 func (x *ServerSideEvent) GetFromNodeId() string {
 	if x != nil {
 		return x.FromNodeId
+	}
+	return ""
+}
+
+func (x *ServerSideEvent) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
 	}
 	return ""
 }
@@ -2198,7 +2226,7 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"\acall_id\x18\x01 \x01(\x04R\x06callId\x12\"\n" +
 	"\x04args\x18\x02 \x01(\v2\x0e.foyer.v1.ArgsR\x04args\"\x1e\n" +
 	"\aHandled\x12\x13\n" +
-	"\x05up_to\x18\x01 \x01(\x04R\x04upTo\"\x84\x03\n" +
+	"\x05up_to\x18\x01 \x01(\x04R\x04upTo\"\xa6\x03\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12+\n" +
 	"\x04emit\x18\x02 \x01(\v2\x15.foyer.v1.EmitRequestH\x00R\x04emit\x120\n" +
@@ -2208,7 +2236,8 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"disconnect\x18\x05 \x01(\v2\".foyer.v1.DisconnectSocketsRequestH\x00R\n" +
 	"disconnect\x127\n" +
 	"\x06update\x18\x06 \x01(\v2\x1d.foyer.v1.UpdateSocketRequestH\x00R\x06update\x12K\n" +
-	"\x10server_side_emit\x18\a \x01(\v2\x1f.foyer.v1.ServerSideEmitRequestH\x00R\x0eserverSideEmitB\t\n" +
+	"\x10server_side_emit\x18\a \x01(\v2\x1f.foyer.v1.ServerSideEmitRequestH\x00R\x0eserverSideEmit\x12 \n" +
+	"\vtraceparent\x18\b \x01(\tR\vtraceparentB\t\n" +
 	"\acommand\"\a\n" +
 	"\x05Drain\"\x8d\x04\n" +
 	"\x0eAttachResponse\x126\n" +
@@ -2230,11 +2259,12 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"handler_id\x18\x01 \x01(\tR\thandlerId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\"\n" +
 	"\rmax_in_flight\x18\x03 \x01(\x05R\vmaxInFlight\x12(\n" +
-	"\x06limits\x18\x04 \x01(\v2\x10.foyer.v1.LimitsR\x06limits\"\x8c\x01\n" +
+	"\x06limits\x18\x04 \x01(\v2\x10.foyer.v1.LimitsR\x06limits\"\xae\x01\n" +
 	"\aConnect\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\x04R\x06callId\x12(\n" +
 	"\x06socket\x18\x02 \x01(\v2\x10.foyer.v1.SocketR\x06socket\x12>\n" +
-	"\rdecide_within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fdecideWithin\"S\n" +
+	"\rdecide_within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fdecideWithin\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\"S\n" +
 	"\tConnected\x12(\n" +
 	"\x06socket\x18\x01 \x01(\v2\x10.foyer.v1.SocketR\x06socket\x12\x1c\n" +
 	"\trecovered\x18\x02 \x01(\bR\trecovered\"\xae\x01\n" +
@@ -2255,7 +2285,7 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"\fDisconnected\x12(\n" +
 	"\x06socket\x18\x01 \x01(\v2\x10.foyer.v1.SocketR\x06socket\x122\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1a.foyer.v1.DisconnectReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xb8\x01\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xda\x01\n" +
 	"\x0fServerSideEvent\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\x04R\x06callId\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12+\n" +
@@ -2263,7 +2293,8 @@ const file_foyer_v1_handler_proto_rawDesc = "" +
 	"\vwants_reply\x18\x04 \x01(\bR\n" +
 	"wantsReply\x12 \n" +
 	"\ffrom_node_id\x18\x05 \x01(\tR\n" +
-	"fromNodeId\"\xbb\x03\n" +
+	"fromNodeId\x12 \n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\"\xbb\x03\n" +
 	"\rCommandResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
 	"\x04emit\x18\x02 \x01(\v2\x16.foyer.v1.EmitResponseH\x00R\x04emit\x121\n" +

@@ -9,7 +9,7 @@
 //
 // Versions of the wire:
 //   1: the beginning. Its readers drop a frame that has anything which they do not know, each time that it is sent again.
-//   2: Emit.trace, Question.explain and list_handlers with their answers. From here on readers step over fields that they do
+//   2: Emit.trace, Question.trace, explain and list_handlers with their answers. From here on readers step over fields that they do
 //      not know, pass over items of a kind that they do not know, and answer a question that they do not know with an error.
 //
 // What is added next follows these rules, so that a node speaks with those of the release before and of the one behind:
@@ -1008,7 +1008,9 @@ type Question struct {
 	//	*Question_Past
 	//	*Question_Explain
 	//	*Question_ListHandlers
-	Ask           isQuestion_Ask `protobuf_oneof:"ask"`
+	Ask isQuestion_Ask `protobuf_oneof:"ask"`
+	// The trace that it is part of, as a W3C traceparent; empty: it is part of none that is recorded.
+	Trace         string `protobuf:"bytes,14,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1163,6 +1165,13 @@ func (x *Question) GetListHandlers() *ListHandlers {
 		}
 	}
 	return nil
+}
+
+func (x *Question) GetTrace() string {
+	if x != nil {
+		return x.Trace
+	}
+	return ""
 }
 
 type isQuestion_Ask interface {
@@ -4439,7 +4448,9 @@ type SocketNotice struct {
 	// The event of a server.
 	Packet *Packet `protobuf:"bytes,9,opt,name=packet,proto3" json:"packet,omitempty"`
 	// That server waits for a reply.
-	WantsReply    bool `protobuf:"varint,10,opt,name=wants_reply,json=wantsReply,proto3" json:"wants_reply,omitempty"`
+	WantsReply bool `protobuf:"varint,10,opt,name=wants_reply,json=wantsReply,proto3" json:"wants_reply,omitempty"`
+	// The trace that a connect or the event of a server is part of, as a W3C traceparent; empty: none that is recorded.
+	Trace         string `protobuf:"bytes,11,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4542,6 +4553,13 @@ func (x *SocketNotice) GetWantsReply() bool {
 		return x.WantsReply
 	}
 	return false
+}
+
+func (x *SocketNotice) GetTrace() string {
+	if x != nil {
+		return x.Trace
+	}
+	return ""
 }
 
 // Replies are told on a stream in the other direction. It is read and written by hand.
@@ -4855,7 +4873,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\vattachments\x18\x02 \x03(\fR\vattachments\"6\n" +
 	"\x06Counts\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
-	"\anumbers\x18\x02 \x03(\rR\anumbers\"\xc8\x05\n" +
+	"\anumbers\x18\x02 \x03(\rR\anumbers\"\xde\x05\n" +
 	"\bQuestion\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12-\n" +
 	"\x04join\x18\x02 \x01(\v2\x17.foyer.cluster.v1.RoomsH\x00R\x04join\x12/\n" +
@@ -4874,7 +4892,8 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	" \x01(\x04H\x00R\bfinished\x12,\n" +
 	"\x04past\x18\v \x01(\v2\x16.foyer.cluster.v1.PastH\x00R\x04past\x125\n" +
 	"\aexplain\x18\f \x01(\v2\x19.foyer.cluster.v1.ExplainH\x00R\aexplain\x12E\n" +
-	"\rlist_handlers\x18\r \x01(\v2\x1e.foyer.cluster.v1.ListHandlersH\x00R\flistHandlersB\x05\n" +
+	"\rlist_handlers\x18\r \x01(\v2\x1e.foyer.cluster.v1.ListHandlersH\x00R\flistHandlers\x12\x14\n" +
+	"\x05trace\x18\x0e \x01(\tR\x05traceB\x05\n" +
 	"\x03ask\"q\n" +
 	"\x06Target\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
@@ -5126,7 +5145,7 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"generation\x120\n" +
 	"\x06packet\x18\x03 \x01(\v2\x18.foyer.cluster.v1.PacketR\x06packet\x12\x1b\n" +
 	"\twants_ack\x18\x04 \x01(\bR\bwantsAck\x12\x10\n" +
-	"\x03age\x18\x05 \x01(\x04R\x03age\"\xc5\x02\n" +
+	"\x03age\x18\x05 \x01(\x04R\x03age\"\xdb\x02\n" +
 	"\fSocketNotice\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x122\n" +
@@ -5139,7 +5158,8 @@ const file_foyer_cluster_v1_envelope_proto_rawDesc = "" +
 	"\x06packet\x18\t \x01(\v2\x18.foyer.cluster.v1.PacketR\x06packet\x12\x1f\n" +
 	"\vwants_reply\x18\n" +
 	" \x01(\bR\n" +
-	"wantsReply\"\xa4\x01\n" +
+	"wantsReply\x12\x14\n" +
+	"\x05trace\x18\v \x01(\tR\x05trace\"\xa4\x01\n" +
 	"\aReplies\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\x04R\x06stream\x12\x14\n" +
 	"\x05taken\x18\x02 \x03(\x04R\x05taken\x121\n" +
