@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -124,7 +125,7 @@ func (f *foyer) withUI(rest http.Handler) http.Handler {
 	})
 }
 
-// serveUI begins to serve operators.
+// serveUI begins to serve operators. What that takes has the label part=admin-ui in profiles.
 func (f *foyer) serveUI() {
 	u := &f.ui
 	if u.engine == nil || f.adminListener == nil {
@@ -132,13 +133,15 @@ func (f *foyer) serveUI() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	u.stop = cancel
-	f.loop("ui hall", func() error { return u.api.ServeMemory(u.memory) })
-	f.loop("ui api", func() error { return f.api.ServeMemory(u.main) })
 	host, _ := os.Hostname()
-	f.serving.Go(func() {
-		_ = adminui.Run(ctx, adminui.Config{
-			Hall: u.conns[0], API: u.conns[1], Users: &u.users, Token: f.isToken, ReadOnly: f.s.UIReadOnly, Namespaces: f.shownNamespaces,
-			Links: f.shownLinks, Hostname: host, PID: os.Getpid(), Log: f.log.Named("ui"), Told: f.told.Named("ui"), Count: u.count,
+	pprof.Do(ctx, pprof.Labels("part", "admin-ui"), func(ctx context.Context) {
+		f.loop("ui hall", func() error { return u.api.ServeMemory(u.memory) })
+		f.loop("ui api", func() error { return f.api.ServeMemory(u.main) })
+		f.serving.Go(func() {
+			_ = adminui.Run(ctx, adminui.Config{
+				Hall: u.conns[0], API: u.conns[1], Users: &u.users, Token: f.isToken, ReadOnly: f.s.UIReadOnly, Namespaces: f.shownNamespaces,
+				Links: f.shownLinks, Hostname: host, PID: os.Getpid(), Log: f.log.Named("ui"), Told: f.told.Named("ui"), Count: u.count,
+			})
 		})
 	})
 }

@@ -18,7 +18,8 @@ const (
 	sampleSize  = 200 // sockets of one namespace
 	sampleAll   = 400 // of all of them
 	sampleBytes = 2 << 20
-	walkPage    = 1000 // sockets that one look walks over
+	walkPage    = 1000
+	walkPages   = 5 // that one look walks over, of all namespaces
 	// Of so many sockets that are gone a look asks why; of more it is not known.
 	maxReasons = 20
 	notKnown   = "not known"
@@ -28,8 +29,8 @@ const (
 // sample is what is shown of many sockets: some of each namespace, for as long as they are there.
 type sample struct {
 	at    time.Time        // when the pages were told all of it; zero: never
-	walks map[string]*walk // by namespace; nil: none goes on
-	even  bool             // it comes from walks; the first one is of the sockets that come first
+	walks map[string]*walk // by namespace
+	even  bool             // it is spread over all; the first one is of the sockets that come first
 	looks int
 }
 
@@ -38,7 +39,7 @@ type sample struct {
 type walk struct {
 	token  string
 	seen   int
-	picked []string // ids
+	picked []string // ids, since the sample was renewed
 	done   bool
 }
 
@@ -56,24 +57,23 @@ func (w *watch) lookAtSample(c *counted, now time.Time) {
 	for _, of := range c.namespaces {
 		free = free || len(have[of.name]) < min(size, of.all)
 	}
-	if w.sample.walks == nil && (free || !w.sample.even) {
-		w.sample.walks = map[string]*walk{}
-		for _, of := range c.namespaces {
-			w.sample.walks[of.name] = &walk{}
-		}
-	}
-	if w.sample.walks == nil {
+	if !free && w.sample.even {
 		return
 	}
-	done := true
+	pages, done := walkPages, true
 	for _, of := range c.namespaces {
-		if k := w.sample.walks[of.name]; k != nil {
-			w.goOn(k, of, size)
-			done = done && k.done
+		k := w.sample.walks[of.name]
+		if k == nil {
+			k = &walk{}
+			w.sample.walks[of.name] = k
 		}
+		for ; pages > 0 && !k.done; pages-- {
+			w.goOn(k, of, size)
+		}
+		done = done && k.done
 	}
-	if done && now.Sub(w.sample.at) >= sampleEvery {
-		w.renew(have, size, now)
+	if now.Sub(w.sample.at) >= sampleEvery {
+		w.renew(c, have, size, done, now)
 	}
 }
 
@@ -82,7 +82,7 @@ func (w *watch) first(c *counted, now time.Time) {
 	for _, of := range c.namespaces {
 		w.keepSome(of.name, w.list(&foyerv1.Target{Namespace: of.name, All: true}, full, share(len(c.namespaces))).sockets)
 	}
-	w.sample.at = now
+	w.sample = sample{at: now, walks: map[string]*walk{}}
 	w.tellAll()
 }
 
@@ -99,39 +99,44 @@ func (w *watch) hasRoom(o *socketObject) bool {
 	return len(w.sockets) < sampleAll && w.bytes+o.bytes() <= sampleBytes
 }
 
-// renew makes a sample of what has been picked and of what is there still of the one before, and tells all of it.
-func (w *watch) renew(have map[string][]string, size int, now time.Time) {
+// renew gives what has been picked the places of those that are gone, or of those that came first, and tells all of it.
+func (w *watch) renew(c *counted, have map[string][]string, size int, done bool, now time.Time) {
 	old := w.sockets
 	w.sockets, w.bytes = map[key]socketObject{}, 0
-	for name, k := range w.sample.walks {
-		ids := []string{}
-		if w.sample.even {
-			ids = have[name]
-		}
+	for _, of := range c.namespaces {
+		k, ids := w.sample.walks[of.name], have[of.name]
 		rand.Shuffle(len(k.picked), func(i, j int) { k.picked[i], k.picked[j] = k.picked[j], k.picked[i] })
+		if w.sample.even {
+			ids = slices.Concat(ids, k.picked)
+		} else {
+			ids = slices.Concat(k.picked, ids)
+		}
+		k.picked = nil
 		missing, room := []string{}, size
-		for _, id := range append(ids[:len(ids):len(ids)], k.picked...) {
-			switch o, ok := old[key{name, id}]; {
-			case room == 0:
+		for _, id := range ids {
+			o, ok := old[key{of.name, id}]
+			_, twice := w.sockets[key{of.name, id}]
+			switch {
+			case room == 0 || twice:
 			case !ok:
 				missing = append(missing, id)
 				room--
 			case w.hasRoom(&o):
-				w.keep(key{name, id}, o)
+				w.keep(key{of.name, id}, o)
 				room--
 			}
 		}
-		w.keepSome(name, w.listThese(name, full, missing).sockets)
+		w.keepSome(of.name, w.listThese(of.name, full, missing).sockets)
 	}
-	w.sample = sample{at: now, even: true}
+	w.sample.at = now
+	if done {
+		w.sample.even, w.sample.walks = true, map[string]*walk{}
+	}
 	w.tellAll()
 }
 
 // goOn walks over the next sockets.
 func (w *watch) goOn(k *walk, of spaceCount, size int) {
-	if k.done {
-		return
-	}
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
 	page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{

@@ -75,13 +75,18 @@ type news struct {
 }
 
 func begin(ctx context.Context, cfg Config, out chan<- said) *watch {
+	w := newWatch(ctx, cfg, out)
+	go w.run()
+	return w
+}
+
+func newWatch(ctx context.Context, cfg Config, out chan<- said) *watch {
 	w := &watch{
 		cfg: cfg, out: out, asked: make(chan string, maxAsked), done: make(chan struct{}), news: make(chan news),
 		sockets: map[key]socketObject{}, followed: map[string]context.CancelFunc{}, unsynced: map[string]bool{},
 		few: true, links: cfg.Links(), nobody: "nobody " + rand.Text(),
 	}
 	w.ctx, w.cancel = context.WithCancel(ctx)
-	go w.run()
 	return w
 }
 
