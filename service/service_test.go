@@ -181,15 +181,12 @@ func (c *fakeConn) Close(r Reason) {
 		return
 	}
 	c.closed = r
-	if c.room != nil {
-		close(c.room)
-		c.room = nil
-	}
 	sockets := slices.Clone(c.sockets)
 	c.mu.Unlock()
 	for _, s := range sockets {
 		s.leave(r, "", nil)
 	}
+	c.give(0) // who waits for room meets a link without sockets, and not one that is about to lose them
 }
 
 func (c *fakeConn) Dismiss() {
