@@ -89,16 +89,21 @@ func (hs *handlers) hereLocked() (n int) {
 	return n
 }
 
-// busy is how many handlers have something left to be told or to answer.
-func (hs *handlers) busy() (n int) {
+// busy is how many handlers have something left to be told or to answer, and how many observers.
+func (hs *handlers) busy() (owners, observers int) {
 	for _, h := range hs.all() {
 		h.mu.Lock()
-		if h.ended == nil && !h.quietLocked() {
-			n++
-		}
+		left := h.ended == nil && !h.quietLocked()
 		h.mu.Unlock()
+		switch {
+		case !left:
+		case h.reg.Observer:
+			observers++
+		default:
+			owners++
+		}
 	}
-	return n
+	return owners, observers
 }
 
 // register checks what a handler asks for and puts it into its group.

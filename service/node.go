@@ -88,21 +88,27 @@ func (n *Node) BeginDrain(until time.Time) {
 }
 
 // Idle returns when no handler has anything left to be told or to reply to, or ctx ends. For a node that drains: its links
-// are closed, and handlers take note of that and finish what is in flight. Busy is how many have something left.
+// are closed, and handlers take note of that and finish what is in flight. Observers have observersWait for that: one that
+// does not answer takes no time from the calls that are to end after this. Busy is how many have something left.
 func (n *Node) Idle(ctx context.Context) (busy int) {
-	for poll := time.NewTicker(20 * time.Millisecond); ; {
-		if busy = n.handlers.busy(); busy == 0 {
-			poll.Stop()
-			return 0
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for began := time.Now(); ; {
+		owners, observers := n.handlers.busy()
+		busy = owners + observers
+		if busy == 0 || owners == 0 && time.Since(began) >= observersWait {
+			return busy
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			poll.Stop()
 			return busy
 		}
 	}
 }
+
+// observersWait is how long a node that drains waits for observers alone.
+const observersWait = time.Second
 
 // Close ends what the node runs: pending connects, waiting events, handlers, watchers and the flush workers. Links are
 // closed by their transports before.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -58,6 +59,47 @@ func TestObserverTakesNoPlaceOfNames(t *testing.T) {
 		t.Error("there is a place left")
 	}
 	attach(t, n, Registration{Group: "o", Namespaces: []string{"/late", "/*"}, Observer: true})
+}
+
+// TestObserverHoldsUpNoDrain: an observer that answers nothing is waited for briefly, and one that does, until it has all.
+func TestObserverHoldsUpNoDrain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		owner, observer time.Duration // until each takes and answers what it is told
+		want            time.Duration
+		busy            int
+	}{
+		"nobody answers":          {time.Hour, time.Hour, 10 * time.Second, 2},
+		"the owner alone":         {5 * time.Second, time.Hour, 5 * time.Second, 1},
+		"the owner at once":       {0, time.Hour, observersWait, 1},
+		"both, the observer last": {0, observersWait / 2, observersWait / 2, 0},
+		"both, the owner last":    {5 * time.Second, 3 * time.Second, 5 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t, Config{})
+				for _, h := range []struct {
+					*Handler
+					after time.Duration
+				}{{attach(t, n, Registration{}), tc.owner}, {attach(t, n, Registration{Group: "o", Observer: true}), tc.observer}} {
+					late := time.AfterFunc(h.after, func() {
+						if _, err := h.Next(t.Context(), nil); err == nil { // what it is told, and the event
+							h.Handled(1)
+						}
+					})
+					defer late.Stop()
+				}
+				s, _ := connect(t, n, "/")
+				s.emits("a")
+				n.BeginDrain(time.Now().Add(time.Minute))
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				began := time.Now()
+				busy := n.Idle(ctx)
+				wantEqual(t, "busy", busy, tc.busy)
+				wantEqual(t, "after", time.Since(began).Round(50*time.Millisecond), tc.want)
+			})
+		})
+	}
 }
 
 // TestEventsWaitBesideAnObserver: where nobody takes events they wait for a handler, also when somebody looks at them.
