@@ -18,8 +18,8 @@ var namedTest = regexp.MustCompile("`([a-z0-9]+)\\.(Test\\w+)(?:/[^`]*)?`")
 // promise names one.
 func TestNamedTests(t *testing.T) {
 	folders := map[string]string{
-		"adapter": "../service/adapter", "e2e": ".", "engineio": "../transport/engineio", "foyer": "../cmd/foyer", "grpcapi": "../transport/grpcapi",
-		"metrics": "../transport/metrics", "passing": "../transport/passing", "service": "../service", "socketio": "../transport/socketio",
+		"adapter": "../service/adapter", "adminui": "../cmd/foyer/adminui", "e2e": ".", "engineio": "../transport/engineio",
+		"foyer": "../cmd/foyer", "grpcapi": "../transport/grpcapi", "metrics": "../transport/metrics", "passing": "../transport/passing", "service": "../service", "socketio": "../transport/socketio",
 	}
 	packages := map[string]map[string]*ast.FuncDecl{}
 	for _, page := range []string{"guarantees.md", "protocol.md"} {
