@@ -45,6 +45,11 @@ func TestUsers(t *testing.T) {
 			t.Errorf("%q with %q: %v, readonly %v", tc.name, tc.password, ok, is.readOnly)
 		}
 	}
+	// To look for a name that is not there takes as long as for the costliest one that is.
+	want, _ := bcrypt.Cost([]byte(hash))
+	if cost, err := bcrypt.Cost(u.now.Load().nobody); cost != want || err != nil {
+		t.Errorf("a name that is not there costs %d, %v; want %d", cost, err, want)
+	}
 	for want, text := range map[string]string{
 		"there is no user":              "# nobody\n",
 		"line 1 is not of the form":     "ann\n",

@@ -13,9 +13,9 @@ const (
 	// So many addresses are remembered for their attempts, each for an hour or two; as many as that again may be.
 	maxAddresses = 4096
 	remembered   = time.Hour
-	// So many wait for their turn, each for so long: the hall wants an answer within 5 s.
+	// So many wait for their turn, each for so long: the hall wants an answer within 5 s, and the costliest hash takes two.
 	maxWaiting      = 32
-	attemptPatience = 4 * time.Second
+	attemptPatience = 3 * time.Second
 	// A password takes a tenth of a second of a processor or more. They are looked at one after the other, with rests in
 	// between of three times as long, so that strangers have a quarter of a processor at most while that is not above maxRest.
 	restTimes = 3

@@ -14,7 +14,12 @@ const maxCost = 14 // of a hash: a second or two
 
 // Users are names with their passwords' hashes. Safe for concurrent use.
 type Users struct {
-	now atomic.Pointer[map[string]user]
+	now atomic.Pointer[users]
+}
+
+type users struct {
+	of     map[string]user
+	nobody []byte // the hash of a name that is not there, of the highest cost of those that are: time does not tell names
 }
 
 type user struct {
@@ -26,7 +31,7 @@ type user struct {
 // error names the line and changes nothing.
 func (u *Users) Take(text []byte) (string, error) {
 	all := map[string]user{}
-	number := 0
+	number, highest := 0, 0
 	for line := range bytes.Lines(text) {
 		number++
 		one := strings.TrimSpace(string(line))
@@ -49,25 +54,32 @@ func (u *Users) Take(text []byte) (string, error) {
 			return "", fmt.Errorf("line %d has a name that an earlier one has", number)
 		}
 		all[parts[0]] = user{hash, len(parts) == 3}
+		highest = max(highest, cost)
 	}
 	if len(all) == 0 {
 		return "", errors.New("there is no user in it: write one a line, as NAME:HASH")
 	}
-	u.now.Store(&all)
+	u.now.Store(&users{all, nobody(highest)})
 	return fmt.Sprintf("with %d users", len(all)), nil
 }
 
-// nobodysHash is compared with the password of a name that is not there, so that time does not tell names.
-// It is of bcrypt's default cost, and made already: to make one takes a process a tenth of a second at its start.
-var nobodysHash = []byte("$2a$10$3uraepqbq6P7eCIMxRPDm.krLLN779j0BS15OEUQXsdyjvF0A5abS")
+// nobody is a hash of a cost that nobody knows a password for. Another cost makes another hash of it: to make one anew
+// takes a process a tenth of a second.
+func nobody(cost int) []byte {
+	return fmt.Appendf(nil, "$2a$%02d$3uraepqbq6P7eCIMxRPDm.krLLN779j0BS15OEUQXsdyjvF0A5abS", cost)
+}
 
 // allows says whether a password is a user's.
 func (u *Users) allows(name, password string) (is user, ok bool) {
-	hash := nobodysHash
-	if now := u.now.Load(); now != nil {
-		if is, ok = (*now)[name]; ok {
-			hash = is.hash
-		}
+	now := u.now.Load()
+	if now == nil {
+		return user{}, false
 	}
-	return is, bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && ok
+	if is, ok = now.of[name]; !ok {
+		is.hash = now.nobody
+	}
+	if bcrypt.CompareHashAndPassword(is.hash, []byte(password)) != nil || !ok {
+		return user{}, false
+	}
+	return is, true
 }
