@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,7 +202,7 @@ func (l *link) emit(event string, args ...any) {
 type house struct {
 	testing.TB
 	node, hall *service.Node
-	counts     sync.Map // of reasons: *int
+	counts     map[string]*atomic.Int64 // by reason
 }
 
 // openHouse runs the panel for a node, which may stand for a cluster, in a bubble.
@@ -213,7 +214,7 @@ func openHouse(t testing.TB, node *service.Node, api grpcapi.Node, change func(*
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{TB: t, node: node, hall: hall}
+	h := &house{TB: t, node: node, hall: hall, counts: map[string]*atomic.Int64{ReasonLogin: {}, ReasonSlow: {}}}
 	users := new(Users)
 	hash := hashOf(t, "secret")
 	if _, err := users.Take([]byte("ann:" + hash + "\nbob:" + hash + ":readonly\n")); err != nil {
@@ -221,7 +222,7 @@ func openHouse(t testing.TB, node *service.Node, api grpcapi.Node, change func(*
 	}
 	cfg := Config{
 		Hall: serveMemory(t, hall), API: serveMemory(t, api), Users: users, Namespaces: node.Namespaces, Links: func() Links { return Links{} }, Hostname: "host", PID: 7, Log: zap.NewNop(), Told: zap.NewNop(),
-		Count: func(reason string) { n, _ := h.counts.LoadOrStore(reason, new(int)); *n.(*int)++ },
+		Count: func(reason string) { h.counts[reason].Add(1) },
 	}
 	if change != nil {
 		change(&cfg)
@@ -292,12 +293,7 @@ func (h *house) enter() *link {
 	return l
 }
 
-func (h *house) count(reason string) int {
-	if n, ok := h.counts.Load(reason); ok {
-		return *n.(*int)
-	}
-	return 0
-}
+func (h *house) count(reason string) int { return int(h.counts[reason].Load()) }
 
 // crowd opens so many links to a namespace.
 func (h *house) crowd(namespace, name string, n int) []*link {
