@@ -219,11 +219,21 @@ func (p *panel) farewell(id string) {
 	delete(p.ops, id)
 	op.stop()
 	p.cfg.Log.Info("operator disconnected", zap.String("operator", op.name))
-	if len(p.ops) == 0 {
+	if !p.attended() {
 		p.endWatch()
 		return
 	}
 	p.tell(said{"", "socket_disconnected", []any{Namespace, id, "transport close", stamp(time.Now())}})
+}
+
+// attended says whether a page is connected. One that was let in may have gone before that, and then nobody says so.
+func (p *panel) attended() bool {
+	for _, op := range p.ops {
+		if op.end != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *panel) endWatch() {

@@ -1,11 +1,13 @@
 package adminui
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -147,5 +149,23 @@ func TestObjects(t *testing.T) {
 	}
 	if got := plain([]byte(`{"a":{"_placeholder":true,"num":0}}`)); cmp.Diff(map[string]any{"a": "(binary)"}, got) != "" {
 		t.Errorf("binary: %v", got)
+	}
+}
+
+// TestNobodyIsWatchedForWhoNeverCame: the watch ends with the last page that is connected, whoever was let in and has gone
+// before that.
+func TestNobodyIsWatchedForWhoNeverCame(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	close(done)
+	ann := newOperator(account{name: "ann"}, "10.0.0.1")
+	ann.end, ann.commands = func(error) {}, make(chan command)
+	p := &panel{
+		cfg: Config{Log: zap.NewNop()}, said: make(chan said), watch: &watch{cancel: cancel, done: done},
+		ops: map[string]*operator{"ann": ann, "gone": newOperator(account{name: "bob"}, "10.0.0.2")},
+	}
+	p.farewell("ann")
+	if p.watch != nil || ctx.Err() == nil {
+		t.Error("the watch goes on with nobody there")
 	}
 }
