@@ -514,3 +514,37 @@ func TestProxyWithoutNode(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMuteNodes: a node that closes connections without a word refuses this one only when it waits for a certificate. One
+// that speaks first is about to end, and keeps nobody from starting.
+func TestMuteNodes(t *testing.T) {
+	for first, want := range map[string]error{"": ErrCertificate, "INFO {}\r\n": nil} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var taken sync.WaitGroup
+		taken.Go(func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			_, _ = conn.Write([]byte(first))
+			_, _ = conn.Read(make([]byte, 1)) // until the other end closes it
+		})
+		address := l.Addr().String()
+		tries := newTries([]string{address})
+		for range mute {
+			for _, line := range []string{"Route connection created", "Router connection closed: Client Closed"} {
+				tries.note(address + " - rid:7 - " + line)
+			}
+		}
+		tries.ask()
+		if all, _, refused := tries.end(nil); !all || !errors.Is(refused, want) {
+			t.Errorf("who says %q first: %v, all are known: %t; want %v", first, refused, all, want)
+		}
+		l.Close()
+		taken.Wait()
+	}
+}
