@@ -64,14 +64,14 @@ func TestObserverTakesNoPlaceOfNames(t *testing.T) {
 // TestObserverHoldsUpNoDrain: an observer that answers nothing is waited for briefly, and one that does, until it has all.
 func TestObserverHoldsUpNoDrain(t *testing.T) {
 	for name, tc := range map[string]struct {
-		owner, observer time.Duration // until each takes and answers what it is told
+		owner, observer time.Duration // until each takes and answers what it is told, all of which waits for it by then
 		want            time.Duration
 		busy            int
 	}{
 		"nobody answers":          {time.Hour, time.Hour, 10 * time.Second, 2},
 		"the owner alone":         {5 * time.Second, time.Hour, 5 * time.Second, 1},
-		"the owner at once":       {0, time.Hour, observersWait, 1},
-		"both, the observer last": {0, observersWait / 2, observersWait / 2, 0},
+		"the owner at once":       {time.Millisecond, time.Hour, observersWait, 1},
+		"both, the observer last": {time.Millisecond, observersWait / 2, observersWait / 2, 0},
 		"both, the owner last":    {5 * time.Second, 3 * time.Second, 5 * time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
