@@ -16,8 +16,9 @@ const (
 	// So many wait for their turn, each for so long: the hall wants an answer within 5 s, and the costliest hash takes two.
 	maxWaiting      = 32
 	attemptPatience = 3 * time.Second
-	// A password takes a tenth of a second of a processor or more. They are looked at one after the other, with rests in
-	// between of three times as long, so that strangers have a quarter of a processor at most while that is not above maxRest.
+	// To check a password takes a tenth of a second of a processor, or more. The panel checks one at a time and then rests
+	// three times as long, but no longer than maxRest. So strangers cost a quarter of a processor at most, and more only
+	// where a check takes over a third of a second.
 	restTimes = 3
 	maxRest   = time.Second
 )

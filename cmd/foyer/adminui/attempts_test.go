@@ -13,8 +13,8 @@ func attemptFrom(address string) *attempt {
 	return &attempt{decision: decision{socket: &foyerv1.Socket{Handshake: &foyerv1.Handshake{Address: address}}}}
 }
 
-// TestAttempts: an address has so many attempts, of IPv6 each /64, and gets them back; those that have tried least come first,
-// and before them who is known; what waits and what is remembered is bounded.
+// TestAttempts: each address, of IPv6 each /64, has a number of attempts and gets them back. Known addresses come first,
+// then those that have tried least. What waits and what is remembered is bounded.
 func TestAttempts(t *testing.T) {
 	now := time.Now()
 	a := &attempts{}

@@ -149,7 +149,7 @@ func testCrowd(t *testing.T) {
 		t.Errorf("nothing happens, and the page is told %q and all of it %d times", news, page.wholes-wholes)
 	}
 
-	// What those do that are shown is told, and nothing of others.
+	// The page is told what the sockets of the sample do, and nothing of the others.
 	var in, out []*link
 	for _, l := range all {
 		if page.sockets[l.id()] != nil {
