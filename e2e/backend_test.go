@@ -84,7 +84,7 @@ func (b *backend) emit(namespace, room, event string, args ...any) {
 func (b *backend) send(m *foyerv1.AttachRequest) {
 	b.sending.Lock()
 	defer b.sending.Unlock()
-	_ = b.stream.Send(m) // when it can not, the receiver hears why
+	_ = b.stream.Send(m) // when it cannot, the receiver hears why
 }
 
 func dial(addr string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*grpc.ClientConn, error) {

@@ -151,7 +151,7 @@ func (c *chaos) lastAck(dead []int) {
 		}
 		for range 2 {
 			if err := client.sayOne(); err != nil {
-				c.t.Errorf("a client of %s can not say more: %v", c.names[client.node], err)
+				c.t.Errorf("a client of %s cannot say more: %v", c.names[client.node], err)
 			}
 		}
 	}

@@ -367,7 +367,7 @@ func TestEIO3Heartbeat(t *testing.T) {
 			if got := s.b.disconnected(t, id).GetReason(); got != foyerv1.DisconnectReason_DISCONNECT_REASON_PING_TIMEOUT {
 				t.Errorf("the backend was told %v", got)
 			}
-			s.old.crash() // it can not be asked to end
+			s.old.crash() // it cannot be asked to end
 		})
 	}
 }

@@ -129,7 +129,7 @@ func TestHeartbeat(t *testing.T) {
 			if got := b.disconnected(t, id).GetReason(); got != foyerv1.DisconnectReason_DISCONNECT_REASON_PING_TIMEOUT {
 				t.Errorf("the backend was told %v", got)
 			}
-			p.crash() // it can not be asked to end
+			p.crash() // it cannot be asked to end
 		})
 	}
 }
@@ -149,7 +149,7 @@ func TestCut(t *testing.T) {
 	c.connected()
 }
 
-// What can not work is said in one line, and is the end.
+// What cannot work is said in one line, and is the end.
 func TestRefusesToStart(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

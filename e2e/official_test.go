@@ -318,7 +318,7 @@ func TestOfficialCalls(t *testing.T) {
 			p.begin(t, on)
 			for _, tc := range emits {
 				if on == "old emitter" && (tc.want.Kind != official.Broadcast || strings.Contains(tc.js, "except")) {
-					continue // what it can not say
+					continue // what it cannot say
 				}
 				check(t, on, tc.js, tc.want, false)
 			}

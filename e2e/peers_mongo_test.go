@@ -69,7 +69,7 @@ func onMongo(capped bool) *medium {
 // TestPeersOnMongo: servers on Node with the MongoDB adapter, its emitter and nodes of Foyer are one.
 func TestPeersOnMongo(t *testing.T) { testPeers(t, onMongo(true)) }
 
-// TestPeersRefusedOnMongo: a node that can not share what it is to share says so in one line, which names the setting.
+// TestPeersRefusedOnMongo: a node that cannot share what it is to share says so in one line, which names the setting.
 func TestPeersRefusedOnMongo(t *testing.T) {
 	port := freeport.New(t)
 	mongoServer(t, port, "--standalone")

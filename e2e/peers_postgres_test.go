@@ -38,7 +38,7 @@ func TestPostgresGoes(t *testing.T) {
 		want string
 	}{
 		"another password":        {onPostgres.flags(server.URL("app", "wrong")), "foyer: --cluster-url: the user and password of the URL are not taken: "},
-		"no table that it can do": {onPostgres.flags(server.URL("app", "p")), "foyer: --cluster-table: the table socket_io_attachments is not there, and this user can not make it: "},
+		"no table that it can do": {onPostgres.flags(server.URL("app", "p")), "foyer: --cluster-table: the table socket_io_attachments is not there, and this user cannot make it: "},
 	} {
 		args := append([]string{"serve", "--edge=127.0.0.1:0", "--api=127.0.0.1:0", "--admin=127.0.0.1:0"}, c.args...)
 		out, err := exec.CommandContext(t.Context(), binary(t), args...).CombinedOutput()

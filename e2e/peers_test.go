@@ -71,7 +71,7 @@ type medium struct {
 	// once.
 	joined func(t testing.TB, url, nsp, room string, servers int64)
 	beats  bool // whoever has said something counts as a server for a while, and what one on Node says has no order
-	strict bool // answers with a member called __proto__ can not be said: its adapter reads none
+	strict bool // answers with a member called __proto__ cannot be said: its adapter reads none
 }
 
 // member is the name of a member of an object, or another one that the adapter reads.

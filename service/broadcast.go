@@ -309,7 +309,7 @@ func (o *encodeOnce) encode(c Codec) Frame {
 			if o.errs == nil {
 				o.errs = make([]error, len(o.packets))
 			}
-			o.errs[i] = &Error{Code: Invalid, Reason: "INVALID_PAYLOAD", Field: "payload", Message: "can not be encoded", Cause: err}
+			o.errs[i] = &Error{Code: Invalid, Reason: "INVALID_PAYLOAD", Field: "payload", Message: "cannot be encoded", Cause: err}
 		case len(o.packets) == 1:
 			return f
 		default:

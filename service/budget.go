@@ -65,7 +65,7 @@ func (b *Budget) Fits(bytes int) bool {
 	return limit <= 0 || b.used.Load()+int64(bytes) <= limit
 }
 
-// Force takes bytes that are in memory already and can not be refused.
+// Force takes bytes that are in memory already and cannot be refused.
 func (b *Budget) Force(u Use, bytes int) {
 	b.used.Add(int64(bytes))
 	b.by[u].Add(int64(bytes))

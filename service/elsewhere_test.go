@@ -49,7 +49,7 @@ func TestWatchCoversOtherNodes(t *testing.T) {
 }
 
 // TestWatchWaitsForOthersAndNamesThem: no longer than two seconds, and who has not told by then is in the coverage, as is
-// who can not be heard. What comes later comes as connects.
+// who cannot be heard. What comes later comes as connects.
 func TestWatchWaitsForOthersAndNamesThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := twoNodes(t, Config{})
@@ -141,7 +141,7 @@ func TestWatchResumesAtAnotherNode(t *testing.T) {
 	wantEqual(t, "a node is lost", steps(t, watch(t, there.n, everybody, token), 1)[0].Reset, ResetNodeLost)
 }
 
-// TestNodeIsLostBeforeItWasHeard: a watcher that has heard more of a node elsewhere can not be told who of it is gone.
+// TestNodeIsLostBeforeItWasHeard: a watcher that has heard more of a node elsewhere cannot be told who of it is gone.
 func TestNodeIsLostBeforeItWasHeard(t *testing.T) {
 	here, there := twoNodes(t, Config{})
 	third := here.add("last")

@@ -19,7 +19,7 @@ const (
 	Internal
 )
 
-// Error is what a caller did wrong or can not have now. Errors with the same Reason are the same for errors.Is.
+// Error is what a caller did wrong or cannot have now. Errors with the same Reason are the same for errors.Is.
 type Error struct {
 	Code    Code
 	Reason  string // a stable word of the API's ErrorReason, without its prefix

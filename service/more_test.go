@@ -33,7 +33,7 @@ func TestEmitBatchKeepsOrderAcrossNamespaces(t *testing.T) {
 }
 
 // Emits to one target that follow each other are one frame and one place in a queue, and their receipts are as if they were
-// not. What differs in target or flags, is volatile or can not be encoded stays by itself.
+// not. What differs in target or flags, is volatile or cannot be encoded stays by itself.
 func TestEmitsToOneTargetGoAsOne(t *testing.T) {
 	n := newNode(t, Config{})
 	_, a := connect(t, n, "/", "r", "q")

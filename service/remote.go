@@ -149,7 +149,7 @@ type Watches interface {
 	// come again. It is called with locks, as most methods of Remote.
 	Follow(namespace string, on bool)
 	// Tellers are, of a namespace, the nodes that can be heard now, so that they have told or will tell all, and those
-	// that can not, which are the coverage. It is called without locks, and does not block.
+	// that cannot, which are the coverage. It is called without locks, and does not block.
 	Tellers(namespace string) ([]Incarnation, Coverage)
 	// Past asks a node for its changes in a namespace, from a number on and before another one. It is called without
 	// locks, and blocks until they are there or ctx ends. false: that node does not have all of them any more, or has not

@@ -76,7 +76,7 @@ func (w *Watcher) coverage() (c Coverage, missing int) {
 	return c, missing
 }
 
-// resume goes on behind a position. It says why that can not be: then nothing of it is used.
+// resume goes on behind a position. It says why that cannot be: then nothing of it is used.
 func (w *Watcher) resume(ctx context.Context, from position) ResetReason {
 	asked := map[*owner][]PresenceEvent{}
 	for range 3 { // what is missing from the log may grow while it is asked for

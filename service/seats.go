@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// seats are the places of what waits, by the address that it came from, so that one address can not take all places. Whoever comes when
+// seats are the places of what waits, by the address that it came from, so that one address cannot take all places. Whoever comes when
 // all are taken has the place of the oldest of the address that has most.
 type seats struct {
 	by    map[string]*asker

@@ -29,7 +29,7 @@ func (f textFrame) Len() int { return len(f) }
 func (c textCodec) Encode(p *Packet) (Frame, error) {
 	*c.encodes++
 	if p.Namespace == unencodable {
-		return nil, errors.New("can not be said")
+		return nil, errors.New("cannot be said")
 	}
 	switch p.Kind {
 	case KindConnect:

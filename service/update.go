@@ -113,7 +113,7 @@ func (ns *Namespace) replaceData(s *Socket, before, after []byte, u Update, last
 func merged(data, patch []byte) ([]byte, error) {
 	after, err := mergePatch(data, patch)
 	if err != nil {
-		return nil, &Error{Code: Invalid, Reason: "INVALID_FIELD", Field: "merge_data", Message: "can not be merged", Cause: err}
+		return nil, &Error{Code: Invalid, Reason: "INVALID_FIELD", Field: "merge_data", Message: "cannot be merged", Cause: err}
 	}
 	return after, nil
 }

@@ -85,7 +85,7 @@ func (c *clusterTLS) forServer() func() (*tls.Config, error) {
 	return redisbus.Files{CA: c.CA, Cert: c.Cert, Key: c.Key}.Config
 }
 
-// bridgeError says which setting is at fault when servers on Node can not be reached.
+// bridgeError says which setting is at fault when servers on Node cannot be reached.
 func bridgeError(err error) error {
 	if table, ok := errors.AsType[*postgres.TableError](err); ok {
 		return fmt.Errorf("--cluster-table: %w", table)

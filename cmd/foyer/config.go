@@ -142,7 +142,7 @@ func (s *settings) Validate() error {
 		}
 	}
 	if s.DrainNotice < 0 || s.DrainWindow < 0 {
-		errs = append(errs, errors.New("--drain-notice and --drain-window can not be below zero"))
+		errs = append(errs, errors.New("--drain-notice and --drain-window cannot be below zero"))
 	}
 	if s.APIConnections <= 0 {
 		errs = append(errs, fmt.Errorf("--api-connections: %d is not above zero", s.APIConnections))

@@ -41,7 +41,7 @@ func TestFaultsOfAFile(t *testing.T) {
 		}},
 		"a word left out": {"\n# a comment\nkey-file: x\n", []string{`FILE:3: there is no setting "key-file"; do you mean cluster-key-file?`}},
 		"flags that are no settings": {"config: x\nhelp: true\noutput: json\n", []string{
-			`FILE:1: config stands on the command line or in FOYER_CONFIG only: a file can not name another one`,
+			`FILE:1: config stands on the command line or in FOYER_CONFIG only: a file cannot name another one`,
 			`FILE:2: there is no setting "help"; do you mean http?`,
 			`FILE:3: there is no setting "output"`,
 		}},
@@ -85,7 +85,7 @@ func TestFaultsOfAFile(t *testing.T) {
 	}
 }
 
-// TestFilesThatAreNone: a file that can not be read is one line that names it, by the word by which it was named.
+// TestFilesThatAreNone: a file that cannot be read is one line that names it, by the word by which it was named.
 func TestFilesThatAreNone(t *testing.T) {
 	dir := t.TempDir()
 	large := configOf(t, "# "+strings.Repeat("x", configfile.MaxBytes))

@@ -83,7 +83,7 @@ func groupFiles(root fileReader) []string {
 	return files
 }
 
-// machineMemory is the memory of the machine; 0 when it can not be read.
+// machineMemory is the memory of the machine; 0 when it cannot be read.
 func machineMemory(root fileReader) int64 {
 	text, _ := root.ReadFile("proc/meminfo")
 	for line := range strings.Lines(string(text)) {

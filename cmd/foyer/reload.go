@@ -138,7 +138,7 @@ func readBounded(name string, most int64) ([]byte, error) {
 	return text, err
 }
 
-// fileError says why a file can not be read.
+// fileError says why a file cannot be read.
 func fileError(f source, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -132,7 +132,7 @@ func run(ctx context.Context, s *settings, demo bool, l launch) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Sync() }() // a terminal can not be synced, and says so
+	defer func() { _ = log.Sync() }() // a terminal cannot be synced, and says so
 	for _, text := range l.strays {
 		log.Warn(text)
 	}

@@ -244,7 +244,7 @@ func TestUIFiles(t *testing.T) {
 	}
 }
 
-// TestUIFlags: what can not be is said before anything is served.
+// TestUIFlags: what cannot be is said before anything is served.
 func TestUIFlags(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--ui: nobody could log in":                   {"--ui"},

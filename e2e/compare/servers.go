@@ -85,7 +85,7 @@ func (s *server) scrape(ctx context.Context, every time.Duration) {
 			return
 		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "compare: the metrics can not be read:", err)
+			fmt.Fprintln(os.Stderr, "compare: the metrics cannot be read:", err)
 			os.Exit(1)
 		}
 		select {

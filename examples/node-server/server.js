@@ -34,7 +34,7 @@ io.on("connection", (socket) => {
 		const answer = typeof args.at(-1) === "function" ? args.pop() : () => {};
 		const [text, room = lobby] = args; // from anyone: believe nothing
 		if (typeof text !== "string" || text === "" || text.length > longest || room !== lobby) {
-			return answer({ ok: false, error: "this can not be sent" });
+			return answer({ ok: false, error: "this cannot be sent" });
 		}
 		io.to(lobby).emit("chat message", text, { from: socket.id, nickname, room, time: Date.now() });
 		answer({ ok: true, room });

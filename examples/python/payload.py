@@ -12,7 +12,7 @@ def pack(*values):
 
     def placeholder(value):  # json asks for what it does not know
         if not isinstance(value, (bytes, bytearray, memoryview)):
-            raise TypeError(f"{type(value).__name__} can not be sent")
+            raise TypeError(f"{type(value).__name__} cannot be sent")
         attachments.append(bytes(value))
         return {"_placeholder": True, "num": len(attachments) - 1}
 

@@ -118,7 +118,7 @@ func (c *Cluster) collectFor(from Member, e *Emit) {
 	t := e.Target
 	t.Local = true
 	acks, err := c.CollectHere(service.Emit{Target: t, Packet: e.Packets[0], Flags: e.Flags, Trace: c.causeOf(e)})
-	if err != nil { // it can not be said
+	if err != nil { // it cannot be said
 		c.give(from, acksItem(&clusterv1.Acks{Call: e.Call, Recipients: true}), countsItem(e.Call, make([]service.Receipt, 1)))
 		return
 	}

@@ -24,7 +24,7 @@ type notices struct {
 
 // notice is one of them.
 type notice struct {
-	number uint64           // 0: a part of the next one; of one that can not be read, all that is known
+	number uint64           // 0: a part of the next one; of one that cannot be read, all that is known
 	of     service.SocketID // of an event and of an end
 	age    time.Duration    // of an event
 	trace  string           // of a connect and the event of a server
@@ -121,7 +121,7 @@ func appendPacket(dst []byte, field protowire.Number, p *service.Packet) []byte 
 	return dst
 }
 
-// readNotices reads what append has written behind the item's head. Nothing of it is of b. A notice that can not be read
+// readNotices reads what append has written behind the item's head. Nothing of it is of b. A notice that cannot be read
 // is of no kind: who tells it waits for its number.
 func readNotices(b []byte) (n *notices, skipped Skip, ok bool) {
 	count, ok := countNotices(b)
@@ -404,7 +404,7 @@ func (r *replies) item() []byte {
 	return appendMessage(make([]byte, 0, len(body)+itemHead), 12, body)
 }
 
-// readReplies reads what item has written behind its head. Nothing of it is of b. A reply that can not be read
+// readReplies reads what item has written behind its head. Nothing of it is of b. A reply that cannot be read
 // acknowledges nothing: its event is answered all the same.
 func readReplies(b []byte) (r *replies, skipped Skip, ok bool) {
 	r = &replies{}

@@ -84,7 +84,7 @@ func TestNoticesAreReadAsTheyWere(t *testing.T) {
 		b := w.append(nil, appendNotice(nil, 9, n, view, time.Now()))
 		it := readItem(b)
 		if it.skipped != 0 {
-			t.Fatalf("a notice of kind %d can not be read", n.Kind)
+			t.Fatalf("a notice of kind %d cannot be read", n.Kind)
 		}
 		return it.notices.list
 	}

@@ -157,7 +157,7 @@ func (o *out) feed(item []byte) bool {
 	return true
 }
 
-// roomy says whether so many bytes leave half of the window to what can not wait.
+// roomy says whether so many bytes leave half of the window to what cannot wait.
 func (o *out) roomy(bytes int) bool {
 	return (o.stage == outTelling || o.stage == outOpen) && (o.bytes == 0 || o.bytes+bytes < o.window/2)
 }

@@ -122,6 +122,6 @@ func TestNobodyTellsOfOthersSockets(t *testing.T) {
 	}
 	m.Node = "AAAA"
 	if !p.hearPresence(m, somePresence(), 0) {
-		t.Error("AAAA can not tell of its own socket")
+		t.Error("AAAA cannot tell of its own socket")
 	}
 }

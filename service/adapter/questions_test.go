@@ -45,8 +45,8 @@ var firstVersion = map[protoreflect.FullName]protoreflect.FieldNumber{
 	"foyer.cluster.v1.Replies": 4, "foyer.cluster.v1.Reply": 3, "foyer.cluster.v1.Follow": 4, "foyer.cluster.v1.Presence": 8,
 }
 
-// TestANodeOfTheFirstVersion: it is told nothing that it can not read. Emits reach it without their traces, and others with
-// these; what it can not be asked names it as unreachable.
+// TestANodeOfTheFirstVersion: it is told nothing that it cannot read. Emits reach it without their traces, and others with
+// these; what it cannot be asked names it as unreachable.
 func TestANodeOfTheFirstVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := emptyCluster(t, 7)

@@ -168,7 +168,7 @@ func TestAWayThatIsStuckBeginsAnew(t *testing.T) {
 	}
 }
 
-// TestWhatIsToldOnAStreamIsAnswered: a notice or a reply that can not be read is of no kind, so that its number is answered
+// TestWhatIsToldOnAStreamIsAnswered: a notice or a reply that cannot be read is of no kind, so that its number is answered
 // and nobody waits for it.
 func TestWhatIsToldOnAStreamIsAnswered(t *testing.T) {
 	event := appendEvent(nil, 3, &service.Notice{From: ref{id: "AAAA0123456789abcdef"}, Packet: &service.Packet{Payload: []byte(`["e"]`)}}, time.Time{})

@@ -398,7 +398,7 @@ func FuzzCheck(f *testing.F) {
 		dec := json.NewDecoder(bytes.NewReader(text))
 		dec.UseNumber()
 		if err := dec.Decode(&v); err != nil {
-			t.Fatalf("encoding/json can not decode it: %v", err)
+			t.Fatalf("encoding/json cannot decode it: %v", err)
 		}
 		if merr != nil {
 			if !errors.Is(merr, Placeholder) {

@@ -354,7 +354,7 @@ func space(text []byte, i int) int {
 	return i
 }
 
-// plain returns where, from i on, the first byte stands that a string can not simply contain: a quote, a backslash, a
+// plain returns where, from i on, the first byte stands that a string cannot simply contain: a quote, a backslash, a
 // control character, or one that is not ASCII. Eight bytes at a time: most of what is ever scanned are such bytes.
 func plain(text []byte, i int) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080

@@ -117,7 +117,7 @@ type Budget interface {
 	Take(bytes int) bool
 	// Fits says whether Take would give so many bytes now.
 	Fits(bytes int) bool
-	// Force takes bytes that can not be refused.
+	// Force takes bytes that cannot be refused.
 	Force(bytes int)
 	// Give gives back what was taken.
 	Give(bytes int)

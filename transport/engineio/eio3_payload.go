@@ -83,7 +83,7 @@ func (r *eio3Reader) cut() (part []byte, binary, ok bool) {
 }
 
 // cutLength takes a length off the rest: one or more digits, which count from zero, and what ends them. A length over the
-// rest can not be met, whatever it counts, so nothing overflows.
+// rest cannot be met, whatever it counts, so nothing overflows.
 func (r *eio3Reader) cutLength(zero, end byte) (n int, ok bool) {
 	for i, c := range r.rest {
 		switch {

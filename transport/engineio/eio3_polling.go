@@ -88,7 +88,7 @@ func scriptEscapes() []string {
 	return pairs
 }
 
-// formData returns the payload in a form's field d, or nothing when it can not be had.
+// formData returns the payload in a form's field d, or nothing when it cannot be had.
 func formData(body []byte) []byte {
 	for pair := range bytes.SplitSeq(body, []byte("&")) {
 		v, ok := bytes.CutPrefix(pair, []byte("d="))

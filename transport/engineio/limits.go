@@ -23,7 +23,7 @@ type Limits struct {
 	TrustedProxies []netip.Prefix
 
 	// Origins and ListedOriginsOnly hold for requests from now on. Sessions that are open stay, and a page whose origin is
-	// no more among them can not read what a poll answers.
+	// no more among them cannot read what a poll answers.
 	Origins           []string
 	ListedOriginsOnly bool
 }

@@ -88,7 +88,7 @@ func waitClosed(c *rawClient) bool {
 	return c.isClosed()
 }
 
-// TestUnknownCallersAreTold: a caller with a wrong token hears so, also about requests that it can not send to their end.
+// TestUnknownCallersAreTold: a caller with a wrong token hears so, also about requests that it cannot send to their end.
 func TestUnknownCallersAreTold(t *testing.T) {
 	s := newTestServer(t, Config{Tokens: []string{"secret"}})
 	client := serve(t, s)

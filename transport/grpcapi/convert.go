@@ -29,7 +29,7 @@ func coverageMessage(c service.Coverage) *foyerv1.Coverage {
 	}
 }
 
-// socketMessage is a socket as a view shows it. data that a Struct can not hold is left out.
+// socketMessage is a socket as a view shows it. data that a Struct cannot hold is left out.
 func socketMessage(in *service.SocketInfo, view foyerv1.SocketView) *foyerv1.Socket {
 	s := &foyerv1.Socket{Id: string(in.ID), Generation: in.Generation, Namespace: text(in.Namespace), NodeId: string(in.NodeID)}
 	if view == foyerv1.SocketView_SOCKET_VIEW_REF {

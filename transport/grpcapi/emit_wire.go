@@ -97,7 +97,7 @@ func (r *emitStreamRequest) other() proto.Message {
 	return r.message
 }
 
-// readItem says false when an item can not be decoded.
+// readItem says false when an item cannot be decoded.
 func (r *emitStreamRequest) readItem(b []byte) bool {
 	if r.large == nil {
 		if id, e, ok := r.usual(b); ok {

@@ -155,7 +155,7 @@ func FuzzStruct(f *testing.F) {
 			return
 		}
 		if _, err := proto.Marshal(s); err != nil {
-			t.Errorf("%q can not be sent: %v", object, err)
+			t.Errorf("%q cannot be sent: %v", object, err)
 		}
 		if size := proto.Size(s); size > payload.Unpacked(object) {
 			t.Errorf("%q: estimated %d bytes, has %d", object, payload.Unpacked(object), size)

@@ -160,7 +160,7 @@ func TestAttachNotices(t *testing.T) {
 			}
 		})
 	}
-	t.Run("auth that can not be told is no auth", func(*testing.T) {
+	t.Run("auth that cannot be told is no auth", func(*testing.T) {
 		bad := info
 		bad.Auth = []byte(strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40))
 		b.h.queue <- service.Notice{Kind: service.NoticeConnect, CallID: 2, Sockets: []*service.SocketInfo{&bad}}

@@ -38,7 +38,7 @@ type node interface {
 type asked interface {
 	// Emit delivers an event, and waits for the other nodes' part of the receipt unless e.Accepted. An event whose only
 	// recipient has a full link waits until there is room, or ctx ends: that is no error. The packet is kept by who
-	// gets it, and nobody changes it any more. INVALID_PAYLOAD: a parser can not say it.
+	// gets it, and nobody changes it any more. INVALID_PAYLOAD: a parser cannot say it.
 	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
 	// EmitBatch is Emit for events in their order, with a receipt or its Err for each. It waits no longer than
 	// Config.HoldStream for a link, from when that became full, and for other nodes at the end, for all events

@@ -28,7 +28,7 @@ const (
 	refusedLeft                       // waits of callers that have left more of them behind than they may
 	refusedTLS                        // connections whose TLS handshake failed
 	refusedGreeting                   // connections that do not begin as HTTP/2 does
-	refusedStream                     // handlers and watches that ask for what can not be, or break a rule later on
+	refusedStream                     // handlers and watches that ask for what cannot be, or break a rule later on
 	refusedSlow                       // streams that do not read, or handlers that make no progress
 	refusedReplaced                   // handlers whose handler_id another stream has taken over
 	refusalCount

@@ -139,7 +139,7 @@ func build(code codes.Code, reason, message string, details ...protoadapt.Messag
 	st := status.New(code, message)
 	info := &errdetails.ErrorInfo{Reason: reason, Domain: errorDomain}
 	full, err := st.WithDetails(append([]protoadapt.MessageV1{info}, details...)...)
-	if err != nil { // only for OK and for details that can not be marshalled: neither is made here
+	if err != nil { // only for OK and for details that cannot be marshalled: neither is made here
 		return st
 	}
 	return full

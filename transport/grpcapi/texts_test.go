@@ -212,7 +212,7 @@ func TestErrorTexts(t *testing.T) {
 
 		{x.attach(x.register(namespaces("/", "/chat", "/a*b"))), codes.InvalidArgument, `register.namespaces[2]: "/a*b" is neither a name, as /chat, nor a prefix with one * behind it, as /tenant-*; none of them has a comma`},
 		{x.attach(x.register(&foyerv1.Register{})), codes.InvalidArgument, "register.namespaces: at least one namespace is required"},
-		{x.attach(x.register(&foyerv1.Register{Namespaces: []string{"/"}, Observer: true, DecideConnects: true})), codes.InvalidArgument, "register.decide_connects: an observer can not decide"},
+		{x.attach(x.register(&foyerv1.Register{Namespaces: []string{"/"}, Observer: true, DecideConnects: true})), codes.InvalidArgument, "register.decide_connects: an observer cannot decide"},
 		{x.attach(x.register(&foyerv1.Register{Namespaces: []string{"/"}, MaxInFlight: -1})), codes.InvalidArgument, "register.max_in_flight: must be between 0 and 65536"},
 		{x.attach(x.register(&foyerv1.Register{Namespaces: []string{"/"}, Events: []string{"a", "connect"}})), codes.InvalidArgument, `register.events[1]: "connect" is reserved by Socket.IO: no client can send it`},
 		{x.attach(x.register(&foyerv1.Register{Namespaces: []string{"/taken"}, Group: "second", Events: []string{"a"}})), codes.FailedPrecondition, `register.events: group "first" takes the event "a" of "/taken": each event goes to one group, and to observers`},

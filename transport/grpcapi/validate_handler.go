@@ -55,7 +55,7 @@ func registration(r *foyerv1.Register) (reg service.Registration, view foyerv1.S
 		}
 	}
 	if r.GetObserver() && r.GetDecideConnects() {
-		return reg, 0, invalidField("register.decide_connects", "an observer can not decide")
+		return reg, 0, invalidField("register.decide_connects", "an observer cannot decide")
 	}
 	flight := int(r.GetMaxInFlight())
 	switch {

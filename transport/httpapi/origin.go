@@ -13,8 +13,8 @@ import (
 )
 
 // Who may call from a browser. A page of any origin can have its browser post a form, or text, to any address that the
-// browser reaches, loopback as well, without asking first; it can not read the answer, and the call is done. On
-// loopback without tokens nothing else would keep it out. What a browser can not help to say is who asks:
+// browser reaches, loopback as well, without asking first; it cannot read the answer, and the call is done. On
+// loopback without tokens nothing else would keep it out. What a browser cannot help to say is who asks:
 //
 //   - Origin is in every such request, as a name or as "null". One that is not listed is refused, whatever the Host: after
 //     a rebound DNS name a foreign page is of the same origin as this server, so that this is not asked.

@@ -224,7 +224,7 @@ func (p *Passing) failure(q *request, err error) string {
 	why, ended := errors.AsType[ended](context.Cause(q))
 	switch {
 	case !ended:
-		return p.refuse(countFailed, fmt.Sprintf("its node %s can not be asked: %v", q.to, err))
+		return p.refuse(countFailed, fmt.Sprintf("its node %s cannot be asked: %v", q.to, err))
 	case counter(why) == countSilent:
 		return p.refuse(countSilent, fmt.Sprintf("its node %s has said nothing in %v", q.to, p.cfg.Patience))
 	case counter(why) == countGone:

@@ -408,7 +408,7 @@ func TestRequestComesAsItWas(t *testing.T) {
 		b.engine.ServeHTTP(w, r)
 	})))
 	defer peers.Close()
-	query := b.open() + "&t=a;b&x=%zz" // net/url can not read it
+	query := b.open() + "&t=a;b&x=%zz" // net/url cannot read it
 	c.put("bbbb", peers.Listener.Addr().String())
 	defer a.passing.lines.closeIdle(false)
 	sent := map[string]string{

@@ -112,7 +112,7 @@ func (l *Link) Handshake() service.Handshake { return l.session.Handshake() }
 func (l *Link) sendNow(p *service.Packet) {
 	f, err := l.Codec().Encode(p)
 	if err != nil {
-		return // its namespace can not be said in this parser: the client gets no answer
+		return // its namespace cannot be said in this parser: the client gets no answer
 	}
 	if l.Send(f, service.Owed) == service.QueuedFlush {
 		l.Flush()

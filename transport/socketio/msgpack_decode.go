@@ -89,7 +89,7 @@ func decodeMsgpack(b []byte, maxBytes int) (in incoming, f fault) {
 		return in, msgpackFaults[f]
 	}
 	if text.Literal && len(text.Attachments) > 0 {
-		// A map that only looks like a placeholder would become one: next to attachments they can not be told apart.
+		// A map that only looks like a placeholder would become one: next to attachments they cannot be told apart.
 		return in, faultPlaceholder
 	}
 	in.payload = keep(text.Out, cap(text.Out))

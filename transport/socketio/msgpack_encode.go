@@ -16,7 +16,7 @@ type msgpackCodec struct{}
 // Join makes one message of several.
 func (msgpackCodec) Join(frames []service.Frame) service.Frame { return joinMessages(frames) }
 
-// Encode returns an error for an unknown kind, an event without payload, attachments that a packet can not have, and a
+// Encode returns an error for an unknown kind, an event without payload, attachments that a packet cannot have, and a
 // payload that is no JSON (an *payload.Error).
 func (msgpackCodec) Encode(p *service.Packet) (service.Frame, error) {
 	if err := checkOutgoing(p); err != nil {

@@ -315,7 +315,7 @@ func FuzzEncodeMsgpack(f *testing.F) {
 		if in, fault := decodeMsgpack(b, 1<<24); fault == 0 {
 			var one, two any
 			err1, err2 := json.Unmarshal(text, &one), json.Unmarshal(in.payload, &two)
-			if err1 != nil { // a number that float64 can not hold
+			if err1 != nil { // a number that float64 cannot hold
 				return
 			}
 			if diff := cmp.Diff(one, two); err2 != nil || diff != "" {

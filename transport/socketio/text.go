@@ -94,7 +94,7 @@ func cutCount(text []byte) (int, []byte) {
 	return 0, nil
 }
 
-// cutID reads the ack id, if there is one. It says false when int64 can not hold it.
+// cutID reads the ack id, if there is one. It says false when int64 cannot hold it.
 func cutID(text []byte) (int64, []byte, bool) {
 	if len(text) == 0 || text[0]-'0' > 9 {
 		return service.NoAck, text, true
@@ -225,8 +225,8 @@ func joinMessages(frames []service.Frame) service.Frame {
 var (
 	errKind        = errors.New("socketio: unknown packet kind")
 	errNoPayload   = errors.New("socketio: event without payload")
-	errAttachments = errors.New("socketio: more than ten attachments, or at a packet that can not have any")
-	errNamespace   = errors.New("socketio: a comma can not stand in a namespace")
+	errAttachments = errors.New("socketio: more than ten attachments, or at a packet that cannot have any")
+	errNamespace   = errors.New("socketio: a comma cannot stand in a namespace")
 )
 
 func checkOutgoing(p *service.Packet) error {

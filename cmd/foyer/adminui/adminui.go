@@ -266,7 +266,7 @@ func (p *panel) tell(s said) {
 		s.args[0] = append(p.objects(), list...)
 	}
 	if err != nil {
-		p.cfg.Told.Error("an event for operators can not be written", zap.String("event", s.event), zap.NamedError("err", err))
+		p.cfg.Told.Error("an event for operators cannot be written", zap.String("event", s.event), zap.NamedError("err", err))
 		return
 	}
 	l := line{s.event, raw}

@@ -143,7 +143,7 @@ func (w *watch) goOn(k *walk, of spaceCount, size int) {
 		Target: &foyerv1.Target{Namespace: of.name, All: true}, View: foyerv1.SocketView_SOCKET_VIEW_REF, PageSize: walkPage, PageToken: k.token,
 	})
 	if err != nil {
-		w.toldOf("a namespace can not be sampled for operators", err)
+		w.toldOf("a namespace cannot be sampled for operators", err)
 		k.done = true
 		return
 	}
@@ -252,7 +252,7 @@ func (w *watch) list(target *foyerv1.Target, view foyerv1.SocketView, most int) 
 			Target: target, View: view, PageSize: int32(most - len(l.sockets)), PageToken: token,
 		})
 		if err != nil {
-			w.toldOf("sockets can not be listed for operators", err)
+			w.toldOf("sockets cannot be listed for operators", err)
 			l.failed = true
 			break
 		}

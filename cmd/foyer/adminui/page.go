@@ -76,7 +76,7 @@ func (p *panel) attend(ctx context.Context, op *operator, id string) {
 		p.cfg.Told.Warn("the page of an operator is closed", zap.String("reason", ReasonSlow), zap.String("address", op.address),
 			zap.String("operator", op.name), zap.String("detail", err.Error()))
 	default:
-		p.cfg.Told.Warn("the page of an operator can not be told more, and begins anew", zap.NamedError("err", err))
+		p.cfg.Told.Warn("the page of an operator cannot be told more, and begins anew", zap.NamedError("err", err))
 	}
 	within, cancel := context.WithTimeout(p.ctx, callTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func (p *panel) attend(ctx context.Context, op *operator, id string) {
 		Target: &foyerv1.Target{Namespace: Namespace, Rooms: []string{id}}, Mode: foyerv1.DisconnectMode_DISCONNECT_MODE_TRANSPORT,
 	})
 	if err != nil && p.ctx.Err() == nil {
-		p.cfg.Told.Warn("the page of an operator can not be closed", zap.NamedError("err", err))
+		p.cfg.Told.Warn("the page of an operator cannot be closed", zap.NamedError("err", err))
 	}
 }
 

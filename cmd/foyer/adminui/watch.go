@@ -90,7 +90,7 @@ func newWatch(ctx context.Context, cfg Config, out chan<- said) *watch {
 	return w
 }
 
-// ask has a page told all that is known. What a page can not be told is told at the next look.
+// ask has a page told all that is known. What a page cannot be told is told at the next look.
 func (w *watch) ask(id string) {
 	select {
 	case w.asked <- id:
@@ -184,7 +184,7 @@ func (w *watch) look() {
 	total, err := w.count()
 	if err != nil {
 		if w.ctx.Err() == nil {
-			w.cfg.Told.Warn("the node can not be looked at for operators", zap.NamedError("err", err))
+			w.cfg.Told.Warn("the node cannot be looked at for operators", zap.NamedError("err", err))
 		}
 		return
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// driver lets the server do what clients by themselves can not ask for. When it can not go on it fails the run; each of its
+// driver lets the server do what clients by themselves cannot ask for. When it cannot go on it fails the run; each of its
 // methods ends when the run fails, or when the server takes too long.
 type driver interface {
 	// join puts each client into the room that room names for it.

@@ -279,7 +279,7 @@ func (s *session) send(packet string) {
 	}
 }
 
-// write does to a websocket what send can not.
+// write does to a websocket what send cannot.
 func (s *session) write(what func(ws *websocket.Conn)) { s.writes <- what }
 
 // raw writes bytes below the websocket, and closes it then if there is to be an end.

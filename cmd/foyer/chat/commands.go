@@ -49,7 +49,7 @@ func (b *backend) command(c *foyerv1.Command) {
 	b.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Command{Command: c}})
 }
 
-// send has no error to return: a stream that can not send ends, and receive hears why.
+// send has no error to return: a stream that cannot send ends, and receive hears why.
 func (b *backend) send(m *foyerv1.AttachRequest) { _ = b.stream.Send(m) }
 
 func everyone() *foyerv1.Target { return &foyerv1.Target{All: true} }

@@ -10,7 +10,7 @@ type Commands struct {
 	Sockets    socketsCommand    `cmd:"" group:"Clients and rooms" help:"List the sockets of a target; without one, of the namespace."`
 	Socket     socketCommand     `cmd:"" group:"Clients and rooms" help:"Show all of one socket."`
 	Watch      watchCommand      `cmd:"" group:"Clients and rooms" help:"Follow who is there: first all, then each change as it happens."`
-	Tail       tailCommand       `cmd:"" group:"Clients and rooms" help:"Show what browsers send, as they send it. It slows nobody: what it can not take is left out, and counted."`
+	Tail       tailCommand       `cmd:"" group:"Clients and rooms" help:"Show what browsers send, as they send it. It slows nobody: what it cannot take is left out, and counted."`
 	Explain    explainCommand    `cmd:"" group:"Clients and rooms" help:"Say whom an emit to a target would reach, whom not, and why. Nothing is sent."`
 	Nodes      nodesCommand      `cmd:"" group:"Nodes" help:"List the nodes of a cluster, as one of them sees them."`
 	Handlers   handlersCommand   `cmd:"" group:"Nodes" help:"List the handlers that are attached, and what each has to do."`

@@ -85,7 +85,7 @@ func TestContexts(t *testing.T) {
 		}
 		h.want(Usage, "", "foyer: context a: api: \"a\" is no address of the form HOST:PORT\n", "rooms")
 
-		// What can not be kept is not told to hold.
+		// What cannot be kept is not told to hold.
 		h.want(Usage, "", "foyer: NAME: must not be empty\n", "context", "set", "", "--api", "a:1")
 		h.sys.Contexts = filepath.Join(file, "contexts.yaml")
 		if _, told, code := h.say("context", "set", "a", "--api", "a:1"); code == Done || strings.Contains(told, "in use") {

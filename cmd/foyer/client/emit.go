@@ -29,7 +29,7 @@ type emitCommand struct {
 	target
 	Ack        bool          `env:"-" help:"Wait for the acknowledgement of each recipient, and print them as they come."`
 	Timeout    time.Duration `env:"-" placeholder:"TIME" help:"With --ack: how long to wait, 60s at most. Default 5s."`
-	Volatile   bool          `env:"-" help:"Leave out clients that can not take it right now."`
+	Volatile   bool          `env:"-" help:"Leave out clients that cannot take it right now."`
 	NoCompress bool          `env:"-" name:"no-compress" help:"Do not compress it, on links that can."`
 	format
 	connection
@@ -68,7 +68,7 @@ func (c *emitCommand) Run(ctx context.Context, k *kong.Context, sys *System) err
 	if c.Args == "-" {
 		text, err := io.ReadAll(io.LimitReader(sys.In, maxMessage))
 		if err != nil {
-			return failure(Failed, "ARGS: standard input can not be read: %v", err)
+			return failure(Failed, "ARGS: standard input cannot be read: %v", err)
 		}
 		c.Args = string(text)
 		if err := checkArgs(c.Args); err != nil {

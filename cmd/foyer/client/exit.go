@@ -59,7 +59,7 @@ func missing(c *foyerv1.Coverage) string {
 	}
 }
 
-// uncounted tells of servers that take part and can not count.
+// uncounted tells of servers that take part and cannot count.
 func uncounted(c *foyerv1.Coverage) string {
 	if n := c.GetUncountedNodes(); n > 0 {
 		return count(int(n), "Socket.IO server") + " on Node took part without being counted"

@@ -90,7 +90,7 @@ var verdictWords = map[foyerv1.Verdict]string{
 	foyerv1.Verdict_VERDICT_EXCEPTED:         "left out by --except",
 	foyerv1.Verdict_VERDICT_OTHER_NAMESPACE:  "in another namespace",
 	foyerv1.Verdict_VERDICT_QUEUE_FULL:       "queue is full",
-	foyerv1.Verdict_VERDICT_DROPPED_VOLATILE: "can not take a volatile event right now",
+	foyerv1.Verdict_VERDICT_DROPPED_VOLATILE: "cannot take a volatile event right now",
 	foyerv1.Verdict_VERDICT_CLOSING:          "link is closing",
 	foyerv1.Verdict_VERDICT_NOT_LOCAL:        "at another node, and the target is local",
 	foyerv1.Verdict_VERDICT_NODE_UNREACHABLE: "node does not answer",

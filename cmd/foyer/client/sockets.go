@@ -69,7 +69,7 @@ func (c *socketsCommand) Run(ctx context.Context, k *kong.Context, sys *System) 
 	return at.listed(n, coverage, "the target matches no socket")
 }
 
-// listed is how a list ends. One without those who can not be counted is not whole.
+// listed is how a list ends. One without those who cannot be counted is not whole.
 func (c *caller) listed(n int, coverage *foyerv1.Coverage, nobody string) error {
 	without := ""
 	if servers := coverage.GetUncountedNodes(); servers > 0 {

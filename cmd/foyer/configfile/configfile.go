@@ -120,7 +120,7 @@ func (f *File) unknown(line int, name string, keys []Key) {
 	meant := near.Name(strings.ReplaceAll(strings.TrimLeft(name, "-"), "_", "-"), known)
 	switch {
 	case name == "config":
-		f.fault(line, "config stands on the command line or in FOYER_CONFIG only: a file can not name another one", name)
+		f.fault(line, "config stands on the command line or in FOYER_CONFIG only: a file cannot name another one", name)
 	case len(name) > 64 || meant == "":
 		f.fault(line, "there is no setting "+shown(name))
 	default:

@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 			`FILE:3: there is no setting "max_sessions"; do you mean max-sessions?`,
 			`FILE:4: there is no setting "--admin"; do you mean admin?`,
 			`FILE:5: there is no setting "zebra-crossing"`,
-			`FILE:6: config stands on the command line or in FOYER_CONFIG only: a file can not name another one`,
+			`FILE:6: config stands on the command line or in FOYER_CONFIG only: a file cannot name another one`,
 			`FILE:7: there is no setting "key-file"; do you mean cluster-key-file?`,
 		}},
 		"twice": {"edge: :1\nadmin: :2\nedge: :3\n", []string{`FILE:3: "edge" is set for a second time, after line 1`}},

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The Admin UI's own libraries put styles into the page, which they can not do otherwise. Of the two style sheets that it
+// The Admin UI's own libraries put styles into the page, which they cannot do otherwise. Of the two style sheets that it
 // loads from elsewhere, the icons are built in; the other is a font, which is not let in.
 const adminUIPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

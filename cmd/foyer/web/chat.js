@@ -62,7 +62,7 @@ async function rename() {
 let welcomes = 0;
 
 // welcome: the backend has seen us, for the first time or anew after it restarted or the connection was lost. It is told what
-// it can not know.
+// it cannot know.
 async function welcome(self) {
 	const turn = ++welcomes;
 	const over = () => turn !== welcomes || !link.socket.connected; // another welcome does it all again

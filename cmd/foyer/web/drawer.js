@@ -18,7 +18,7 @@ export function closeDrawer() {
 	$("menu").focus();
 }
 
-// arrange keeps the keyboard and screen readers out of what can not be seen or reached.
+// arrange keeps the keyboard and screen readers out of what cannot be seen or reached.
 function arrange() {
 	const open = document.body.dataset.menu === "open";
 	const panel = $("panel");

@@ -78,7 +78,7 @@ type EmitServiceClient interface {
 	CollectAcks(ctx context.Context, in *CollectAcksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CollectAcksResponse], error)
 	// EmitStream takes emits in batches without waiting for each: the fast path of a busy backend. Applied in order, one
 	// result each, in the same order; how results are batched has nothing to do with how items were. Foyer stops reading at
-	// 1024 results that were not taken. An item that can not be sent is an `error` result and does not end the stream. Whoever
+	// 1024 results that were not taken. An item that cannot be sent is an `error` result and does not end the stream. Whoever
 	// closes its side gets all results, then OK.
 	//
 	//	{"items": [{"id": 1, "emit": {"target": {"rooms": ["a"]}, "payload": {"event": "hi"}}},
@@ -230,7 +230,7 @@ type EmitServiceServer interface {
 	CollectAcks(*CollectAcksRequest, grpc.ServerStreamingServer[CollectAcksResponse]) error
 	// EmitStream takes emits in batches without waiting for each: the fast path of a busy backend. Applied in order, one
 	// result each, in the same order; how results are batched has nothing to do with how items were. Foyer stops reading at
-	// 1024 results that were not taken. An item that can not be sent is an `error` result and does not end the stream. Whoever
+	// 1024 results that were not taken. An item that cannot be sent is an `error` result and does not end the stream. Whoever
 	// closes its side gets all results, then OK.
 	//
 	//	{"items": [{"id": 1, "emit": {"target": {"rooms": ["a"]}, "payload": {"event": "hi"}}},

@@ -39,7 +39,7 @@ const (
 	Verdict_VERDICT_OTHER_NAMESPACE Verdict = 4
 	// Its queue has no room. An emit for it alone waits for room; of an emit for more sockets it goes without.
 	Verdict_VERDICT_QUEUE_FULL Verdict = 5
-	// The emit is volatile, and its transport can not take it right now.
+	// The emit is volatile, and its transport cannot take it right now.
 	Verdict_VERDICT_DROPPED_VOLATILE Verdict = 6
 	// Its link is closing: it is about to disconnect. An emit does not count it as matched.
 	Verdict_VERDICT_CLOSING Verdict = 7

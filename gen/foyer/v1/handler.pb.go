@@ -298,7 +298,7 @@ type Register struct {
 	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	// Names this handler in its group; a stream with the id of a live one replaces it. Empty: Foyer gives one.
 	HandlerId string `protobuf:"bytes,3,opt,name=handler_id,json=handlerId,proto3" json:"handler_id,omitempty"`
-	// Gets copies of events, connects and disconnects; owns nothing and can not acknowledge. It changes nothing: a namespace
+	// Gets copies of events, connects and disconnects; owns nothing and cannot acknowledge. It changes nothing: a namespace
 	// that only observers have registered for is not there, and lets nobody in.
 	Observer bool `protobuf:"varint,4,opt,name=observer,proto3" json:"observer,omitempty"`
 	// Names of the events to take. None: all that no other group names.
@@ -1250,7 +1250,7 @@ type Connect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// To be repeated in the reply.
 	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// The client, in full and with its auth. It can not be addressed before it is accepted.
+	// The client, in full and with its auth. It cannot be addressed before it is accepted.
 	Socket *Socket `protobuf:"bytes,2,opt,name=socket,proto3" json:"socket,omitempty"`
 	// How long the decision may take.
 	DecideWithin *durationpb.Duration `protobuf:"bytes,3,opt,name=decide_within,json=decideWithin,proto3" json:"decide_within,omitempty"`

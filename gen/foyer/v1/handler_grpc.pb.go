@@ -62,7 +62,7 @@ type HandlerServiceClient interface {
 	//
 	// In a cluster a handler serves the sockets of every node, unless it is `local`: those of its own node come before
 	// handlers of other nodes. `registered` comes when all nodes that can be reached have agreed to what it asks for, after
-	// 2 s at the latest. Of two handlers of different groups that ask for the same at two nodes that can not hear each other,
+	// 2 s at the latest. Of two handlers of different groups that ask for the same at two nodes that cannot hear each other,
 	// the earlier one stays when they can, and the other one ends with ALREADY_CLAIMED. A stream with the handler_id of a
 	// live one at another node replaces it as well. When the node of a handler is lost, its events go to the next handler,
 	// save those that it had taken. When the node of sockets is lost, its handlers hear Disconnected with NODE_LOST, and
@@ -157,7 +157,7 @@ type HandlerServiceServer interface {
 	//
 	// In a cluster a handler serves the sockets of every node, unless it is `local`: those of its own node come before
 	// handlers of other nodes. `registered` comes when all nodes that can be reached have agreed to what it asks for, after
-	// 2 s at the latest. Of two handlers of different groups that ask for the same at two nodes that can not hear each other,
+	// 2 s at the latest. Of two handlers of different groups that ask for the same at two nodes that cannot hear each other,
 	// the earlier one stays when they can, and the other one ends with ALREADY_CLAIMED. A stream with the handler_id of a
 	// live one at another node replaces it as well. When the node of a handler is lost, its events go to the next handler,
 	// save those that it had taken. When the node of sockets is lost, its handlers hear Disconnected with NODE_LOST, and

@@ -157,7 +157,7 @@ type GetInfoResponse struct {
 	// api_connection_refused (more than fit, or than one address may have), api_connection_unknown (no token in time, or made
 	// room for others), api_connection_stalled (a request did not come to its end), api_connection_bytes (held too much of
 	// such), api_stream_share, api_call_left (waits with a request_id whose callers are gone, beyond what is kept),
-	// api_tls_failed, api_greeting (no HTTP/2), api_stream_refused (handlers and watches that ask for what can not be),
+	// api_tls_failed, api_greeting (no HTTP/2), api_stream_refused (handlers and watches that ask for what cannot be),
 	// api_stream_slow (that do not read, or handlers that make no progress), api_handler_replaced, api_panic. Those that begin with
 	// cluster_ are of the way to other nodes: cluster_frame_ and why a frame of another node had no effect (unreadable, version,
 	// check: of another key, foreign, cluster, unknown, held, run, term, epoch, repeated, gap), cluster_item_ and why one thing of a

@@ -215,7 +215,7 @@ const (
 	DisconnectReason_DISCONNECT_REASON_TRANSPORT_ERROR DisconnectReason = 4
 	// The client did not answer the heartbeat ("ping timeout").
 	DisconnectReason_DISCONNECT_REASON_PING_TIMEOUT DisconnectReason = 5
-	// The client sent what can not be decoded ("parse error").
+	// The client sent what cannot be decoded ("parse error").
 	DisconnectReason_DISCONNECT_REASON_PARSE_ERROR DisconnectReason = 6
 	// The server closed the link: a protocol violation or a backend's order ("forced close").
 	DisconnectReason_DISCONNECT_REASON_FORCED_CLOSE DisconnectReason = 7
@@ -807,7 +807,7 @@ func (*Args_Values) isArgs_Args() {}
 // EmitOptions are Socket.IO's flags of one emit.
 type EmitOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Drop it for a socket whose transport can not take it right now (a poll not pending, a websocket still writing).
+	// Drop it for a socket whose transport cannot take it right now (a poll not pending, a websocket still writing).
 	Volatile bool `protobuf:"varint,1,opt,name=volatile,proto3" json:"volatile,omitempty"`
 	// Compress it where the link has negotiated compression. Default true.
 	Compress      *bool `protobuf:"varint,2,opt,name=compress,proto3,oneof" json:"compress,omitempty"`
@@ -867,7 +867,7 @@ type Coverage struct {
 	Unreachable []string `protobuf:"bytes,1,rep,name=unreachable,proto3" json:"unreachable,omitempty"`
 	// How many more did not answer, known only by number.
 	UnreachableUnnamed int32 `protobuf:"varint,2,opt,name=unreachable_unnamed,json=unreachableUnnamed,proto3" json:"unreachable_unnamed,omitempty"`
-	// How many nodes took part but can not count, such as Socket.IO servers on Node.
+	// How many nodes took part but cannot count, such as Socket.IO servers on Node.
 	UncountedNodes int32 `protobuf:"varint,3,opt,name=uncounted_nodes,json=uncountedNodes,proto3" json:"uncounted_nodes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -379,7 +379,7 @@ func TestAcksOfPeers(t *testing.T) {
 		away(true, 2)
 		began = time.Now()
 		a, _ = collect()
-		w.want("while peers can not be counted", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "0 1 0s")
+		w.want("while peers cannot be counted", fmt.Sprint(a.Matched, a.Coverage().UnreachableUnnamed, time.Since(began)), "0 1 0s")
 		_, err = a.Next(w.Context())
 		w.want("nobody is waited for", err, io.EOF)
 		a.Finish()

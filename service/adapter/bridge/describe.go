@@ -16,7 +16,7 @@ func roomsOf(s *service.SocketInfo) []string {
 	return append([]string{string(s.ID)}, s.Rooms...)
 }
 
-// handshakeOf describes the request that opened a socket's link; nil: it can not be said.
+// handshakeOf describes the request that opened a socket's link; nil: it cannot be said.
 func handshakeOf(s *service.SocketInfo) []byte {
 	h := official.Handshake{Time: s.ConnectedAt}
 	if of := s.Handshake; of != nil {

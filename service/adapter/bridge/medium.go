@@ -18,7 +18,7 @@ type Medium interface {
 	// when official servers must not be sent this, or why the medium takes nothing now.
 	Publish(m *official.Message, to string) error
 	// Follow has this node hear a namespace, and be counted in it as one of the servers, or ends that. The channel is
-	// closed when what others say from then on is heard, or this can not be had now. It does not block. A namespace is
+	// closed when what others say from then on is heard, or this cannot be had now. It does not block. A namespace is
 	// followed once.
 	Follow(namespace string, on bool) <-chan struct{}
 	// Peers asks how many servers hear a namespace that are no nodes of this cluster. It blocks until that is known or ctx
@@ -42,7 +42,7 @@ type Rooms interface {
 	// Room has this node hear a room, which may be a socket's own, in a namespace that is followed meanwhile. Each on is
 	// followed by one off. It is called with locks of the service held: memory only.
 	Room(namespace, room string, on bool)
-	// Heard returns a channel that is closed when what others say to a room from then on is heard, or this can not be had
+	// Heard returns a channel that is closed when what others say to a room from then on is heard, or this cannot be had
 	// now, or nobody wants it.
 	Heard(namespace, room string) <-chan struct{}
 }

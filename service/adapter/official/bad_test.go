@@ -288,7 +288,7 @@ func TestPythonCopies(t *testing.T) {
 	}
 }
 
-// TestNeverPublished: the encoders can not be brought to write what an official server dies of, goes deaf by or hurts
+// TestNeverPublished: the encoders cannot be brought to write what an official server dies of, goes deaf by or hurts
 // its clients with (section 11).
 func TestNeverPublished(t *testing.T) {
 	all := map[string]func([]byte, *Message) ([]byte, error){

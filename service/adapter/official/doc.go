@@ -30,7 +30,7 @@
 // rooms and flags that are missing or empty texts, binary events as type 5. The bytes that it was given belong to the
 // Message afterwards. What is written is checked just so: no Append function writes what an official server dies of.
 //
-// Where a server on Node would hand its clients something that JSON can not hold, it is what JSON.stringify makes of
+// Where a server on Node would hand its clients something that JSON cannot hold, it is what JSON.stringify makes of
 // it: dates are ISO text, NaN and infinities null. Half a surrogate pair, which @msgpack/msgpack writes as invalid
 // UTF-8, becomes U+FFFD here; Node's clients get the half pair or U+FFFD, by the length of the text. Integers of 64
 // bits keep their digits, which a browser rounds as Node would have.

@@ -12,7 +12,7 @@
 // What it promises: frames of one sender come to each node in the order in which they were sent, and none twice, while
 // a pair of connections lives. A frame is published once or not at all. Frames are lost when a connection breaks, and
 // when a node is behind by more than what waits for the receiver; so the connection is read without a pause, since
-// whatever the server can not get rid of fills its queue, which all share.
+// whatever the server cannot get rid of fills its queue, which all share.
 //
 // A life is a pair of connections: one publishes, one hears. It is up when what it publishes has come back to it on
 // both channels, so a pooler that gives each statement another session is found out before, and so are two servers

@@ -33,7 +33,7 @@ type Text struct {
 	// which socket.io-msgpack-parser is made, does not know them.
 	Timestamps bool
 
-	// Literal says that there was a map with "_placeholder":true. Next to attachments it can not be told from a
+	// Literal says that there was a map with "_placeholder":true. Next to attachments it cannot be told from a
 	// placeholder.
 	Literal bool
 }
@@ -243,7 +243,7 @@ func milliseconds(body []byte) (ms float64, ok bool) {
 	}
 }
 
-// AppendDate appends a time in milliseconds as JavaScript's Date.toJSON does, and null for one that Date can not hold.
+// AppendDate appends a time in milliseconds as JavaScript's Date.toJSON does, and null for one that Date cannot hold.
 func AppendDate(b []byte, ms float64) []byte {
 	const most = 8_640_000_000_000_000
 	if ms < -most || ms > most {

@@ -38,7 +38,7 @@ function value(depth) {
     default: {
       const o = {};
       for (let n = rnd(pick([3, 5, 20])); n > 0; n--) o[pick(words) .slice(0, 40)+ (rnd(2) ? rnd(30) : "")] = value(depth - 1);
-      // A literal placeholder can not be told from one that the parser made.
+      // A literal placeholder cannot be told from one that the parser made.
       delete o._placeholder;
       return o;
     }

@@ -4069,7 +4069,7 @@ type Verdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its number.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Why it can not be; none: it can.
+	// Why it cannot be; none: it can.
 	Error         *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -233,7 +233,7 @@ func TestSleeperBlamesNobody(t *testing.T) {
 		s.Begin("/")
 		time.Sleep(Settle)
 		s.Heard("/", "a", official.Heartbeat)
-		s.mu.Lock() // the node sleeps: what it would say can not be said
+		s.mu.Lock() // the node sleeps: what it would say cannot be said
 		s.Beats.mu.Lock()
 		for uid, at := range s.hearings["/"].heard {
 			s.hearings["/"].heard[uid] = at.Add(-time.Hour)

@@ -61,7 +61,7 @@ func TestRedisRestarts(t *testing.T) {
 	port := freeport.New(t)
 	address := "127.0.0.1:" + port
 	n, other, peer := open(t, config("AAAA", address)), open(t, config("BBBB", address)), dialServer(t, address)
-	follow(t, n, "/") // it can not be heard now, so nobody waits for it
+	follow(t, n, "/") // it cannot be heard now, so nobody waits for it
 	follow(t, other, "/")
 	if _, err := n.Peers(t.Context(), "/"); err == nil {
 		t.Error("peers are counted without Redis")

@@ -20,7 +20,7 @@ type follows struct {
 	heard   chan struct{}
 }
 
-// confirm tells those who wait for it that a namespace is heard, or can not be now.
+// confirm tells those who wait for it that a namespace is heard, or cannot be now.
 func (f *follows) confirm() {
 	select {
 	case <-f.heard:

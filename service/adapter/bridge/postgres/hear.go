@@ -16,7 +16,7 @@ import (
 type hearing struct {
 	namespace, channel string
 	hello, tail        string        // this node's own Hello, and what is behind the UID in what nodes say
-	heard              chan struct{} // closed when it is listened to, or can not be now
+	heard              chan struct{} // closed when it is listened to, or cannot be now
 
 	on      bool      // the bridge wants it
 	used    time.Time // when this node has said something there last, or asked who is there
@@ -27,7 +27,7 @@ type hearing struct {
 // wanted says whether this node is to listen.
 func (h *hearing) wanted() bool { return h.on || time.Since(h.used) < keepFor }
 
-// confirm tells those who wait for it that a namespace is heard, or can not be now.
+// confirm tells those who wait for it that a namespace is heard, or cannot be now.
 func (h *hearing) confirm() {
 	if !isClosed(h.heard) {
 		close(h.heard)

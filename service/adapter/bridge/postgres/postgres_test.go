@@ -382,13 +382,13 @@ func testBounds(t *testing.T, server *pgtest.Server) {
 	}
 }
 
-// A table that can not be used is told at start; one that is missing is made.
+// A table that cannot be used is told at start; one that is missing is made.
 func testTable(t *testing.T, server *pgtest.Server) {
 	server.Do("CREATE ROLE app LOGIN PASSWORD 'p'", "CREATE TABLE mine (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea)",
 		"CREATE TABLE other (x int)", "GRANT ALL ON other TO app", "GRANT SELECT, INSERT ON mine TO app", "CREATE SCHEMA theirs AUTHORIZATION app")
 	url := server.URL("app", "p")
 	for table, want := range map[string]string{
-		"new_one": "the table new_one is not there, and this user can not make it", "no.new_one": "the table no.new_one is not there",
+		"new_one": "the table new_one is not there, and this user cannot make it", "no.new_one": "the table no.new_one is not there",
 		"mine": "this user may not do with the table mine what Foyer needs", "other": "the table other is another one", "theirs.new_one": "",
 	} {
 		e := newEar(t, url, "table", "AAAA", func(c *Config) { c.Table = table })
@@ -423,7 +423,7 @@ func TestServerRestarts(t *testing.T) {
 	server := pgtest.New(t)
 	server.Kill()
 	url := server.URL("postgres", "")
-	a := hear(t, url, "restart", "AAAA").follows("/") // at once, since this can not be had now
+	a := hear(t, url, "restart", "AAAA").follows("/") // at once, since this cannot be had now
 	if _, err := a.Peers(t.Context(), "/"); !errors.Is(err, errAway) || a.logs.FilterMessage("servers on Node not reached yet").Len() != 1 {
 		t.Errorf("without a server: %v, %v", err, a.logs.All())
 	}

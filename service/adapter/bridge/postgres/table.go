@@ -104,7 +104,7 @@ func (m *Medium) haveTable(ctx context.Context, c *pgdial.Conn) error {
 	if state(err) == noTable {
 		switch err = attempt(create); state(err) {
 		case noRights, noSchema:
-			return &TableError{fmt.Errorf("the table %s is not there, and this user can not make it: %w", m.cfg.Table, err)}
+			return &TableError{fmt.Errorf("the table %s is not there, and this user cannot make it: %w", m.cfg.Table, err)}
 		case "", sameTable, sameType, sameKey: // another node makes it just now
 			err = attempt(try)
 		}

@@ -127,7 +127,7 @@ func (m *Medium) giveUp(e *ear, err error) {
 			m.mu.Lock()
 		}
 		if p := m.places[channel]; p != nil && p.at == e {
-			p.release() // it can not be had now
+			p.release() // it cannot be had now
 			m.downLocked(p)
 		}
 	}

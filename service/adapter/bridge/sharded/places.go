@@ -36,7 +36,7 @@ func (w *wait) less() {
 	}
 }
 
-// release lets go all that wait for a channel: it stands, or can not be had now.
+// release lets go all that wait for a channel: it stands, or cannot be had now.
 func (p *place) release() {
 	for _, w := range p.waits {
 		w.less()

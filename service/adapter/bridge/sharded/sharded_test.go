@@ -256,7 +256,7 @@ func TestHears(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if d := n.Dropped(); d["shape"] != 1 || d["garbled"] != 1 || len(d) != 2 {
-		t.Errorf("dropped %v, want one without the shape of an answer and one that can not be read", d)
+		t.Errorf("dropped %v, want one without the shape of an answer and one that cannot be read", d)
 	}
 	n.Follow("/", false)
 	redistest.Await(t, "that nothing is subscribed to", func() bool { return len(p.PubSubShardChannels(t.Context(), "*").Val()) == 0 })

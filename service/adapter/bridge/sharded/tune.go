@@ -137,7 +137,7 @@ func (m *Medium) change() {
 	}
 }
 
-// settle makes the subscription to a channel what it is to be. failed are servers that can not be reached now.
+// settle makes the subscription to a channel what it is to be. failed are servers that cannot be reached now.
 func (m *Medium) settle(p *place, failed map[*redis.Client]bool) {
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()
@@ -154,7 +154,7 @@ func (m *Medium) settle(p *place, failed map[*redis.Client]bool) {
 	case old != nil && old.server == server && (p.stands || time.Since(p.asked) < answerWait):
 		old = nil
 	case err != nil || failed[server]:
-		p.release() // it can not be had now
+		p.release() // it cannot be had now
 		m.troubleLocked()
 		old = nil
 	default:

@@ -129,7 +129,7 @@ public final class Client {
 		}
 	}
 
-	/** What can be compared: this JSON library's objects can not, and its numbers are of whatever class was shortest. */
+	/** What can be compared: this JSON library's objects cannot, and its numbers are of whatever class was shortest. */
 	private static Object plain(Object value) {
 		try {
 			if (value instanceof Object[] array) {
