@@ -40,6 +40,11 @@ func TestHTTPPage(t *testing.T) {
 	if want, _, _ := strings.Cut(strings.TrimSpace(d.next("json", "invalid_argument")), "}}]}"); !strings.HasPrefix(wrong, want) {
 		t.Errorf("an error is %s, and the page says %s", wrong, want)
 	}
+	for what, want := range map[string]string{"-d '{}' http://127.0.0.1:8080/nothing": "404 ", "http://127.0.0.1:8080/foyer.v1.EmitService/Emit": "405 POST"} {
+		if got := term.run(`curl -s -o /dev/null -w '%{http_code} %header{allow}' ` + what); strings.TrimSpace(got) != strings.TrimSpace(want) {
+			t.Errorf("curl %s is answered %s, want %s", what, got, want)
+		}
+	}
 	if got := term.run(d.next("sh", "Authorization")); !strings.Contains(got, `"features"`) {
 		t.Errorf("with a token that nobody wants: %s", got)
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -52,8 +53,38 @@ func fromStatus(err error) *connect.Error {
 	return e
 }
 
+// noCall is the error of a request that is no call: its path or its method is wrong. HTTP has a status for each of these, which
+// proxies and their logs understand. No code of the Connect protocol becomes 405, and its code for an unknown path becomes 501.
+type noCall struct {
+	told   *connect.Error
+	status int
+	allow  string // the methods that the path takes; "": it takes none
+}
+
+func (e *noCall) Error() string { return e.told.Error() }
+func (e *noCall) Unwrap() error { return e.told }
+
+// statusWriter puts another status in the place of an error's. Streams and gRPC-Web tell errors with 200, which stays.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if status >= http.StatusBadRequest {
+		status = w.status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
 // answer tells a client an error in the form of its protocol; without one as JSON.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
+	if e, ok := errors.AsType[*noCall](err); ok {
+		if e.allow != "" {
+			w.Header().Set("Allow", e.allow)
+		}
+		w = &statusWriter{w, e.status}
+	}
 	if !s.faults.IsSupported(r) || strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc+") || r.Header.Get("Content-Type") == "application/grpc" {
 		r.Header.Set("Content-Type", "application/json")
 	}

@@ -251,8 +251,15 @@ func TestForms(t *testing.T) {
 		"a stream that fails":        {watch, `{"namespace":"none"}`, nil, 429, "too slow"},
 		"a stream of requests":       {"/foyer.v1.EmitService/EmitStream", "{}", nil, 501, "NOT_IMPLEMENTED"},
 		"handlers":                   {"/foyer.v1.HandlerService/Attach", "{}", nil, 501, "NOT_IMPLEMENTED"},
-		"no method":                  {"/foyer.v1.EmitService/Emitt", "{}", nil, 501, "NOT_IMPLEMENTED"},
-		"GET":                        {emit + `?connect=v1&encoding=json&message={}`, "", []string{"Method", "GET", "Content-Type", ""}, 400, "INVALID_FIELD"},
+		"no method":                  {"/foyer.v1.EmitService/Emitt", "{}", nil, 404, "NOT_IMPLEMENTED"},
+		"no method, Connect":         {"/foyer.v1.EmitService/Emitt", "", []string{"Content-Type", "application/proto", "Connect-Protocol-Version", "1"}, 404, "NOT_IMPLEMENTED"},
+		"no method, a stream":        {"/foyer.v1.EmitService/Emitt", frame, []string{"Content-Type", "application/connect+json"}, 200, `"code":"unimplemented"`},
+		"no method, gRPC-Web":        {"/foyer.v1.EmitService/Emitt", frame, []string{"Content-Type", "application/grpc-web+proto"}, 200, ""},
+		"the first page":             {"/", "", []string{"Method", "GET", "Content-Type", ""}, 404, "NOT_IMPLEMENTED"},
+		"GET":                        {emit + `?connect=v1&encoding=json&message={}`, "", []string{"Method", "GET", "Content-Type", ""}, 405, "INVALID_FIELD"},
+		"DELETE":                     {emit, hi, []string{"Method", "DELETE"}, 405, "INVALID_FIELD"},
+		"GET of a stream":            {watch, "", []string{"Method", "GET", "Content-Type", ""}, 405, "INVALID_FIELD"},
+		"POST of the description":    {"/openapi.yaml", "", nil, 405, "INVALID_FIELD"},
 		"a picture":                  {emit, hi, []string{"Content-Type", "image/png"}, 400, "INVALID_FIELD"},
 		"compressed":                 {emit, hi, []string{"Content-Encoding", "gzip"}, 501, "NOT_IMPLEMENTED"},
 		"compressed, Connect":        {watch, hi, []string{"Content-Type", "application/connect+json", "Connect-Content-Encoding", "gzip"}, 200, "NOT_IMPLEMENTED"},
@@ -268,6 +275,16 @@ func TestForms(t *testing.T) {
 		w := ask(s, tc.path, tc.body, tc.headers...)
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.want) {
 			t.Errorf("%s: %d %q, want %d with %q", name, w.Code, w.Body, tc.status, tc.want)
+		}
+		allow := ""
+		if w.Code == http.StatusMethodNotAllowed {
+			allow = "POST"
+			if tc.path == openAPIPath {
+				allow = "GET, HEAD"
+			}
+		}
+		if got := w.Header().Get("Allow"); got != allow {
+			t.Errorf("%s: allows %q, want %q", name, got, allow)
 		}
 		if w.Code >= 400 && strings.ToUpper(tc.want) == tc.want && tc.want != "" {
 			if _, reason := reasonOf(t, w.Body.Bytes()); reason != tc.want {

@@ -25,6 +25,8 @@ import (
 //go:embed openapi.swagger.yaml
 var openAPI []byte
 
+const openAPIPath = "/openapi.yaml"
+
 const (
 	// callTimeout ends a call with one answer. It is above the longest wait for acknowledgements, which is a minute.
 	callTimeout = 75 * time.Second
@@ -164,7 +166,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, fromStatus(err))
 		return
 	}
-	if r.URL.Path == "/openapi.yaml" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+	if r.URL.Path == openAPIPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		head.Set("Content-Type", "application/yaml")
 		_, _ = w.Write(openAPI)
 		return
@@ -199,12 +201,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) prepare(r *http.Request) (m *method, plain bool, err error) {
 	m = s.methods[r.URL.Path]
 	switch {
+	case r.URL.Path == openAPIPath:
+		return nil, false, &noCall{invalid("%s is read by GET, and this one is %.20q", openAPIPath, r.Method), http.StatusMethodNotAllowed, "GET, HEAD"}
 	case m == nil:
-		return nil, false, fault(connect.CodeUnimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED,
-			"there is no %.100q: the path is /SERVICE/METHOD, such as /foyer.v1.EmitService/Emit, and /openapi.yaml lists all", r.URL.Path)
+		told := fault(connect.CodeUnimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED,
+			"there is no %.100q: the path is /SERVICE/METHOD, such as /foyer.v1.EmitService/Emit, and %s lists all", r.URL.Path, openAPIPath)
+		return nil, false, &noCall{told, http.StatusNotFound, ""}
 	case r.Method != http.MethodPost:
-		return nil, false, fault(connect.CodeInvalidArgument, foyerv1.ErrorReason_ERROR_REASON_INVALID_FIELD,
-			"calls are POST requests, and this one is %.20q", r.Method)
+		return nil, false, &noCall{invalid("calls are POST requests, and this one is %.20q", r.Method), http.StatusMethodNotAllowed, http.MethodPost}
 	case m.upload:
 		return nil, false, fault(connect.CodeUnimplemented, foyerv1.ErrorReason_ERROR_REASON_NOT_IMPLEMENTED,
 			"%s is a stream of requests, which needs gRPC: call it at the node's --api address", m.name)
