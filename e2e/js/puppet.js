@@ -63,7 +63,14 @@ const commands = {
 	// emit sends an event; with "ack" (a number) it wants an acknowledgement.
 	emit({ c, event, args = [], ack, timeout, volatile, compress }) {
 		let socket = clients.get(c);
-		if (volatile) socket = socket.volatile;
+		if (volatile) {
+			// The client drops it while a POST is under way, whose answer may come after the event that the POST has caused.
+			if (socket.connected && !socket.io.engine.transport.writable) {
+				setTimeout(() => commands.emit({ c, event, args, ack, timeout, volatile, compress }), 10);
+				return;
+			}
+			socket = socket.volatile;
+		}
 		if (compress !== undefined) socket = socket.compress(compress);
 		args = args.map(decode);
 		try {
