@@ -153,7 +153,7 @@ test: test-tools ## Run all tests, after installing what they need
 # More packages at once than there are processors: some wait for servers most of the time.
 .PHONY: test-unit
 test-unit:
-	go test -race -p 4 -timeout 10m ./...
+	go test -race -p 4 -timeout 20m ./...
 
 # -v for the latencies that some of them report; one at a time, since they measure.
 .PHONY: e2e
