@@ -104,8 +104,15 @@ func printExplained(sys *System, e *foyerv1.ExplainResponse) error {
 	if err := printExplanations(sys, e.GetAsked(), ""); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%d of %s that the target means would get it.\n", e.GetReached(), count(int(e.GetMatched()), "socket"))
-	if err := sys.print([]byte(text)); err != nil {
+	text := fmt.Sprintf("%d of %s that the target means would get it.", e.GetReached(), count(int(e.GetMatched()), "socket"))
+	// Who reads standard output alone must not take this for the whole cluster.
+	if m := missing(e.GetCoverage()); m != "" {
+		text += " " + m + "; the sockets there are not counted."
+	}
+	if u := uncounted(e.GetCoverage()); u != "" {
+		text += " " + u + "."
+	}
+	if err := sys.print([]byte(clean(text) + "\n")); err != nil {
 		return err
 	}
 	counts := sys.table("SOCKETS", "VERDICT").numbers(0)

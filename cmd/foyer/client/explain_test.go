@@ -1,10 +1,12 @@
 package client
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -60,6 +62,30 @@ func TestExplain(t *testing.T) {
 		if out, told, code := h.say("explain", "--room", "none"); code != Nobody || told != "foyer: the target reached nobody\n" {
 			t.Errorf("code %d, %q, %s", code, told, out)
 		}
+	})
+}
+
+// explained answers as a node does that does not reach all others.
+type explained struct {
+	foyerv1.UnimplementedSocketServiceServer
+	coverage *foyerv1.Coverage
+}
+
+func (e *explained) Explain(context.Context, *foyerv1.ExplainRequest) (*foyerv1.ExplainResponse, error) {
+	return &foyerv1.ExplainResponse{Matched: proto.Int32(2), Reached: proto.Int32(2), Coverage: e.coverage}, nil
+}
+
+// TestExplainInPart: what is printed says by itself which nodes it does not speak for, and so does the exit code.
+func TestExplainInPart(t *testing.T) {
+	e := &explained{coverage: &foyerv1.Coverage{Unreachable: []string{"BBBB", "CC\x1bC"}}}
+	fake(t, func(s *grpc.Server) { foyerv1.RegisterSocketServiceServer(s, e) }, func(h *hall) {
+		told := `foyer: the answer is only partial: 2 nodes did not answer: BBBB, CC\x1bC` + "\n"
+		h.want(Partial, `2 of 2 sockets that the target means would get it. 2 nodes did not answer: BBBB, CC\x1bC; the sockets there are not counted.`+"\n",
+			told, "explain", "--all")
+		h.want(Partial, `{"matched":2,"reached":2,"coverage":{"unreachable":["BBBB","CC\u001bC"]}}`+"\n", told, "explain", "--all", "-o", "json")
+		e.coverage = &foyerv1.Coverage{UncountedNodes: 1}
+		h.want(Done, "2 of 2 sockets that the target means would get it. 1 Socket.IO server on Node took part without being counted.\n",
+			"foyer: 1 Socket.IO server on Node took part without being counted\n", "explain", "--all")
 	})
 }
 
