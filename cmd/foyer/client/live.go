@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	foyerv1 "foyer/gen/foyer/v1"
 )
 
 // live are the flags of commands that go on until they are stopped.
@@ -91,6 +95,34 @@ func (c *caller) once(ctx context.Context, open stream, heard func()) error {
 		return status.Error(codes.DeadlineExceeded, errSilent.Error())
 	}
 	return err
+}
+
+// tellEmpty says when a namespace has no socket and no handler: a wrong name looks like a quiet one. It says nothing when the
+// node does not know that of all nodes, nor of /, which is always there, nor of NAME*, whose sockets cannot be listed.
+func (c *caller) tellEmpty(ctx context.Context, namespace string, local bool) {
+	namespace = "/" + strings.TrimPrefix(namespace, "/")
+	if namespace == "/" || strings.HasSuffix(namespace, "*") {
+		return
+	}
+	target := &foyerv1.Target{Namespace: namespace, All: true, Local: local}
+	sockets, err := call(ctx, c, foyerv1.NewSocketServiceClient(c.conn).ListSockets, &foyerv1.ListSocketsRequest{Target: target, PageSize: 1})
+	if err != nil || len(sockets.GetSockets()) > 0 || missing(sockets.GetCoverage()) != "" || uncounted(sockets.GetCoverage()) != "" {
+		return
+	}
+	handlers, err := call(ctx, c, foyerv1.NewHandlerServiceClient(c.conn).ListHandlers, &foyerv1.ListHandlersRequest{Local: local, PageSize: 1000})
+	if err != nil || handlers.GetNextPageToken() != "" || missing(handlers.GetCoverage()) != "" {
+		return
+	}
+	for _, h := range handlers.GetHandlers() {
+		r := h.GetRegistration()
+		if !r.GetObserver() && slices.ContainsFunc(r.GetNamespaces(), func(name string) bool {
+			prefix, open := strings.CutSuffix(name, "*")
+			return name == namespace || open && strings.HasPrefix(namespace, prefix)
+		}) {
+			return
+		}
+	}
+	c.sys.note("no socket or handler of " + namespace + " is there yet")
 }
 
 // passes says whether it may help to try again.

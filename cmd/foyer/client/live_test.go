@@ -240,6 +240,43 @@ func TestTail(t *testing.T) {
 	})
 }
 
+// TestLiveOfNobody: a namespace of which nobody knows is told, since it would look like one in which nothing happens.
+func TestLiveOfNobody(t *testing.T) {
+	inHall(t, func(h *hall) {
+		told := func(text string, args ...string) {
+			t.Helper()
+			r := h.start(args...)
+			if got := r.take(r.told); got != text {
+				t.Errorf("%q: told %q, want %q", args, got, text)
+			}
+			r.stop()
+		}
+		told("foyer: no socket or handler of /none is there yet\n", "tail", "-n", "/none")
+		told("foyer: no socket or handler of /none is there yet\n", "tail", "-n", "none", "--local", "-o", "json")
+		told("foyer: no socket or handler of /none is there yet\n", "watch", "-n", "none")
+		told("foyer: no socket or handler of /none is there yet\n", "watch", "-n", "none", "--room", "r1")
+		told("", "watch")
+		told("", "tail", "-n", "/none*")
+		watches, _, err := h.node.Attach(t.Context(), service.Registration{Namespaces: []string{"/none"}, Group: "w", ID: "w1", Observer: true, MaxInFlight: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told("foyer: no socket or handler of /none is there yet\n", "tail", "-n", "/none")
+		watches.Detach()
+		handles, _, err := h.node.Attach(t.Context(), service.Registration{Namespaces: []string{"/no*"}, Group: "g", ID: "h1", MaxInFlight: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told("", "tail", "-n", "/none")
+		told("", "watch", "-n", "/none")
+		handles.Detach()
+		told("foyer: no socket or handler of /chat is there yet\n", "watch", "-n", "/chat")
+		h.connect("ann", "/chat", "")
+		told("", "watch", "-n", "/chat", "--room", "r1")
+		told("", "tail", "-n", "/chat")
+	})
+}
+
 // TestTailSamples: one of so many is shown, and so many a second, and the rest is counted.
 func TestTailSamples(t *testing.T) {
 	inHall(t, func(h *hall) {

@@ -61,6 +61,9 @@ func (c *tailCommand) Run(ctx context.Context, k *kong.Context, sys *System) err
 	}
 	defer at.close()
 	before := at.observerDrops(ctx)
+	if before >= 0 { // the node answers
+		at.tellEmpty(ctx, c.Namespace, c.Local)
+	}
 	q := &tailQueue{command: c, more: make(chan struct{}, 1)}
 	printed := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)

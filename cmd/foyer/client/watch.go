@@ -41,6 +41,7 @@ func (c *watchCommand) Run(ctx context.Context, k *kong.Context, sys *System) er
 		q.View = foyerv1.SocketView_SOCKET_VIEW_FULL
 	}
 	t := sys.table("TIME", "CHANGE", "SOCKET", "USER", "ROOMS", "WHY").least(12, 12, 20, 4, 5)
+	fresh := c.Resume == "" // a watch that goes on has had the namespace before
 	return c.keep(ctx, at, func(ctx context.Context, heard func()) error {
 		stream, err := foyerv1.NewPresenceServiceClient(at.conn).Watch(ctx, q)
 		if err != nil {
@@ -62,6 +63,10 @@ func (c *watchCommand) Run(ctx context.Context, k *kong.Context, sys *System) er
 			}
 			if err := c.show(sys, t, m); err != nil {
 				return err
+			}
+			if fresh && m.GetSynced() != nil {
+				fresh = false
+				at.tellEmpty(ctx, c.Namespace, false)
 			}
 			if m.GetReset_() != nil {
 				q.ResumeToken = ""
