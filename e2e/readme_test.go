@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -22,7 +23,9 @@ func TestReadme(t *testing.T) {
 		chrome.open(window, term.url("http://localhost:3000/"))
 		chrome.until(window, connectedToChat)
 	}
-	wantMatched(t, term.run(d.next("sh", "hello from grpcurl")), 2)
+	hello := d.next("sh", "hello from grpcurl")
+	chrome.until("one", fmt.Sprintf("%q.trim().endsWith('\\n' + document.querySelector('#hint-command').textContent)", term.here(hello))) // the page shows the same
+	wantMatched(t, term.run(hello), 2)
 	chrome.shows("one", "hello from grpcurl")
 	chrome.shows("two", "hello from grpcurl")
 

@@ -22,7 +22,11 @@ func TestStart(t *testing.T) {
 		chrome.open(window, term.url("http://localhost:3000/"))
 		chrome.until(window, connectedToChat)
 	}
-	wantMatched(t, term.run(d.next("sh", "hello from grpcurl")), 2)
+	greet := d.next("sh", "hello from grpcurl")
+	if !strings.Contains(openText(t, "README.md"), greet) {
+		t.Errorf("the README greets in another way than by\n%s", greet)
+	}
+	wantMatched(t, term.run(greet), 2)
 	chrome.shows("one", "hello from grpcurl")
 
 	// Ask it by hand

@@ -531,7 +531,7 @@ func (f *foyer) greet(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\n  %s\n  API         %s\n", what, api)
 	if f.demo {
-		fmt.Fprintf(w, "  say hello   grpcurl %s -d '{\"target\":{\"rooms\":[\"lobby\"]},\"payload\":{\"event\":\"chat message\",\"values\":[\"hello\"]}}' %s foyer.v1.EmitService/Emit\n\n", flags, api)
+		fmt.Fprintf(w, "  say hello   grpcurl %s -d '{\"target\":{\"rooms\":[\"lobby\"]},\"payload\":{\"event\":\"chat message\",\"values\":[\"hello from grpcurl\",{\"room\":\"lobby\"}]}}' %s foyer.v1.EmitService/Emit\n\n", flags, api)
 		return
 	}
 	fmt.Fprintf(w, "  say hello   grpcurl %s -d '{\"target\":{\"all\":true},\"payload\":{\"event\":\"hello\",\"values\":[\"world\"]}}' %s foyer.v1.EmitService/Emit\n\n", flags, api)
