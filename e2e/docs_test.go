@@ -122,7 +122,7 @@ func blocksOf(markdown string) []block {
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	flag := regexp.MustCompile(`--[a-z][a-z0-9-]+`)
-	others := regexp.MustCompile(`(?m)^((bin/)?redis-server|docker|helm|kubectl|sudo|python3 -m grpc_tools.protoc) .*$`) // programs with flags of their own
+	others := regexp.MustCompile(`(?m)^((bin/)?redis-server|docker|export|helm|kubectl|sudo|python3 -m grpc_tools.protoc) (.*\\\n)*.*$`) // programs with flags of their own
 	var known []string
 	for _, command := range []string{"serve", "healthcheck", "bench idle", "bench broadcast", "bench echo", "emit", "disconnect", "watch", "tail", "explain", "drain", "context set"} {
 		out, err := exec.CommandContext(t.Context(), binary(t), append(strings.Fields(command), "--help")...).CombinedOutput()

@@ -65,7 +65,7 @@ func wantPod(t *testing.T, set object) {
 		"no capabilities":        slices.Equal(c.strings("securityContext", "capabilities", "drop"), []string{"ALL"}),
 		"a bound of memory":      c.text("resources", "limits", "memory") == "2Gi" && variable(c, "GOMEMLIMIT") == "1536MiB",
 		"a request":              c.text("resources", "requests", "cpu") != "",
-		"an image with a tag":    regexp.MustCompile(`^foyer:\d+\.\d+\.\d+$`).MatchString(c.text("image")),
+		"an image with a tag":    regexp.MustCompile(`^foyer:v\d+\.\d+\.\d+$`).MatchString(c.text("image")),
 		"one after the other":    set.text("spec", "updateStrategy", "type") == "RollingUpdate" && set.number("spec", "minReadySeconds") > 0,
 	} {
 		if !ok {
