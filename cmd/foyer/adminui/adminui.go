@@ -16,12 +16,12 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// Namespace is that of the pages in the hall of the operators.
+// Namespace is the one that the pages connect to, in the hall of the operators.
 const Namespace = "/admin"
 
 const (
 	maxSaid = 256
-	// Commands that wait for those before them: of one operator, and of all, as far as they are about to. More are left.
+	// How many commands may wait for earlier ones: those of one operator, and those of all together. Further ones are left out.
 	maxCommands    = 16
 	maxAllCommands = 256
 	maxLine        = 6 << 20 // bytes of arguments
@@ -32,17 +32,17 @@ const (
 type Config struct {
 	Hall grpc.ClientConnInterface // the API of the hall
 	API  grpc.ClientConnInterface // the API of the node that is shown
-	// Users are those who may log in with a password. It may change.
+	// Users are those who may log in with a password. They may change at any time.
 	Users *Users
 	// Token says whether a word is a token of the API, which is as good as a password. Default: none is.
 	Token func(word string) bool
 	// ReadOnly keeps all operators from changing anything.
 	ReadOnly bool
-	// Namespaces are those in use on this node, at most so many.
+	// Namespaces returns the namespaces in use on this node, at most so many.
 	Namespaces func(most int) []string
-	// Links are those of this node. It may take some ms, and is called every 2 s.
+	// Links returns the numbers of the links of this node. It may take some ms, and is called every 2 s.
 	Links func() Links
-	// Hostname and PID are told of this node.
+	// Hostname and PID are what the pages show of this node.
 	Hostname string
 	PID      int
 	Log      *zap.Logger
@@ -66,17 +66,17 @@ type panel struct {
 	attempts attempts
 	ops      map[string]*operator // by socket id
 	said     chan said
-	turn     chan *attempt // whose password is looked at
+	turn     chan *attempt // the one whose password is to be checked
 	decided  chan decision
-	pending  atomic.Int64 // commands
+	pending  atomic.Int64 // commands of all operators that are not done yet
 	helpers  sync.WaitGroup
-	ctx      context.Context //nolint:containedctx // that of one stream to the hall, which is what a panel lives for
+	ctx      context.Context //nolint:containedctx // that of the stream to the hall; a panel lives as long as it
 	watch    *watch          // nil: no operator is there
 }
 
-// said is an event for the pages: of one socket, or of all ("").
+// said is an event for one page or for all.
 type said struct {
-	to    string
+	to    string // a socket id; "": all
 	event string
 	args  []any
 }
@@ -95,7 +95,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// serve is one stream to the hall.
+// serve opens a stream to the hall and serves the pages until it ends.
 func serve(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	hall, err := foyerv1.NewHandlerServiceClient(cfg.Hall).Attach(ctx)
@@ -128,7 +128,7 @@ func serve(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// run does what comes until the stream to the hall ends. Nothing that it does waits for a page.
+// run handles what comes until the stream to the hall ends. It never waits for a page.
 func (p *panel) run(heard <-chan *foyerv1.AttachResponse, failed <-chan error) (err error) {
 	patience := time.NewTimer(0)
 	defer patience.Stop()
@@ -175,7 +175,7 @@ func receive(ctx context.Context, hall foyerv1.HandlerService_AttachClient, to c
 
 func (p *panel) send(m *foyerv1.AttachRequest) error { return p.hall.Send(m) }
 
-// take does what the hall tells.
+// take handles one message of the hall.
 func (p *panel) take(m *foyerv1.AttachResponse) error {
 	switch m := m.GetMessage().(type) {
 	case *foyerv1.AttachResponse_Connect:
@@ -191,7 +191,7 @@ func (p *panel) take(m *foyerv1.AttachResponse) error {
 	return nil
 }
 
-// welcome tells a page what it begins with, in the order that it needs.
+// welcome sends a page what it needs at first, in the order in which it needs that.
 func (p *panel) welcome(s *foyerv1.Socket) {
 	op := p.ops[s.GetId()]
 	if op == nil || op.end != nil {
@@ -208,7 +208,7 @@ func (p *panel) welcome(s *foyerv1.Socket) {
 	if p.watch == nil {
 		p.watch = begin(p.ctx, p.cfg, p.said)
 	}
-	p.watch.ask(s.GetId()) // it tells all_sockets once it has them: the page then takes the namespace that it shows from these
+	p.watch.ask(s.GetId()) // the page chooses the namespace that it shows from those of all_sockets, which come once they are known
 }
 
 func (p *panel) farewell(id string) {
@@ -226,7 +226,8 @@ func (p *panel) farewell(id string) {
 	p.tell(said{"", "socket_disconnected", []any{Namespace, id, "transport close", stamp(time.Now())}})
 }
 
-// attended says whether a page is connected. One that was let in may have gone before that, and then nobody says so.
+// attended says whether any page is connected. A page in ops may have left before it was connected, of which the hall says
+// nothing, so the size of ops does not tell.
 func (p *panel) attended() bool {
 	for _, op := range p.ops {
 		if op.end != nil {
@@ -243,7 +244,8 @@ func (p *panel) endWatch() {
 	}
 }
 
-// objects are the operators themselves, which a page counts among the sockets: it has to have one to show a namespace.
+// objects returns the sockets of the operators. A page shows a namespace only when it knows a socket of it, so it gets these
+// too.
 func (p *panel) objects() []socketObject {
 	list := make([]socketObject, 0, len(p.ops))
 	for _, op := range p.ops {
@@ -254,14 +256,14 @@ func (p *panel) objects() []socketObject {
 	return list
 }
 
-// tell has an event told to the pages that it is for. It never waits; a page for which too much waits is closed.
+// tell puts an event into the outboxes of the pages that it is for. It does not block. It closes a page whose outbox is full.
 func (p *panel) tell(s said) {
-	list, ok := s.args[0].([]socketObject) // of all_sockets, which forgets those that are not in it
+	list, ok := s.args[0].([]socketObject) // of all_sockets: a page forgets the sockets that are not in it
 	if ok {
 		s.args[0] = append(p.objects(), list...)
 	}
 	raw, err := encode(s.args)
-	for ; ok && len(raw) > maxLine && len(list) > 0; raw, err = encode(s.args) { // it has what escapes make ever so long
+	for ; ok && len(raw) > maxLine && len(list) > 0; raw, err = encode(s.args) { // escapes can make a text six times as long
 		list = list[:len(list)/2]
 		s.args[0] = append(p.objects(), list...)
 	}
@@ -286,7 +288,7 @@ func encode(args []any) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
-// features are what a page may show and do.
+// features lists what a page may show and do, in the words of the Admin UI.
 func features(readOnly bool) []string {
 	if readOnly {
 		return []string{"AGGREGATED_EVENTS", "ALL_EVENTS"}

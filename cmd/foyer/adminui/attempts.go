@@ -7,49 +7,51 @@ import (
 )
 
 const (
-	// An address, of IPv6 the first 64 bits, has so many attempts at once, and one more each sixth part of a minute.
+	// An address may make attemptsAtOnce attempts in a row, and then one each attemptEvery. IPv6 addresses with the same first
+	// 64 bits count as one, since one machine often has them all.
 	attemptsAtOnce = 10
 	attemptEvery   = 6 * time.Second
-	// So many addresses are remembered for their attempts, each for an hour or two; as many as that again may be.
+	// The attempts of an address are remembered for an hour or two. There are two maps of at most maxAddresses each.
 	maxAddresses = 4096
 	remembered   = time.Hour
-	// So many wait for their turn, each for so long: the hall wants an answer within 5 s, and the costliest hash takes two.
+	// At most maxWaiting logins wait for their turn, each for attemptPatience: the hall wants an answer within 5 s, and a check
+	// of the costliest hash takes two.
 	maxWaiting      = 32
 	attemptPatience = 3 * time.Second
-	// To check a password takes a tenth of a second of a processor, or more. The panel checks one at a time and then rests
+	// A check of a password takes a tenth of a second of a processor, or more. The panel makes one at a time and then rests
 	// three times as long, but no longer than maxRest. So strangers cost a quarter of a processor at most, and more only
 	// where a check takes over a third of a second.
 	restTimes = 3
 	maxRest   = time.Second
 )
 
-// attempts are the logins that wait until their password is looked at. Everybody who reaches the admin address can try, so
-// the turns are shared out: first come the addresses that an operator has logged in from, then those that have tried
-// least, then who has waited longest. Owned by Run.
+// attempts holds the logins whose password is not checked yet. Everybody who reaches the admin address can try to log in, so
+// there is an order: first come addresses from which an operator has logged in, then addresses with fewer attempts, then
+// attempts that have waited longer. Owned by Run.
 type attempts struct {
-	waiting []*attempt // whose turn is first comes first
-	// Addresses are in fresh, or in old. What is old is forgotten as a whole, when fresh becomes old.
+	waiting []*attempt // in the order of their turns
+	// An address is in fresh or in old. When fresh is full or an hour old it becomes old, and the old one is dropped.
 	fresh, old map[netip.Addr]tries
-	turned     time.Time // when it did last
+	turned     time.Time // when that last happened
 }
 
-// tries are the attempts of an address.
+// tries counts the attempts of one address.
 type tries struct {
 	made   int
-	fullAt time.Time // when it has all its attempts again
+	fullAt time.Time // when it may make attemptsAtOnce in a row again
 }
 
 // attempt is a login that waits.
 type attempt struct {
 	decision
 	name, password string
-	known          bool // an operator has logged in from there
-	before         int  // attempts of its address that are remembered
-	until          time.Time
+	known          bool      // an operator has logged in from there
+	before         int       // earlier attempts of its address that are remembered
+	until          time.Time // when it is refused, unless its turn has come
 }
 
-// ask has an attempt wait for its turn. It returns the one that is not looked at for that: nil, the attempt itself, whose
-// address has used its own up, or another that comes behind it where there is no room for both.
+// ask puts an attempt into the queue. It returns the attempt that has to be refused, if any: this one when its address has
+// none left, or the last of the queue when that is full.
 func (a *attempts) ask(t *attempt, now time.Time) (out *attempt) {
 	at := origin(t.socket.GetHandshake().GetAddress())
 	had, ok := a.fresh[at]
@@ -73,7 +75,7 @@ func (a *attempts) ask(t *attempt, now time.Time) (out *attempt) {
 		case one.before > other.before:
 			return 1
 		}
-		return -1 // it has waited longer
+		return -1 // one has waited longer
 	})
 	a.waiting = slices.Insert(a.waiting, place, t)
 	if len(a.waiting) > maxWaiting {
@@ -90,7 +92,7 @@ func (a *attempts) remember(at netip.Addr, has tries, now time.Time) {
 	a.fresh[at] = has
 }
 
-// next is whose turn it is; nil: nobody waits.
+// next returns the attempt whose turn it is, or nil when none waits.
 func (a *attempts) next() *attempt {
 	if len(a.waiting) == 0 {
 		return nil
@@ -98,7 +100,7 @@ func (a *attempts) next() *attempt {
 	return a.waiting[0]
 }
 
-// impatient is whose patience ends first; nil: nobody waits.
+// impatient returns the attempt that has to be answered first, or nil when none waits.
 func (a *attempts) impatient() *attempt {
 	if len(a.waiting) == 0 {
 		return nil
@@ -110,7 +112,7 @@ func (a *attempts) remove(t *attempt) {
 	a.waiting = slices.DeleteFunc(a.waiting, func(one *attempt) bool { return one == t })
 }
 
-// origin is by what an address is counted. What is none is one address.
+// origin returns what an address counts as. All texts that are no address count as one.
 func origin(address string) netip.Addr {
 	at, err := netip.ParseAddr(address)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 const commandTimeout = 10 * time.Second
 
-// command is something that an operator does.
+// command is what an operator asks for.
 type command struct {
 	operator  string
 	what      string
@@ -25,8 +25,8 @@ type command struct {
 	args      json.RawMessage // likewise
 }
 
-// event takes what a page does. What is malformed, not allowed, or more than can be carried out is left, as the page
-// expects it; the log has what is done.
+// event takes a command of a page. It leaves out what is malformed, not allowed, or too much. It gives no answer, since the page
+// waits for none. The log has the commands that are carried out.
 func (p *panel) event(e *foyerv1.Event) {
 	op := p.ops[e.GetSocket().GetId()]
 	if op == nil || op.end == nil || op.readOnly {
@@ -48,8 +48,8 @@ func (p *panel) event(e *foyerv1.Event) {
 	p.cfg.Told.Warn("command of an operator left: too many wait", zap.String("operator", op.name))
 }
 
-// readCommand reads an event of a page: its arguments begin with a namespace, and end with a room or a socket id that
-// bounds it.
+// readCommand reads an event of a page. Its first argument is a namespace. Another one may be a room or a socket id: then the
+// command is about the sockets in it, and otherwise about all.
 func readCommand(event, text string) (c command, ok bool) {
 	var args []json.RawMessage
 	if json.Unmarshal([]byte(text), &args) != nil || len(args) == 0 {
@@ -86,7 +86,7 @@ func readCommand(event, text string) (c command, ok bool) {
 	return c, ok && c.namespace != ""
 }
 
-// carryOut does one command of an operator after the other. It ends with them, or with the panel.
+// carryOut carries out the commands of one operator, one after the other, until the channel is closed or the panel ends.
 func (p *panel) carryOut(commands <-chan command) {
 	for {
 		select {
@@ -109,7 +109,7 @@ func (p *panel) carryOut(commands <-chan command) {
 
 func (c command) do(ctx context.Context, cfg Config) (err error) {
 	api := cfg.API
-	if c.namespace == Namespace { // of the operators themselves
+	if c.namespace == Namespace { // it is about operators
 		api = cfg.Hall
 	}
 	switch c.what {

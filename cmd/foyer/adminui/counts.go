@@ -9,18 +9,18 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// counted is how many sockets a look has found.
+// counted holds the numbers of sockets that one look has found.
 type counted struct {
 	nodes      []*foyerv1.Node
 	namespaces []spaceCount // by name
 	sockets    int
 }
 
-// spaceCount is of one namespace.
+// spaceCount holds the numbers of one namespace.
 type spaceCount struct {
 	name string
 	all  int
-	at   map[string]int // by node
+	at   map[string]int // sockets by node
 }
 
 func (c *counted) names() []string {
@@ -31,7 +31,7 @@ func (c *counted) names() []string {
 	return list
 }
 
-// Links are those of this node, and what they have done since it started.
+// Links holds the numbers of the links of this node, and of what they have done since it started.
 type Links struct {
 	Open, Polling         int
 	Opened                uint64
@@ -39,8 +39,8 @@ type Links struct {
 	BytesIn, BytesOut     uint64
 }
 
-// count asks how many sockets there are. It asks whom an event for a room would reach that nobody is in: the answer has the
-// number of all others by their nodes, and costs no node more than that.
+// count asks how many sockets there are. It asks Explain about an event for an empty room: the answer says for each node how
+// many sockets the event would not reach, which are all of them. A list of the sockets would cost the nodes much more.
 func (w *watch) count() (*counted, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -75,11 +75,11 @@ func (w *watch) count() (*counted, error) {
 	return c, nil
 }
 
-// tellStats tells the pages each node with its numbers. What links do is known of this node alone.
+// tellStats sends the numbers of each node to the pages. The watch knows what links do for this node only.
 func (w *watch) tellStats(c *counted, now time.Time) {
 	for _, n := range c.nodes {
 		if !n.GetAnswers() && n.GetState() != foyerv1.NodeState_NODE_STATE_UP && n.GetState() != foyerv1.NodeState_NODE_STATE_DRAINING {
-			continue // the page shows it as not healthy in a while
+			continue // a page that hears nothing of a node soon shows it as not healthy
 		}
 		s := stats{
 			ServerID: n.GetNodeId(), Hostname: n.GetNodeId(), Uptime: now.Sub(n.GetStartedAt().AsTime()).Seconds(),
@@ -101,8 +101,8 @@ func (w *watch) tellStats(c *counted, now time.Time) {
 	}
 }
 
-// linksOf counts the links of another node, and those on polling, by those of its sockets that are known here: where these
-// are a sample, it is an estimate.
+// linksOf returns how many links another node has, and how many of them are on polling. It works this out from the sockets of
+// that node that the watch knows. When these are a sample, the numbers are estimates.
 func (w *watch) linksOf(node string, sockets int) (links, polling int) {
 	clients, known, polls := map[string]struct{}{}, 0, 0
 	for _, o := range w.sockets {
@@ -122,7 +122,7 @@ func (w *watch) linksOf(node string, sockets int) (links, polling int) {
 	return int(math.Round(share * float64(len(clients)))), int(math.Round(share * float64(polls)))
 }
 
-// changesOf are what links have done since they were looked at last.
+// changesOf returns what the links have done between two looks.
 func changesOf(before, now Links, at time.Time) []aggregated {
 	list, second := []aggregated{}, at.Truncate(time.Second).UnixMilli()
 	for _, one := range []struct {

@@ -7,7 +7,7 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// take tells the pages what one of the streams has told, while there are few sockets.
+// take passes on to the pages what a stream brings. Streams run only while there are few sockets.
 func (w *watch) take(n news) {
 	if !w.few { // of a stream that was ended
 		return
@@ -16,7 +16,7 @@ func (w *watch) take(n news) {
 	case n.ended && n.namespace == "":
 		w.endTail() // the next look begins anew
 	case n.ended:
-		if n.exhausted { // too much happens, or there is no room to hear of it
+		if n.exhausted { // too much happens, or the node has no room for the stream
 			w.changes = fewChanges + 1
 		}
 		if cancel := w.followed[n.namespace]; cancel != nil {
@@ -54,7 +54,7 @@ func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 			w.change(namespace, e)
 		}
 	}
-	switch { // where the next look has no time to come
+	switch { // the next look may come too late for these
 	case len(w.sockets) > 2*fewSockets:
 		w.changes = fewChanges + 1
 		w.unfollow()
@@ -72,7 +72,7 @@ func (w *watch) forget(namespace string) {
 	}
 }
 
-// change tells the pages one change. Of too many they hear no more until the next look, which shows a sample.
+// change tells the pages of one change. After too many changes it tells no more, and the next look shows a sample.
 func (w *watch) change(namespace string, e *foyerv1.PresenceEvent) {
 	if w.changes++; w.changes > fewChanges {
 		return
@@ -114,7 +114,7 @@ func (w *watch) change(namespace string, e *foyerv1.PresenceEvent) {
 	}
 }
 
-// tellDisconnected tells the pages that a socket is gone from its rooms.
+// tellDisconnected tells the pages that a socket has disconnected, and so has left its rooms.
 func (w *watch) tellDisconnected(k key, why, at string) {
 	rooms := w.sockets[k].Rooms
 	w.drop(k)
@@ -124,7 +124,7 @@ func (w *watch) tellDisconnected(k key, why, at string) {
 	}
 }
 
-// transports tells the pages which links have upgraded: that is no change of presence.
+// transports tells the pages which links have upgraded. Presence does not tell of that, so the watch has to ask.
 func (w *watch) transports() {
 	for name, ids := range w.known() {
 		for _, s := range w.listThese(name, basic, ids).sockets {
@@ -138,7 +138,7 @@ func (w *watch) transports() {
 	}
 }
 
-// tellEvent tells the pages what a browser has emitted: some of it when it is much, and not the whole of what is long.
+// tellEvent tells the pages what a browser has emitted. It leaves out events beyond maxEvents and arguments that are too long.
 func (w *watch) tellEvent(e *foyerv1.Event) {
 	if w.events++; w.events > maxEvents {
 		return
@@ -156,7 +156,8 @@ func (w *watch) tellEvent(e *foyerv1.Event) {
 	w.say("", "event_received", e.GetSocket().GetNamespace(), e.GetSocket().GetId(), line, stamp(e.GetTime().AsTime()))
 }
 
-// plain is an argument in which binary data is named: a placeholder would ask for bytes that are not sent.
+// plain is an argument with a word in the place of binary data. With a placeholder, the page would wait for bytes that
+// are not sent.
 func plain(raw json.RawMessage) any {
 	var v any
 	if json.Unmarshal(raw, &v) != nil {

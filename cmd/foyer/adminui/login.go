@@ -24,25 +24,25 @@ const (
 // ReasonLogin is the reason for which an operator is refused.
 const ReasonLogin = "ui_login_refused"
 
-// logins are the sessions that pages come back with. Owned by Run.
+// logins holds the sessions with which pages come back without a password. Owned by Run.
 type logins struct {
 	sessions map[string]session
 }
 
-// session is of an operator who has shown a password.
+// session belongs to an operator who has shown a password.
 type session struct {
 	account
 	from  netip.Addr
 	until time.Time
 }
 
-// account is who an operator is.
+// account says who an operator is.
 type account struct {
 	name     string
 	readOnly bool
 }
 
-// open makes a session; the one that ends first makes room.
+// open makes a session. When there are too many, it drops the one that ends first.
 func (l *logins) open(who account, from netip.Addr, now time.Time) string {
 	if len(l.sessions) >= maxSessions {
 		first := ""
@@ -79,16 +79,16 @@ func (l *logins) from(at netip.Addr, now time.Time) bool {
 	return false
 }
 
-// decision is who a page's user is, or why nobody.
+// decision says who the user of a page is, or why the page is refused.
 type decision struct {
 	call    uint64
 	socket  *foyerv1.Socket
 	who     account
 	refused string
-	fresh   bool // it is to be told a session
+	fresh   bool // the page gets a new session
 }
 
-// look finds out who connects. A password has to wait for its turn.
+// look finds out who connects. A login with a password has to wait for its turn.
 func (p *panel) look(c *foyerv1.Connect) error {
 	d := decision{call: c.GetCallId(), socket: c.GetSocket()}
 	auth := c.GetSocket().GetHandshake().GetAuth().AsMap()
@@ -114,7 +114,7 @@ func (p *panel) look(c *foyerv1.Connect) error {
 	return p.leave(p.attempts.ask(t, now))
 }
 
-// leave refuses an attempt that is not looked at; nil: there is none.
+// leave refuses an attempt without a check. It does nothing for nil.
 func (p *panel) leave(t *attempt) error {
 	if t == nil {
 		return nil
@@ -123,7 +123,7 @@ func (p *panel) leave(t *attempt) error {
 	return p.decide(t.decision)
 }
 
-// check looks at passwords, one after the other, until ctx ends.
+// check checks passwords, one after the other, until ctx ends.
 func (p *panel) check(ctx context.Context) {
 	rest := time.NewTimer(0)
 	defer rest.Stop()
@@ -151,7 +151,7 @@ func (p *panel) check(ctx context.Context) {
 	}
 }
 
-// account is who has a password, or shows a token of the API in its place.
+// account returns the operator with this name and password. A token of the API may stand in the place of the password.
 func (cfg *Config) account(name, password string) (who account, ok bool) {
 	if cfg.Token != nil && cfg.Token(password) {
 		return account{"a token of the API", cfg.ReadOnly}, true
@@ -172,7 +172,7 @@ func (p *panel) decide(d decision) error {
 	if d.fresh {
 		op.session = p.logins.open(d.who, origin(op.address), time.Now())
 	}
-	if len(p.ops) > maxOperators { // some have gone before they were connected
+	if len(p.ops) > maxOperators { // some pages left before they were connected
 		for id, one := range p.ops {
 			if one.object.ID == "" {
 				delete(p.ops, id)
@@ -184,7 +184,7 @@ func (p *panel) decide(d decision) error {
 	return p.send(&foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_ConnectReply{ConnectReply: reply}})
 }
 
-// refused counts and tells a login that was tried in vain. A page that only opens has tried nothing.
+// refused counts and logs a failed login. A page that has only been opened has not tried one.
 func (p *panel) refused(d decision) {
 	if auth := d.socket.GetHandshake().GetAuth().AsMap(); auth["username"] == nil && auth["password"] == nil {
 		return

@@ -14,39 +14,39 @@ import (
 
 const (
 	sampleEvery = 10 * time.Second
-	dataEvery   = 5   // looks: between two that compare data, too
+	dataEvery   = 5   // each so many looks also compare data
 	sampleSize  = 200 // sockets of one namespace
-	sampleAll   = 400 // of all of them
+	sampleAll   = 400 // sockets of all namespaces together
 	sampleBytes = 2 << 20
 	walkPage    = 1000
-	walkPages   = 5 // that one look walks over, of all namespaces
-	// Of so many sockets that are gone a look asks why; of more it is not known.
+	walkPages   = 5 // pages that one look reads, of all namespaces together
+	// A look asks for the reason of at most so many sockets that are gone. The others are shown with notKnown.
 	maxReasons = 20
 	notKnown   = "not known"
-	maxIDs     = 500 // that one call names
+	maxIDs     = 500 // ids that one call names
 )
 
-// sample is what is shown of many sockets: some of each namespace, for as long as they are there.
+// sample is what the pages show when there are many sockets: some sockets of each namespace, as long as they are connected.
 type sample struct {
-	at    time.Time        // when the pages were told all of it; zero: never
+	at    time.Time        // when the whole sample was last sent to the pages; zero: never
 	walks map[string]*walk // by namespace
-	even  bool             // it is spread over all; the first one is of the sockets that come first
+	even  bool             // it is spread over all sockets; the first sample has those that a list begins with
 	looks int
 }
 
-// walk goes over all sockets of a namespace, a part with each look, and picks some that are spread evenly over them, and so
-// over the nodes.
+// walk reads the list of all sockets of a namespace, some pages at each look, and picks sockets at even distances, so that
+// those of all nodes are among them.
 type walk struct {
 	token  string
 	seen   int
-	picked []string // ids, since the sample was renewed
+	picked []string // ids, picked since the sample was renewed
 	done   bool
 }
 
-// share is how many sockets of a namespace are in a sample.
+// share returns how many sockets of one namespace a sample may have.
 func share(namespaces int) int { return min(sampleSize, sampleAll/max(1, namespaces)) }
 
-// lookAtSample tells the pages what has become of the sockets that they know, and gives them others for those that are gone.
+// lookAtSample tells the pages what has changed of the sockets in the sample, and replaces those that are gone.
 func (w *watch) lookAtSample(c *counted, now time.Time) {
 	if w.sample.at.IsZero() {
 		w.first(c, now)
@@ -77,7 +77,7 @@ func (w *watch) lookAtSample(c *counted, now time.Time) {
 	}
 }
 
-// first makes the first sample, of the sockets that come first, so that there is something to see at once.
+// first makes the first sample of the sockets that a list begins with, so that a page has something to show at once.
 func (w *watch) first(c *counted, now time.Time) {
 	for _, of := range c.namespaces {
 		w.keepSome(of.name, w.list(&foyerv1.Target{Namespace: of.name, All: true}, full, share(len(c.namespaces))).sockets)
@@ -86,7 +86,7 @@ func (w *watch) first(c *counted, now time.Time) {
 	w.tellAll()
 }
 
-// keepSome keeps what of a list there is room for.
+// keepSome keeps those sockets of a list that the sample has room for.
 func (w *watch) keepSome(namespace string, list []*foyerv1.Socket) {
 	for _, s := range list {
 		if o := objectOf(s); w.hasRoom(&o) {
@@ -99,7 +99,8 @@ func (w *watch) hasRoom(o *socketObject) bool {
 	return len(w.sockets) < sampleAll && w.bytes+o.bytes() <= sampleBytes
 }
 
-// renew gives what has been picked the places of those that are gone, or of those that came first, and tells all of it.
+// renew makes the sample of the sockets that are still there and of those that the walks have picked, and sends all of it. As
+// long as the sample is not even, those that were picked come first.
 func (w *watch) renew(c *counted, have map[string][]string, size int, done bool, now time.Time) {
 	old := w.sockets
 	w.sockets, w.bytes = map[key]socketObject{}, 0
@@ -135,7 +136,7 @@ func (w *watch) renew(c *counted, have map[string][]string, size int, done bool,
 	w.tellAll()
 }
 
-// goOn walks over the next sockets.
+// goOn reads the next page of a walk.
 func (w *watch) goOn(k *walk, of spaceCount, size int) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -158,7 +159,7 @@ func (w *watch) goOn(k *walk, of spaceCount, size int) {
 	k.done = k.token == ""
 }
 
-// compareAll tells the pages what has become of the sockets that they know, and returns which are there still.
+// compareAll tells the pages what has changed of the sockets that they know, and returns those that are still connected.
 func (w *watch) compareAll(now time.Time) (have map[string][]string) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -189,7 +190,7 @@ func (w *watch) compareAll(now time.Time) (have map[string][]string) {
 	return have
 }
 
-// known are the ids of the sockets that the pages know, by namespace.
+// known returns the ids of the sockets that the pages know, by namespace.
 func (w *watch) known() map[string][]string {
 	ids := map[string][]string{}
 	for k := range w.sockets {
@@ -198,7 +199,7 @@ func (w *watch) known() map[string][]string {
 	return ids
 }
 
-// compare tells the pages what has changed of a socket.
+// compare tells the pages what has changed of one socket.
 func (w *watch) compare(k key, s *foyerv1.Socket, view foyerv1.SocketView, at string) {
 	was, is := w.sockets[k], objectOf(s)
 	if view == basic {
@@ -219,7 +220,7 @@ func (w *watch) compare(k key, s *foyerv1.Socket, view foyerv1.SocketView, at st
 	}
 }
 
-// whyGone asks why a socket is gone, and when it went. Its node remembers that for a while.
+// whyGone asks why and when a socket has disconnected. Its node remembers that for a while.
 func (w *watch) whyGone(ctx context.Context, k key, now time.Time) (why string, at time.Time) {
 	x, err := foyerv1.NewSocketServiceClient(w.cfg.API).Explain(ctx, &foyerv1.ExplainRequest{
 		Target: &foyerv1.Target{Namespace: k.namespace, Rooms: []string{w.nobody}}, Who: &foyerv1.ExplainRequest_SocketId{SocketId: k.id}, SampleSize: 1,
@@ -236,14 +237,14 @@ const (
 	full  = foyerv1.SocketView_SOCKET_VIEW_FULL
 )
 
-// listed are sockets.
+// listed is what a list of sockets has found.
 type listed struct {
 	sockets     []*foyerv1.Socket
 	unreachable []string // nodes whose sockets are missing
 	failed      bool     // some are missing
 }
 
-// list lists sockets of a target, at most so many.
+// list lists at most so many sockets of a target.
 func (w *watch) list(target *foyerv1.Target, view foyerv1.SocketView, most int) (l listed) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -265,7 +266,7 @@ func (w *watch) list(target *foyerv1.Target, view foyerv1.SocketView, most int) 
 	return l
 }
 
-// listThese lists the sockets that have an id of a list.
+// listThese lists the sockets with these ids.
 func (w *watch) listThese(namespace string, view foyerv1.SocketView, ids []string) (all listed) {
 	for part := range slices.Chunk(ids, maxIDs) {
 		l := w.list(&foyerv1.Target{Namespace: namespace, Rooms: part}, view, len(part))
@@ -274,7 +275,7 @@ func (w *watch) listThese(namespace string, view foyerv1.SocketView, ids []strin
 	return all
 }
 
-// minus is what is in a list and not in another.
+// minus returns what is in a list and not in another one.
 func minus(list, other []string) []string {
 	if slices.Equal(list, other) {
 		return nil

@@ -9,7 +9,7 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// socketObject is a socket as the page has it.
+// socketObject is a socket in the form of the Admin UI.
 type socketObject struct {
 	ID        string         `json:"id"`
 	ClientID  string         `json:"clientId"`
@@ -23,7 +23,7 @@ type socketObject struct {
 	dataBytes int
 }
 
-// bytes estimates what it takes.
+// bytes estimates how much memory it takes.
 func (o *socketObject) bytes() int {
 	n := 512 + o.dataBytes + len(o.Handshake.URL)
 	for _, room := range o.Rooms {
@@ -48,12 +48,12 @@ type handshake struct {
 	XDomain bool              `json:"xdomain"`
 }
 
-// objectOf is a socket of the API as the page has it. The page takes sockets with the same clientId for one client: that
-// is the beginning of the link's public handle, and never of its secret id.
+// objectOf makes the object of a socket of the API. The page takes sockets with the same clientId for one client, so that is
+// the beginning of session_id, which is public. It is never the sid, which is a secret.
 func objectOf(s *foyerv1.Socket) socketObject {
 	h := s.GetHandshake()
 	at := h.GetTime().AsTime()
-	if h.GetTime() == nil { // of another node's socket, of which less is told
+	if h.GetTime() == nil { // of a socket at another node, of which the API tells less
 		at = s.GetConnectedAt().AsTime()
 	}
 	client := s.GetSessionId()
@@ -85,7 +85,7 @@ func objectOf(s *foyerv1.Socket) socketObject {
 	return o
 }
 
-// stats are what a server is shown by.
+// stats is what the pages show of a server.
 type stats struct {
 	ServerID   string           `json:"serverId"`
 	Hostname   string           `json:"hostname"`
@@ -108,10 +108,10 @@ type aggregated struct {
 	Count     int    `json:"count"`
 }
 
-// stamp is a time as JavaScript writes it.
+// stamp writes a time as JavaScript does.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// reasonWords is a reason as Socket.IO has it.
+// reasonWords returns a reason in the words of Socket.IO.
 func reasonWords(r foyerv1.DisconnectReason) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(r.String(), "DISCONNECT_REASON_")), "_", " ")
 }

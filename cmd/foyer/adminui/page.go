@@ -12,32 +12,32 @@ import (
 )
 
 const (
-	// What may wait for one page. A line that is larger goes alone.
+	// What may wait for one page. A line that is larger than maxLineBytes may still wait when no other one does.
 	maxLines     = 10_000
 	maxLineBytes = 4 << 20
-	// What goes to the hall at once.
+	// What goes to the hall in one request.
 	batchLines = 256
 	batchBytes = 1 << 20
 )
 
-// ReasonSlow is the reason for which the page of an operator is closed: it took less than it was told. It comes back by
-// itself, and begins anew.
+// ReasonSlow is the reason for which the page of an operator is closed: it reads more slowly than there is news for it. The
+// page connects again by itself, and begins anew.
 const ReasonSlow = "ui_operator_slow"
 
 var (
-	errSlow = errors.New("the page takes less than it is told")
+	errSlow = errors.New("the page reads more slowly than there is news for it")
 	errLeft = errors.New("the page has left")
 )
 
-// operator is a page that is in, or about to be. The panel owns it; what has a goroutine of its own is said.
+// operator is a page that is connected, or accepted and about to connect. The goroutine of the panel owns it.
 type operator struct {
 	account
 	address string
-	session string       // to be told once it is connected; "": it has shown one
-	object  socketObject // without an id: it is not connected yet
+	session string       // sent to the page once it is connected; "": the page came with one
+	object  socketObject // without an id until the page is connected
 	lines   outbox
-	end     context.CancelCauseFunc // of writing; nil: it is not connected yet
-	// commands are carried out by a goroutine, until it is closed and those in it are done.
+	end     context.CancelCauseFunc // ends attend; nil until the page is connected
+	// A goroutine of the page carries these out, until the channel is closed and empty.
 	commands chan command
 }
 
@@ -62,7 +62,8 @@ func (op *operator) stop() {
 	}
 }
 
-// attend tells a page what waits for it, and closes one that does not take it: nobody else waits for that.
+// attend sends to a page what waits for it. When the page does not take that, attend closes it. It has a goroutine of its own,
+// so that no other page waits meanwhile.
 func (p *panel) attend(ctx context.Context, op *operator, id string) {
 	err := p.write(ctx, op, id)
 	if cause := context.Cause(ctx); cause != nil {
@@ -88,7 +89,8 @@ func (p *panel) attend(ctx context.Context, op *operator, id string) {
 	}
 }
 
-// write sends what is in a page's outbox, a batch at a time, and waits until the hall has it in the page's queue.
+// write sends what is in the outbox of a page, a batch at a time. It waits until the hall has put each batch into the queue of
+// the page.
 func (p *panel) write(ctx context.Context, op *operator, id string) error {
 	stream, err := foyerv1.NewEmitServiceClient(p.cfg.Hall).EmitStream(ctx)
 	if err != nil {
@@ -137,18 +139,18 @@ type line struct{ event, args string }
 
 func (l line) bytes() int { return len(l.event) + len(l.args) }
 
-// outbox is what a page is to be told still. Who puts a line into it never waits. Safe for concurrent use.
+// outbox holds the lines that are not sent to a page yet. Putting one in does not block. Safe for concurrent use.
 type outbox struct {
-	some chan struct{} // 1: there are lines
+	some chan struct{} // has an item when there may be lines
 
 	mu sync.Mutex
 	// guarded by mu
 	lines []line
 	bytes int
-	over  bool // there was too much: nothing is kept any more
+	over  bool // it was full once: it keeps nothing any more
 }
 
-// put adds a line; false: there is no room for it, and nothing is kept from now on. It says so once.
+// put adds a line. When there is no room, it returns false, once, and the outbox keeps nothing from then on.
 func (o *outbox) put(l line) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -168,7 +170,7 @@ func (o *outbox) put(l line) bool {
 	return true
 }
 
-// take removes the first lines, as many as go to the hall at once.
+// take removes the first lines, as many as go to the hall in one request.
 func (o *outbox) take() []line {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -18,8 +18,10 @@ type Users struct {
 }
 
 type users struct {
-	of     map[string]user
-	nobody []byte // the hash of a name that is not there, of the highest cost of those that are: time does not tell names
+	of map[string]user
+	// The hash that is compared for an unknown name. Its cost is the highest of all, so that the time of a refusal does not
+	// tell whether a name exists.
+	nobody []byte
 }
 
 type user struct {
@@ -63,8 +65,8 @@ func (u *Users) Take(text []byte) (string, error) {
 	return fmt.Sprintf("with %d users", len(all)), nil
 }
 
-// nobody is a hash of a cost that nobody knows a password for. Another cost makes another hash of it: to make one anew
-// takes a process a tenth of a second.
+// nobody returns a hash of this cost for which nobody knows a password. It only exchanges the cost in a fixed hash, since a
+// real one would take a tenth of a second or more to make.
 func nobody(cost int) []byte {
 	return fmt.Appendf(nil, "$2a$%02d$3uraepqbq6P7eCIMxRPDm.krLLN779j0BS15OEUQXsdyjvF0A5abS", cost)
 }

@@ -18,16 +18,16 @@ import (
 
 const (
 	tellEvery = 2 * time.Second // the page takes a server for unhealthy after 10 s
-	// fewSockets is up to how many sockets each is shown with all that it does. Of more there are numbers and a sample. It
-	// begins to show each again at a fifth less.
+	// Up to fewSockets sockets, the pages show each one with all that it does. Beyond that they show numbers and a sample,
+	// until there are a fifth less than fewSockets.
 	fewSockets = 1000
-	// fewChanges is the same for what they do: changes of all of them between two tellings.
+	// fewChanges is the same bound for changes of all sockets between two looks.
 	fewChanges = 1000
-	// fewBytes is how much may be known of them. Where it is more there is a sample for largeFor.
+	// fewBytes bounds the memory that the sockets take here. When they take more, the pages show a sample for largeFor.
 	fewBytes      = 4 << 20
 	largeFor      = 5 * time.Minute
 	maxNamespaces = 32
-	maxEvents     = 200 // of browsers, between two tellings; of more the rest is left out
+	maxEvents     = 200 // events of browsers that the pages are told between two looks
 	maxEventBytes = 4 << 10
 	callTimeout   = 5 * time.Second
 	maxAsked      = 64
@@ -37,7 +37,7 @@ const (
 type watch struct {
 	cfg    Config
 	out    chan<- said
-	asked  chan string // pages that want to know all
+	asked  chan string // pages that want all sockets
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -47,25 +47,25 @@ type watch struct {
 	news      chan news
 	few       bool
 	sockets   map[key]socketObject // all, or a sample
-	bytes     int                  // of these
+	bytes     int                  // that sockets takes
 	followed  map[string]context.CancelFunc
-	unsynced  map[string]bool // of these, those whose snapshot has not come whole
+	unsynced  map[string]bool // those of followed whose snapshot is not complete yet
 	waiting   []string        // pages that have asked
 	looks     int
-	stopTail  context.CancelFunc // of the copies of browsers' events; nil: there are none
-	tailed    []string           // of which namespaces
+	stopTail  context.CancelFunc // ends the stream of copies of browsers' events; nil: there is none
+	tailed    []string           // the namespaces of that stream
 	changes   int
 	events    int
 	links     Links // as they were told last
 	sample    sample
 	calmSince time.Time // when it last had few changes after many
-	large     time.Time // when there was too much to know of few sockets
+	large     time.Time // when few sockets last took more than fewBytes
 	nobody    string    // a room that nobody is in
 }
 
 type key struct{ namespace, id string }
 
-// news is what one of the streams tells.
+// news is what a stream brings.
 type news struct {
 	namespace string
 	watched   *foyerv1.WatchResponse
@@ -90,7 +90,7 @@ func newWatch(ctx context.Context, cfg Config, out chan<- said) *watch {
 	return w
 }
 
-// ask has a page told all that is known. What a page cannot be told is told at the next look.
+// ask has all sockets sent to a page. When too many pages ask at once, it drops the question.
 func (w *watch) ask(id string) {
 	select {
 	case w.asked <- id:
@@ -98,7 +98,7 @@ func (w *watch) ask(id string) {
 	}
 }
 
-// end ends all of it and waits. What it still says is taken and forgotten.
+// end ends the watch and waits. It takes what the watch still says from out, so that nothing blocks, and forgets it.
 func (w *watch) end(out <-chan said) {
 	w.cancel()
 	for {
@@ -139,7 +139,7 @@ func (w *watch) say(to, event string, args ...any) {
 	}
 }
 
-// keep has a socket as it is now.
+// keep stores a socket as it is now.
 func (w *watch) keep(k key, o socketObject) {
 	w.drop(k)
 	w.sockets[k] = o
@@ -162,7 +162,7 @@ func (w *watch) all() []socketObject {
 	return slices.AppendSeq(make([]socketObject, 0, len(w.sockets)), maps.Values(w.sockets))
 }
 
-// answer tells the pages that have asked, once there is something whole to tell.
+// answer sends all sockets to the pages that have asked, once all snapshots are complete.
 func (w *watch) answer() {
 	if len(w.unsynced) > 0 {
 		return
@@ -173,13 +173,13 @@ func (w *watch) answer() {
 	w.waiting = nil
 }
 
-// tellAll tells all pages all sockets.
+// tellAll sends all sockets to all pages.
 func (w *watch) tellAll() {
 	w.waiting = nil
 	w.say("", "all_sockets", w.all())
 }
 
-// look counts, decides how closely to look from now on, and tells the numbers.
+// look counts, chooses between single sockets and a sample, and sends the numbers.
 func (w *watch) look() {
 	total, err := w.count()
 	if err != nil {
@@ -216,7 +216,7 @@ func (w *watch) look() {
 	w.changes, w.events = 0, 0
 }
 
-// follow begins to follow the namespaces that are not yet, and copies of events.
+// follow opens a stream for each namespace that has none yet, and one for copies of the events of all of them.
 func (w *watch) follow(namespaces []string) {
 	for _, name := range namespaces {
 		if w.followed[name] != nil || len(w.followed) >= maxNamespaces {
@@ -253,7 +253,7 @@ func (w *watch) unfollow() {
 }
 
 func (w *watch) tellNews(ctx context.Context, n news) bool {
-	if ctx.Err() != nil { // nobody wants to hear of this stream any more
+	if ctx.Err() != nil { // the watch has ended this stream
 		return false
 	}
 	select {
@@ -278,7 +278,7 @@ func (w *watch) followNamespace(ctx context.Context, name string) {
 	w.tellNews(ctx, news{namespace: name, ended: true, exhausted: status.Code(err) == codes.ResourceExhausted})
 }
 
-// tail follows copies of what browsers emit, of the namespaces that are shown and no others.
+// tail follows copies of what browsers emit, in the namespaces that are shown only.
 func (w *watch) tail(ctx context.Context, names []string) {
 	defer func() { w.tellNews(ctx, news{ended: true}) }()
 	stream, err := foyerv1.NewHandlerServiceClient(w.cfg.API).Attach(ctx)
