@@ -72,12 +72,13 @@ func (n *Node) pass(ctx context.Context, t *turn) *handed {
 // namespace that follow each other pass together, with one write for each link. Since others wait behind it, an event
 // waits no longer than Config.HoldStream for a link, from when that became full.
 func (n *Node) EmitBatch(ctx context.Context, emits []Emit) []Receipt {
-	return n.passAll(ctx, emits, turn{patience: n.HoldStream()})
+	receipts := make([]Receipt, len(emits))
+	n.passAll(ctx, emits, receipts, turn{patience: n.HoldStream()})
+	return receipts
 }
 
-// passAll takes emits through their lanes by turns as one is.
-func (n *Node) passAll(ctx context.Context, emits []Emit, like turn) []Receipt {
-	receipts := make([]Receipt, len(emits))
+// passAll takes emits through their lanes by turns as one is. It keeps neither slice.
+func (n *Node) passAll(ctx context.Context, emits []Emit, receipts []Receipt, like turn) {
 	name := stepEmit
 	if like.relayed {
 		name = stepDeliver
@@ -98,7 +99,6 @@ func (n *Node) passAll(ctx context.Context, emits []Emit, like turn) []Receipt {
 	for i, s := range steps {
 		s.delivered(&receipts[i])
 	}
-	return receipts
 }
 
 // delivery is one emit of a batch and the receipt that its caller gets.

@@ -1,6 +1,9 @@
 package service
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Remote are the other nodes, as this one tells them what it does and who is here. Unless it says otherwise, a method
 // is called with locks of this package held: memory only, and it calls nothing of this package.
@@ -80,9 +83,12 @@ func (ns *Namespace) handOut(run []delivery, packets []*Packet, touched *touched
 		return
 	}
 	touched.handed = true
+	unreached := ticket.Unreached()
 	for i := range run {
 		d := &run[i]
-		d.handed = true
+		if d.handed = true; d.emit.Accepted && unreached.none() {
+			continue // its receipt has nothing of them
+		}
 		d.turn.handed = &handed{ticket: ticket, place: i, emit: d.emit, receipt: d.receipt, before: d.turn.handed}
 	}
 }
@@ -130,10 +136,13 @@ func (n *Node) laneOf(t *Target) (ns *Namespace, made bool) {
 }
 
 // DeliverHere delivers events that come from another node to the sockets of this one, in their order, and returns a
-// receipt for each. Their targets are Local. It waits for no link: one that is full goes without, or, if it is the only
-// recipient, gets it within a wider bound.
-func (n *Node) DeliverHere(emits []Emit) []Receipt {
-	return n.passAll(context.Background(), emits, turn{relayed: true})
+// receipt for each, in the memory of receipts where that is enough. Their targets are Local. It waits for no link: one that
+// is full goes without, or, if it is the only recipient, gets it within a wider bound. It keeps neither slice.
+func (n *Node) DeliverHere(emits []Emit, receipts []Receipt) []Receipt {
+	receipts = slices.Grow(receipts[:0], len(emits))[:len(emits)]
+	clear(receipts)
+	n.passAll(context.Background(), emits, receipts, turn{relayed: true})
+	return receipts
 }
 
 // CollectHere is CollectAcks for an event that comes from another node: for any number of recipients here, and without

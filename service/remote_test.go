@@ -353,7 +353,7 @@ func TestDeliverHereWaitsForNoLink(t *testing.T) {
 			batch = append(batch, Emit{Target: Target{Namespace: "/", Rooms: []string{"r"}, Local: true}, Packet: event("e", i)})
 		}
 		start := time.Now()
-		for i, r := range n.DeliverHere(batch) {
+		for i, r := range n.DeliverHere(batch, nil) {
 			want := Receipt{Matched: 1, Enqueued: 1}
 			if i == 3 {
 				want = Receipt{Matched: 1, DroppedSlow: 1}
@@ -375,7 +375,7 @@ func TestDeliverHereWaitsForNoLink(t *testing.T) {
 		connect(t, n, "/", "r")
 		c.full(0)
 		c.wider = 100
-		wantEqual(t, "one of two", n.DeliverHere(batch[:1])[0], Receipt{Matched: 2, Enqueued: 1, DroppedSlow: 1})
+		wantEqual(t, "one of two", n.DeliverHere(batch[:1], nil)[0], Receipt{Matched: 2, Enqueued: 1, DroppedSlow: 1})
 		wantEqual(t, "waited", time.Since(start), time.Duration(0))
 	})
 }

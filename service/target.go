@@ -34,3 +34,8 @@ type Coverage struct {
 	UnreachableUnnamed int
 	UncountedNodes     int
 }
+
+// none says whether the answer speaks for all nodes.
+func (c *Coverage) none() bool {
+	return len(c.Unreachable) == 0 && c.UnreachableUnnamed == 0 && c.UncountedNodes == 0
+}

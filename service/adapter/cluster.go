@@ -233,7 +233,8 @@ func (c *Cluster) send(now time.Duration) {
 	c.peers.Flush(now)
 	c.resolve(now)
 	c.workFeeds()
-	for _, o := range c.peers.Take() {
+	list := c.peers.Take()
+	for _, o := range list {
 		var err error
 		if o.To == "" {
 			err = c.bus.SendAll(o.Frame)
@@ -244,6 +245,7 @@ func (c *Cluster) send(now time.Duration) {
 			c.unsent++
 		}
 	}
+	c.peers.Sent(list)
 }
 
 // poke leaves a value in a channel that holds one.

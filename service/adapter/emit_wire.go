@@ -83,7 +83,13 @@ func packetSize(p *service.Packet) int {
 
 // readEmit reads what AppendEmit has written behind the item's head. Nothing of it is of b.
 func readEmit(b []byte) (e *Emit, ok bool) {
-	e = &Emit{}
+	usual := &struct { // most are for one room, or all, and have one event
+		Emit
+		room    [1]string
+		packet  service.Packet
+		packets [1]*service.Packet
+	}{}
+	e = &usual.Emit
 	t := &e.Target
 	var w wireField
 	for before := uint64(0); len(b) > 0; before = w.key {
@@ -106,6 +112,9 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 		case 1<<3 | bytesField:
 			t.Namespace = string(w.bytes)
 		case 2<<3 | bytesField:
+			if t.Rooms == nil {
+				t.Rooms = usual.room[:0]
+			}
 			t.Rooms = append(t.Rooms, string(w.bytes))
 		case 3<<3 | bytesField:
 			t.ExceptRooms = append(t.ExceptRooms, string(w.bytes))
@@ -118,8 +127,13 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 		case 7<<3 | varintField:
 			e.Call = w.varint
 		case 8<<3 | bytesField:
-			p := readPacket(w.bytes, t.Namespace)
-			if p == nil {
+			p := &usual.packet
+			if e.Packets == nil {
+				e.Packets = usual.packets[:0]
+			} else {
+				p = new(service.Packet)
+			}
+			if !readPacket(p, w.bytes, t.Namespace) {
 				return nil, false
 			}
 			e.Packets = append(e.Packets, p)
@@ -139,14 +153,14 @@ func readEmit(b []byte) (e *Emit, ok bool) {
 	return e, t.Namespace != "" && t.Namespace[0] == '/' && t.All == (len(t.Rooms) == 0) && len(e.Packets) > 0
 }
 
-// readPacket returns nil for what browsers could not be sent.
-func readPacket(b []byte, namespace string) *service.Packet {
-	p := &service.Packet{Kind: service.KindEvent, Namespace: namespace, AckID: service.NoAck}
+// readPacket reads what an item says of an event; false: browsers could not be sent it.
+func readPacket(p *service.Packet, b []byte, namespace string) bool {
+	*p = service.Packet{Kind: service.KindEvent, Namespace: namespace, AckID: service.NoAck}
 	var w wireField
 	for first := true; len(b) > 0; first = false {
 		var ok bool
 		if b, ok = w.next(b); !ok {
-			return nil
+			return false
 		}
 		switch {
 		case w.key == 1<<3|bytesField && first:
@@ -154,15 +168,13 @@ func readPacket(b []byte, namespace string) *service.Packet {
 		case w.key == 2<<3|bytesField && !first:
 			p.Attachments = append(p.Attachments, bytes.Clone(w.bytes))
 		case w.key < 3<<3 || first:
-			return nil
+			return false
 		}
 	}
 	if payload.Check(p.Payload, len(p.Attachments), payload.Options{}) != nil {
-		return nil
+		return false
 	}
 	name, _, ok := payload.EventName(p.Payload)
-	if p.Event = name; !ok {
-		return nil
-	}
-	return p
+	p.Event = name
+	return ok
 }

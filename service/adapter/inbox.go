@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"slices"
+
 	"go.uber.org/zap"
 
 	"foyer/service"
@@ -17,6 +19,10 @@ type inbox struct {
 	tells   bool // of handlers
 	retries bool // it will try again what waited for others to leave
 	abroad  abroad
+
+	// What deliver uses again, of the goroutine that works.
+	emits    []service.Emit
+	receipts []service.Receipt
 }
 
 // told is one thing in an inbox.
@@ -84,7 +90,7 @@ func (c *Cluster) work(in *inbox) {
 		for rest := list; len(rest) > 0; {
 			n := emitsOf(rest)
 			if n > 0 {
-				c.deliver(rest[0].from, rest[:n])
+				c.deliver(in, rest[0].from, rest[:n])
 			} else {
 				n = 1
 				c.hear(in, &rest[0])
@@ -120,8 +126,8 @@ func (c *Cluster) causeOf(e *Emit) *service.Trace {
 }
 
 // deliver delivers emits of a member here, in their order, and tells it what became of those that it waits for.
-func (c *Cluster) deliver(from Member, list []told) {
-	emits := make([]service.Emit, 0, len(list))
+func (c *Cluster) deliver(in *inbox, from Member, list []told) {
+	emits := slices.Grow(in.emits, len(list))
 	for i := range list {
 		e := list[i].item.emit
 		t := e.Target
@@ -130,14 +136,18 @@ func (c *Cluster) deliver(from Member, list []told) {
 			emits = append(emits, service.Emit{Target: t, Packet: p, Flags: e.Flags, Trace: c.causeOf(e)})
 		}
 	}
-	receipts := c.DeliverHere(emits)
+	receipts := c.DeliverHere(emits, in.receipts)
 	var answers [][]byte
-	for i := range list {
+	for i, rest := 0, receipts; i < len(list); i++ {
 		e := list[i].item.emit
 		if e.Call != 0 {
-			answers = append(answers, countsItem(e.Call, receipts[:len(e.Packets)]))
+			answers = append(answers, countsItem(e.Call, rest[:len(e.Packets)]))
 		}
-		receipts = receipts[len(e.Packets):]
+		rest = rest[len(e.Packets):]
+	}
+	if clear(emits); cap(emits) <= maxSpare {
+		clear(receipts)
+		in.emits, in.receipts = emits[:0], receipts[:0]
 	}
 	c.give(from, answers...)
 }

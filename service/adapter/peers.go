@@ -170,6 +170,7 @@ type Peers struct {
 	heldAt         time.Duration
 
 	outbox   []Outgoing
+	frames   []byte         // of the outbox; used again
 	hashes   []uint64       // of a target; used again
 	foreseen map[uint64]int // rooms that others may have sockets in before they tell so, and how many calls say so
 	dropped  [drops]uint64
@@ -206,6 +207,16 @@ func (p *Peers) Take() []Outgoing {
 	o := p.outbox
 	p.outbox = nil
 	return o
+}
+
+// Sent gives back what Take has returned, if nothing more was to be sent meanwhile: the memory is used again.
+func (p *Peers) Sent(list []Outgoing) {
+	if p.outbox != nil || cap(list) > maxSpare || cap(p.frames) > MinFrame {
+		p.frames = nil
+		return
+	}
+	clear(list)
+	p.outbox, p.frames = list[:0], p.frames[:0]
 }
 
 // Members are the others by name, without those that are gone.
@@ -483,7 +494,7 @@ func (p *Peers) pump(m *member, now time.Duration) {
 		if h.asks = a.asks; a.over {
 			h.over, h.ackEpoch, h.ack = true, a.epoch, 0
 		}
-		p.send(m.Node, p.keys.appendFrame(nil, &h, nil))
+		p.frame(m, &h, nil, 0)
 		m.in.answer = answer{}
 	}
 	for {
@@ -493,12 +504,12 @@ func (p *Peers) pump(m *member, now time.Duration) {
 		}
 		h := p.header(m)
 		h.seq, h.last, h.asks = seq, m.out.sent, prompt
-		p.send(m.Node, p.keys.appendFrame(make([]byte, 0, f.weight+frameOverhead), &h, f.items))
+		p.frame(m, &h, f.items, f.weight)
 		m.in.answer = answer{}
 	}
 	if m.in.answer.due {
 		h := p.header(m)
-		p.send(m.Node, p.keys.appendFrame(nil, &h, nil))
+		p.frame(m, &h, nil, 0)
 		m.in.answer = answer{}
 	}
 }
@@ -511,6 +522,17 @@ func (p *Peers) header(m *member) header {
 	}
 	m.in.ack(&h)
 	return h
+}
+
+// frame sends a frame with items, which are no longer than their weight.
+func (p *Peers) frame(m *member, h *header, items [][]byte, weight int) {
+	size, from := weight+frameOverhead, len(p.frames)
+	if cap(p.frames)-from < size {
+		p.frames, from = make([]byte, 0, max(size, 4<<10)), 0
+	}
+	frame := p.keys.appendFrame(p.frames[from:from:from+size], h, items)
+	p.frames = p.frames[:from+len(frame)]
+	p.send(m.Node, frame)
 }
 
 func (p *Peers) send(to service.NodeID, frame []byte) {

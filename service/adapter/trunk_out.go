@@ -200,7 +200,7 @@ func (o *out) last() uint64 { return o.base + uint64(len(o.kept)) }
 
 // cut makes a frame of what waits, as much as goes into one.
 func (o *out) cut() {
-	f, size, n := outFrame{}, 0, 0
+	f, size, n := outFrame{items: make([][]byte, 0, min(len(o.waiting), itemsAtOnce))}, 0, 0
 	for ; n < len(o.waiting) && n < maxFrameItems; n++ {
 		it := &o.waiting[n]
 		if n > 0 && size+len(it.data) > min(frameItems, o.maxItem) {

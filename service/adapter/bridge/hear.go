@@ -31,7 +31,7 @@ func (b *Bridge) hear(m *official.Message) {
 	case official.Broadcast:
 		e := service.Emit{Target: here(m), Packet: m.Packet(), Flags: m.Flags | service.Relayed}
 		if m.Request == "" {
-			b.DeliverHere([]service.Emit{e})
+			b.DeliverHere([]service.Emit{e}, nil)
 		} else {
 			b.collectFor(m, e)
 		}
@@ -118,7 +118,7 @@ func (b *Bridge) collectFor(m *official.Message, e service.Emit) {
 	}
 	if busy { // the event is delivered as one that wants no answer, which the peer then hears: nobody has it
 		b.drop("busy", m.Kind, nil)
-		b.DeliverHere([]service.Emit{e})
+		b.DeliverHere([]service.Emit{e}, nil)
 		b.publish(answer(official.ClientCount), m.UID)
 		return
 	}
