@@ -25,7 +25,7 @@ var apart = []struct {
 	},
 	{
 		why: "it starts a command as a page says it, which is one node",
-		tests: "BackendsDoc CommentsInOtherLanguages EmitPage ExamplesDoc FromNodePage Greeting AdminUIPage HTTPPage NodePage NodesPage OperationPage Page PageAccess PageRooms PerformancePage Proxy " +
+		tests: "BackendsDoc CommentsInOtherLanguages EmitPage ExamplesDoc ExplainPage FromNodePage Greeting AdminUIPage HTTPPage NodePage NodesPage OperationPage Page PageAccess PageRooms PerformancePage Proxy " +
 			"Readme SecurityPage Start StopAnytime Troubleshooting",
 	},
 	{
