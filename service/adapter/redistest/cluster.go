@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -115,6 +116,24 @@ func (c *Cluster) Place(address string) int {
 	}
 	c.tb.Fatalf("no server at %s", address)
 	return 0
+}
+
+// Failover makes a replica the master in the place of its own. A server gives up when that takes 5 s, as it can where other
+// processes are busy: so it is asked again.
+func (c *Cluster) Failover(i int) {
+	c.tb.Helper()
+	var asked time.Time
+	Await(c.tb, "another master", func() bool {
+		role, err := c.Admins[i].Do(c.tb.Context(), "ROLE").Slice()
+		if err == nil && role[0] == "master" {
+			return true
+		}
+		if time.Since(asked) > 6*time.Second {
+			asked = time.Now()
+			_ = c.Admins[i].Do(c.tb.Context(), "CLUSTER", "FAILOVER").Err() // refused where it has just become so
+		}
+		return false
+	})
 }
 
 // Replicates awaits that a server is a replica that has all.

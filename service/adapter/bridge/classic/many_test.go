@@ -57,8 +57,8 @@ func TestRedisCluster(t *testing.T) {
 	// The master of the nodes' channel changes places with its replica: who is there is counted by nobody.
 	at, _ := n.where(t.Context())
 	first := c.Place(at)
-	c.Do((first+3)%6, "CLUSTER", "FAILOVER")
 	began := time.Now()
+	c.Failover((first + 3) % 6)
 	redistest.Await(t, "another master", func() bool { now, err := n.where(t.Context()); return err == nil && now != at })
 	if first == 1 { // the server on Node looks after itself
 		peer = dialServer(t, c.Servers[4].Addr)

@@ -215,7 +215,7 @@ func TestRedisCluster(t *testing.T) {
 
 	other := (at + 1) % 3 // which has channels of rooms at least
 	c.Replicates(other + 3)
-	c.Do(other+3, "CLUSTER", "FAILOVER")
+	c.Failover(other + 3)
 	redistest.Await(t, "another master", func() bool {
 		role, err := c.Admins[other].Do(t.Context(), "ROLE").Slice()
 		return err == nil && role[0] == "slave"

@@ -112,7 +112,7 @@ func TestRedisCluster(t *testing.T) {
 	works("at first")
 
 	at := c.Master(a.stream("/"))
-	c.Do((at+3)%6, "CLUSTER", "FAILOVER")
+	c.Failover((at + 3) % 6)
 	redistest.Await(t, "another master", func() bool { return c.Master(a.stream("/")) == (at+3)%6 })
 	c.Whole(6)
 	works("after a change")
