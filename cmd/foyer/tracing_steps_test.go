@@ -169,8 +169,8 @@ func TestTraceOfAStream(t *testing.T) {
 			t.Errorf("%s: %v", event, s)
 		}
 	}
-	if len(g.all) != 4 {
-		t.Errorf("%d spans: %v", len(g.all), g.all)
+	if all := g.spans(); len(all) != 4 {
+		t.Errorf("%d spans: %v", len(all), all)
 	}
 }
 
@@ -211,7 +211,7 @@ func TestTracesOfADrain(t *testing.T) {
 		t.Errorf("the call that was under way ends with %v", code)
 	}
 	counts := map[string]int{}
-	for _, s := range g.all {
+	for _, s := range g.spans() {
 		counts[s.GetName()]++
 	}
 	for name, want := range map[string]int{

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,13 +41,20 @@ func (g *gathering) Export(_ context.Context, r *collector.ExportTraceServiceReq
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
+// spans are those that have come so far.
+func (g *gathering) spans() []*tracepb.Span {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.all)
+}
+
 func gather(t *testing.T) *gathering {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, s := &gathering{url: "http://" + lis.Addr().String()}, grpc.NewServer()
+	g, s := &gathering{url: "http://" + lis.Addr().String()}, grpc.NewServer(grpc.WaitForHandlers(true))
 	collector.RegisterTraceServiceServer(s, g)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(lis) }()
@@ -57,16 +65,15 @@ func gather(t *testing.T) *gathering {
 // span finds the only span with a name and an attribute of a value; "": whatever it is.
 func (g *gathering) span(t *testing.T, name, attribute, value string) *tracepb.Span {
 	t.Helper()
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	all := g.spans()
 	var found []*tracepb.Span
-	for _, s := range g.all {
+	for _, s := range all {
 		if s.GetName() == name && (attribute == "" || attributeOf(s, attribute) == value) {
 			found = append(found, s)
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("%d spans %s with %s=%s, want one, of %v", len(found), name, attribute, value, g.all)
+		t.Fatalf("%d spans %s with %s=%s, want one, of %v", len(found), name, attribute, value, all)
 	}
 	return found[0]
 }
@@ -198,8 +205,8 @@ func TestTraceOfACall(t *testing.T) {
 	wantChild(t, step, there)
 	wantChild(t, there, g.span(t, "acks", "foyer.node", "BBBB"))
 	wantChild(t, call, g.span(t, "answer", "foyer.question", "count")) // it is looked whether they are too many
-	if len(g.all) != 6 {
-		t.Errorf("%d spans: %v", len(g.all), g.all)
+	if all := g.spans(); len(all) != 6 {
+		t.Errorf("%d spans: %v", len(all), all)
 	}
 }
 
