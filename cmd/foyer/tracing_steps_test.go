@@ -178,7 +178,7 @@ func TestTraceOfAStream(t *testing.T) {
 func TestTracesOfADrain(t *testing.T) {
 	g := gather(t)
 	f := startNode(t, func(f *foyer) {
-		f.waits.lastPoll, f.waits.end = 100*time.Millisecond, 500*time.Millisecond // the handler below does not answer
+		f.waits.lastPoll, f.waits.end, f.waits.traces = 100*time.Millisecond, 500*time.Millisecond, time.Minute // the handler below does not answer
 	}, "--trace-endpoint", g.url, "--trace-ratio", "1", "--drain-window", "0s")
 	asked, stop := signal.NotifyContext(t.Context(), syscall.SIGTERM)
 	defer stop()
