@@ -160,20 +160,20 @@ test-unit:
 .PHONY: e2e
 e2e: bin/foyer bin/grpcurl chromium curl iproute2 proxies bin/redis-server bin/postgres bin/secantusd-py examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests: stock clients and a real browser
 	ulimit -Sn "$$(ulimit -Hn)"; \
-	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
+	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" go test -tags e2e -count=1 -timeout 45m -v $(E2EFLAGS) ./e2e/
 
 # The end-to-end tests where sockets, calls and handlers are at different nodes of a cluster of three, and a client's next
 # request comes to another node than its last. e2e/apart_test.go says which are left out, and why.
 .PHONY: e2e-cluster
 e2e-cluster: bin/foyer bin/grpcurl chromium curl examples e2e/node_modules/.package-lock.json ## Run the end-to-end tests against three nodes as one; WHOLE=1 runs those too that take long
 	ulimit -Sn "$$(ulimit -Hn)"; \
-	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" FOYER_NODES=3 WHOLE=$(WHOLE) go test -tags e2e -count=1 -timeout 25m -v $(E2EFLAGS) ./e2e/
+	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer" FOYER_NODES=3 WHOLE=$(WHOLE) go test -tags e2e -count=1 -timeout 45m -v $(E2EFLAGS) ./e2e/
 
 # The end-to-end tests of load and of memory are left out: under the race detector they would measure the detector.
 .PHONY: race
 race: test-tools bin/foyer-race ## Run unit tests on one and more processors and end-to-end tests on a binary that detects races
 	go test -race -cpu 1,4 -timeout 10m ./...
-	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer-race" go test -tags e2e -count=1 -timeout 25m -skip 'Thousand|ConnectFlood|Frozen|WithoutToken' $(E2EFLAGS) ./e2e/
+	PATH="$(CURDIR)/bin:$$PATH" FOYER_BIN="$(CURDIR)/bin/foyer-race" go test -tags e2e -count=1 -timeout 45m -skip 'Thousand|ConnectFlood|Frozen|WithoutToken' $(E2EFLAGS) ./e2e/
 
 # By hand it lasts a minute, with crowds that CI has no time for.
 .PHONY: soak
