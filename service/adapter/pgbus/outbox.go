@@ -25,6 +25,7 @@ type batch struct {
 type outbox struct {
 	tag    tag
 	filled chan struct{} // has a value after something was appended
+	most   int           // outBytes, but for tests
 
 	mu      sync.Mutex
 	open    bool     // guarded by mu; there is a connection
@@ -34,7 +35,9 @@ type outbox struct {
 	number  uint32   // guarded by mu; of the frame that comes next
 }
 
-func newOutbox() *outbox { return &outbox{tag: newTag(), filled: make(chan struct{}, 1)} }
+func newOutbox() *outbox {
+	return &outbox{tag: newTag(), filled: make(chan struct{}, 1), most: outBytes}
+}
 
 // publish appends a frame for a channel, which the name of a node belongs to if there is one. Without bytes it is a
 // probe.
@@ -45,7 +48,7 @@ func (o *outbox) publish(channel, node string, frame []byte) error {
 	switch {
 	case !o.open:
 		return adapter.ErrDown
-	case len(frame) > 0 && o.bytes+size > outBytes: // a probe goes out in any case
+	case len(frame) > 0 && o.bytes+size > o.most: // a probe goes out in any case
 		return adapter.ErrFull
 	}
 	o.bytes += size
