@@ -24,7 +24,7 @@ import (
 
 // patience is how long a condition may take that is normally there in milliseconds. It is long since machines are shared, and
 // costs nothing while all is well.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(backendEnv); addr != "" {
