@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	foyerv1 "foyer/gen/foyer/v1"
+	"foyer/service/adapter/freeport"
 )
 
 // mesh is a few nodes of one cluster as processes, between which every connection goes through a relay of the test, one
@@ -76,18 +77,15 @@ func startMesh(t testing.TB, n int, flags ...string) *mesh {
 }
 
 // freePorts are addresses that nobody listens at. Their host is this process's own, so that what else runs on this machine
-// does not take them meanwhile.
+// does not take them meanwhile; nor do the other listeners of a node there, to which the kernel gives ports.
 func freePorts(t testing.TB, n int) (list []string) {
 	t.Helper()
 	pid := os.Getpid()
 	host := net.IPv4(127, byte(1+pid>>16), byte(pid>>8), byte(pid)).String()
-	for range n {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-		if err != nil {
-			t.Fatal(err)
+	for len(list) < n {
+		if address := net.JoinHostPort(host, freeport.New(t)); !slices.Contains(list, address) {
+			list = append(list, address)
 		}
-		defer l.Close() // only then may one of them be given out again
-		list = append(list, l.Addr().String())
 	}
 	return list
 }
