@@ -11,7 +11,9 @@
 //	trunk_in.go                 the way from one: in order, none twice; acks, and what is answered to a gap
 //	members.go                  hello, leases, runs of a name, terms: who is there and how
 //	interest.go                 which rooms a node has sockets in
-//	peers.go                    what makes one of them: calls in, frames out
+//	peers.go                    what makes one of them: time, the epochs to each, leaving (config.go, upper.go)
+//	peers_in.go, peers_out.go   what a frame does that comes, and how those that go are made
+//	peers_tell.go               what all are told: rooms, facts, a new epoch's state; and who has heard it
 //	handing.go                  who is given an emit or a question, by what each has told
 //	calls.go                    what is asked of others, and who has answered (calls_wire.go, counts_wire.go)
 //	cluster.go                  the loop: one mutex around all of these, their time and their bus
