@@ -1,7 +1,5 @@
 package adapter
 
-import ()
-
 // Upper is whoever uses Peers. Its methods are called from within those of Peers, of which they must call none but
 // Members.
 type Upper interface {
