@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestAdminUIPage does what docs/admin-ui.md says, and then what an operator does on the page, in a real browser. The steps
-// are in js/admin_ui.js.
+// TestAdminUIPage does what docs/admin-ui.md says, and then what an operator does on the page, in a real browser. The
+// steps are in js/admin_ui.js.
 func TestAdminUIPage(t *testing.T) {
 	d := openDocument(t, "docs/admin-ui.md")
 	term := openTerminal(t, t.TempDir())

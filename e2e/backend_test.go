@@ -293,7 +293,8 @@ func crowdRegister() *foyerv1.Register {
 	}
 }
 
-// crowdBackend answers "n" in both ways, by an event of its own, then by the acknowledgement, and says in both when that was.
+// crowdBackend answers "n" in both ways, by an event of its own, then by the acknowledgement, and says in both when
+// that was.
 func crowdBackend(b *backend) {
 	b.on["n"] = func(e *event) {
 		args := fmt.Sprintf("%s,%d]", strings.TrimSuffix(e.GetPayload().GetJson(), "]"), time.Now().UnixMilli())

@@ -25,8 +25,8 @@ func downPayload(i, size int, binary bool) *foyerv1.Payload {
 	return p
 }
 
-// emitStream emits to one target over one stream, so many items a message and all of them without waiting for a result, and
-// returns the results.
+// emitStream emits to one target over one stream, so many items a message and all of them without waiting for a result,
+// and returns the results.
 func emitStream(t testing.TB, b *backend, to *foyerv1.Target, n, batch int, payload func(i int) *foyerv1.Payload) []*foyerv1.EmitResponse {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -16,11 +16,13 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// Bursts: slow means that a peer does not take, never that much came at once. Each cell of the matrices is one link of a stock
-// client; it must stay, and whatever goes over it arrives once and in order, however much it is and however slow the other side.
+// Bursts: slow means that a peer does not take, never that much came at once. Each cell of the matrices is one link of
+// a stock client; it must stay, and whatever goes over it arrives once and in order, however much it is and however
+// slow the other side.
 
-// burst is what a client does on one link: it connects to namespaces, emits "burst" so many times in each in one tick, each
-// with its number, data of so many bytes and an acknowledgement, reads so many events "down" in each, and then says "last".
+// burst is what a client does on one link: it connects to namespaces, emits "burst" so many times in each in one tick,
+// each with its number, data of so many bytes and an acknowledgement, reads so many events "down" in each, and then
+// says "last".
 type burst struct {
 	Name       string   `json:"name"`
 	Namespaces []string `json:"namespaces"`
@@ -120,7 +122,8 @@ type intake struct {
 	more chan struct{} // has room for one: something came
 }
 
-// takeAt attaches an intake to a namespace. pace is called before each event is answered, from where the stream is read.
+// takeAt attaches an intake to a namespace. pace is called before each event is answered, from where the stream is
+// read.
 func takeAt(t testing.TB, f *foyer, namespace, handlerID string, pace func(n int)) *intake {
 	t.Helper()
 	return takeFew(t, f, namespace, handlerID, 0, pace)
@@ -231,8 +234,8 @@ var paces = []struct {
 	}},
 }
 
-// By polling, the clients of Python and Java put all that waits into one POST, whatever maxPayload says, and get no more than
-// that over to any server.
+// By polling, the clients of Python and Java put all that waits into one POST, whatever maxPayload says, and get no
+// more than that over to any server.
 var burstSizes = []struct {
 	name        string
 	bytes, send int
@@ -252,7 +255,8 @@ func sendsAtOnce(column string, bytes, send int) int {
 	return send
 }
 
-// TestBurstsFromClients: the stock clients emit much in one tick, to handlers that take it at once, slowly, or not for a while.
+// TestBurstsFromClients: the stock clients emit much in one tick, to handlers that take it at once, slowly, or not for
+// a while.
 func TestBurstsFromClients(t *testing.T) {
 	// A handler that has never been there may be on its way for so long after the node's start.
 	f := startFoyer(t, "--log-level=info", "--namespaces=/b-*", "--handler-wait=60s")
@@ -316,8 +320,8 @@ func beginsBeforeItsHandler(t *testing.T, f *foyer, c *burstClient, b burst) {
 	wantAll(t, "the handler", in.all(), b.Send)
 }
 
-// wantDropped fails when the node has counted anything as dropped. What had to wait, and who was made to, is counted as well, and
-// is none of that.
+// wantDropped fails when the node has counted anything as dropped. What had to wait, and who was made to, is counted as
+// well, and is none of that.
 func wantDropped(t testing.TB, f *foyer, expected ...string) {
 	t.Helper()
 	expected = append(expected, "engineio_queue_full", "handler_paused")

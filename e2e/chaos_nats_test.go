@@ -15,8 +15,8 @@ import (
 	"foyer/service/adapter/freeport"
 )
 
-// natsMesh starts nodes named A000, B000 and so on that know each other by a NATS server at a port, and waits until each
-// knows all others.
+// natsMesh starts nodes named A000, B000 and so on that know each other by a NATS server at a port, and waits until
+// each knows all others.
 func natsMesh(t testing.TB, n int, port string, flags ...string) *mesh {
 	t.Helper()
 	m := &mesh{t: t}

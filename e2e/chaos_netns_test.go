@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// netspace is a network of its own, in which a process runs. It has no name and no file: it is gone when its last process
-// is, so that nothing of it is left however a test ends, and two tests on one machine have nothing in common.
+// netspace is a network of its own, in which a process runs. It has no name and no file: it is gone when its last
+// process is, so that nothing of it is left however a test ends, and two tests on one machine have nothing in common.
 type netspace struct {
 	holder  *process
 	address string

@@ -394,9 +394,9 @@ var roomModel = porcupine.Model{
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
 }
 
-// TestChaos: whatever happens between nodes, nobody hears a thing twice or out of order, what was counted arrived, who is
-// in doubt is named, and emits reach who is in a room; watchers know in the end what is so, what clients say is handled
-// once, and nothing is left of it all.
+// TestChaos: whatever happens between nodes, nobody hears a thing twice or out of order, what was counted arrived, who
+// is in doubt is named, and emits reach who is in a room; watchers know in the end what is so, what clients say is
+// handled once, and nothing is left of it all.
 func TestChaos(t *testing.T) {
 	rest := func() { time.Sleep(chaosTime(t) / 6) }
 	for _, test := range []struct {

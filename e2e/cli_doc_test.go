@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCommandLinePage does what docs/cli.md says, with a stock client, which hears and answers what is emitted, and whose
-// events and leaving are told.
+// TestCommandLinePage does what docs/cli.md says, with a stock client, which hears and answers what is emitted, and
+// whose events and leaving are told.
 func TestCommandLinePage(t *testing.T) {
 	d := openDocument(t, "docs/cli.md")
 	term := openTerminal(t, t.TempDir())

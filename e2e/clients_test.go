@@ -689,8 +689,8 @@ func wantError(t testing.TB, err error, code codes.Code, reason string) {
 	}
 }
 
-// Too much from a client closes its link, by the transport's own words; too much from a backend is refused. The limit is
-// 100,000 bytes here.
+// Too much from a client closes its link, by the transport's own words; too much from a backend is refused. The limit
+// is 100,000 bytes here.
 func testTooLarge(t *testing.T, s *stage, o opts) {
 	c, id := s.p.connect(t, s.f.url(), "/", o)
 	onWebsocket := c.state().Transport == "websocket"

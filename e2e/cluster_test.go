@@ -16,8 +16,8 @@ import (
 	"foyer/service/adapter/freeport"
 )
 
-// longLease is that of tests which have to see a node silent before it is lost: for six seconds it is, on a machine that
-// has other things to do as well.
+// longLease is that of tests which have to see a node silent before it is lost: for six seconds it is, on a machine
+// that has other things to do as well.
 const longLease = "10s"
 
 // nodeNames are those of the nodes of a test, in their order.

@@ -190,8 +190,8 @@ func TestThousand(t *testing.T) {
 	r := crowd.result(t, 3*time.Minute)
 	r.log(t)
 	r.check(t)
-	// On a machine that is much too slow a decision may be late, so that a link is closed and the client comes again. Nobody who
-	// was in must fall out.
+	// On a machine that is much too slow a decision may be late, so that a link is closed and the client comes again.
+	// Nobody who was in must fall out.
 	if r.Echoes != r.Said || r.Acks != r.Said || r.Pushed != pushes*r.Clients || r.Cut > 0 || r.Connects != r.Clients {
 		t.Errorf("counts differ, or somebody fell out")
 	}
@@ -207,8 +207,8 @@ func pushTo(b *backend, id string, n int) {
 	}
 }
 
-// The same while the backend, which also decides connects, is killed amid the arrivals and returns ten seconds later. What it
-// had in hand is lost, as with any process that is killed; but nobody is turned away, and all are served again.
+// The same while the backend, which also decides connects, is killed amid the arrivals and returns ten seconds later.
+// What it had in hand is lost, as with any process that is killed; but nobody is turned away, and all are served again.
 func TestThousandBackendKilled(t *testing.T) {
 	for _, tt := range []struct {
 		name                 string
@@ -271,8 +271,8 @@ func connectedSockets(t *testing.T, b *backend) int {
 	return int(b.info(t).GetSockets())
 }
 
-// Three handlers of a group are restarted one after the other, by kill, under 500 clients that talk. Nothing comes out of order
-// or twice, nobody notices but by what was in hand at the kill, and the server counts just that.
+// Three handlers of a group are restarted one after the other, by kill, under 500 clients that talk. Nothing comes out
+// of order or twice, nobody notices but by what was in hand at the kill, and the server counts just that.
 func TestRollingHandlers(t *testing.T) {
 	f := startFoyer(t, "--connect=handler", "--log-level=info")
 	handlers := []*process{startBackendProcess(t, f.api), startBackendProcess(t, f.api), startBackendProcess(t, f.api)}

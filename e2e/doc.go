@@ -1,5 +1,6 @@
-// Package e2e holds the tests of the whole house. floors_test.go keeps the import graph; everything else has the build tag
-// e2e and is run by `make e2e`: it starts the real binary, on ports that the kernel gives, and looks at it from both sides.
+// Package e2e holds the tests of the whole house. floors_test.go keeps the import graph; everything else has the build
+// tag e2e and is run by `make e2e`: it starts the real binary, on ports that the kernel gives, and looks at it from
+// both sides.
 //
 //	harness_test.go  the binary, the Node process with stock clients, waiting
 //	front_test.go    three nodes that a test takes for one; apart_test.go says which tests do not run so

@@ -156,7 +156,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestReadmeListsEveryPage: a page that the README does not list is found by nobody. Each has one line, and a line one page.
+// TestReadmeListsEveryPage: a page that the README does not list is found by nobody. Each has one line, and a line one
+// page.
 func TestReadmeListsEveryPage(t *testing.T) {
 	raw, err := os.ReadFile("../README.md")
 	if err != nil {

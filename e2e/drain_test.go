@@ -17,8 +17,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// A node that is emptied by call closes its links so that clients come back, takes no new ones, tells handlers and watchers,
-// reports its progress, and is still there to be asked.
+// A node that is emptied by call closes its links so that clients come back, takes no new ones, tells handlers and
+// watchers, reports its progress, and is still there to be asked.
 func TestDrainByCall(t *testing.T) {
 	f := startFoyer(t)
 	b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)

@@ -13,8 +13,8 @@ import (
 var codeSpan = regexp.MustCompile("`([^`]+)`")
 
 // TestEmitPage pastes the cells of the cheat sheet in docs/emit.md: those for grpcurl are called one by one with
-// somebody there who hears them, those in Go are built into one program that calls each. What the rows do, TestCheatSheet
-// looks at.
+// somebody there who hears them, those in Go are built into one program that calls each. What the rows do,
+// TestCheatSheet looks at.
 func TestEmitPage(t *testing.T) {
 	d := openDocument(t, "docs/emit.md")
 	term := openTerminal(t, t.TempDir())

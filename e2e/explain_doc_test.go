@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestExplainPage does what docs/explain.md says, at the chat that it starts. That the page shows what is printed, but for
-// ids and times, a test of the command holds; here it is what the chat makes of it.
+// TestExplainPage does what docs/explain.md says, at the chat that it starts. That the page shows what is printed, but
+// for ids and times, a test of the command holds; here it is what the chat makes of it.
 func TestExplainPage(t *testing.T) {
 	d := openDocument(t, "docs/explain.md")
 	term := openTerminal(t, builtCopy(t))

@@ -23,8 +23,8 @@ type floor struct {
 }
 
 // floors says which packages of ours each package may import, and which foreign modules beyond those that all may
-// (everywhere). A row for a package that does not exist yet does no harm; a package without a row fails the test: a new room
-// of the house gets its floor first. The first row that matches counts; "/..." matches all below.
+// (everywhere). A row for a package that does not exist yet does no harm; a package without a row fails the test: a new
+// room of the house gets its floor first. The first row that matches counts; "/..." matches all below.
 var floors = []floor{
 	{"gen/...", []string{"gen/..."}, []string{"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto"}},
 	{"service/payload", nil, nil},

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFromNodePage runs the chat of docs/from-node.md before and after the move, with the same stock clients: they see the
-// same.
+// TestFromNodePage runs the chat of docs/from-node.md before and after the move, with the same stock clients: they see
+// the same.
 func TestFromNodePage(t *testing.T) {
 	d := openDocument(t, "docs/from-node.md")
 	term := openTerminal(t, filepath.Join(t.TempDir(), "foyer"))

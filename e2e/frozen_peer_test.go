@@ -214,8 +214,8 @@ func p99(list []lightEmit) (p99 time.Duration, rate float64) {
 }
 
 // TestFrozenPeerSlowsNobody: while a node is frozen, and more is sent to it than its window holds, what goes to a third
-// one is not held up, what is kept for the frozen one stays within the window, and every receipt names it or speaks for it.
-// Once it goes on, all goes on, and nothing has come twice.
+// one is not held up, what is kept for the frozen one stays within the window, and every receipt names it or speaks for
+// it. Once it goes on, all goes on, and nothing has come twice.
 func TestFrozenPeerSlowsNobody(t *testing.T) {
 	nodes := startNodes(t, embedded(t, 3, "--log-level=info", "--pprof", "--cluster-lease="+frozenLease.String(), "--ping-timeout=60s", "--slow-after=60s"))
 	a, b, c := nodes[0], nodes[1], nodes[2]

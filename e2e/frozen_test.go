@@ -53,8 +53,8 @@ func numbers(s *rawSocket, count func(n int)) error {
 	return err
 }
 
-// TestReaderPauses: a client that takes nothing for less than --slow-after gets all that is emitted to it meanwhile, once and
-// in order; whoever emits it is held.
+// TestReaderPauses: a client that takes nothing for less than --slow-after gets all that is emitted to it meanwhile,
+// once and in order; whoever emits it is held.
 func TestReaderPauses(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--slow-after=30s")
 	b := joinHall(t, f)
@@ -114,8 +114,8 @@ func TestSlowReader(t *testing.T) {
 	t.Logf("it took %d bytes", taken)
 }
 
-// TestFrozenReaders: members of a room that read nothing are closed as slow, and cost no more than their queues until then. The
-// others get all, in order, and nobody else is closed.
+// TestFrozenReaders: members of a room that read nothing are closed as slow, and cost no more than their queues until
+// then. The others get all, in order, and nobody else is closed.
 func TestFrozenReaders(t *testing.T) {
 	frozen := 200
 	if byHand() {

@@ -22,8 +22,8 @@ import (
 	"time"
 )
 
-// patience is how long a condition may take that is normally there in milliseconds. It is long since machines are shared, and
-// costs nothing while all is well.
+// patience is how long a condition may take that is normally there in milliseconds. It is long since machines are
+// shared, and costs nothing while all is well.
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
@@ -228,8 +228,8 @@ type foyer struct {
 // url is where clients connect.
 func (f *foyer) url() string { return "http://" + f.edge }
 
-// startFoyer runs `foyer serve` (or what the first argument says, if that is a command) on free ports. When the test ends it
-// is stopped, and has to end well.
+// startFoyer runs `foyer serve` (or what the first argument says, if that is a command) on free ports. When the test
+// ends it is stopped, and has to end well.
 func startFoyer(t testing.TB, args ...string) *foyer {
 	t.Helper()
 	if n := nodesOfOne(); n > 1 && (len(args) == 0 || strings.HasPrefix(args[0], "-")) && !slices.ContainsFunc(args, func(a string) bool {

@@ -27,13 +27,13 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// Hostile programs: each may slow or close itself, and nobody else. They come from 127.0.0.2; those who must not notice come
-// from elsewhere.
+// Hostile programs: each may slow or close itself, and nobody else. They come from 127.0.0.2; those who must not notice
+// come from elsewhere.
 
 const mallory = "127.0.0.2"
 
-// TestConnectFlood: one websocket connects and disconnects in a loop. A backend that reads, one that does not and a watcher
-// live on, other clients are served meanwhile, and the node stays small.
+// TestConnectFlood: one websocket connects and disconnects in a loop. A backend that reads, one that does not and a
+// watcher live on, other clients are served meanwhile, and the node stays small.
 func TestConnectFlood(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--namespaces=/frozen")
 	var heard atomic.Int64
@@ -128,8 +128,8 @@ func TestConnectFlood(t *testing.T) {
 	}
 }
 
-// TestPipelinedHandshakes: eight connections of one address open sessions as fast as they can, and leave them. Whoever comes
-// from another address is let in at once.
+// TestPipelinedHandshakes: eight connections of one address open sessions as fast as they can, and leave them. Whoever
+// comes from another address is let in at once.
 func TestPipelinedHandshakes(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--max-sessions=2000")
 	attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
@@ -184,8 +184,8 @@ func TestPipelinedHandshakes(t *testing.T) {
 	t.Logf("%d sessions were opened and %d refused meanwhile", opened.Load(), refused.Load())
 }
 
-// TestBodiesThatDoNotCome: five hundred requests of each listener and path whose bodies do not come, or come a byte at a time.
-// Health, API and clients work meanwhile, and when their time is over they are gone.
+// TestBodiesThatDoNotCome: five hundred requests of each listener and path whose bodies do not come, or come a byte at
+// a time. Health, API and clients work meanwhile, and when their time is over they are gone.
 func TestBodiesThatDoNotCome(t *testing.T) {
 	f := startFoyer(t, "--log-level=info")
 	b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
@@ -294,8 +294,8 @@ func (s *stalling) Close() error {
 	return s.Conn.Close()
 }
 
-// TestCallersWithoutToken: two hundred calls without a token send all of a large message but its end. They are nobody, and
-// nothing is kept for them; who has a token is served.
+// TestCallersWithoutToken: two hundred calls without a token send all of a large message but its end. They are nobody,
+// and nothing is kept for them; who has a token is served.
 func TestCallersWithoutToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens")
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {

@@ -76,8 +76,8 @@ func startMesh(t testing.TB, n int, flags ...string) *mesh {
 	return m
 }
 
-// freePorts are addresses that nobody listens at. Their host is this process's own, so that what else runs on this machine
-// does not take them meanwhile; nor do the other listeners of a node there, to which the kernel gives ports.
+// freePorts are addresses that nobody listens at. Their host is this process's own, so that what else runs on this
+// machine does not take them meanwhile; nor do the other listeners of a node there, to which the kernel gives ports.
 func freePorts(t testing.TB, n int) (list []string) {
 	t.Helper()
 	pid := os.Getpid()

@@ -11,8 +11,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestOrigins: the page of docs/start.md is on another origin, in a real browser. It is let in where its origin is named, by
-// polling and by websocket, and its cookies come along where it asks for that.
+// TestOrigins: the page of docs/start.md is on another origin, in a real browser. It is let in where its origin is
+// named, by polling and by websocket, and its cookies come along where it asks for that.
 func TestOrigins(t *testing.T) {
 	html := startPage(t)
 	const options, address = `{ auth: { token: "secret" } }`, `http://localhost:3000`

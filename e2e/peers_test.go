@@ -171,8 +171,8 @@ func (m *mixed) exactly(all []*client, event string, who ...int) {
 	}
 }
 
-// TestPeersOnNode: servers on Node with the classic Redis adapter, official emitters and nodes of Foyer are one: each call
-// of the one side does at the other what it does at its own.
+// TestPeersOnNode: servers on Node with the classic Redis adapter, official emitters and nodes of Foyer are one: each
+// call of the one side does at the other what it does at its own.
 func TestPeersOnNode(t *testing.T) { testPeers(t, classic) }
 
 func testPeers(t *testing.T, on *medium) {

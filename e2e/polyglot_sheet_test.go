@@ -53,8 +53,8 @@ type sheet struct {
 	ids    map[string]string
 }
 
-// row is one line of the cheat sheet. What its backends do for it stands in polyglot/*/backend.*; here is what they must bring
-// about, and the same by grpcurl.
+// row is one line of the cheat sheet. What its backends do for it stands in polyglot/*/backend.*; here is what they
+// must bring about, and the same by grpcurl.
 type row struct {
 	name    string
 	grpcurl func(ids map[string]string, event string) (method, request string)
@@ -277,8 +277,8 @@ func (s *sheet) in(t *testing.T, room, names string) {
 	}
 }
 
-// TestCheatSheetPolyglot goes through the cheat sheet as TestCheatSheet does: by a backend of each language, whose rows are
-// asked for by a browser and use nothing but the API, and by grpcurl, as a person would.
+// TestCheatSheetPolyglot goes through the cheat sheet as TestCheatSheet does: by a backend of each language, whose rows
+// are asked for by a browser and use nothing but the API, and by grpcurl, as a person would.
 func TestCheatSheetPolyglot(t *testing.T) {
 	for _, language := range append(slices.Clone(languages), "grpcurl") {
 		t.Run(language, func(t *testing.T) {

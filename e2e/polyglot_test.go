@@ -15,8 +15,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// The tests in other languages, see polyglot/: backends on Node and Python that know nothing of each other or of this package,
-// stock clients on Node, Python and Java, and grpcurl. polyglot/setup.sh installs what they need.
+// The tests in other languages, see polyglot/: backends on Node and Python that know nothing of each other or of this
+// package, stock clients on Node, Python and Java, and grpcurl. polyglot/setup.sh installs what they need.
 
 // languages are those in which there is a backend.
 var languages = []string{"node", "python"}
@@ -150,7 +150,8 @@ var conversation = []string{
 	"timeout", "two hundred in order", "disconnected by the backend", "disconnected by itself", "reconnects", "the transport",
 }
 
-// stockClients are the clients of three languages. A client's checks are those of conversation, and what else its language has.
+// stockClients are the clients of three languages. A client's checks are those of conversation, and what else its
+// language has.
 var stockClients = []struct {
 	name    string
 	more    []string // checks of its own
@@ -226,8 +227,8 @@ func converse(t *testing.T, checks []string, command ...string) {
 
 // ---- backends of two languages at once
 
-// TestBackendsOfTwoLanguages: they share the sockets of a group, each socket with one of them, and when one of them dies, the
-// other has its sockets; no client notices.
+// TestBackendsOfTwoLanguages: they share the sockets of a group, each socket with one of them, and when one of them
+// dies, the other has its sockets; no client notices.
 func TestBackendsOfTwoLanguages(t *testing.T) {
 	f := startFoyer(t, "--handler-wait=10s")
 	p := startPuppets(t)

@@ -21,7 +21,8 @@ import (
 	"time"
 )
 
-// Programs that no client library is: they read or write only what a test says. A hostile one comes from an address of its own.
+// Programs that no client library is: they read or write only what a test says. A hostile one comes from an address of
+// its own.
 
 // dialFrom connects from an address of this machine, such as 127.0.0.2; "" is any.
 func dialFrom(from, to string) (net.Conn, error) {

@@ -441,8 +441,8 @@ func (r *rolling) checkClients() {
 			}
 		}
 	}
-	// A poll that the restarted node has passed is answered before that ends. Only where a node has not been given a moment
-	// in seconds some are cut off; a third of them would be if it were not so.
+	// A poll that the restarted node has passed is answered before that ends. Only where a node has not been given a
+	// moment in seconds some are cut off; a third of them would be if it were not so.
 	if polling := len(r.clients) / pollingEach; 10*strays > polling {
 		t.Errorf("%d of %d clients that poll lost their connections while another node was restarted", strays, polling)
 	}
@@ -473,8 +473,8 @@ func spread(list []time.Duration) string {
 }
 
 // TestRollingRestart: when the nodes of a cluster are restarted one after the other, no call fails that is made as
-// docs/cluster.md says, and clients come back to another node. A call fails when its caller gets an error, after all that
-// gRPC does by itself. `make chaos` has more clients than CI can afford.
+// docs/cluster.md says, and clients come back to another node. A call fails when its caller gets an error, after all
+// that gRPC does by itself. `make chaos` has more clients than CI can afford.
 func TestRollingRestart(t *testing.T) {
 	clients, perSecond := 300, 50
 	if os.Getenv("CHAOSTIME") != "" {

@@ -24,8 +24,8 @@ type member struct {
 	id string
 }
 
-// TestCheatSheet goes through Socket.IO's cheat sheet row by row: what each does there, Foyer does for a backend that speaks
-// gRPC. The names are the rows.
+// TestCheatSheet goes through Socket.IO's cheat sheet row by row: what each does there, Foyer does for a backend that
+// speaks gRPC. The names are the rows.
 func TestCheatSheet(t *testing.T) {
 	f := startFoyer(t)
 	b := attach(t, f.api, &foyerv1.Register{

@@ -204,8 +204,8 @@ func (s *soaker) live(ctx context.Context, c int) {
 	}
 }
 
-// TestSoak: clients of all transports and parsers come, go, move between rooms and upgrade, backends are killed and stopped,
-// strangers come and break off: nothing is lost, doubled or misdirected.
+// TestSoak: clients of all transports and parsers come, go, move between rooms and upgrade, backends are killed and
+// stopped, strangers come and break off: nothing is lost, doubled or misdirected.
 func TestSoak(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--connect=handler")
 	handlers := []*process{startBackendProcess(t, f.api), startBackendProcess(t, f.api)}

@@ -21,8 +21,8 @@ import (
 // wireBounds are the lines of the adapter that say which versions of the wire a build speaks.
 var wireBounds = regexp.MustCompile(`(?m)^(\t(wireFrom|wireTo) +uint64 = )(\d+)$`)
 
-// buildOfWire builds Foyer as the release that speaks these versions of the wire between nodes. Only the two lines of the
-// source are others: that a node of version 1 is told nothing that one of that time could not read is held by
+// buildOfWire builds Foyer as the release that speaks these versions of the wire between nodes. Only the two lines of
+// the source are others: that a node of version 1 is told nothing that one of that time could not read is held by
 // adapter.TestANodeOfTheFirstVersion.
 func buildOfWire(t testing.TB, from, to string) string {
 	t.Helper()
@@ -112,7 +112,8 @@ func TestChaosOfVersions(t *testing.T) {
 	understood(t, nodes)
 }
 
-// understood looks whether a node has been told something under a version that it does not speak, or that it could not read.
+// understood looks whether a node has been told something under a version that it does not speak, or that it could not
+// read.
 func understood(t testing.TB, nodes []*foyer) {
 	t.Helper()
 	for _, f := range nodes {
@@ -125,8 +126,8 @@ func understood(t testing.TB, nodes []*foyer) {
 	}
 }
 
-// TestVersionsApart: nodes without a common version of the wire list each other as incompatible and say so once. Nothing
-// passes between them, and each serves its own.
+// TestVersionsApart: nodes without a common version of the wire list each other as incompatible and say so once.
+// Nothing passes between them, and each serves its own.
 func TestVersionsApart(t *testing.T) {
 	flags := embedded(t, 3, "--cluster-lease="+longLease, "--log-level=info")
 	builds := []string{buildOfWire(t, "1", "1"), buildOfWire(t, "1", "1"), buildOfWire(t, "2", "2")}

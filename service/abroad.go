@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// RemoteHandlers is a Remote that lets handlers of one node serve the sockets of others. A registration that is Local is
-// told to nobody. Unless it says otherwise, a method is called with locks of this package held, as those of Remote are.
+// RemoteHandlers is a Remote that lets handlers of one node serve the sockets of others. A registration that is Local
+// is told to nobody. Unless it says otherwise, a method is called with locks of this package held, as those of Remote
+// are.
 type RemoteHandlers interface {
-	// Claim asks the other nodes whether they have anything against a handler that is about to be attached. It blocks until
-	// all that can be reached have answered, which they do by Node.Consider, until it has waited for some seconds, ctx
-	// ends or the handler does; who has not answered is in the coverage. An error is that of a node that holds what is
+	// Claim asks the other nodes whether they have anything against a handler that is about to be attached. It blocks
+	// until all that can be reached have answered, which they do by Node.Consider, until it has waited for some seconds,
+	// ctx ends or the handler does; who has not answered is in the coverage. An error is that of a node that holds what is
 	// claimed. Registered or Unclaimed follows. Called without locks, as is Unclaimed.
 	Claim(ctx context.Context, h *Handler) (Coverage, error)
 	Unclaimed(h *Handler)
@@ -115,8 +116,8 @@ type promise struct {
 // Consider says what this node has against a registration of another one that was claimed so long ago. Of two nodes the
 // one with the smaller name judges, by its own clock, so that there is one verdict: the earlier claim holds, and the
 // later one ends here, with ALREADY_CLAIMED, or is Held with that error. What was Agreed is promised to the other node
-// until Unpromise is called with the same r: others that ask for it here are refused. registered: the other node has attached it. Then
-// it takes the place of one with the same id, unless that came later: that is Held with ErrReplaced.
+// until Unpromise is called with the same r: others that ask for it here are refused. registered: the other node has
+// attached it. Then it takes the place of one with the same id, unless that came later: that is Held with ErrReplaced.
 func (n *Node) Consider(r *Registration, of NodeID, age time.Duration, registered bool) (Verdict, error) {
 	hs := n.handlers
 	c, since := makeClaims(r), time.Now().Add(-age)
@@ -162,8 +163,8 @@ func (n *Node) Unpromise(r *Registration) {
 	}
 }
 
-// rival says why a handler of this node and a registration of another one cannot both be: the error for the one here, and
-// for the one there; nil: they can.
+// rival says why a handler of this node and a registration of another one cannot both be: the error for the one here,
+// and for the one there; nil: they can.
 func (o *own) rival(r *Registration, c *claims, registered bool) (mine, theirs error) {
 	h := o.h
 	switch {
@@ -204,7 +205,8 @@ func (n *Node) Refuse(h *Handler, err error) {
 	}
 }
 
-// Shed gives up a handler of this node that makes no progress, at the word of another node, where others of its group do.
+// Shed gives up a handler of this node that makes no progress, at the word of another node, where others of its group
+// do.
 func (n *Node) Shed(h *Handler) {
 	n.handlers.mu.RLock()
 	gone := h.leaving || h.detached

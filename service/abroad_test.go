@@ -124,8 +124,8 @@ func TestClaimIsRefused(t *testing.T) {
 	})
 }
 
-// TestVerdicts: of rival registrations at two nodes the one with the smaller name judges, by the time for which they were
-// claimed, and one of the two ends.
+// TestVerdicts: of rival registrations at two nodes the one with the smaller name judges, by the time for which they
+// were claimed, and one of the two ends.
 func TestVerdicts(t *testing.T) {
 	catchAll := Registration{Group: "rival", ID: "x", Namespaces: []string{"/a"}}
 	for name, c := range map[string]struct {

@@ -1,8 +1,8 @@
 package service
 
-// accountStep is how much one holder may keep before the node's budget is asked, and in which steps it is asked then. An
-// event on its way through an empty queue must not touch a cache line that all cores share; a thousand handlers keep at
-// most 64 MiB unseen this way.
+// accountStep is how much one holder may keep before the node's budget is asked, and in which steps it is asked then.
+// An event on its way through an empty queue must not touch a cache line that all cores share; a thousand handlers keep
+// at most 64 MiB unseen this way.
 const accountStep = 64 << 10
 
 // account is what one queue keeps, and what of that it has taken from the node's budget. The owner's mutex guards it.

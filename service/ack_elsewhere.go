@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// elsewhere are the recipients of one event at another node, of which an Acks waits for the outcomes. Guarded by acks.mu.
+// elsewhere are the recipients of one event at another node, of which an Acks waits for the outcomes. Guarded by
+// acks.mu.
 type elsewhere struct {
 	known   bool // it has said how many they are
 	missing int  // of them, without an outcome
@@ -17,8 +18,8 @@ type elsewhere struct {
 // maxNamed is how many recipients a node names: of more, one whose node is lost is counted and has no outcome.
 const maxNamed = 1000
 
-// Asked says that another node was handed the event. It is called from within Remote.Publish, before anything is told of
-// what that node does with it. "" stands for servers that have no names, and whose recipients have none.
+// Asked says that another node was handed the event. It is called from within Remote.Publish, before anything is told
+// of what that node does with it. "" stands for servers that have no names, and whose recipients have none.
 func (c *Acks) Asked(node NodeID) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()

@@ -27,7 +27,8 @@ func TestDeliverAllocatesNothingPerRecipient(t *testing.T) {
 	t.Log("objects per broadcast:", counts)
 }
 
-// TestEventsAllocateTheirAcksOnly: on its way to its handler an event makes nothing, and its reply the packet of the ack.
+// TestEventsAllocateTheirAcksOnly: on its way to its handler an event makes nothing, and its reply the packet of the
+// ack.
 func TestEventsAllocateTheirAcksOnly(t *testing.T) {
 	n := newNode(t, Config{})
 	h := attach(t, n, Registration{})
@@ -60,7 +61,8 @@ func TestEventsAllocateTheirAcksOnly(t *testing.T) {
 	}
 }
 
-// TestPagesOfALargeCrowd: 200,000 sockets, page by page, while others come and go: who is there throughout is listed once.
+// TestPagesOfALargeCrowd: 200,000 sockets, page by page, while others come and go: who is there throughout is listed
+// once.
 func TestPagesOfALargeCrowd(t *testing.T) {
 	const size, page = 200_000, 1000
 	n := newNode(t, Config{})

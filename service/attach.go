@@ -9,9 +9,9 @@ import (
 // Attach makes a handler of a valid registration. A claim that another group holds: an Error with reason
 // ALREADY_CLAIMED that names it; so is a registration that differs from those of its own group. A live handler with the
 // same id is replaced: it finishes what it has, and its sockets come over to the new one. The caller ends it with
-// Detach. With other nodes it blocks until all that can be reached have agreed to the claim, for some seconds at most, or
-// ctx ends; the coverage names those that have not answered. One of them may have the earlier claim all the same: then
-// the handler ends with ALREADY_CLAIMED later.
+// Detach. With other nodes it blocks until all that can be reached have agreed to the claim, for some seconds at most,
+// or ctx ends; the coverage names those that have not answered. One of them may have the earlier claim all the same:
+// then the handler ends with ALREADY_CLAIMED later.
 func (n *Node) Attach(ctx context.Context, r Registration) (*Handler, Coverage, error) {
 	r.Namespaces = slices.Clone(r.Namespaces)
 	for i, p := range r.Namespaces {

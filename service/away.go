@@ -9,9 +9,10 @@ package service
 
 // AttachElsewhere makes a handler of a registration at another node, which all nodes have agreed to and which is valid
 // and in its canonical form. Whoever calls it hands on what Next says, calls Taken, Reply and Decide as that node
-// answers, Drain when it says that the handler leaves, and Detach when the handler or the node is gone. Handlers of this
-// node come before it, and of those elsewhere the one with the fewest of this node's sockets. ALREADY_CLAIMED: others of
-// its group have registered otherwise, and it may be tried again once they have left. LIMIT_REACHED: too many names.
+// answers, Drain when it says that the handler leaves, and Detach when the handler or the node is gone. Handlers of
+// this node come before it, and of those elsewhere the one with the fewest of this node's sockets. ALREADY_CLAIMED:
+// others of its group have registered otherwise, and it may be tried again once they have left. LIMIT_REACHED: too many
+// names.
 func (n *Node) AttachElsewhere(r Registration, at NodeID) (*Handler, error) {
 	h := n.newHandler(r)
 	h.at = at
@@ -41,8 +42,8 @@ func (h *Handler) shedOnce() bool {
 	return first
 }
 
-// Avoid says whether new sockets are to go to others as long as there are any: the handler's node is silent, or is about
-// to go.
+// Avoid says whether new sockets are to go to others as long as there are any: the handler's node is silent, or is
+// about to go.
 func (h *Handler) Avoid(on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -106,7 +107,8 @@ func (h *Handler) takenLocked(i int) {
 	h.leaveGapLocked(i)
 }
 
-// withdrawLocked takes a question back: silently as long as it was not given, else its node is told. 0: it was answered.
+// withdrawLocked takes a question back: silently as long as it was not given, else its node is told. 0: it was
+// answered.
 func (h *Handler) withdrawLocked(seq uint64) {
 	i, ok := h.placeLocked(seq)
 	switch {

@@ -248,7 +248,8 @@ func TestLostHandlerElsewhereLosesWhatItTook(t *testing.T) {
 	}
 }
 
-// TestHandlerElsewhereDrains: what it has taken it may still answer, and the next events of those sockets wait for that.
+// TestHandlerElsewhereDrains: what it has taken it may still answer, and the next events of those sockets wait for
+// that.
 func TestHandlerElsewhereDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner, other := pair(t, Config{})
@@ -301,8 +302,8 @@ func TestNearHandlersComeFirst(t *testing.T) {
 	})
 }
 
-// TestHandlerElsewhereDecidesConnects: it accepts with rooms, rejects, is withdrawn when the client or the time is gone,
-// and when it is lost another one is asked.
+// TestHandlerElsewhereDecidesConnects: it accepts with rooms, rejects, is withdrawn when the client or the time is
+// gone, and when it is lost another one is asked.
 func TestHandlerElsewhereDecidesConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner, other := pair(t, Config{DecideWithin: 2 * time.Second})
@@ -364,7 +365,8 @@ func TestSocketThatCameAndWentElsewhere(t *testing.T) {
 	})
 }
 
-// TestObserverElsewhereHoldsNobodyUp: copies that find no place are dropped, and their slots at the owner are free again.
+// TestObserverElsewhereHoldsNobodyUp: copies that find no place are dropped, and their slots at the owner are free
+// again.
 func TestObserverElsewhereHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner, other := pair(t, Config{MaxQueuedEvents: 2})
@@ -415,8 +417,8 @@ func TestStalledHandlerElsewhereIsGivenUpByItsNode(t *testing.T) {
 	})
 }
 
-// TestServerSideEventsElsewhere: they are told and answered; one that nobody waits for any more is withdrawn, and what is
-// too much is lost, and ends nobody.
+// TestServerSideEventsElsewhere: they are told and answered; one that nobody waits for any more is withdrawn, and what
+// is too much is lost, and ends nobody.
 func TestServerSideEventsElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner, other := pair(t, Config{MaxHandlerQueue: 10})

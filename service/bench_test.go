@@ -92,7 +92,8 @@ func BenchmarkJoinLeave(b *testing.B) {
 	}
 }
 
-// BenchmarkMatch: an emit to a room of two, and to a union of it with another, costs the same however many rooms there are.
+// BenchmarkMatch: an emit to a room of two, and to a union of it with another, costs the same however many rooms there
+// are.
 func BenchmarkMatch(b *testing.B) {
 	for _, rooms := range []int{10, 1000, 100_000} {
 		n := newNode(b, Config{})
@@ -132,7 +133,8 @@ func BenchmarkEventToHandler(b *testing.B) {
 	}
 }
 
-// BenchmarkAttachAndDetach: beside a crowd of 100,000 that comes over each time, and for whoever waits for the lock meanwhile.
+// BenchmarkAttachAndDetach: beside a crowd of 100,000 that comes over each time, and for whoever waits for the lock
+// meanwhile.
 func BenchmarkAttachAndDetach(b *testing.B) {
 	n := newNode(b, Config{MaxNoticeBytes: 1 << 30})
 	crowd(b, n, 100_000, nil)

@@ -28,8 +28,9 @@ var useNames = [useCount]string{"outbound", "inbound", "presence", "notices", "a
 func (u Use) String() string { return useNames[u] }
 
 // Budget is how many bytes the node may keep for its peers, all queues, logs and snapshots together. Each of them has a
-// bound of its own; the budget bounds their sum, so that many peers at their bounds do not fill the memory. What it refuses
-// is not kept: its holder slows or refuses the peer that asks for more. Safe for concurrent use, and free of locks.
+// bound of its own; the budget bounds their sum, so that many peers at their bounds do not fill the memory. What it
+// refuses is not kept: its holder slows or refuses the peer that asks for more. Safe for concurrent use, and free of
+// locks.
 type Budget struct {
 	limit   atomic.Int64 // seldom changed
 	used    atomic.Int64
@@ -44,8 +45,8 @@ func NewBudget(bytes int64) *Budget {
 	return b
 }
 
-// SetLimit has another limit hold from now on; 0 or less: none. What is taken stays so, also where it is more than that:
-// nothing more is given until enough came back.
+// SetLimit has another limit hold from now on; 0 or less: none. What is taken stays so, also where it is more than
+// that: nothing more is given until enough came back.
 func (b *Budget) SetLimit(bytes int64) { b.limit.Store(bytes) }
 
 // Take asks for bytes; false: the budget is spent, nothing was taken, and the refusal is counted.

@@ -45,8 +45,8 @@ func (c *claims) unlike(o *claims) string {
 	return ""
 }
 
-// conflict says what another group has already of what a new one asks for. It costs what the two have registered, and never
-// their product.
+// conflict says what another group has already of what a new one asks for. It costs what the two have registered, and
+// never their product.
 func (c *claims) conflict(o *claims, holder string) error {
 	if c.observer || o.observer {
 		return nil

@@ -32,8 +32,8 @@ type Config struct {
 	Namespaces []NamespaceConfig // "/" is always there, open unless it is named here
 	// How long a connect or an event waits for a handler that is not there. Default 10 s.
 	HandlerWait time.Duration
-	// How long a handler may take nothing from a client whose reading is paused for it, before that client is closed, or the
-	// handler given up where another one of its group makes progress. Default 30 s.
+	// How long a handler may take nothing from a client whose reading is paused for it, before that client is closed, or
+	// the handler given up where another one of its group makes progress. Default 30 s.
 	HandlerPatience time.Duration
 	// How long a handler has to decide a connect. Default 5 s.
 	DecideWithin time.Duration
@@ -42,8 +42,8 @@ type Config struct {
 	// How long a namespace remembers changes after its last watcher has left. Default 2 min.
 	PresenceKeep time.Duration
 
-	// How long an emit on a stream, behind which others wait, may wait for room at one link, from when that became full; the
-	// link's own time is another. Default 10 s.
+	// How long an emit on a stream, behind which others wait, may wait for room at one link, from when that became full;
+	// the link's own time is another. Default 10 s.
 	HoldStream time.Duration
 
 	MaxPayloadBytes      int // largest payload with its attachments; default 1,000,000

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestNodeIDAlphabet: a node's name begins ids, which stand in URLs, topics and rooms: no byte beside the alphabet passes.
+// TestNodeIDAlphabet: a node's name begins ids, which stand in URLs, topics and rooms: no byte beside the alphabet
+// passes.
 func TestNodeIDAlphabet(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	for c := range 256 {

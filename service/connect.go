@@ -85,8 +85,8 @@ type pending struct {
 	guess seat   // in connects.guessing
 }
 
-// Connect asks to let a link into a namespace; exactly one of c.Bind and c.Refuse is called, now or later, unless cancel is
-// called before: then Bind may still be, and says false. It does not block.
+// Connect asks to let a link into a namespace; exactly one of c.Bind and c.Refuse is called, now or later, unless
+// cancel is called before: then Bind may still be, and says false. It does not block.
 func (n *Node) Connect(c Connect) (cancel func()) {
 	p := &pending{c: c}
 	n.connects.begin(p)
@@ -163,9 +163,9 @@ func (cs *connects) seekLocked(p *pending, after *followUps) {
 	}
 }
 
-// seatLocked gives a connect that has to wait a place among those that do; false: its address has its half of them. Who need
-// not wait is let in however many wait, and those who ask for what nobody knows can fill a small share only. For a newcomer
-// when all places are taken, the oldest of the address with most has to go.
+// seatLocked gives a connect that has to wait a place among those that do; false: its address has its half of them. Who
+// need not wait is let in however many wait, and those who ask for what nobody knows can fill a small share only. For a
+// newcomer when all places are taken, the oldest of the address with most has to go.
 func (cs *connects) seatLocked(p *pending, known bool, after *followUps) bool {
 	most := cs.node.cfg.MaxPendingConnects
 	at, s := &cs.asking, &p.seat
@@ -190,8 +190,8 @@ func (cs *connects) seatLocked(p *pending, known bool, after *followUps) bool {
 	return true
 }
 
-// placeLocked makes the socket of a pending connect whose namespace is known; false: there are too many namespaces. Those
-// with a name of their own, whose number is bounded elsewhere, always have their place.
+// placeLocked makes the socket of a pending connect whose namespace is known; false: there are too many namespaces.
+// Those with a name of their own, whose number is bounded elsewhere, always have their place.
 func (cs *connects) placeLocked(p *pending) bool {
 	named := cs.node.handlers.named(p.c.Namespace)
 	maker := ""

@@ -13,10 +13,11 @@ type Departure struct {
 	Detail string
 }
 
-// departures are the last sockets of this node that are gone, for who asks about one of them. The log of a namespace has
-// them as well, but only while somebody watches the namespace, and no longer than other changes leave room. They outlive
-// their namespace. They are bounded in bytes, all together, which the budget counts; a namespace that has more than its
-// even part of them pays first, so that clients that come and go in one do not make those of another forgotten.
+// departures are the last sockets of this node that are gone, for who asks about one of them. The log of a namespace
+// has them as well, but only while somebody watches the namespace, and no longer than other changes leave room. They
+// outlive their namespace. They are bounded in bytes, all together, which the budget counts; a namespace that has more
+// than its even part of them pays first, so that clients that come and go in one do not make those of another
+// forgotten.
 type departures struct {
 	budget *Budget
 	most   int // bytes
@@ -32,8 +33,8 @@ type departed struct {
 	held int
 }
 
-// departureBytes is what one of them takes beside its texts, rather too much than too little, with its part of the lists
-// and of its namespace's place.
+// departureBytes is what one of them takes beside its texts, rather too much than too little, with its part of the
+// lists and of its namespace's place.
 const departureBytes = 448
 
 func newDepartures(cfg *Config) departures {
@@ -81,8 +82,8 @@ func (d *departures) add(info *SocketInfo, r Reason, detail string) {
 	d.held += bytes
 }
 
-// forgetLocked lets the oldest of a namespace go, or of the one that has most when this one has less than its even part.
-// It returns what that frees. There is one at least.
+// forgetLocked lets the oldest of a namespace go, or of the one that has most when this one has less than its even
+// part. It returns what that frees. There is one at least.
 func (d *departures) forgetLocked(namespace string) int {
 	of := d.by[namespace]
 	if of == nil || of.held*len(d.by) < d.held {

@@ -1,5 +1,5 @@
-// Package service is Foyer's domain: who is here, in which rooms, and who hears what. It knows no wire, no socket of the
-// operating system and no HTTP; the transports bring links in as Conn and calls in as methods of Node.
+// Package service is Foyer's domain: who is here, in which rooms, and who hears what. It knows no wire, no socket of
+// the operating system and no HTTP; the transports bring links in as Conn and calls in as methods of Node.
 //
 // The walk of an emit: Node.Emit finds the Namespace, which takes the emit through its lane (broadcast.go); deliver
 // matches the Target against the room index (match.go), encodes the packet once per codec, puts the frame into the
@@ -12,17 +12,19 @@
 // there (handler_events.go); what is too much pauses the link (share.go). The handler's stream takes it by
 // Handler.Next. A Handler knows the sockets that its events come from as Origins, and nothing of who has which socket:
 // that is assign.go. What is done when a handler comes is attach.go, and when it goes failover.go. A handler that is
-// attached to another node stands here for a way to that node (away.go), and there the sockets of this one come to it by
-// a Visit (visit.go). What nodes agree on before a handler is attached is abroad.go.
+// attached to another node stands here for a way to that node (away.go), and there the sockets of this one come to it
+// by a Visit (visit.go). What nodes agree on before a handler is attached is abroad.go.
 //
-// The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under the same
-// lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go). With other nodes, a
-// namespace that is watched here has what they tell in its log too, and a copy of each of their sockets (elsewhere.go). What
-// this node tells them is a Feed (feed.go): a watcher of its own sockets alone. A token says of each node how far its
-// changes were heard, by that node's own numbers, so that a watch goes on at any node (resume.go).
+// The walk of a change: whoever changes membership or notes records it in the namespace's log (presence_log.go) under
+// the same lock; each Watcher tells a snapshot in pages (snapshot.go) and then follows the log (presence.go). With
+// other nodes, a namespace that is watched here has what they tell in its log too, and a copy of each of their sockets
+// (elsewhere.go). What this node tells them is a Feed (feed.go): a watcher of its own sockets alone. A token says of
+// each node how far its changes were heard, by that node's own numbers, so that a watch goes on at any node
+// (resume.go).
 //
-// The walk of a question about an emit: Node.Explain matches its target as an emit does and asks each link what it would do
-// (explain.go). Of a socket that is gone it knows what departures.go remembers. Which handlers there are is handler_list.go.
+// The walk of a question about an emit: Node.Explain matches its target as an emit does and asks each link what it
+// would do (explain.go). Of a socket that is gone it knows what departures.go remembers. Which handlers there are is
+// handler_list.go.
 //
 // Memory: what is kept for peers is taken from Config.Budget (budget.go), of which each queue, log and page has a part.
 //
@@ -55,15 +57,15 @@
 // logged for each message. Each package holds the rule by a test over all its reasons (reasons_test.go). A refused
 // connect is told by the transport, which knows its client; what the log says of it comes in Refusal.
 //
-// Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller or
-// of a timer.
+// Goroutines: a Node owns its flush workers, which Node.Close ends; everything else runs on the goroutine of its caller
+// or of a timer.
 //
-// Panics: nothing recovers around what holds state or a lock, here and in every package that calls this one. A panic under a
-// lock that was recovered would leave the lock taken: every later emit of the namespace would hang, nobody would connect, and
-// the node would not even stop. A crash is better than a silent hang: clients and backends come back elsewhere, and the
-// runtime tells the panic and its stack on stderr. A panic is contained only where no lock of ours can be held: while a
-// request is decoded and checked, before the service is called (grpcapi.contain), and in pages that hold no state
-// (cmd/foyer/contain.go). It is then logged with its stack, counted, and answered as an internal error. What net/http would
-// recover by itself is taken from it (engineio/crash.go). Goroutines and timers have no recover: a panic there ends the
-// process by itself.
+// Panics: nothing recovers around what holds state or a lock, here and in every package that calls this one. A panic
+// under a lock that was recovered would leave the lock taken: every later emit of the namespace would hang, nobody
+// would connect, and the node would not even stop. A crash is better than a silent hang: clients and backends come back
+// elsewhere, and the runtime tells the panic and its stack on stderr. A panic is contained only where no lock of ours
+// can be held: while a request is decoded and checked, before the service is called (grpcapi.contain), and in pages
+// that hold no state (cmd/foyer/contain.go). It is then logged with its stack, counted, and answered as an internal
+// error. What net/http would recover by itself is taken from it (engineio/crash.go). Goroutines and timers have no
+// recover: a panic there ends the process by itself.
 package service

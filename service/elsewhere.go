@@ -38,8 +38,8 @@ func (r *replica) slot() *uint32 { return &r.place }
 // replicaBytes is what a copy takes beside the texts in it: its entries in the map and the roster, and the two objects.
 const replicaBytes = 192
 
-// Told is a piece of what a node tells of its own sockets in a namespace: first all that there are, unless the listener has
-// heard of them before, then the changes. It is shared, and not to be changed.
+// Told is a piece of what a node tells of its own sockets in a namespace: first all that there are, unless the listener
+// has heard of them before, then the changes. It is shared, and not to be changed.
 type Told struct {
 	Begin   bool            // a new telling begins: what was told in an earlier one is replaced when this one is whole
 	Sockets []SocketInfo    // some of those that there are
@@ -49,8 +49,9 @@ type Told struct {
 	Whole   bool            // with this piece all is told that there is, and from here on every change is
 }
 
-// Heard takes what another node told of its sockets in a namespace, in its order. What does not go on from what was heard
-// before has no effect; then it says false: the namespace is not followed here any more, or has to be followed anew.
+// Heard takes what another node told of its sockets in a namespace, in its order. What does not go on from what was
+// heard before has no effect; then it says false: the namespace is not followed here any more, or has to be followed
+// anew.
 func (n *Node) Heard(of Incarnation, namespace string, t *Told) bool {
 	ns := n.namespace(namespace)
 	if ns == nil {
@@ -241,8 +242,8 @@ func (r *replica) shown() *SocketInfo {
 	return &info
 }
 
-// riseLocked takes note of the node's term, with the namespace's mutex held. It is a change with a number: who has heard it
-// elsewhere has heard more than who has not.
+// riseLocked takes note of the node's term, with the namespace's mutex held. It is a change with a number: who has
+// heard it elsewhere has heard more than who has not.
 func (l *presenceLog) riseLocked() {
 	ns := l.ns
 	term := ns.node.term.Load()
@@ -291,8 +292,8 @@ func (l *presenceLog) forgetLocked(o *owner) {
 	l.others.remove(o)
 }
 
-// Lost says that a node is lost, or gone with a goodbye: each of its sockets that watchers know of is disconnected, for that
-// reason. What it told and did not end counts no more.
+// Lost says that a node is lost, or gone with a goodbye: each of its sockets that watchers know of is disconnected, for
+// that reason. What it told and did not end counts no more.
 func (n *Node) Lost(of Incarnation, why Reason) {
 	for _, ns := range n.all() {
 		ns.mu.Lock()
@@ -320,8 +321,8 @@ func (l *presenceLog) ownersChanged() {
 	}
 }
 
-// followLocked begins to follow the other nodes in the namespace, with its mutex held. true: it did, and the caller is to
-// count another user of the namespace, which is given back by whoever ends it.
+// followLocked begins to follow the other nodes in the namespace, with its mutex held. true: it did, and the caller is
+// to count another user of the namespace, which is given back by whoever ends it.
 func (l *presenceLog) followLocked() bool {
 	if l.ns.node.watches == nil || l.others != nil {
 		return false
@@ -331,8 +332,8 @@ func (l *presenceLog) followLocked() bool {
 	return true
 }
 
-// unfollowLocked lets go of all that is known of other nodes, with the namespace's mutex held and nobody left to be told.
-// true: the caller is to release the namespace when it has let go of the mutex.
+// unfollowLocked lets go of all that is known of other nodes, with the namespace's mutex held and nobody left to be
+// told. true: the caller is to release the namespace when it has let go of the mutex.
 func (l *presenceLog) unfollowLocked() bool {
 	if l.others == nil {
 		return false
@@ -349,8 +350,8 @@ func (l *presenceLog) unfollowLocked() bool {
 	return true
 }
 
-// giveUpLocked ends all watches of the namespace, as there is no memory for what they are about. The caller is to release
-// the namespace.
+// giveUpLocked ends all watches of the namespace, as there is no memory for what they are about. The caller is to
+// release the namespace.
 func (l *presenceLog) giveUpLocked() {
 	l.unfollowLocked()
 	l.mu.Lock()

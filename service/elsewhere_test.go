@@ -20,8 +20,8 @@ func twoNodes(t *testing.T, cfg Config) (here, there *neighbour) {
 
 var everybody = Scope{Namespace: "/", All: true}
 
-// TestWatchCoversOtherNodes: the snapshot has the sockets of others too, and what they do follows, with all that is known
-// of them; what the snapshot keeps is what BASIC shows.
+// TestWatchCoversOtherNodes: the snapshot has the sockets of others too, and what they do follows, with all that is
+// known of them; what the snapshot keeps is what BASIC shows.
 func TestWatchCoversOtherNodes(t *testing.T) {
 	here, there := twoNodes(t, Config{})
 	connect(t, here.n, "/", "r")
@@ -48,8 +48,8 @@ func TestWatchCoversOtherNodes(t *testing.T) {
 	}
 }
 
-// TestWatchWaitsForOthersAndNamesThem: no longer than two seconds, and who has not told by then is in the coverage, as is
-// who cannot be heard. What comes later comes as connects.
+// TestWatchWaitsForOthersAndNamesThem: no longer than two seconds, and who has not told by then is in the coverage, as
+// is who cannot be heard. What comes later comes as connects.
 func TestWatchWaitsForOthersAndNamesThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := twoNodes(t, Config{})
@@ -94,8 +94,8 @@ func (x *slowNeighbour) Tellers(string) (list []Incarnation, c Coverage) {
 	return list, Coverage{Unreachable: []string{"dead"}}
 }
 
-// TestLostNodesSocketsLeaveOnce: with the reason, at the last generation that was known; and when it is back its sockets are
-// there again, under higher ones.
+// TestLostNodesSocketsLeaveOnce: with the reason, at the last generation that was known; and when it is back its
+// sockets are there again, under higher ones.
 func TestLostNodesSocketsLeaveOnce(t *testing.T) {
 	here, there := twoNodes(t, Config{})
 	s, _ := connect(t, there.n, "/", "r")
@@ -116,8 +116,8 @@ func TestLostNodesSocketsLeaveOnce(t *testing.T) {
 	wantEqual(t, "gone", steps(t, w, 1)[0].Events[0].Reason, ReasonShutdown)
 }
 
-// TestWatchResumesAtAnotherNode: with what it missed and nothing twice, from the log there, and from the owners where that
-// log has begun too late.
+// TestWatchResumesAtAnotherNode: with what it missed and nothing twice, from the log there, and from the owners where
+// that log has begun too late.
 func TestWatchResumesAtAnotherNode(t *testing.T) {
 	here, there := twoNodes(t, Config{})
 	mine, _ := connect(t, here.n, "/")
@@ -178,8 +178,8 @@ func TestNewsBehindAGapIsAReset(t *testing.T) {
 	wantEqual(t, "resumes", steps(t, watch(t, here.n, everybody, got[2].Token), 1)[0].Synced, true)
 }
 
-// TestCopiesAreBound: beyond their bytes, or the node's budget, the watches of the namespace end and say why, nothing is
-// kept, and a later one is served when there is room. What the log keeps of lost nodes goes first.
+// TestCopiesAreBound: beyond their bytes, or the node's budget, the watches of the namespace end and say why, nothing
+// is kept, and a later one is served when there is room. What the log keeps of lost nodes goes first.
 func TestCopiesAreBound(t *testing.T) {
 	here, there := twoNodes(t, Config{})
 	here.n.cfg.PresenceBytes = 10_000

@@ -36,8 +36,8 @@ type ExplainRequest struct {
 	Most   int      // sockets in Explanation.Sample
 	// Most bytes of Explanation.Asked, and of Explanation.Sample. Default: MaxExplainedBytes.
 	MaxBytes int
-	// The emit is made at another node: a local one is not for sockets here, and one for a single socket here finds a wider
-	// bound.
+	// The emit is made at another node: a local one is not for sockets here, and one for a single socket here finds a
+	// wider bound.
 	Abroad bool
 }
 
@@ -157,8 +157,8 @@ func (l *shortlist) add(e *Explained) {
 	l.list = append(l.list, *e)
 }
 
-// Shortlist is the part of a list of some nodes that an answer has room for: first those that the target means, then those
-// that it leaves out, then those in none of its rooms, then those that are gone or not known.
+// Shortlist is the part of a list of some nodes that an answer has room for: first those that the target means, then
+// those that it leaves out, then those in none of its rooms, then those that are gone or not known.
 func Shortlist(list []Explained, most int) []Explained {
 	slices.SortStableFunc(list, func(a, b Explained) int { return cmp.Compare(a.Verdict.rank(), b.Verdict.rank()) })
 	short := shortlist{most: most, limit: MaxExplainedBytes}
@@ -199,8 +199,8 @@ func (x *explainer) find(ns *Namespace) {
 	}
 }
 
-// eachInTurns calls do with the sockets in the order of their connects until it says false, with mu held shared, which it
-// gives back when the work that was done is a turn's.
+// eachInTurns calls do with the sockets in the order of their connects until it says false, with mu held shared, which
+// it gives back when the work that was done is a turn's.
 func (ns *Namespace) eachInTurns(do func(*Socket) (work int, more bool)) {
 	for cursor, more := uint64(0), true; more; {
 		ns.mu.RLock()
@@ -337,8 +337,8 @@ func (x *explainer) byRooms(e *Explained, v EmitVerdict) EmitVerdict {
 	return v
 }
 
-// ExplainPeer explains a socket in the namespace of a target that is at no node of the cluster, of which its rooms are known
-// and no more.
+// ExplainPeer explains a socket in the namespace of a target that is at no node of the cluster, of which its rooms are
+// known and no more.
 func ExplainPeer(t Target, info SocketInfo) Explained {
 	x := newExplainer(&ExplainRequest{Target: t})
 	e := Explained{Socket: info}

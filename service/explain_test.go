@@ -35,8 +35,8 @@ func explainOne(t testing.TB, n *Node, target Target, id SocketID) Explained {
 	return x.Asked[0]
 }
 
-// TestExplainAgainstEmit: at any time, with random rooms, targets and links that are full, busy or closing, who is said to be
-// reached is who then gets the emit, and the counts are those of its receipt.
+// TestExplainAgainstEmit: at any time, with random rooms, targets and links that are full, busy or closing, who is said
+// to be reached is who then gets the emit, and the counts are those of its receipt.
 func TestExplainAgainstEmit(t *testing.T) {
 	n := newNode(t, Config{})
 	m := &registryModel{rng: newRand(7), rooms: map[*Socket]map[string]bool{}}
@@ -267,8 +267,8 @@ func TestExplainWorksInTurns(t *testing.T) {
 	wantEqual(t, "walked", seen, uint64(5*turnWork))
 }
 
-// TestDeparturesAreBounded: in bytes that the budget counts, and a namespace where many come and go leaves those of others
-// alone.
+// TestDeparturesAreBounded: in bytes that the budget counts, and a namespace where many come and go leaves those of
+// others alone.
 func TestDeparturesAreBounded(t *testing.T) {
 	const most = 50_000
 	n := newNode(t, Config{DepartureBytes: most, Namespaces: []NamespaceConfig{{Pattern: "/n*", Connect: ConnectOpen}}})

@@ -5,17 +5,18 @@ import (
 	"errors"
 )
 
-// Feed is a watcher of this node's own sockets in a namespace, for another node that follows them. It costs what a watcher
-// costs, and never blocks: its owner calls Next when it is woken and has room for what comes. For one goroutine.
+// Feed is a watcher of this node's own sockets in a namespace, for another node that follows them. It costs what a
+// watcher costs, and never blocks: its owner calls Next when it is woken and has room for what comes. For one
+// goroutine.
 type Feed struct {
 	w     *Watcher
 	begun bool // a snapshot has begun
 	whole bool // it is told that all was told
 }
 
-// Feed begins to tell a follower, from the change with a number on if all of them are kept, else with a snapshot. wake is
-// called when Next may have something after it had nothing: with locks of this package held, once, and it must not call back.
-// The caller ends it with Close.
+// Feed begins to tell a follower, from the change with a number on if all of them are kept, else with a snapshot. wake
+// is called when Next may have something after it had nothing: with locks of this package held, once, and it must not
+// call back. The caller ends it with Close.
 func (n *Node) Feed(namespace string, from uint64, wake func()) *Feed {
 	f := &Feed{}
 	f.begin(n, namespace, from, wake)

@@ -1,7 +1,7 @@
 package service
 
-// fifoKeeps is how many items an empty queue has room for. A handler under load empties its queue a thousand times a second
-// and fills it with a hundred events: to grow it anew was nearly half of all bytes allocated.
+// fifoKeeps is how many items an empty queue has room for. A handler under load empties its queue a thousand times a
+// second and fills it with a hundred events: to grow it anew was nearly half of all bytes allocated.
 const fifoKeeps = 512
 
 // fifo is a queue that gives its memory back as it empties.

@@ -9,8 +9,8 @@ import (
 // writes (about 5 µs each), few enough that all cores get a share of a fan-out to some hundreds.
 const flushChunk = 128
 
-// flushers are the workers among whom a large fan-out's writes are divided. A link appears once in a fan-out, and its own
-// write token keeps its order, so it does not matter who flushes it.
+// flushers are the workers among whom a large fan-out's writes are divided. A link appears once in a fan-out, and its
+// own write token keeps its order, so it does not matter who flushes it.
 type flushers struct {
 	work chan flushJob
 	stop chan struct{}

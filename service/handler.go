@@ -34,8 +34,8 @@ const handlerDrainTime = 30 * time.Second
 
 // Handler is an attached backend. Its methods are safe for concurrent use, Next for one goroutine at a time.
 //
-// What it is told stands in out, in order. Events enter out when a slot is free; the others wait in the backlogs of their
-// sockets, and with them whatever must not overtake them.
+// What it is told stands in out, in order. Events enter out when a slot is free; the others wait in the backlogs of
+// their sockets, and with them whatever must not overtake them.
 type Handler struct {
 	// Set before start.
 	node      *Node
@@ -119,8 +119,8 @@ func (h *Handler) MaxInFlight() int { return h.reg.MaxInFlight }
 // Done is closed when the node ends the handler, whether or not Next is being called: Next then tells why.
 func (h *Handler) Done() <-chan struct{} { return h.done }
 
-// Next appends to buf[:0] what the handler is to be told, in order: at least one notice, and at most cap(buf), or 256 when
-// that is 0. It blocks until there is something, ctx ends, or the handler does: io.EOF after a drain, ErrReplaced,
+// Next appends to buf[:0] what the handler is to be told, in order: at least one notice, and at most cap(buf), or 256
+// when that is 0. It blocks until there is something, ctx ends, or the handler does: io.EOF after a drain, ErrReplaced,
 // ErrTooSlow, ErrDraining.
 func (h *Handler) Next(ctx context.Context, buf []Notice) ([]Notice, error) {
 	buf = buf[:0]
@@ -205,8 +205,8 @@ func (h *Handler) quietLocked() bool {
 	return len(h.inFlight)+len(h.serverCalls)+h.openConnects+len(h.backlogs)+h.out.len()-h.gaps == 0
 }
 
-// Reply frees the slot of an event and, when the client wants it, acknowledges it with a JSON array; or it is the reply to
-// a server-side event. Unknown call ids are ignored and counted. payload is read before Reply returns, and not kept.
+// Reply frees the slot of an event and, when the client wants it, acknowledges it with a JSON array; or it is the reply
+// to a server-side event. Unknown call ids are ignored and counted. payload is read before Reply returns, and not kept.
 func (h *Handler) Reply(callID uint64, payload []byte, attachments [][]byte) {
 	h.mu.Lock()
 	f, ok := h.inFlight[callID]

@@ -88,8 +88,8 @@ func (h *Handler) pressureLocked() Pressure {
 	return evenPart(cfg, &h.inbound, sockets)
 }
 
-// evenPart is what each of many sockets may hold of a bound that is reached: of the handler's total, or of what its events had
-// of the node's budget when there was no more.
+// evenPart is what each of many sockets may hold of a bound that is reached: of the handler's total, or of what its
+// events had of the node's budget when there was no more.
 func evenPart(cfg *Config, a *account, sockets int) Pressure {
 	events, bytes := cfg.MaxHandlerQueue, cfg.MaxHandlerQueueBytes
 	if a.spent {
@@ -98,8 +98,8 @@ func evenPart(cfg *Config, a *account, sockets int) Pressure {
 	return Pressure{Events: max(1, events/sockets), Bytes: max(1, bytes/sockets)}
 }
 
-// copyLocked keeps a copy for an observer that has no slot free, within the bounds of its own: it pauses nobody, and what is
-// too much is dropped.
+// copyLocked keeps a copy for an observer that has no slot free, within the bounds of its own: it pauses nobody, and
+// what is too much is dropped.
 func (h *Handler) copyLocked(n *Notice, size int) {
 	cfg := &h.node.cfg
 	b := h.backlogs[n.From]
@@ -164,7 +164,8 @@ func (h *Handler) flyLocked(n *Notice) {
 	h.signal()
 }
 
-// nextCallLocked is the call id of what is about to be pushed. With a handler that is elsewhere it is the notice's number.
+// nextCallLocked is the call id of what is about to be pushed. With a handler that is elsewhere it is the notice's
+// number.
 func (h *Handler) nextCallLocked() uint64 {
 	if h.at != "" {
 		return h.lastSeq + 1

@@ -70,9 +70,9 @@ type HandlersPage struct {
 	Coverage Coverage
 }
 
-// Handlers lists a part of the handlers that are attached to this node, also those that drain. A handler that is attached
-// throughout is listed exactly once. A place in an earlier run of this node is the beginning of its list now. A place of
-// another node: ErrToken.
+// Handlers lists a part of the handlers that are attached to this node, also those that drain. A handler that is
+// attached throughout is listed exactly once. A place in an earlier run of this node is the beginning of its list now.
+// A place of another node: ErrToken.
 func (n *Node) Handlers(_ context.Context, r HandlersRequest) (HandlersPage, error) {
 	if r.Place != (Place{}) && r.Place.Node != n.id {
 		return HandlersPage{}, ErrToken

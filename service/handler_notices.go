@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// What a handler is told beside events is bounded in bytes, by Config.MaxNoticeBytes, and no browser can end a handler by
-// it. What cancels out vanishes while nobody has taken it: a socket that came and went, a question that was withdrawn. A
-// handler that has too much before it is as one that is not there: it is asked nothing and gets no new sockets until it has
-// taken half. What is left then is the news of the ends of the sockets that it has, cut down to their names. Only what its
-// own callers cause ends it.
+// What a handler is told beside events is bounded in bytes, by Config.MaxNoticeBytes, and no browser can end a handler
+// by it. What cancels out vanishes while nobody has taken it: a socket that came and went, a question that was
+// withdrawn. A handler that has too much before it is as one that is not there: it is asked nothing and gets no new
+// sockets until it has taken half. What is left then is the news of the ends of the sockets that it has, cut down to
+// their names. Only what its own callers cause ends it.
 
-// Post puts something of the caller's own behind all that the handler is to be told so far. It says false when the handler
-// has ended or does not read.
+// Post puts something of the caller's own behind all that the handler is to be told so far. It says false when the
+// handler has ended or does not read.
 func (h *Handler) Post(v any) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -166,8 +166,8 @@ func (h *Handler) settle(seq uint64) {
 	h.signal()
 }
 
-// takeBackLocked takes a notice out of out that nobody has taken. Its place goes with the others once half are gaps, so that
-// what cancels out costs nothing that stays.
+// takeBackLocked takes a notice out of out that nobody has taken. Its place goes with the others once half are gaps, so
+// that what cancels out costs nothing that stays.
 func (h *Handler) takeBackLocked(seq uint64) {
 	list := h.out.items[h.out.head:]
 	i, ok := h.placeLocked(seq)

@@ -380,8 +380,8 @@ func TestNodeDrainTellsHandlersAndWatchers(t *testing.T) {
 	})
 }
 
-// TestRollingHandlersLoseNothing restarts handlers at random under events: in each socket's order, none twice, and those
-// missing are the ones in flight with a handler that was killed.
+// TestRollingHandlersLoseNothing restarts handlers at random under events: in each socket's order, none twice, and
+// those missing are the ones in flight with a handler that was killed.
 func TestRollingHandlersLoseNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})

@@ -31,7 +31,8 @@ type handlers struct {
 	claiming map[*Handler]*claims      // those that wait for other nodes to agree
 	promised map[*Registration]promise // those of other nodes that this one has agreed to, and that are not there yet
 
-	// Names that are known: configured, or registered at some time by more than an observer. Sticky, so that a backend's restart closes nothing.
+	// Names that are known: configured, or registered at some time by more than an observer. Sticky, so that a backend's
+	// restart closes nothing.
 	names   patterns[ConnectMode]
 	decided patterns[struct{}] // those whose connects a handler decides, or once did
 }
@@ -120,8 +121,8 @@ func (hs *handlers) register(h *Handler) (replaced *Handler, err error) {
 	return replaced, err
 }
 
-// lockUnclaimed takes the lock when no other group has, or is about to have, what a handler claims. What is to be compared
-// with other groups is compared without the lock, and again with those that have come meanwhile.
+// lockUnclaimed takes the lock when no other group has, or is about to have, what a handler claims. What is to be
+// compared with other groups is compared without the lock, and again with those that have come meanwhile.
 func (hs *handlers) lockUnclaimed(h *Handler) error {
 	checked := map[*claims]bool{}
 	for {

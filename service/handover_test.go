@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestEndedHandlerLetsNobodyIn: a decision of a handler that has ended, and is not detached yet, counts for nothing: a socket
-// that it let in would have no handler, though another one is there.
+// TestEndedHandlerLetsNobodyIn: a decision of a handler that has ended, and is not detached yet, counts for nothing: a
+// socket that it let in would have no handler, though another one is there.
 func TestEndedHandlerLetsNobodyIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{Namespaces: []NamespaceConfig{{Pattern: "/", Connect: ConnectHandler}}})
@@ -86,7 +86,8 @@ func TestSocketMovesWhenItsLastEventIsAnswered(t *testing.T) {
 	}
 }
 
-// TestGroupRegistersAlike: who differs is refused, and told in what; alone in its group a handler may come back otherwise.
+// TestGroupRegistersAlike: who differs is refused, and told in what; alone in its group a handler may come back
+// otherwise.
 func TestGroupRegistersAlike(t *testing.T) {
 	base := Registration{ID: "one", Group: "g", Namespaces: []string{"/a", "/b*"}, Events: []string{"x", "y"}, DecideConnects: true}
 	for field, change := range map[string]func(*Registration){
@@ -150,8 +151,8 @@ func TestReplacedRegistrationCounts(t *testing.T) {
 	wantEqual(t, "free for others", told(t, other), []string{"assigned 1", `event ["a"]`})
 }
 
-// TestClaimsAreComparedBySets: what two groups register costs what they name, and not the product of it, which would take
-// hours here.
+// TestClaimsAreComparedBySets: what two groups register costs what they name, and not the product of it, which would
+// take hours here.
 func TestClaimsAreComparedBySets(t *testing.T) {
 	n := newNode(t, Config{})
 	names := func(prefix string, many int) []string {
@@ -219,8 +220,8 @@ func TestEventsOfNobodyTakeNoSharedLock(t *testing.T) {
 	})
 }
 
-// TestChunksKeepOrder: while handlers come and go beside thousands of sockets, locks are given back after each thousand, and
-// whatever happens in between is in order: events, ends, connects, and others that come and go.
+// TestChunksKeepOrder: while handlers come and go beside thousands of sockets, locks are given back after each
+// thousand, and whatever happens in between is in order: events, ends, connects, and others that come and go.
 func TestChunksKeepOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{HandlerWait: time.Hour})
@@ -301,8 +302,8 @@ func TestChunksKeepOrder(t *testing.T) {
 	})
 }
 
-// TestPendingConnectsKeepAShare: one address takes half of the places, and for a newcomer of another the oldest of the one
-// that has most goes.
+// TestPendingConnectsKeepAShare: one address takes half of the places, and for a newcomer of another the oldest of the
+// one that has most goes.
 func TestPendingConnectsKeepAShare(t *testing.T) {
 	for name, namespace := range map[string]string{"for a decision": "/", "for a name": "/nobody"} {
 		t.Run(name, func(t *testing.T) {

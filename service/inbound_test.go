@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// answer lets a backend take and answer what it is told, so many events a second, until the test is over. It returns how
-// many events of each socket it has had, and complains of those out of order.
+// answer lets a backend take and answer what it is told, so many events a second, until the test is over. It returns
+// how many events of each socket it has had, and complains of those out of order.
 func answer(t *testing.T, h *Handler, perSecond int) map[*Socket]int {
 	t.Helper()
 	had := map[*Socket]int{}
@@ -69,8 +69,8 @@ func clients(t *testing.T, n *Node, many int) []*client {
 	return list
 }
 
-// TestBurstPausesAndArrivesWhole: whatever a client sends at once, and however fast its handler is, it is paused and not
-// closed, and all of it arrives once and in order.
+// TestBurstPausesAndArrivesWhole: whatever a client sends at once, and however fast its handler is, it is paused and
+// not closed, and all of it arrives once and in order.
 func TestBurstPausesAndArrivesWhole(t *testing.T) {
 	for _, perSecond := range []int{0, 100, 3} {
 		for _, slots := range []int{1, 256} {
@@ -97,8 +97,8 @@ func TestBurstPausesAndArrivesWhole(t *testing.T) {
 	}
 }
 
-// TestFloodsAndQuietClients: 24 clients flood a backend of 50 events a second beside 50 quiet ones with two small events a
-// second each. Nobody is closed, and each one is served in turn.
+// TestFloodsAndQuietClients: 24 clients flood a backend of 50 events a second beside 50 quiet ones with two small
+// events a second each. Nobody is closed, and each one is served in turn.
 func TestFloodsAndQuietClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})
@@ -209,8 +209,8 @@ func TestNewSocketsGoWhereProgressIsMade(t *testing.T) {
 	}
 }
 
-// TestSharedBoundsPauseWhoHoldsMost: at a handler's total, and at the node's, links are paused that hold their part of it;
-// nobody is refused or closed, and what waits stays below twice the bound.
+// TestSharedBoundsPauseWhoHoldsMost: at a handler's total, and at the node's, links are paused that hold their part of
+// it; nobody is refused or closed, and what waits stays below twice the bound.
 func TestSharedBoundsPauseWhoHoldsMost(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"events": {MaxHandlerQueue: 200},
@@ -280,7 +280,8 @@ func TestWaitingEventsOfASocketThatLeft(t *testing.T) {
 	wantEqual(t, "read", cl.c.paused(), 0)
 }
 
-// TestBrowserEndsNoBackend: one that comes and goes without end while a handler is stopped leaves it attached and small.
+// TestBrowserEndsNoBackend: one that comes and goes without end while a handler is stopped leaves it attached and
+// small.
 func TestBrowserEndsNoBackend(t *testing.T) {
 	for name, way := range map[string]ConnectMode{"open": ConnectOpen, "asked": ConnectHandler} {
 		t.Run(name, func(t *testing.T) {
@@ -308,8 +309,8 @@ func TestBrowserEndsNoBackend(t *testing.T) {
 	}
 }
 
-// TestNoticesAreBoundedInBytes: a handler that takes nothing gets no more sockets, is never ended for them, and is given
-// what it was spared once it takes.
+// TestNoticesAreBoundedInBytes: a handler that takes nothing gets no more sockets, is never ended for them, and is
+// given what it was spared once it takes.
 func TestNoticesAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{MaxNoticeBytes: 20_000, DepartureBytes: -1})

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// matchLocked calls visit once for every socket of a target, with mu held shared or whole. Between a few rooms it keeps no
-// list of the sockets it has seen: a socket of several is the business of the first of them.
+// matchLocked calls visit once for every socket of a target, with mu held shared or whole. Between a few rooms it keeps
+// no list of the sockets it has seen: a socket of several is the business of the first of them.
 func (ns *Namespace) matchLocked(t *Target, visit func(*Socket)) {
 	if len(t.Rooms) > fewRooms || len(t.ExceptRooms) > fewRooms {
 		ns.matchManyLocked(t, visit)
@@ -85,8 +85,8 @@ func (s *Socket) inAny(rooms []*room) bool {
 	return false
 }
 
-// matchManyLocked is matchLocked for many names: it costs what their rooms and the members of these cost, however many rooms
-// a socket is in. Who was seen, or is excepted, is marked.
+// matchManyLocked is matchLocked for many names: it costs what their rooms and the members of these cost, however many
+// rooms a socket is in. Who was seen, or is excepted, is marked.
 func (ns *Namespace) matchManyLocked(t *Target, visit func(*Socket)) {
 	m := borrowMarks(len(ns.order.entries))
 	defer m.giveBack()
@@ -116,8 +116,8 @@ func (ns *Namespace) matchManyLocked(t *Target, visit func(*Socket)) {
 	}
 }
 
-// exceptLocked marks those that a target leaves out. Where that would cost more than to ask those that it means, it leaves
-// the members of rooms to be asked about, and returns the rooms.
+// exceptLocked marks those that a target leaves out. Where that would cost more than to ask those that it means, it
+// leaves the members of rooms to be asked about, and returns the rooms.
 func (ns *Namespace) exceptLocked(t *Target, m *marks) []*room {
 	var rooms []*room
 	members := 0

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Measures are what a node has at a moment and what it has done since it started, for who looks at it from time to time. It
-// is looked up when it is asked for, or counted in plain numbers where a lock is held anyway.
+// Measures are what a node has at a moment and what it has done since it started, for who looks at it from time to
+// time. It is looked up when it is asked for, or counted in plain numbers where a lock is held anyway.
 type Measures struct {
 	Classes    [Classes]ClassMeasures
 	Emits      uint64           // that were delivered here, also those of other nodes
@@ -158,8 +158,8 @@ func (m *Measures) addAnswers(a *answers) {
 	m.AckLatency.merge(&a.latency)
 }
 
-// maxRetired is how many namespaces that are gone are kept for a moment, since an emit was on its way through their lanes,
-// or somebody measured just then. What more of them have done is forgotten.
+// maxRetired is how many namespaces that are gone are kept for a moment, since an emit was on its way through their
+// lanes, or somebody measured just then. What more of them have done is forgotten.
 const maxRetired = 4096
 
 // retireLocked keeps what a namespace has done that is about to go. Node.mu is held.
@@ -190,7 +190,8 @@ func (ns *Namespace) retire(past *Measures) {
 	ns.acks.answers = nil
 }
 
-// Measure looks at the node. It takes each namespace's locks for a moment, one after the other. One caller waits for another.
+// Measure looks at the node. It takes each namespace's locks for a moment, one after the other. One caller waits for
+// another.
 func (n *Node) Measure() Measures {
 	n.measuring.Lock() // what one has taken of those that are gone, another one would miss
 	defer n.measuring.Unlock()

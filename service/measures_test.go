@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestMeasures: what a node has and has done is counted by class, and stays counted when its namespaces and handlers go.
+// TestMeasures: what a node has and has done is counted by class, and stays counted when its namespaces and handlers
+// go.
 func TestMeasures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{Namespaces: []NamespaceConfig{{Pattern: "/shop", Connect: ConnectOpen}, {Pattern: "/table*", Connect: ConnectOpen}}})

@@ -32,8 +32,8 @@ func TestEmitBatchKeepsOrderAcrossNamespaces(t *testing.T) {
 	}
 }
 
-// Emits to one target that follow each other are one frame and one place in a queue, and their receipts are as if they were
-// not. What differs in target or flags, is volatile or cannot be encoded stays by itself.
+// Emits to one target that follow each other are one frame and one place in a queue, and their receipts are as if they
+// were not. What differs in target or flags, is volatile or cannot be encoded stays by itself.
 func TestEmitsToOneTargetGoAsOne(t *testing.T) {
 	n := newNode(t, Config{})
 	_, a := connect(t, n, "/", "r", "q")

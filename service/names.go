@@ -95,8 +95,8 @@ func (hs *handlers) newNamesLocked(h *Handler) (names, prefixes int) {
 	return names, prefixes
 }
 
-// learnRegistrationLocked makes known what a handler has registered for. An observer makes nothing known: browsers would be
-// let into each namespace that somebody looks at, and for good.
+// learnRegistrationLocked makes known what a handler has registered for. An observer makes nothing known: browsers
+// would be let into each namespace that somebody looks at, and for good.
 func (hs *handlers) learnRegistrationLocked(h *Handler, after *followUps) {
 	if h.reg.Observer {
 		return

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Namespace is a set of sockets with their rooms. Its one mutex guards membership: the sockets, the rooms and the presence
-// log change together, so that the order of the log is the order of the registry. Whoever only reads takes it shared.
+// Namespace is a set of sockets with their rooms. Its one mutex guards membership: the sockets, the rooms and the
+// presence log change together, so that the order of the log is the order of the registry. Whoever only reads takes it
+// shared.
 type Namespace struct {
 	// Set before start.
 	node  *Node
@@ -91,7 +92,8 @@ func (ns *Namespace) recordLocked(kind PresenceKind, s *Socket, rooms []string, 
 	ns.recordReleaseLocked(kind, s, rooms, r, detail, 0)
 }
 
-// recordReleaseLocked is recordLocked for a change by which the socket let go of bytes that the log's entries still know.
+// recordReleaseLocked is recordLocked for a change by which the socket let go of bytes that the log's entries still
+// know.
 func (ns *Namespace) recordReleaseLocked(kind PresenceKind, s *Socket, rooms []string, r Reason, detail string, released int) {
 	if ns.log == nil {
 		return

@@ -78,8 +78,8 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// BeginDrain refuses new connects and handlers, and tells attached handlers and watchers that the node goes down at until.
-// It returns at once; only the first call counts.
+// BeginDrain refuses new connects and handlers, and tells attached handlers and watchers that the node goes down at
+// until. It returns at once; only the first call counts.
 func (n *Node) BeginDrain(until time.Time) {
 	if n.draining.CompareAndSwap(false, true) {
 		n.handlers.beginDrain(until)
@@ -87,9 +87,10 @@ func (n *Node) BeginDrain(until time.Time) {
 	}
 }
 
-// Idle returns when no handler has anything left to be told or to reply to, or ctx ends. For a node that drains: its links
-// are closed, and handlers take note of that and finish what is in flight. Observers have observersWait for that: one that
-// does not answer takes no time from the calls that are to end after this. Busy is how many have something left.
+// Idle returns when no handler has anything left to be told or to reply to, or ctx ends. For a node that drains: its
+// links are closed, and handlers take note of that and finish what is in flight. Observers have observersWait for that:
+// one that does not answer takes no time from the calls that are to end after this. Busy is how many have something
+// left.
 func (n *Node) Idle(ctx context.Context) (busy int) {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
@@ -125,8 +126,8 @@ func (n *Node) Close() {
 // Config returns the node's settings with their defaults.
 func (n *Node) Config() Config { return n.cfg }
 
-// Rise says that this node was declared lost, and is back in a term: what is told of its sockets on a Feed that begins from
-// now on counts for more than what was told before. Terms only grow. It takes no lock.
+// Rise says that this node was declared lost, and is back in a term: what is told of its sockets on a Feed that begins
+// from now on counts for more than what was told before. Terms only grow. It takes no lock.
 func (n *Node) Rise(term uint64) {
 	for was := n.term.Load(); was < term && !n.term.CompareAndSwap(was, term); was = n.term.Load() {
 	}
@@ -141,8 +142,8 @@ func (n *Node) SetHoldStream(d time.Duration) { n.hold.Store(int64(d)) }
 // HoldStream is the one that holds.
 func (n *Node) HoldStream() time.Duration { return time.Duration(n.hold.Load()) }
 
-// Renumber makes this run of the node another one, by the number that its cluster has given it. It is to be called before
-// anybody uses the node.
+// Renumber makes this run of the node another one, by the number that its cluster has given it. It is to be called
+// before anybody uses the node.
 func (n *Node) Renumber(run uint64) { n.self.Run = run }
 
 // Incarnation is this run of the node.
@@ -203,9 +204,9 @@ func (n *Node) namespace(name string) *Namespace {
 	return n.namespaces[name]
 }
 
-// acquire finds or makes a namespace and counts one more user of it; nil when there are too many, unless always, or when an
-// address, which is "" where nobody's counts, has brought about half of them. Every socket, pending connect and watcher is a
-// user; a namespace without users is freed.
+// acquire finds or makes a namespace and counts one more user of it; nil when there are too many, unless always, or
+// when an address, which is "" where nobody's counts, has brought about half of them. Every socket, pending connect and
+// watcher is a user; a namespace without users is freed.
 func (n *Node) acquire(name string, always bool, maker string) *Namespace {
 	n.mu.Lock()
 	defer n.mu.Unlock()

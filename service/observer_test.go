@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestObserverAdmitsNobody: a namespace that somebody only looks at is as unknown as before, while he looks, when he has left,
-// and when a node has promised to wait for him.
+// TestObserverAdmitsNobody: a namespace that somebody only looks at is as unknown as before, while he looks, when he
+// has left, and when a node has promised to wait for him.
 func TestObserverAdmitsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		remote := &handlersRemote{}
@@ -61,7 +61,8 @@ func TestObserverTakesNoPlaceOfNames(t *testing.T) {
 	attach(t, n, Registration{Group: "o", Namespaces: []string{"/late", "/*"}, Observer: true})
 }
 
-// TestObserverHoldsUpNoDrain: an observer that answers nothing is waited for briefly, and one that does, until it has all.
+// TestObserverHoldsUpNoDrain: an observer that answers nothing is waited for briefly, and one that does, until it has
+// all.
 func TestObserverHoldsUpNoDrain(t *testing.T) {
 	for name, tc := range map[string]struct {
 		owner, observer time.Duration // until each takes and answers what it is told, all of which waits for it by then

@@ -2,12 +2,12 @@ package service
 
 import "time"
 
-// stallAfter is how long a handler may leave all that it owes without an answer, or all that it is told untaken, before new
-// sockets go to others.
+// stallAfter is how long a handler may leave all that it owes without an answer, or all that it is told untaken, before
+// new sockets go to others.
 const stallAfter = 5 * time.Second
 
-// pace tells whether a handler makes progress. The hot path counts; when it is looked at, and when something new comes, the
-// counts say since when nothing has moved. Handler.mu guards it.
+// pace tells whether a handler makes progress. The hot path counts; when it is looked at, and when something new comes,
+// the counts say since when nothing has moved. Handler.mu guards it.
 type pace struct {
 	takes, answers         uint64
 	seenTakes, seenAnswers uint64
@@ -59,8 +59,8 @@ func (h *Handler) fitness(now time.Time) fitness {
 	return well
 }
 
-// pick is the handler of a group for a new socket: among those that make progress one that is here before others, and the
-// one with the fewest sockets; one that stalls only when all do; nil when there is none.
+// pick is the handler of a group for a new socket: among those that make progress one that is here before others, and
+// the one with the fewest sockets; one that stalls only when all do; nil when there is none.
 func (g *group) pick(now time.Time) *Handler {
 	var best *Handler
 	how := unfit

@@ -12,8 +12,8 @@ type parked struct {
 	until  time.Time
 }
 
-// parking is what waits while nobody is there to take it: with each socket its own few events, in order, and behind them
-// the news of its end. Namespace.assigning guards what is with the socket.
+// parking is what waits while nobody is there to take it: with each socket its own few events, in order, and behind
+// them the news of its end. Namespace.assigning guards what is with the socket.
 type parking struct {
 	hs *handlers
 

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// patterns keeps a value for each of many names and prefixes. To find what covers a name costs a look for each length that
-// prefixes have, however many patterns there are. The zero value is empty.
+// patterns keeps a value for each of many names and prefixes. To find what covers a name costs a look for each length
+// that prefixes have, however many patterns there are. The zero value is empty.
 type patterns[V any] struct {
 	exact    map[string]V
 	prefixes map[string]V // without their star

@@ -24,8 +24,8 @@ const (
 	PresenceLeft
 	PresenceUpdated
 	PresenceDisconnected
-	// PresenceRisen is none of a socket, and told to other nodes only: all sockets of the node count for more from here on,
-	// as the generation of Socket does, which is none of them.
+	// PresenceRisen is none of a socket, and told to other nodes only: all sockets of the node count for more from here
+	// on, as the generation of Socket does, which is none of them.
 	PresenceRisen
 )
 
@@ -93,16 +93,16 @@ type Watcher struct {
 	held    int // bytes of the budget, for what was given out last
 }
 
-// watchBatch is how many changes one step looks at: bounded work under the log's mutex. watchBatchBytes is how many bytes
-// they keep alive, or the last of them more.
+// watchBatch is how many changes one step looks at: bounded work under the log's mutex. watchBatchBytes is how many
+// bytes they keep alive, or the last of them more.
 const (
 	watchBatch      = 256
 	watchBatchBytes = 1 << 20
 )
 
-// Watch begins to follow a scope, from token if it is not empty: at the change after the one that came with the token, or
-// with a snapshot when the past is gone. A token of another scope: ErrToken. It waits for what the other nodes have to
-// tell, as long as ctx lasts and gatherWithin at most. The caller ends it with Watcher.Close.
+// Watch begins to follow a scope, from token if it is not empty: at the change after the one that came with the token,
+// or with a snapshot when the past is gone. A token of another scope: ErrToken. It waits for what the other nodes have
+// to tell, as long as ctx lasts and gatherWithin at most. The caller ends it with Watcher.Close.
 func (n *Node) Watch(ctx context.Context, s Scope, token string) (*Watcher, error) {
 	if n.draining.Load() {
 		return nil, ErrDraining
@@ -180,8 +180,8 @@ func (w *Watcher) Close() {
 }
 
 // Next blocks until there is a further step, ctx ends, or the watch does (ErrTooSlow, ErrDraining, ErrBudget,
-// ErrPresenceBytes). For one goroutine. The step before is done with. At ErrDraining a last step with Bookmark comes with
-// the error, unless the snapshot was not told yet.
+// ErrPresenceBytes). For one goroutine. The step before is done with. At ErrDraining a last step with Bookmark comes
+// with the error, unless the snapshot was not told yet.
 func (w *Watcher) Next(ctx context.Context) (WatchStep, error) {
 	w.letGo(false)
 	if reset := w.reset; reset != ResetNone {
@@ -252,7 +252,8 @@ func (w *Watcher) token() string {
 	return append(position{{w.node.self, w.own}}, w.heard...).token(w.hash)
 }
 
-// read takes the next changes in scope. end says that there are no more for now; then changed is closed by the next one.
+// read takes the next changes in scope. end says that there are no more for now; then changed is closed by the next
+// one.
 func (w *Watcher) read() (events []PresenceEvent, end bool, changed <-chan struct{}, err error) {
 	events, void, end, changed, err := w.readLocked()
 	if void != ResetNone && len(events) == 0 { // else they come first
@@ -396,8 +397,8 @@ func (w *Watcher) advance(c *change) {
 	}
 }
 
-// hears notes how far was heard of a node of which nothing was, or that it was lost. Who is lost for long makes room for
-// who is there.
+// hears notes how far was heard of a node of which nothing was, or that it was lost. Who is lost for long makes room
+// for who is there.
 func (w *Watcher) hears(h heard) {
 	w.heard = slices.DeleteFunc(w.heard, func(o heard) bool { return o.Node == h.Node })
 	if len(w.heard) >= maxHeard-2 {
@@ -470,7 +471,8 @@ func (w *Watcher) inScope(s *SocketInfo, rooms []string) bool {
 	return slices.ContainsFunc(rooms, func(r string) bool { _, ok := w.rooms[r]; return ok })
 }
 
-// roomsInScope are the rooms of a change in scope. A socket's own id is a room that it is in from connect to disconnect.
+// roomsInScope are the rooms of a change in scope. A socket's own id is a room that it is in from connect to
+// disconnect.
 func (w *Watcher) roomsInScope(s *SocketInfo, rooms []string, kind PresenceKind) []string {
 	var in []string
 	for _, r := range rooms {

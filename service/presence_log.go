@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// presenceLog is the numbered past of a namespace: its newest changes, bounded in number and in bytes. The first watcher
-// begins it, and it goes some time after the last one has left, when the tokens that were given out are hardly used any more.
+// presenceLog is the numbered past of a namespace: its newest changes, bounded in number and in bytes. The first
+// watcher begins it, and it goes some time after the last one has left, when the tokens that were given out are hardly
+// used any more.
 //
-// It has the changes of this node's sockets, and those of others in the order in which this node heard of them. Each node
-// numbers its own changes without a gap, and they keep their numbers in the logs of others: so tokens mean the same
-// everywhere. Where a change stands in this log is its place.
+// It has the changes of this node's sockets, and those of others in the order in which this node heard of them. Each
+// node numbers its own changes without a gap, and they keep their numbers in the logs of others: so tokens mean the
+// same everywhere. Where a change stands in this log is its place.
 type presenceLog struct {
 	ns *Namespace
 
@@ -57,22 +58,24 @@ type known struct {
 	info *SocketInfo
 }
 
-// entryBytes is what an entry takes by itself, rather too much: its place in the ring, of which half may be empty, and the
-// copy of what was known of the socket.
+// entryBytes is what an entry takes by itself, rather too much: its place in the ring, of which half may be empty, and
+// the copy of what was known of the socket.
 const entryBytes = 512
 
 // roomNameBytes is what one name takes in a list of rooms, without its text.
 const roomNameBytes = 16
 
-// newPresenceLog makes a log that begins above all numbers that this namespace, or an earlier one of its name, has used.
+// newPresenceLog makes a log that begins above all numbers that this namespace, or an earlier one of its name, has
+// used.
 func newPresenceLog(ns *Namespace, above uint64) *presenceLog {
 	return &presenceLog{
 		ns: ns, first: above + 1, next: above + 1, own: above + 1, ownFirst: above + 1, watchers: map[*Watcher]struct{}{},
 	}
 }
 
-// costWith is what an entry keeps alive that nothing else does. Data, names and a handshake are alive while their socket or room
-// has them: they are counted with the change by which it let go of them, which comes behind all others that know them.
+// costWith is what an entry keeps alive that nothing else does. Data, names and a handshake are alive while their
+// socket or room has them: they are counted with the change by which it let go of them, which comes behind all others
+// that know them.
 func (e *change) costWith(released int) int {
 	n := entryBytes + roomNameBytes*len(e.Rooms) + len(e.Detail) + released
 	if e.Kind != PresenceDisconnected { // there it is the same list
@@ -89,8 +92,8 @@ func (e *change) costWith(released int) int {
 	return n
 }
 
-// append adds a change, with Namespace.mu held. When the bounds of the log or the budget of the node are reached, the oldest
-// changes go.
+// append adds a change, with Namespace.mu held. When the bounds of the log or the budget of the node are reached, the
+// oldest changes go.
 func (l *presenceLog) append(e *change) {
 	cfg := &l.ns.node.cfg
 	l.mu.Lock()
@@ -195,8 +198,8 @@ func (l *presenceLog) enterLocked(w *Watcher) {
 	}
 }
 
-// leave takes a watcher out. The last one leaves the log behind for those that come back with a token, and the last that
-// is no feed what is known of the other nodes.
+// leave takes a watcher out. The last one leaves the log behind for those that come back with a token, and the last
+// that is no feed what is known of the other nodes.
 func (l *presenceLog) leave(w *Watcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -229,8 +232,8 @@ func (l *presenceLog) lag() int {
 	return int(l.next - pos)
 }
 
-// expire ends what no watcher has come back to: what is known of other nodes, and if they do not follow either, the log.
-// From then on the namespace records nothing.
+// expire ends what no watcher has come back to: what is known of other nodes, and if they do not follow either, the
+// log. From then on the namespace records nothing.
 func (l *presenceLog) expire() {
 	ns := l.ns
 	ns.mu.Lock()

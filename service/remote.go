@@ -136,8 +136,8 @@ func (n *Node) laneOf(t *Target) (ns *Namespace, made bool) {
 }
 
 // DeliverHere delivers events that come from another node to the sockets of this one, in their order, and returns a
-// receipt for each, in the memory of receipts where that is enough. Their targets are Local. It waits for no link: one that
-// is full goes without, or, if it is the only recipient, gets it within a wider bound. It keeps neither slice.
+// receipt for each, in the memory of receipts where that is enough. Their targets are Local. It waits for no link: one
+// that is full goes without, or, if it is the only recipient, gets it within a wider bound. It keeps neither slice.
 func (n *Node) DeliverHere(emits []Emit, receipts []Receipt) []Receipt {
 	receipts = slices.Grow(receipts[:0], len(emits))[:len(emits)]
 	clear(receipts)

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// room is a set of sockets with a name; it exists while it has members. Socket and room know each other's place, so that
-// leaving costs the same in a room of two and of a million.
+// room is a set of sockets with a name; it exists while it has members. Socket and room know each other's place, so
+// that leaving costs the same in a room of two and of a million.
 type room struct {
 	name    string
 	members []member // read with Namespace.mu shared
@@ -26,8 +26,8 @@ type roomPlace struct {
 	at   int // place of the socket in room.members
 }
 
-// joinLocked puts a socket into rooms and returns those that it was not in before, sorted. Its own id is not a room to join,
-// and rooms beyond the limit are left out.
+// joinLocked puts a socket into rooms and returns those that it was not in before, sorted. Its own id is not a room to
+// join, and rooms beyond the limit are left out.
 func (ns *Namespace) joinLocked(s *Socket, names []string) []string {
 	var joined []string
 	for _, name := range names {
@@ -62,7 +62,8 @@ func (ns *Namespace) leaveLocked(s *Socket, names []string) []string {
 	return left
 }
 
-// leaveRoomLocked takes a socket out of the room at a place of its list. The last of each list takes the place left free.
+// leaveRoomLocked takes a socket out of the room at a place of its list. The last of each list takes the place left
+// free.
 func (ns *Namespace) leaveRoomLocked(s *Socket, at int) {
 	p := s.rooms[at]
 	r, last := p.room, len(p.room.members)-1
@@ -137,11 +138,11 @@ func (s *Socket) placeIn(r *room) int {
 	return -1
 }
 
-// Join puts every socket of a target into rooms and returns how many matched. When it returns, an emit to the rooms reaches
-// them. Joining twice is joining once. If one of them would be in more rooms than it may: an Error with reason LIMIT_REACHED,
-// and nobody has joined. A join of more than a thousand rooms, all sockets together, goes in turns, between which others go
-// on: emits find some that have joined already, and a socket that has left meanwhile, or that others have put into too many
-// rooms since it was looked at, joins none and is not counted.
+// Join puts every socket of a target into rooms and returns how many matched. When it returns, an emit to the rooms
+// reaches them. Joining twice is joining once. If one of them would be in more rooms than it may: an Error with reason
+// LIMIT_REACHED, and nobody has joined. A join of more than a thousand rooms, all sockets together, goes in turns,
+// between which others go on: emits find some that have joined already, and a socket that has left meanwhile, or that
+// others have put into too many rooms since it was looked at, joins none and is not counted.
 func (n *Node) Join(_ context.Context, t Target, rooms []string) (int, Coverage, error) {
 	ns := n.namespace(t.Namespace)
 	if ns == nil {
@@ -203,12 +204,13 @@ func distinct(rooms []string) []string {
 	return slices.Compact(rooms)
 }
 
-// turnWork is how many changes of rooms, or looks at them, are made while the namespace is locked once. In between, emits and
-// connects have their turn.
+// turnWork is how many changes of rooms, or looks at them, are made while the namespace is locked once. In between,
+// emits and connects have their turn.
 const turnWork = 1000
 
-// changeRooms changes the rooms of every socket of a target, perSocket rooms each, and returns how many matched. Nothing is
-// changed unless fits lets all of them. What is more than a turn is looked at first and changed afterwards, each in turns.
+// changeRooms changes the rooms of every socket of a target, perSocket rooms each, and returns how many matched.
+// Nothing is changed unless fits lets all of them. What is more than a turn is looked at first and changed afterwards,
+// each in turns.
 func (ns *Namespace) changeRooms(t *Target, perSocket int, fits func(*Socket) error, change func(*Socket)) (matched int, err error) {
 	ns.mu.Lock()
 	if ns.reachLocked(t)*perSocket <= turnWork {

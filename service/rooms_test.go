@@ -57,8 +57,8 @@ func (m *registryModel) matched(t Target) []*Socket {
 	return list
 }
 
-// TestRegistryAgainstModel joins, leaves, connects and closes at random, with targets of few and of many rooms, sockets in few
-// and in many, at once and in turns, and compares with plain maps.
+// TestRegistryAgainstModel joins, leaves, connects and closes at random, with targets of few and of many rooms, sockets
+// in few and in many, at once and in turns, and compares with plain maps.
 func TestRegistryAgainstModel(t *testing.T) {
 	n := newNode(t, Config{})
 	m := &registryModel{rng: newRand(1), rooms: map[*Socket]map[string]bool{}}
@@ -179,8 +179,8 @@ func (l *countingLock) Lock() {
 }
 func (l *countingLock) Unlock() { l.held-- }
 
-// TestWorkGoesInTurns: however much there is to do for a list of sockets, the lock is given back after a thousand changes, or
-// after the one socket that goes beyond.
+// TestWorkGoesInTurns: however much there is to do for a list of sockets, the lock is given back after a thousand
+// changes, or after the one socket that goes beyond.
 func TestWorkGoesInTurns(t *testing.T) {
 	for _, each := range []int{0, 1, 10, 1000} {
 		list := make([]*Socket, 5000)
@@ -254,7 +254,8 @@ func TestLargeJoinIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// TestRoomsAreListedOnceWhileOthersChange: the walk gives the lock back, and still lists each room that is there throughout.
+// TestRoomsAreListedOnceWhileOthersChange: the walk gives the lock back, and still lists each room that is there
+// throughout.
 func TestRoomsAreListedOnceWhileOthersChange(t *testing.T) {
 	n := newNode(t, Config{MaxRoomsPerSocket: 10_000})
 	s, _ := connect(t, n, "/")
@@ -299,7 +300,8 @@ func TestRoomsAreListedOnceWhileOthersChange(t *testing.T) {
 	wg.Wait()
 }
 
-// TestMergesDoNotLoseEachOther: merges into one socket's data that come together are all in it, also beside replacements.
+// TestMergesDoNotLoseEachOther: merges into one socket's data that come together are all in it, also beside
+// replacements.
 func TestMergesDoNotLoseEachOther(t *testing.T) {
 	n := newNode(t, Config{})
 	s, _ := connect(t, n, "/")
@@ -343,7 +345,8 @@ func TestMergesDoNotLoseEachOther(t *testing.T) {
 	wg.Wait()
 }
 
-// BenchmarkMatchMany: a target of a thousand rooms costs what their members cost. "all" is the same sockets by one word.
+// BenchmarkMatchMany: a target of a thousand rooms costs what their members cost. "all" is the same sockets by one
+// word.
 func BenchmarkMatchMany(b *testing.B) {
 	n := newNode(b, Config{})
 	crowd(b, n, 50_000, func(i int) []string {

@@ -2,9 +2,9 @@ package service
 
 import "slices"
 
-// roster is a list of sockets, or of copies of them, in the order of their seq, with holes where some left. A hole costs
-// nothing to make, and when half of the list is holes it is closed up, so that walking and finding a place in it cost what
-// its sockets cost.
+// roster is a list of sockets, or of copies of them, in the order of their seq, with holes where some left. A hole
+// costs nothing to make, and when half of the list is holes it is closed up, so that walking and finding a place in it
+// cost what its sockets cost.
 type roster[S placed] struct {
 	entries []rosterEntry[S]
 	holes   int

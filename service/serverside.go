@@ -59,8 +59,8 @@ type serverCall struct {
 	replies []ServerSideReply
 }
 
-// ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, on every node and
-// except the caller's own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
+// ServerSideEmit sends an event to every attached handler that asked for such events of the namespace, on every node
+// and except the caller's own stream. With WantsReplies it blocks until all have replied or left, the timeout, or ctx.
 func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSideResult, error) {
 	step := n.traceServers(&e)
 	defer step.End()

@@ -111,8 +111,9 @@ func (s *Socket) ask(p *pause, d time.Duration) {
 	}
 }
 
-// impatient is called when nothing of a paused socket has gone on for as long as a handler may take. A handler that makes
-// no progress at all is given up before its clients are, where another one of its group can take them. Else the link goes.
+// impatient is called when nothing of a paused socket has gone on for as long as a handler may take. A handler that
+// makes no progress at all is given up before its clients are, where another one of its group can take them. Else the
+// link goes.
 func (hs *handlers) impatient(s *Socket, p *pause) {
 	patience := hs.node.cfg.HandlerPatience
 	rest, h, on := s.rest(p)

@@ -7,12 +7,12 @@ import (
 	"slices"
 )
 
-// snapshot is a watcher's walk through the sockets in scope, a page at a time: the namespace is held shared for one page
-// only, and the watcher keeps no more than that. Changes go on meanwhile, so a page tells its sockets as they are when it is
-// made, and told says how far the log was then: which changes of a socket the page had in it already.
+// snapshot is a watcher's walk through the sockets in scope, a page at a time: the namespace is held shared for one
+// page only, and the watcher keeps no more than that. Changes go on meanwhile, so a page tells its sockets as they are
+// when it is made, and told says how far the log was then: which changes of a socket the page had in it already.
 //
-// Sockets, and the copies of those elsewhere, are walked in the order of their seqs, up to the last one that was there at the
-// beginning; those that come later are news of the log. Owned by the caller of Next.
+// Sockets, and the copies of those elsewhere, are walked in the order of their seqs, up to the last one that was there
+// at the beginning; those that come later are news of the log. Owned by the caller of Next.
 type snapshot struct {
 	news   bool            // it tells what its watcher could not know, as connects
 	known  map[*owner]mark // whose sockets it leaves out then
@@ -24,8 +24,8 @@ type snapshot struct {
 	told   []pageEnd       // rising in both
 }
 
-// pageEnd says that the sockets up to a seq, and behind those of the entry before, were told as they were when the log was
-// at a place.
+// pageEnd says that the sockets up to a seq, and behind those of the entry before, were told as they were when the log
+// was at a place.
 type pageEnd struct{ seq, place uint64 }
 
 const (
@@ -80,8 +80,8 @@ func (w *Watcher) startWalkLocked(known map[*owner]mark) {
 	}
 }
 
-// page is the next page of the snapshot; none: all is told. ErrTooSlow: the log has overtaken it once too often; voided: it
-// has begun anew.
+// page is the next page of the snapshot; none: all is told. ErrTooSlow: the log has overtaken it once too often;
+// voided: it has begun anew.
 func (w *Watcher) page(ctx context.Context) ([]SocketInfo, error) {
 	for {
 		if w.wake == nil && w.node.draining.Load() {
@@ -223,8 +223,8 @@ func (w *Watcher) fillPage() (list []SocketInfo, bytes int) {
 
 func (s *snapshot) knows(o *owner) bool { _, known := s.known[o]; return known }
 
-// nextLocked walks through the sockets here and the copies of those elsewhere by their seqs, from the cursor on; holes come
-// with neither, and behind the last of them is the largest number.
+// nextLocked walks through the sockets here and the copies of those elsewhere by their seqs, from the cursor on; holes
+// come with neither, and behind the last of them is the largest number.
 func (w *Watcher) nextLocked() func() (uint64, *Socket, *replica) {
 	ns, s := w.ns, w.walk
 	var others []rosterEntry[*replica]

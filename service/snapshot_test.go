@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestCrowdOfWatchersHoldsPagesOnly: fifty that begin together and take no more than the first page of a large namespace hold
-// that page each, and not the namespace. Those that let go of it hold nothing.
+// TestCrowdOfWatchersHoldsPagesOnly: fifty that begin together and take no more than the first page of a large
+// namespace hold that page each, and not the namespace. Those that let go of it hold nothing.
 func TestCrowdOfWatchersHoldsPagesOnly(t *testing.T) {
 	const sockets, watchers = 100_000, 50
 	n := newNode(t, Config{})
@@ -71,8 +71,8 @@ func TestSnapshotPagesAreBoundInBytes(t *testing.T) {
 	wantEqual(t, "told in all", told, 40)
 }
 
-// TestSnapshotIsRefusedWhenTheBudgetIsSpent: with a reason, counted, and with nothing held afterwards; once there is room
-// again, the next watch is served.
+// TestSnapshotIsRefusedWhenTheBudgetIsSpent: with a reason, counted, and with nothing held afterwards; once there is
+// room again, the next watch is served.
 func TestSnapshotIsRefusedWhenTheBudgetIsSpent(t *testing.T) {
 	n := newNode(t, Config{Budget: NewBudget(1 << 20)})
 	connect(t, n, "/")
@@ -92,8 +92,8 @@ func TestSnapshotIsRefusedWhenTheBudgetIsSpent(t *testing.T) {
 	wantEqual(t, "served again", len(steps(t, watch(t, n, scope, ""), 1)[0].Snapshot), 1)
 }
 
-// TestOvertakenSnapshotBeginsAnew: one whose pages are taken is told so and begins anew, a few times; one whose pages nobody
-// takes is ended, though its caller does not ask.
+// TestOvertakenSnapshotBeginsAnew: one whose pages are taken is told so and begins anew, a few times; one whose pages
+// nobody takes is ended, though its caller does not ask.
 func TestOvertakenSnapshotBeginsAnew(t *testing.T) {
 	n := newNode(t, Config{PresenceLog: 8})
 	n.pageSockets = 1
@@ -133,8 +133,8 @@ func TestOvertakenSnapshotBeginsAnew(t *testing.T) {
 	<-stuck.Done()
 }
 
-// TestTokenAmongWhatTheSnapshotTold: changes that the pages had in them are not told again by a token of the time between,
-// which is worth a new snapshot.
+// TestTokenAmongWhatTheSnapshotTold: changes that the pages had in them are not told again by a token of the time
+// between, which is worth a new snapshot.
 func TestTokenAmongWhatTheSnapshotTold(t *testing.T) {
 	n := newNode(t, Config{})
 	n.pageSockets = 1
@@ -152,8 +152,8 @@ func TestTokenAmongWhatTheSnapshotTold(t *testing.T) {
 	wantEqual(t, "behind", steps(t, watch(t, n, scope, got[2].Token), 1)[0].Synced, true)
 }
 
-// TestLogIsBoundInBytes: what a socket's large data makes the log keep alive is bounded, counted against the node's budget,
-// and given back.
+// TestLogIsBoundInBytes: what a socket's large data makes the log keep alive is bounded, counted against the node's
+// budget, and given back.
 func TestLogIsBoundInBytes(t *testing.T) {
 	const most = 4 << 20
 	n := newNode(t, Config{PresenceLogBytes: most, DepartureBytes: -1})
@@ -195,7 +195,8 @@ func TestLogKeepsItsNumberOfSmallChanges(t *testing.T) {
 	wantEqual(t, "resumed", steps(t, watch(t, n, w.scope, token), 1)[0].Synced, true)
 }
 
-// TestSpentBudgetShortensLogs: a log does not grow where the node has no memory for it, and never loses its newest change.
+// TestSpentBudgetShortensLogs: a log does not grow where the node has no memory for it, and never loses its newest
+// change.
 func TestSpentBudgetShortensLogs(t *testing.T) {
 	n := newNode(t, Config{Budget: NewBudget(64 << 10)})
 	s, _ := connect(t, n, "/")
@@ -215,8 +216,8 @@ func TestSpentBudgetShortensLogs(t *testing.T) {
 	}
 }
 
-// TestDataIsCounted: what applications note about sockets is the budget's too. What would add to it is refused when it is
-// spent, what takes away is not.
+// TestDataIsCounted: what applications note about sockets is the budget's too. What would add to it is refused when it
+// is spent, what takes away is not.
 func TestDataIsCounted(t *testing.T) {
 	n := newNode(t, Config{Budget: NewBudget(1000)})
 	s, _ := connect(t, n, "/")
@@ -240,8 +241,8 @@ func TestDataIsCounted(t *testing.T) {
 	wantEqual(t, "given back", n.Budget().UsedBy(UseData), int64(0))
 }
 
-// TestLogGoesAfterItsLastWatcher: it is kept for those that come back in time, then freed; tokens of before are worth a new
-// snapshot, and the numbers of a later log are none of them again.
+// TestLogGoesAfterItsLastWatcher: it is kept for those that come back in time, then freed; tokens of before are worth a
+// new snapshot, and the numbers of a later log are none of them again.
 func TestLogGoesAfterItsLastWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})

@@ -53,8 +53,8 @@ func (s *Socket) NodeID() NodeID { return s.ns.node.id }
 // generation orders what is said of the socket: the term, then the number of its changes.
 func (s *Socket) generation() uint64 { return s.ns.term.Load()<<termShift + s.changes.Load() }
 
-// termShift is how many bits of a generation count changes, so that all of it stays below 2^53 for 8191 terms: numbers up to
-// there are exact in every language.
+// termShift is how many bits of a generation count changes, so that all of it stays below 2^53 for 8191 terms: numbers
+// up to there are exact in every language.
 const termShift = 40
 
 // slot is where the socket keeps its place in a roster.

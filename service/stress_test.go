@@ -58,9 +58,9 @@ func (v *groupView) note(notices []Notice) {
 	}
 }
 
-// TestEverythingAtOnce lets links, handlers, watchers and callers come and go as they like. Each group sees every socket's
-// events in order and once, and its end last and once; when all have left, nothing is left of them: every event of the owners
-// has come or was counted, every pause has its resume, and nothing is taken of the budget.
+// TestEverythingAtOnce lets links, handlers, watchers and callers come and go as they like. Each group sees every
+// socket's events in order and once, and its end last and once; when all have left, nothing is left of them: every
+// event of the owners has come or was counted, every pause has its resume, and nothing is taken of the budget.
 func TestEverythingAtOnce(t *testing.T) {
 	n := newNode(t, Config{HandlerWait: 50 * time.Millisecond, MaxQueuedEvents: 3, MaxHandlerQueue: 100})
 	var sent, held atomic.Int64

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Target says which sockets of one namespace are meant: the union of Rooms, or All of them, without those in ExceptRooms.
-// A socket's id is also the room that holds this socket alone.
+// Target says which sockets of one namespace are meant: the union of Rooms, or All of them, without those in
+// ExceptRooms. A socket's id is also the room that holds this socket alone.
 type Target struct {
 	Namespace   string // as Canonical gives it
 	Rooms       []string

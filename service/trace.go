@@ -11,19 +11,19 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Tracer begins the steps of traces. nil is one that begins none, and costs a comparison. Safe for concurrent use: it does
-// not block, and may be called with locks held.
+// Tracer begins the steps of traces. nil is one that begins none, and costs a comparison. Safe for concurrent use: it
+// does not block, and may be called with locks held.
 type Tracer struct {
 	tracer trace.Tracer
 	ratio  float64
 }
 
-// NewTracer makes a Tracer of t, which must record whatever it is asked for: what is worth it is decided here. Of what is
-// part of no trace it takes a share of ratio, from 0 to 1.
+// NewTracer makes a Tracer of t, which must record whatever it is asked for: what is worth it is decided here. Of what
+// is part of no trace it takes a share of ratio, from 0 to 1.
 func NewTracer(t trace.Tracer, ratio float64) *Tracer { return &Tracer{t, ratio} }
 
-// Trace is a step of a trace that is recorded: one of this node, or of somebody else who caused one of this node. nil: there
-// is none.
+// Trace is a step of a trace that is recorded: one of this node, or of somebody else who caused one of this node. nil:
+// there is none.
 type Trace struct {
 	at   trace.SpanContext
 	span trace.Span // nil: it is somebody else's
@@ -53,14 +53,15 @@ func TraceOf(ctx context.Context) *Trace {
 	return step
 }
 
-// A traceparent of version 00 has so many bytes (W3C Trace Context, section 3.2). Those of later versions may have more.
+// A traceparent of version 00 has so many bytes (W3C Trace Context, section 3.2). Those of later versions may have
+// more.
 const (
 	traceparentLen = 55
 	MaxTraceparent = 256
 )
 
-// Parse reads a traceparent. Said: it is one, so that whoever has begun the trace has decided. Then the step is nil when the
-// trace is not recorded.
+// Parse reads a traceparent. Said: it is one, so that whoever has begun the trace has decided. Then the step is nil
+// when the trace is not recorded.
 func (t *Tracer) Parse(traceparent string) (from *Trace, said bool) {
 	if t == nil || len(traceparent) < traceparentLen || len(traceparent) > MaxTraceparent {
 		return nil, false
@@ -90,8 +91,8 @@ func (t *Tracer) Parse(traceparent string) (from *Trace, said bool) {
 // beginning is the cause of what begins a trace.
 var beginning = &Trace{}
 
-// Cause is the cause of what somebody asks for with a traceparent, or with none: then a share begins a trace. nil: it is not
-// recorded. It costs a comparison where nothing is traced.
+// Cause is the cause of what somebody asks for with a traceparent, or with none: then a share begins a trace. nil: it
+// is not recorded. It costs a comparison where nothing is traced.
 func (t *Tracer) Cause(traceparent string) *Trace {
 	if t == nil {
 		return nil
@@ -107,7 +108,8 @@ func (t *Tracer) Cause(traceparent string) *Trace {
 	return beginning
 }
 
-// Begin begins a step that others may cause. A nil cause begins a trace, if it is in the share of those that are recorded.
+// Begin begins a step that others may cause. A nil cause begins a trace, if it is in the share of those that are
+// recorded.
 func (t *Tracer) Begin(cause *Trace, kind trace.SpanKind, name string, since time.Time, about ...attribute.KeyValue) *Trace {
 	if t == nil || cause == nil && rand.Float64() >= t.ratio {
 		return nil
@@ -250,7 +252,8 @@ func (n *Node) traceServers(e *ServerSideEmit) *Trace {
 	return n.cfg.Tracer.step(e.Trace, trace.SpanKindProducer, stepServers, time.Now(), n.about(e.Namespace, e.Packet)...)
 }
 
-// traceEvent begins the step of a browser's event that its handler is about to be told of. It began when the event came.
+// traceEvent begins the step of a browser's event that its handler is about to be told of. It began when the event
+// came.
 func (h *Handler) traceEvent(n *Notice) *Trace {
 	t := h.node.cfg.Tracer
 	if t == nil || h.at != "" || h.reg.Observer { // elsewhere, the handler's node does

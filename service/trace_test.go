@@ -69,7 +69,8 @@ func TestTraceShare(t *testing.T) {
 	}
 }
 
-// TestTraceOfWhatIsLost: the step of an event whose handler leaves ends, and says so; one that is not answered does not end.
+// TestTraceOfWhatIsLost: the step of an event whose handler leaves ends, and says so; one that is not answered does not
+// end.
 func TestTraceOfWhatIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracer, r := recording(1)
@@ -95,7 +96,8 @@ func TestTraceOfWhatIsLost(t *testing.T) {
 	})
 }
 
-// TestTraceNotJoined: an emit that is part of a trace goes by itself, so that other nodes hear of its trace and of no other's.
+// TestTraceNotJoined: an emit that is part of a trace goes by itself, so that other nodes hear of its trace and of no
+// other's.
 func TestTraceNotJoined(t *testing.T) {
 	tracer, r := recording(0)
 	n := newNode(t, Config{Tracer: tracer})

@@ -60,8 +60,8 @@ func (ns *Namespace) note(id SocketID, u Update) (SocketInfo, error) {
 // maxMergeTries is how often a merge is worked out anew because the data was replaced meanwhile.
 const maxMergeTries = 8
 
-// merge merges into a socket's data. It decodes and encodes with nothing locked but the merges of the same socket, and does so
-// again when the data was replaced meanwhile; the last time with the namespace locked, so that it ends.
+// merge merges into a socket's data. It decodes and encodes with nothing locked but the merges of the same socket, and
+// does so again when the data was replaced meanwhile; the last time with the namespace locked, so that it ends.
 func (n *Node) merge(ns *Namespace, id SocketID, u Update) (SocketInfo, error) {
 	var lane uint
 	if len(id) > 0 {
@@ -90,8 +90,8 @@ func (n *Node) merge(ns *Namespace, id SocketID, u Update) (SocketInfo, error) {
 	}
 }
 
-// replaceData notes the data after a merge, if it is still what it was before. Else, if this is the last try, it merges into
-// what is there now.
+// replaceData notes the data after a merge, if it is still what it was before. Else, if this is the last try, it merges
+// into what is there now.
 func (ns *Namespace) replaceData(s *Socket, before, after []byte, u Update, last bool) (info SocketInfo, done bool, err error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()

@@ -187,9 +187,10 @@ func (x *neighbour) lose(y *neighbour, why Reason) {
 	}
 }
 
-// TestWatchesOfManyNodesEqualTheirRegistries: whatever happens at three nodes, and however late they hear of each other,
-// also over lost nodes, new runs of them, ways that begin anew and logs that are too short: each watcher is told each
-// socket's story in order, none of it twice, also where it goes on at another node; and in the end what all nodes have.
+// TestWatchesOfManyNodesEqualTheirRegistries: whatever happens at three nodes, and however late they hear of each
+// other, also over lost nodes, new runs of them, ways that begin anew and logs that are too short: each watcher is told
+// each socket's story in order, none of it twice, also where it goes on at another node; and in the end what all nodes
+// have.
 func TestWatchesOfManyNodesEqualTheirRegistries(t *testing.T) {
 	for range 3 {
 		rapid.Check(t, func(rt *rapid.T) { manyNodes(t, rt) })

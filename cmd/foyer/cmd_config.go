@@ -104,8 +104,8 @@ func rowOf(f *kong.Flag, value reflect.Value) settingRow {
 // secretTag marks settings that may have a password in them.
 const secretTag = "secret"
 
-// Parts of texts that are secrets: all between the slashes and the last @ of URLs, since a password may have any sign in
-// it, and values of passwords in queries.
+// Parts of texts that are secrets: all between the slashes and the last @ of URLs, since a password may have any sign
+// in it, and values of passwords in queries.
 var (
 	userinfo  = regexp.MustCompile(`://.*@`)
 	passwords = regexp.MustCompile(`(?i)((?:pass|secret|token|pwd|key)[a-z_-]*=)[^&,\s]*`)
@@ -227,8 +227,8 @@ func writeSettingsJSON(w io.Writer, rows []settingRow) error {
 	return nil
 }
 
-// writeSettingsYAML writes a file that says the same as all that the settings come from. Defaults are comments, so that a
-// newer version may have better ones.
+// writeSettingsYAML writes a file that says the same as all that the settings come from. Defaults are comments, so that
+// a newer version may have better ones.
 func writeSettingsYAML(w io.Writer, rows []settingRow) error {
 	for _, r := range rows {
 		line, err := yamlSetting(r)

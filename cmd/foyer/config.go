@@ -16,9 +16,9 @@ import (
 	"foyer/transport/httpapi"
 )
 
-// settings are the flags of a node, and the one place where they are declared. Kong fills them from the file of --config,
-// FOYER_… and the command line; later wins. Beside kong's tags there are two: secret is of what may have a password in it,
-// and reload of what a running node takes up (see retune.go).
+// settings are the flags of a node, and the one place where they are declared. Kong fills them from the file of
+// --config, FOYER_… and the command line; later wins. Beside kong's tags there are two: secret is of what may have a
+// password in it, and reload of what a running node takes up (see retune.go).
 type settings struct {
 	Config string `type:"path" placeholder:"FILE" help:"File with settings, as YAML: a key is the name of a flag without its dashes. Variables win over it, and flags over both. It is read again when it changes, and at SIGHUP: what can change while the node runs does, and the log says what needs a restart."`
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestConfigurationPage: the file that the page shows is good, its commands do what they say, and its faults are told in
-// those words.
+// TestConfigurationPage: the file that the page shows is good, its commands do what they say, and its faults are told
+// in those words.
 func TestConfigurationPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {

@@ -24,8 +24,8 @@ type parser struct {
 	source *fileSource
 }
 
-// Parse reads a command line. The error tells all that is wrong, with the file as well; explain puts it into words. It may
-// be called again, and overwrites then what was filled in before.
+// Parse reads a command line. The error tells all that is wrong, with the file as well; explain puts it into words. It
+// may be called again, and overwrites then what was filled in before.
 func (p *parser) Parse(args []string) (*kong.Context, error) {
 	*p.source = fileSource{content: p.source.content}
 	p.forget()
@@ -283,8 +283,8 @@ func (p *parser) told(err error) (lines []string, at *kong.Node) {
 	return lines, at
 }
 
-// explain says what is wrong with a command line: each fault by its flag, its variable or its line, and at the end where
-// help is.
+// explain says what is wrong with a command line: each fault by its flag, its variable or its line, and at the end
+// where help is.
 func explain(p *parser, err error) string {
 	lines, at := p.told(err)
 	text := "foyer: " + strings.Join(lines, "\nfoyer: ")

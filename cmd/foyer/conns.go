@@ -20,10 +20,10 @@ import (
 // looks bounds how many connections are looked at for one that can go.
 const looks = 64
 
-// conns bounds the connections of an HTTP listener, as each takes a descriptor: at the edge so many that the API and the
-// admin listener can always accept. One address has a share of them. Where there is no room, a connection goes on which no
-// request is under way, of the newcomer's own address if that has used its share up; only when there is none is the newcomer
-// closed. A websocket counts, and stays: it is a session, which has bounds of its own.
+// conns bounds the connections of an HTTP listener, as each takes a descriptor: at the edge so many that the API and
+// the admin listener can always accept. One address has a share of them. Where there is no room, a connection goes on
+// which no request is under way, of the newcomer's own address if that has used its share up; only when there is none
+// is the newcomer closed. A websocket counts, and stays: it is a session, which has bounds of its own.
 type conns struct {
 	// Set before start.
 	what string
@@ -97,8 +97,8 @@ type boundedListener struct {
 	conns *conns
 }
 
-// Accept returns the next connection that there is room for. An error is counted and told: whoever serves only waits, and
-// tries again.
+// Accept returns the next connection that there is room for. An error is counted and told: whoever serves only waits,
+// and tries again.
 func (l boundedListener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -120,8 +120,8 @@ func (l boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// conn is a connection that is counted until it is closed. It is a *net.TCPConn to all that ask for more than net.Conn has.
-// Every websocket has one, so it is small.
+// conn is a connection that is counted until it is closed. It is a *net.TCPConn to all that ask for more than net.Conn
+// has. Every websocket has one, so it is small.
 type conn struct {
 	*net.TCPConn
 	host *host       // set before start
@@ -199,8 +199,8 @@ func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
 	return out, c
 }
 
-// idleOf returns the first connection of a queue on which no request is under way. Those that it passes over go to the end,
-// so that the next look begins elsewhere.
+// idleOf returns the first connection of a queue on which no request is under way. Those that it passes over go to the
+// end, so that the next look begins elsewhere.
 func idleOf(queue *list.List) *conn {
 	if queue == nil {
 		return nil
@@ -239,8 +239,8 @@ func (cs *conns) leaveLocked(c *conn) {
 	}
 }
 
-// changed is http.Server.ConnState: it tells which connections have a request under way. That is so when a whole header has
-// come, however many bytes came before.
+// changed is http.Server.ConnState: it tells which connections have a request under way. That is so when a whole header
+// has come, however many bytes came before.
 func (cs *conns) changed(raw net.Conn, state http.ConnState) {
 	if t, ok := raw.(*tls.Conn); ok {
 		raw = t.NetConn()
@@ -272,8 +272,8 @@ func hostKey(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// files says how the descriptors of the process are shared out: what is kept back lets the API and the admin address accept
-// whatever happens at the edge.
+// files says how the descriptors of the process are shared out: what is kept back lets the API and the admin address
+// accept whatever happens at the edge.
 type files struct{ edge, api, admin, http, peer, passed int } // connections; 0: no bound, or of what is passed on the default
 
 // filesOf is what the settings make of the descriptors.

@@ -277,8 +277,8 @@ func drips(c net.Conn, every time.Duration) {
 	}
 }
 
-// TestNoWaitWithoutEnd: whoever owes bytes and does not send them, or one at a time, is gone after a while, on every listener
-// and path, and keeps nobody else out meanwhile.
+// TestNoWaitWithoutEnd: whoever owes bytes and does not send them, or one at a time, is gone after a while, on every
+// listener and path, and keeps nobody else out meanwhile.
 func TestNoWaitWithoutEnd(t *testing.T) {
 	cert, key := selfSigned(t)
 	for _, secure := range []bool{false, true} {
@@ -366,7 +366,8 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 	})
 }
 
-// TestWhoNeverJoinsIsGone: a session that has joined nothing ends with its connect timeout, whatever it is in the middle of.
+// TestWhoNeverJoinsIsGone: a session that has joined nothing ends with its connect timeout, whatever it is in the
+// middle of.
 func TestWhoNeverJoinsIsGone(t *testing.T) {
 	f := startNode(t, nil, "--connect-timeout", "200ms", "--connect", "handler", "--handler-wait", "10m")
 	const request = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -403,8 +404,8 @@ func TestWhoNeverJoinsIsGone(t *testing.T) {
 	}
 }
 
-// TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed; who waits for us may wait, and use the connection
-// again. The deadlines are long enough for a client on a busy machine, and the poll waits longer.
+// TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed; who waits for us may wait, and use the
+// connection again. The deadlines are long enough for a client on a busy machine, and the poll waits longer.
 func TestLongPollIsNoWaitForBytes(t *testing.T) {
 	f := startNode(t, func(f *foyer) { f.waits.body, f.waits.header = time.Second, time.Second }, "--ping-interval", "2500ms")
 	client := &http.Client{Timeout: 20 * time.Second}
@@ -431,8 +432,9 @@ func TestLongPollIsNoWaitForBytes(t *testing.T) {
 	}
 }
 
-// TestDrainWaitsForNobodyWhoOwes: connections that ask for nothing, links that have joined nothing, and greetings that do not
-// come hold no step of a drain up. The steps' own bounds are far away here, so that whoever waits for one is seen.
+// TestDrainWaitsForNobodyWhoOwes: connections that ask for nothing, links that have joined nothing, and greetings that
+// do not come hold no step of a drain up. The steps' own bounds are far away here, so that whoever waits for one is
+// seen.
 func TestDrainWaitsForNobodyWhoOwes(t *testing.T) {
 	cert, key := selfSigned(t)
 	for name, args := range map[string][]string{

@@ -11,9 +11,10 @@ import (
 // perClose is how much time a drain gives each link, up to the window: a few links are closed in a moment.
 const perClose = 10 * time.Millisecond
 
-// drain takes the node out of service, in the order in which others depend on it. It is over when the notice, the window,
-// waits.lastPoll, waits.end and waits.traces have passed, whatever others do, and as a rule long before: a link that has joined nothing is
-// waited for by no step, nor is a connection that has not asked for anything. A second signal ends the process.
+// drain takes the node out of service, in the order in which others depend on it. It is over when the notice, the
+// window, waits.lastPoll, waits.end and waits.traces have passed, whatever others do, and as a rule long before: a link
+// that has joined nothing is waited for by no step, nor is a connection that has not asked for anything. A second
+// signal ends the process.
 func (f *foyer) drain() {
 	began, sessions := time.Now(), f.engine.Len()
 	links := f.engine.Len()
@@ -113,7 +114,8 @@ func (f *foyer) endLinks() {
 	}
 }
 
-// emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is stopped.
+// emptyByCall is NodeService.Drain: the node is emptied and tells how far it is. It stays, unready, until it is
+// stopped.
 func (f *foyer) emptyByCall(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
 	ctx, cancel := context.WithTimeout(ctx, f.holds.Load().DrainNotice+window+f.waits.lastPoll)
 	defer cancel()

@@ -37,8 +37,8 @@ func callHTTP(t *testing.T, client *http.Client, url, token, body string) (int, 
 	return resp.StatusCode, line, r
 }
 
-// TestHTTPHasTheTokensOfTheAPI: over TLS, with the tokens of the file, also when they change; and a drain ends its streams
-// as those of gRPC.
+// TestHTTPHasTheTokensOfTheAPI: over TLS, with the tokens of the file, also when they change; and a drain ends its
+// streams as those of gRPC.
 func TestHTTPHasTheTokensOfTheAPI(t *testing.T) {
 	cert, key := selfSigned(t)
 	file := filepath.Join(t.TempDir(), "tokens")
@@ -99,8 +99,8 @@ func TestHTTPHasTheTokensOfTheAPI(t *testing.T) {
 	}
 }
 
-// TestHTTPCallersHaveTheirAddress: in the log, and as callers whose request ids are their own where there are no tokens. A
-// proxy tells its clients'.
+// TestHTTPCallersHaveTheirAddress: in the log, and as callers whose request ids are their own where there are no
+// tokens. A proxy tells its clients'.
 func TestHTTPCallersHaveTheirAddress(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	f := startNode(t, func(f *foyer) { f.told = zap.New(core) }, "--http", "127.0.0.1:0", "--trusted-proxy", "127.0.0.2/32")

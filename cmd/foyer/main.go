@@ -1,5 +1,5 @@
-// Foyer is the front hall of an application's realtime traffic: browsers come in with the stock Socket.IO client, backends
-// reach them through one gRPC API.
+// Foyer is the front hall of an application's realtime traffic: browsers come in with the stock Socket.IO client,
+// backends reach them through one gRPC API.
 package main
 
 import (

@@ -13,8 +13,8 @@ import (
 	"foyer/service"
 )
 
-// memoryShare is which part of the memory the budget has: one half. The other is for sockets and rooms, for what is being
-// worked on, and for garbage that is not collected yet.
+// memoryShare is which part of the memory the budget has: one half. The other is for sockets and rooms, for what is
+// being worked on, and for garbage that is not collected yet.
 const memoryShare = 2
 
 // blindBudget is the budget where nobody says how much memory there is.
@@ -38,8 +38,8 @@ type fileReader interface {
 	ReadFile(name string) ([]byte, error)
 }
 
-// memoryLimit is how many bytes this process may have: by GOMEMLIMIT when it is set, else by the tightest of its control
-// groups and the machine. 0: nobody says.
+// memoryLimit is how many bytes this process may have: by GOMEMLIMIT when it is set, else by the tightest of its
+// control groups and the machine. 0: nobody says.
 func memoryLimit(root fileReader) (limit int64, from string) {
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
 		return limit, "GOMEMLIMIT"
@@ -61,8 +61,8 @@ func memoryLimit(root fileReader) (limit int64, from string) {
 	return limit, from
 }
 
-// groupFiles are the files that may limit this process: of its control group and of all that it is within. In a container
-// its own group is often shown as the root.
+// groupFiles are the files that may limit this process: of its control group and of all that it is within. In a
+// container its own group is often shown as the root.
 func groupFiles(root fileReader) []string {
 	files := []string{"sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"}
 	text, _ := root.ReadFile("proc/self/cgroup")

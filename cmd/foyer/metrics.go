@@ -91,8 +91,8 @@ var (
 	errNoTokens   = errors.New("this address is not on loopback, and the node has no tokens (--api-token-file): nobody may look here but at /healthz and /readyz")
 )
 
-// mayLook says who may see more at the admin address than that the node lives: on loopback everybody, and else who has a
-// token of the API.
+// mayLook says who may see more at the admin address than that the node lives: on loopback everybody, and else who has
+// a token of the API.
 func (f *foyer) mayLook(r *http.Request, token string) error {
 	err := f.mayLookWith(token)
 	if err != nil {

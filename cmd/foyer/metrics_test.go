@@ -68,8 +68,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsOfCalls: calls are counted by method and code when they have ended, whatever a caller makes up is one method, and
-// bounds are told with what is used of them.
+// TestMetricsOfCalls: calls are counted by method and code when they have ended, whatever a caller makes up is one
+// method, and bounds are told with what is used of them.
 func TestMetricsOfCalls(t *testing.T) {
 	f := startNode(t, nil)
 	conn, err := grpc.NewClient("passthrough:///"+f.apiListener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -29,7 +29,8 @@ type launch struct {
 	strays strays
 	text   []byte       // of the configuration file
 	flags  []*kong.Flag // how the settings are declared, in the order of fields; their values are of no meaning
-	// again is what the same command line and the same variables make of another text of the file. It is for one goroutine.
+	// again is what the same command line and the same variables make of another text of the file. It is for one
+	// goroutine.
 	again func(text []byte) (*settings, error)
 }
 
@@ -81,8 +82,8 @@ func (f *foyer) configuration() *reloadable {
 	}
 }
 
-// retune takes up what a new text of the configuration file changes. It says what that is, and tells the log what needs a
-// restart. An error has changed nothing.
+// retune takes up what a new text of the configuration file changes. It says what that is, and tells the log what needs
+// a restart. An error has changed nothing.
 func (f *foyer) retune(contents [][]byte) (string, error) {
 	if len(contents[0]) > configfile.MaxBytes {
 		return "", fileError(source{"--" + fileSetting, f.s.Config}, errLarge)
@@ -133,8 +134,8 @@ func brief(text string) string {
 	return text
 }
 
-// tune has the settings hold that can change while the node runs. The parts refuse what they refuse at a start, and what
-// has been checked is not; the first of them would refuse before anything has changed.
+// tune has the settings hold that can change while the node runs. The parts refuse what they refuse at a start, and
+// what has been checked is not; the first of them would refuse before anything has changed.
 func (f *foyer) tune(s *settings) error {
 	level, err := zap.ParseAtomicLevel(s.LogLevel)
 	if err != nil {

@@ -41,7 +41,8 @@ const (
 	maxNamespacesPerLink = 64
 	// net/http adds 4 KiB of its own to what it is told: together 16 KiB.
 	maxHeaderBytes = 12 << 10
-	// With --pprof one in so many waits for a lock is in the profile: which locks matter shows long before all are counted.
+	// With --pprof one in so many waits for a lock is in the profile: which locks matter shows long before all are
+	// counted.
 	mutexProfileFraction = 100
 )
 
@@ -331,8 +332,8 @@ func (f *foyer) build(ctx context.Context) (err error) {
 	return nil
 }
 
-// httpServer serves h. Every wait for a client has an end: for its header by ReadHeaderTimeout, for its body and for its
-// taking the answer by deadlines that are set with each request, which a handler may move.
+// httpServer serves h. Every wait for a client has an end: for its header by ReadHeaderTimeout, for its body and for
+// its taking the answer by deadlines that are set with each request, which a handler may move.
 func (f *foyer) httpServer(h http.Handler, cs *conns) *http.Server {
 	timed := func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 { // without a body there is nothing to wait for, and a poll may take its time

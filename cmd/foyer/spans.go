@@ -23,8 +23,8 @@ const (
 	spansEvery  = 2 * time.Second // how long a span waits at the most for others to go with it
 )
 
-// spans send spans to a collector: a sdktrace.SpanProcessor that never makes anybody wait. The SDK's own drops what is too
-// much without a word; this one counts it.
+// spans send spans to a collector: a sdktrace.SpanProcessor that never makes anybody wait. The SDK's own drops what is
+// too much without a word; this one counts it.
 type spans struct {
 	exporter sdktrace.SpanExporter
 	told     *zap.Logger

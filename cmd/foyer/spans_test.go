@@ -34,8 +34,8 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 
 func (*exporter) Shutdown(context.Context) error { return nil }
 
-// TestSpansAreBounded: while the collector does not answer, nobody waits for it; what there is no room for is dropped and
-// counted, as is what it did not take in time.
+// TestSpansAreBounded: while the collector does not answer, nobody waits for it; what there is no room for is dropped
+// and counted, as is what it did not take in time.
 func TestSpansAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &exporter{stop: true}

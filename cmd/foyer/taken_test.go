@@ -17,8 +17,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// whole is a node that has every part and reads every file of which the content is taken up. Contents makes others for the
-// files of one name among the reloadable.
+// whole is a node that has every part and reads every file of which the content is taken up. Contents makes others for
+// the files of one name among the reloadable.
 type whole struct {
 	*retuned
 	start    string // what the configuration file says
@@ -114,8 +114,8 @@ func (w *whole) pageMayCall() bool {
 	return answer.Header().Get("Access-Control-Allow-Origin") != ""
 }
 
-// TestEverySettingThatSaysSoIsTakenUp: each one that is declared to be taken up while the node runs has its effect then, at
-// all of its places, and each alone.
+// TestEverySettingThatSaysSoIsTakenUp: each one that is declared to be taken up while the node runs has its effect
+// then, at all of its places, and each alone.
 func TestEverySettingThatSaysSoIsTakenUp(t *testing.T) {
 	w := newWhole(t)
 	other := map[string]string{
@@ -161,8 +161,8 @@ func TestEverySettingThatSaysSoIsTakenUp(t *testing.T) {
 	}
 }
 
-// TestContentsThatAreTakenUp: a setting is declared to be taken up by its content when its file is among what is read again,
-// and only then; and what the file says next is put to use.
+// TestContentsThatAreTakenUp: a setting is declared to be taken up by its content when its file is among what is read
+// again, and only then; and what the file says next is put to use.
 func TestContentsThatAreTakenUp(t *testing.T) {
 	w := newWhole(t)
 	var declared, read []string
@@ -204,8 +204,8 @@ func TestContentsThatAreTakenUp(t *testing.T) {
 	}
 }
 
-// TestWhatNeedsARestartIsTold: each setting that is not declared to be taken up is told to need a restart when the file has
-// another value for it, and goes on to hold as it did.
+// TestWhatNeedsARestartIsTold: each setting that is not declared to be taken up is told to need a restart when the file
+// has another value for it, and goes on to hold as it did.
 func TestWhatNeedsARestartIsTold(t *testing.T) {
 	r := newRetuned(t, "")
 	for i, flag := range r.launch.flags {

@@ -50,8 +50,8 @@ func callers(t *testing.T) context.Context {
 	return metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+callersTrace+"-"+callersSpan+"-01")
 }
 
-// TestTraceOfAConnect: a connect begins a trace that its handler, of another node, is told of. What the handler does by commands
-// is part of it, at each node that has to do with that.
+// TestTraceOfAConnect: a connect begins a trace that its handler, of another node, is told of. What the handler does by
+// commands is part of it, at each node that has to do with that.
 func TestTraceOfAConnect(t *testing.T) {
 	g := gather(t)
 	first, second := tracingNodes(t, g)
@@ -100,8 +100,8 @@ func TestTraceOfAConnect(t *testing.T) {
 	wantChild(t, emit, g.span(t, "deliver", "foyer.event", "welcome"))
 }
 
-// TestTraceOfServers: an event for other servers is a step of the call that it came by, and a handler of another node is told
-// of it.
+// TestTraceOfServers: an event for other servers is a step of the call that it came by, and a handler of another node
+// is told of it.
 func TestTraceOfServers(t *testing.T) {
 	g := gather(t)
 	first, second := tracingNodes(t, g)
@@ -130,8 +130,8 @@ func TestTraceOfServers(t *testing.T) {
 	}
 }
 
-// TestTraceOfAStream: each item of a stream is a call of its own. It is part of the trace that it names, is not recorded when
-// that is not, and else begins one.
+// TestTraceOfAStream: each item of a stream is a call of its own. It is part of the trace that it names, is not
+// recorded when that is not, and else begins one.
 func TestTraceOfAStream(t *testing.T) {
 	g := gather(t)
 	f := startNode(t, nil, "--trace-endpoint", g.url, "--trace-ratio", "1")

@@ -152,8 +152,8 @@ func wantChild(t *testing.T, of, child *tracepb.Span) {
 	}
 }
 
-// TestTraceOfACall: a trace that a caller has begun goes on with the call, the emit, its delivery at the node that has the
-// browser, and the acknowledgement. What the caller does not record is not recorded.
+// TestTraceOfACall: a trace that a caller has begun goes on with the call, the emit, its delivery at the node that has
+// the browser, and the acknowledgement. What the caller does not record is not recorded.
 func TestTraceOfACall(t *testing.T) {
 	g := gather(t)
 	trace := []string{"--trace-endpoint", g.url, "--trace-ratio", "0"}
@@ -250,8 +250,8 @@ func (h *backend) hear(wanted func(*foyerv1.AttachResponse) bool) *foyerv1.Attac
 	}
 }
 
-// TestTraceOfAnEvent: an event begins a trace that lasts until its handler has answered; the handler is told of it, and what it
-// emits in answer is part of it.
+// TestTraceOfAnEvent: an event begins a trace that lasts until its handler has answered; the handler is told of it, and
+// what it emits in answer is part of it.
 func TestTraceOfAnEvent(t *testing.T) {
 	g := gather(t)
 	f := startNode(t, nil, "--trace-endpoint", g.url, "--trace-ratio", "1")

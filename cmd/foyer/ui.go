@@ -35,8 +35,8 @@ const (
 	operatorPagesWait = 20 * time.Second // for a page that takes nothing
 )
 
-// ui is the Admin UI: its files, and a hall of the operators' own. It is a node without others, which nobody reaches but by
-// the admin address. All of it is nil or zero without --ui.
+// ui is the Admin UI: its files, and a hall of the operators' own. It is a node without others, which nobody reaches
+// but by the admin address. All of it is nil or zero without --ui.
 type ui struct {
 	users         adminui.Users
 	refused, slow atomic.Int64 // logins, and pages that were closed
@@ -104,8 +104,8 @@ func (u *ui) tune(s *settings) error {
 	return u.engine.SetLimits(l)
 }
 
-// withUI puts the Admin UI before the rest of the admin address. Its files are the ones that npm has, for everybody; its
-// namespace looks at each login.
+// withUI puts the Admin UI before the rest of the admin address. Its files are the ones that npm has, for everybody;
+// its namespace looks at each login.
 func (f *foyer) withUI(rest http.Handler) http.Handler {
 	u := &f.ui
 	if u.engine == nil {

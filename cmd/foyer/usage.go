@@ -15,8 +15,8 @@ import (
 	"foyer/cmd/foyer/near"
 )
 
-// newParser reads command lines, variables and the configuration file. What it says of wrong ones is to be put into words
-// by explain.
+// newParser reads command lines, variables and the configuration file. What it says of wrong ones is to be put into
+// words by explain.
 func newParser(c any, options ...kong.Option) *parser {
 	all := kong.NewRegistry().RegisterDefaults()
 	kind := func(k reflect.Kind, v any, is string) kong.Option {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// archive is a tar.gz whose bytes depend on nothing but what is in it: names are sorted, and there is one time and one owner.
+// archive is a tar.gz whose bytes depend on nothing but what is in it: names are sorted, and there is one time and one
+// owner.
 type archive struct {
 	entries []entry
 	time    time.Time

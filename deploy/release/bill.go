@@ -17,8 +17,8 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// bill is a bill of materials: what the linker says it has put into a binary, Go itself, and what the client's files come
-// from. It has no serial number and no time, so that it is the same for the same binary.
+// bill is a bill of materials: what the linker says it has put into a binary, Go itself, and what the client's files
+// come from. It has no serial number and no time, so that it is the same for the same binary.
 type bill struct{ *cyclonedx.BOM }
 
 func (b bill) writeTo(w io.Writer) error {

@@ -1,5 +1,6 @@
-// Release makes of binaries what people download: an archive for each platform, a bill of materials beside it, and the sums
-// of all. The same binaries give the same bytes, whoever makes them, wherever and whenever. `make release` runs it.
+// Release makes of binaries what people download: an archive for each platform, a bill of materials beside it, and the
+// sums of all. The same binaries give the same bytes, whoever makes them, wherever and whenever. `make release` runs
+// it.
 package main
 
 import (

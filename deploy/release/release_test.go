@@ -20,7 +20,8 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// program is this command itself, which is small and has modules. To pack the test would take minutes when it detects races.
+// program is this command itself, which is small and has modules. To pack the test would take minutes when it detects
+// races.
 var program = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "release")
 	if err != nil {
@@ -68,8 +69,8 @@ func made(t *testing.T) (dir string, files map[string][]byte) {
 	return out, files
 }
 
-// TestRelease: two releases are the same bytes, sha256sum agrees with the sums, and an archive has names, times and owners
-// that say nothing of who has made it.
+// TestRelease: two releases are the same bytes, sha256sum agrees with the sums, and an archive has names, times and
+// owners that say nothing of who has made it.
 func TestRelease(t *testing.T) {
 	dir, one := made(t)
 	_, other := made(t)

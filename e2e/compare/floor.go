@@ -78,8 +78,8 @@ func floorSide(ctx context.Context, side string, args []string) error {
 	return err
 }
 
-// floorRead reads with a goroutine for each connection, as the load generator does, and tells the writer by the first of them
-// whenever a round of so many bytes has come.
+// floorRead reads with a goroutine for each connection, as the load generator does, and tells the writer by the first
+// of them whenever a round of so many bytes has come.
 func floorRead(ctx context.Context, clients, round int) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -93,8 +93,8 @@ func main() {
 	}
 }
 
-// row is one line of the table: what is run, what is read off, and how Foyer may at most (at least) relate to Node. A row
-// without args reads something else off the run before it.
+// row is one line of the table: what is run, what is read off, and how Foyer may at most (at least) relate to Node. A
+// row without args reads something else off the run before it.
 type row struct {
 	name    string
 	args    []string

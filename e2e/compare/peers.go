@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// Two servers share rooms by a bus: either two nodes of Foyer, or two servers on Node with the official adapter. All calls go
-// to the first of the two. Both servers share one processor; the load and the server of the bus share another one.
+// Two servers share rooms by a bus: either two nodes of Foyer, or two servers on Node with the official adapter. All
+// calls go to the first of the two. Both servers share one processor; the load and the server of the bus share another
+// one.
 
 // Rows of the table.
 const (

@@ -16,8 +16,8 @@ import (
 // afterwards is for how long the load goes on when the CPU's profile is there: the others are of a server under it.
 const afterwards = 3 * time.Second
 
-// profile runs a scenario against a Foyer of its own and leaves in profiles/SCENARIO/ what its CPU, memory and locks were
-// about: for go tool pprof, and as text.
+// profile runs a scenario against a Foyer of its own and leaves in profiles/SCENARIO/ what its CPU, memory and locks
+// were about: for go tool pprof, and as text.
 func profile(ctx context.Context, o *options) error {
 	dir := filepath.Join("profiles", o.profile)
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -65,8 +65,8 @@ func startFoyer(ctx context.Context, o *options) (*server, error) {
 	return s, nil
 }
 
-// scrape reads the metrics again and again, as Prometheus does, until ctx ends. A reading that fails ends the process: a figure
-// of what was not read would be a wrong one.
+// scrape reads the metrics again and again, as Prometheus does, until ctx ends. A reading that fails ends the process:
+// a figure of what was not read would be a wrong one.
 func (s *server) scrape(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -174,8 +174,8 @@ func measure(ctx context.Context, o *options, start func(context.Context, *optio
 	return result, json.Unmarshal(out, &result)
 }
 
-// timed says whether a scenario goes on for as long as one likes. Those that do need the API too, and those that do not have
-// no flag for it.
+// timed says whether a scenario goes on for as long as one likes. Those that do need the API too, and those that do not
+// have no flag for it.
 func timed(scenario string) bool {
 	return !slices.Contains([]string{"idle", "connect", "upgrade"}, scenario)
 }

@@ -45,8 +45,9 @@ func output(t testing.TB, command string, args ...string) string {
 // secretFiles are where files are that only a real deployment has.
 var secretFiles = regexp.MustCompile(`/(etc/foyer|run/secrets)/`)
 
-// wantStart starts a node as a deployment does, with its flags and settings, and wants it to get as far as the first of its
-// secret files, none of which is there: its flags and settings are all known, their values are well formed and fit together.
+// wantStart starts a node as a deployment does, with its flags and settings, and wants it to get as far as the first of
+// its secret files, none of which is there: its flags and settings are all known, their values are well formed and fit
+// together.
 func wantStart(t testing.TB, args []string, env map[string]string) {
 	t.Helper()
 	nowhere := t.TempDir() + "/nowhere/"

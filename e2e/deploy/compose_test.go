@@ -32,7 +32,8 @@ func project(t *testing.T, env types.Mapping) *types.Project {
 	return p
 }
 
-// TestCompose: the file is one, its nodes are a cluster whose settings the binary knows, and each file that it mounts is there.
+// TestCompose: the file is one, its nodes are a cluster whose settings the binary knows, and each file that it mounts
+// is there.
 func TestCompose(t *testing.T) {
 	p := project(t, types.Mapping{"VERSION": "v1", "ORIGINS": "https://a.example"})
 	if got := slices.Sorted(maps.Keys(p.Services)); !slices.Equal(got, []string{"balancer", "foyer-1", "foyer-2", "foyer-3", "grafana", "prometheus"}) {

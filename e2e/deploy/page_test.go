@@ -101,7 +101,8 @@ func TestDeployPage(t *testing.T) {
 	}
 }
 
-// wantPublished wants a node in a container to listen at each port that is published, and to take the settings that it is given.
+// wantPublished wants a node in a container to listen at each port that is published, and to take the settings that it
+// is given.
 func wantPublished(t *testing.T, words []string) {
 	t.Helper()
 	env, ports := map[string]string{"FOYER_EDGE": ":3000"}, []string{}

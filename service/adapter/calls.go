@@ -52,8 +52,8 @@ func (c *calls) begin(number uint64, handed Handed, waiters int) *call {
 	return k
 }
 
-// hear takes what a node says to a call: counts, or an answer. What comes late, twice or unasked has no effect. A node that
-// does not know what it is asked is as one that does not answer: the call does not speak for it.
+// hear takes what a node says to a call: counts, or an answer. What comes late, twice or unasked has no effect. A node
+// that does not know what it is asked is as one that does not answer: the call does not speak for it.
 func (c *calls) hear(from service.NodeID, number uint64, counts *counts, answer *clusterv1.Answer) {
 	k := c.open[number]
 	if k == nil || !slices.Contains(k.missing, from) {

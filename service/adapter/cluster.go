@@ -213,8 +213,8 @@ func (c *Cluster) receive(frame []byte) {
 	c.leave()
 }
 
-// leave sends what has come about, and gives the mutex back. The loop is woken when it has to look earlier than it means
-// to.
+// leave sends what has come about, and gives the mutex back. The loop is woken when it has to look earlier than it
+// means to.
 func (c *Cluster) leave() {
 	c.send(c.now())
 	if due := c.due(); due < c.planned {

@@ -36,8 +36,8 @@ const (
 	roomAgain   = 20 * time.Millisecond
 )
 
-// begin notes whom an event was handed to. Acks know it before Cluster.mu is given back: one of them may be lost, or may
-// have answered, at once.
+// begin notes whom an event was handed to. Acks know it before Cluster.mu is given back: one of them may be lost, or
+// may have answered, at once.
 func (c *collects) begin(a *service.Acks, number uint64, asked []service.NodeID) {
 	if len(asked) == 0 {
 		return

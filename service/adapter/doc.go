@@ -29,34 +29,34 @@
 //	streams.go                  the way from sockets to a handler elsewhere, and back (notices_wire.go)
 //
 // The walk of an emit. At its node the leader of the lane calls Cluster.Publish for each run, which asks the rooms that
-// each member has told and gives the item, encoded once, to the trunks of those that want it; and Cluster.Flush once for
-// its whole turn, before it writes to the links here: so under load the bus carries frames and not emits. Flush cuts
-// what waits into frames and hands each out with the ack of the other direction. At the other node, Receive checks the
-// frame, finds that it is the next one of its epoch, and puts its items into the inbox of their sender. The goroutine of
-// that inbox delivers the emits by Node.DeliverHere, into the queues of the links there, and gives the counts to the
-// trunk back, where Ticket.Wait adds them to the receipt.
+// each member has told and gives the item, encoded once, to the trunks of those that want it; and Cluster.Flush once
+// for its whole turn, before it writes to the links here: so under load the bus carries frames and not emits. Flush
+// cuts what waits into frames and hands each out with the ack of the other direction. At the other node, Receive checks
+// the frame, finds that it is the next one of its epoch, and puts its items into the inbox of their sender. The
+// goroutine of that inbox delivers the emits by Node.DeliverHere, into the queues of the links there, and gives the
+// counts to the trunk back, where Ticket.Wait adds them to the receipt.
 //
-// The walk of a join. Cluster.Join first tells the others, by Edge, that this node is about to have sockets in the rooms, and
-// waits until they have heard; then it puts its own sockets into the rooms; then it asks the nodes that may have others of
-// the target, which do the same. Who asks does not have to be told: it foresees that they may. So whoever emits gives the
-// emit to the socket's node before the socket is in the room, and that node alone decides: once one emit has reached the
-// socket, all that begin later do.
+// The walk of a join. Cluster.Join first tells the others, by Edge, that this node is about to have sockets in the
+// rooms, and waits until they have heard; then it puts its own sockets into the rooms; then it asks the nodes that may
+// have others of the target, which do the same. Who asks does not have to be told: it foresees that they may. So
+// whoever emits gives the emit to the socket's node before the socket is in the room, and that node alone decides: once
+// one emit has reached the socket, all that begin later do.
 //
-// The walk of presence. The first watcher of a namespace makes the service call Cluster.Follow, and Peers tell every member
-// that it is wanted, and again in each new epoch, from the first change that was not heard. There the inbox opens a
-// service.Feed, a watcher of that node's own sockets, and the goroutine of feeds.go gives its pieces to the trunk: news that
-// waits for room rather than end the epoch, since the log at its owner keeps what is not told yet. What comes is checked to
-// go on from what was heard, and goes by the inbox to Node.Heard, into the log that watchers here follow. Who is lost goes the
-// same way, to Node.Lost.
+// The walk of presence. The first watcher of a namespace makes the service call Cluster.Follow, and Peers tell every
+// member that it is wanted, and again in each new epoch, from the first change that was not heard. There the inbox
+// opens a service.Feed, a watcher of that node's own sockets, and the goroutine of feeds.go gives its pieces to the
+// trunk: news that waits for room rather than end the epoch, since the log at its owner keeps what is not told yet.
+// What comes is checked to go on from what was heard, and goes by the inbox to Node.Heard, into the log that watchers
+// here follow. Who is lost goes the same way, to Node.Lost.
 //
 // The life of a way. A hello makes two nodes know each other. Each opens an epoch to the other with a frame that goes
 // alone, and waits for its ack: so an epoch begins only where the other end is, and what was on its way before has
 // passed. Then it tells its state (today: its rooms), at most half a window at a time, and that it has told all; news
 // and emits pass meanwhile. A member is up when both have told all. A gap is repaired by sending again, from the first
 // frame that has no ack. What cannot be repaired ends the epoch: the peer was lost, or has forgotten the epoch and says
-// so (over), news found the window full, or the peer is there and has heard nothing for six leases. Then the next epoch tells the state again, and the peer drops what it knew
-// when that begins. All state is told as facts that may be told twice, by a walk over what is so now; so news may pass
-// the walk on either side.
+// so (over), news found the window full, or the peer is there and has heard nothing for six leases. Then the next epoch
+// tells the state again, and the peer drops what it knew when that begins. All state is told as facts that may be told
+// twice, by a walk over what is so now; so news may pass the walk on either side.
 //
 // Handlers. A registration is told as a claim first, which each node that can be reached answers, and when all have
 // agreed as a handler. Its backend may know that before a node does that has agreed: there connects and server-side
@@ -66,10 +66,10 @@
 // service.Visit offers them to the handler. What its backend has taken, and what it answers, goes back as facts too.
 // A node that forgets another one forgets the streams to it, too: they begin anew, with other numbers.
 //
-// Versions. Two nodes speak the newest version of the wire that both know, and what came with it is told to nobody of an
-// earlier one. A reader steps over fields that it does not know, and over an item that it cannot read, which has no effect
-// and holds up nothing: a frame that is not heard would come again for ever. A question that it does not know it answers
-// so, and what has a number on a stream too. The rules for what is added next are in proto/foyer/cluster/v1.
+// Versions. Two nodes speak the newest version of the wire that both know, and what came with it is told to nobody of
+// an earlier one. A reader steps over fields that it does not know, and over an item that it cannot read, which has no
+// effect and holds up nothing: a frame that is not heard would come again for ever. A question that it does not know it
+// answers so, and what has a number on a stream too. The rules for what is added next are in proto/foyer/cluster/v1.
 //
 // What is never believed: a frame without the right check, one for another node or run, one of a run or an epoch that
 // is over. Numbers decide that, never clocks: runs of a name grow, epochs of a node grow over all its trunks, hellos of

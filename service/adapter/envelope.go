@@ -211,8 +211,8 @@ func (f *frame) readHello(b []byte) bool {
 	return f.hello.GetCount() > 0
 }
 
-// Skip is why an item has no effect, or a part of it. The items around it do: a peer would send again for ever what is not
-// heard.
+// Skip is why an item has no effect, or a part of it. The items around it do: a peer would send again for ever what is
+// not heard.
 type Skip uint8
 
 // The reasons; 0 is none.

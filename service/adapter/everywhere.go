@@ -110,9 +110,9 @@ func (c *Cluster) Join(ctx context.Context, t service.Target, rooms []string) (i
 	return n, coverage, err
 }
 
-// joinHere puts this node's sockets of a target into rooms, once the others, but for one, have heard that it has some in
-// them: so from the first emit that reaches a socket in its room on, each one does that begins after it, wherever it is
-// made. It returns those that have not heard in time.
+// joinHere puts this node's sockets of a target into rooms, once the others, but for one, have heard that it has some
+// in them: so from the first emit that reaches a socket in its room on, each one does that begins after it, wherever it
+// is made. It returns those that have not heard in time.
 func (c *Cluster) joinHere(ctx context.Context, t service.Target, rooms []string, except service.NodeID) (n int, unheard []service.NodeID, err error) {
 	told := c.Count(t) > 0
 	if told {

@@ -9,8 +9,8 @@ import (
 	"foyer/service"
 )
 
-// Explain says whom an emit that enters here would reach at all nodes. Everybody is asked, also those that an emit would not
-// be given to: they know why it is not for their sockets, and who has left them.
+// Explain says whom an emit that enters here would reach at all nodes. Everybody is asked, also those that an emit
+// would not be given to: they know why it is not for their sockets, and who has left them.
 func (c *Cluster) Explain(ctx context.Context, r service.ExplainRequest) (service.Explanation, error) {
 	x, err := c.Node.Explain(ctx, r)
 	if err != nil {
@@ -69,8 +69,8 @@ func (c *Cluster) askAll(ctx context.Context, question func(others int) *cluster
 	return c.answersTo(ctx, k)
 }
 
-// Handlers is a page of the handlers of all nodes: those of one node after those of another, by the nodes' names, as pages
-// of sockets are. Nodes that do not answer are stepped over, and named.
+// Handlers is a page of the handlers of all nodes: those of one node after those of another, by the nodes' names, as
+// pages of sockets are. Nodes that do not answer are stepped over, and named.
 func (c *Cluster) Handlers(ctx context.Context, r service.HandlersRequest) (service.HandlersPage, error) {
 	if r.Local {
 		return c.Node.Handlers(ctx, r)

@@ -146,8 +146,8 @@ func testExplainAgreesEverywhere(t *testing.T) {
 	}
 }
 
-// TestHandlersEverywhere: all handlers by pages of any size, with those that serve sockets of other nodes; nodes that do not
-// answer are named.
+// TestHandlersEverywhere: all handlers by pages of any size, with those that serve sockets of other nodes; nodes that
+// do not answer are named.
 func TestHandlersEverywhere(t *testing.T) { synctest.Test(t, testHandlersEverywhere) }
 
 func testHandlersEverywhere(t *testing.T) {

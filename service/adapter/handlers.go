@@ -236,8 +236,8 @@ func (hs *handlers) tellNames(left int) (item []byte, rest int) {
 	return handlerNewsItem(&clusterv1.HandlerNews{News: &clusterv1.HandlerNews_Names{Names: m}}), left + len(names)
 }
 
-// ServerSideEmit sends an event to the handlers of all nodes that asked for it. The coverage names the nodes whose handlers
-// nobody knows, and those that are silent and have some.
+// ServerSideEmit sends an event to the handlers of all nodes that asked for it. The coverage names the nodes whose
+// handlers nobody knows, and those that are silent and have some.
 func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (service.ServerSideResult, error) {
 	var missed []service.NodeID
 	c.mu.Lock()

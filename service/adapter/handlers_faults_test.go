@@ -218,8 +218,9 @@ func TestEventsAreHandledOnce(t *testing.T) {
 	}
 }
 
-// TestHandlersSettleAfterAnyFaults: nodes are lost to each other, one way or both, and backends end with events in flight.
-// When all is well again each socket has one handler, what waited was told in order, and nothing is owed to anybody.
+// TestHandlersSettleAfterAnyFaults: nodes are lost to each other, one way or both, and backends end with events in
+// flight. When all is well again each socket has one handler, what waited was told in order, and nothing is owed to
+// anybody.
 func TestHandlersSettleAfterAnyFaults(t *testing.T) {
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {

@@ -169,8 +169,8 @@ func (c *Cluster) hearRegistered(in *inbox, m *clusterv1.Registration) {
 	c.admit(in, t)
 }
 
-// admit lets a handler of a member serve the sockets of this node, unless something is against it: then it is tried again
-// when others have left.
+// admit lets a handler of a member serve the sockets of this node, unless something is against it: then it is tried
+// again when others have left.
 func (c *Cluster) admit(in *inbox, t *theirs) {
 	a := &in.abroad
 	if t.stream != nil || t.leaving {
@@ -245,8 +245,8 @@ func (c *Cluster) restart(in *inbox, t *theirs) {
 	c.admit(in, t)
 }
 
-// handlersOver begins anew with all handlers of a member that has lost this node, and forgets its sockets, which it gives
-// to others or tells anew.
+// handlersOver begins anew with all handlers of a member that has lost this node, and forgets its sockets, which it
+// gives to others or tells anew.
 func (c *Cluster) handlersOver(in *inbox) {
 	a := &in.abroad
 	for id, v := range a.visits {

@@ -217,8 +217,8 @@ func TestLocalHandlerIsItsNodesOwn(t *testing.T) {
 	})
 }
 
-// TestHandlersNodeDies: what its backend had not taken goes to the next handler in order; what it had is lost, and counted
-// where the sockets are.
+// TestHandlersNodeDies: what its backend had not taken goes to the next handler in order; what it had is lost, and
+// counted where the sockets are.
 func TestHandlersNodeDies(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		b := c.attach("BBBB", service.Registration{ID: "b", MaxInFlight: 3}, never)
@@ -321,8 +321,8 @@ func TestSecondClaimIsRefusedElsewhere(t *testing.T) {
 	})
 }
 
-// TestRivalClaims: a thousand times two backends of different groups claim the same at two nodes at one time: one of them
-// has it, and the other one is refused.
+// TestRivalClaims: a thousand times two backends of different groups claim the same at two nodes at one time: one of
+// them has it, and the other one is refused.
 func TestRivalClaims(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		wins := map[service.NodeID]int{}
@@ -408,8 +408,8 @@ func TestRivalsMeetAfterAPartition(t *testing.T) {
 	}
 }
 
-// TestModeOutlivesAnyNode: a namespace to which a handler has decided lets nobody in without one, at nodes that start when
-// the handler and its node are gone.
+// TestModeOutlivesAnyNode: a namespace to which a handler has decided lets nobody in without one, at nodes that start
+// when the handler and its node are gone.
 func TestModeOutlivesAnyNode(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		b := c.attach("BBBB", service.Registration{Namespaces: []string{"/a", "/t-*"}, DecideConnects: true}, nil)
@@ -431,8 +431,8 @@ func TestModeOutlivesAnyNode(t *testing.T) {
 	})
 }
 
-// TestObserverChangesNothingElsewhere: an observer at one node hears of the sockets of all, and no node, also one that starts
-// later, lets anybody into a namespace that it alone has registered for.
+// TestObserverChangesNothingElsewhere: an observer at one node hears of the sockets of all, and no node, also one that
+// starts later, lets anybody into a namespace that it alone has registered for.
 func TestObserverChangesNothingElsewhere(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		b := c.attach("BBBB", service.Registration{Namespaces: []string{"/*"}, Group: "o", Observer: true}, nil)
@@ -466,8 +466,8 @@ func TestObserverChangesNothingElsewhere(t *testing.T) {
 	})
 }
 
-// TestNothingIsLostWhenAnEpochEnds: the way to the handler's node is full and news ends the epoch, again and again, while
-// events go one way and answers the other: each event is handled once, in its order, and acknowledged.
+// TestNothingIsLostWhenAnEpochEnds: the way to the handler's node is full and news ends the epoch, again and again,
+// while events go one way and answers the other: each event is handled once, in its order, and acknowledged.
 func TestNothingIsLostWhenAnEpochEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := emptyCluster(t, 7)
@@ -534,8 +534,8 @@ func TestNothingIsLostWhenAnEpochEnds(t *testing.T) {
 	})
 }
 
-// TestServerSideEmitOverNodes: the handlers of all nodes that asked for it hear it and reply, but not the caller's own; one
-// that is gone is not waited for, and a node that is lost is named.
+// TestServerSideEmitOverNodes: the handlers of all nodes that asked for it hear it and reply, but not the caller's own;
+// one that is gone is not waited for, and a node that is lost is named.
 func TestServerSideEmitOverNodes(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		from := c.attach("AAAA", service.Registration{ID: "a", ServerSideEvents: true}, nil)
@@ -654,9 +654,9 @@ func TestConnectAfterAttaching(t *testing.T) {
 	})
 }
 
-// TestOnlyOneSideLosesTheOther: a backend whose node has lost the owner of sockets is told that they are gone, and has them
-// again when that is back, though the owner never lost it and has nothing to tell. The other way round another backend has
-// them.
+// TestOnlyOneSideLosesTheOther: a backend whose node has lost the owner of sockets is told that they are gone, and has
+// them again when that is back, though the owner never lost it and has nothing to tell. The other way round another
+// backend has them.
 func TestOnlyOneSideLosesTheOther(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		b := c.attach("BBBB", service.Registration{ID: "b"}, nil)

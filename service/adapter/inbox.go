@@ -8,8 +8,9 @@ import (
 	"foyer/service"
 )
 
-// inbox is what a member has told and this node has not done yet, in its order. It is guarded by Cluster.mu. A goroutine
-// works on it, and stays as long as the member can be reached: to begin one for each frame costs a tenth of what an emit does.
+// inbox is what a member has told and this node has not done yet, in its order. It is guarded by Cluster.mu. A
+// goroutine works on it, and stays as long as the member can be reached: to begin one for each frame costs a tenth of
+// what an emit does.
 type inbox struct {
 	of      service.NodeID // "": no member
 	list    []told

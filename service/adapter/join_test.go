@@ -8,8 +8,8 @@ import (
 	"foyer/service/adapter/membus"
 )
 
-// TestOnceAnEmitReachesAllDo: while a join is on its way, the first emit that reaches the socket in its room is followed by
-// none that does not, wherever the two are made and however slow the way to one of the nodes is.
+// TestOnceAnEmitReachesAllDo: while a join is on its way, the first emit that reaches the socket in its room is
+// followed by none that does not, wherever the two are made and however slow the way to one of the nodes is.
 func TestOnceAnEmitReachesAllDo(t *testing.T) {
 	for _, caller := range abc {
 		t.Run("called at "+string(caller), func(t *testing.T) {

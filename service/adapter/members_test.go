@@ -252,8 +252,9 @@ func TestWhoIsOfAnotherCluster(t *testing.T) {
 	}
 }
 
-// TestBothClocksGoBack: two nodes start again with clocks that went back, and each hears a late frame of the other's run
-// before: each learns from the other that its name has had a later run, though it takes the other for an earlier one.
+// TestBothClocksGoBack: two nodes start again with clocks that went back, and each hears a late frame of the other's
+// run before: each learns from the other that its name has had a later run, though it takes the other for an earlier
+// one.
 func TestBothClocksGoBack(t *testing.T) {
 	s := begun(t, "AAAA", "BBBB")
 	a, b := s.nodes[0], s.nodes[1]
@@ -276,8 +277,8 @@ func TestBothClocksGoBack(t *testing.T) {
 	b.wantState(t, "AAAA", Up)
 }
 
-// TestAnAnswerIsNotAnswered: two nodes that have each come back, and hold each other's name for the run before, tell each
-// other so when one says hello to all, and not for ever.
+// TestAnAnswerIsNotAnswered: two nodes that have each come back, and hold each other's name for the run before, tell
+// each other so when one says hello to all, and not for ever.
 func TestAnAnswerIsNotAnswered(t *testing.T) {
 	s := begun(t)
 	a, b := s.node("AAAA"), s.node("BBBB")

@@ -68,8 +68,9 @@ func (p *Peers) tellState(o *out) []byte {
 	return nil
 }
 
-// Tell tells one node, or with "" all, what it has to hear, and is lost only with what the node knows at all: what finds
-// no room ends the epoch, with its emits, and is told in the next one. False: one was asked for, and is not there.
+// Tell tells one node, or with "" all, what it has to hear, and is lost only with what the node knows at all: what
+// finds no room ends the epoch, with its emits, and is told in the next one. False: one was asked for, and is not
+// there.
 func (p *Peers) Tell(now time.Duration, to service.NodeID, item []byte) (told bool) {
 	for _, m := range p.members {
 		if !m.State.Reachable() || to != "" && to != m.Node || len(item) == 0 || len(item) > MaxItem {
@@ -85,8 +86,8 @@ func (p *Peers) Tell(now time.Duration, to service.NodeID, item []byte) (told bo
 	return told
 }
 
-// Fact gives an item that outlives an epoch which ends for want of room to the trunk of a run of a node. It says whether
-// there was room, and whether that run is there at all.
+// Fact gives an item that outlives an epoch which ends for want of room to the trunk of a run of a node. It says
+// whether there was room, and whether that run is there at all.
 func (p *Peers) Fact(to service.Incarnation, item []byte) (given, there bool) {
 	m := p.member(to.Node)
 	there = m != nil && m.Run == to.Run && m.State.Reachable()

@@ -22,8 +22,8 @@ type following struct {
 	begun  bool   // a snapshot is being told
 }
 
-// Follow says that this node wants to hear of the sockets of all others in a namespace, or does not any more. It is told
-// at the next Flush.
+// Follow says that this node wants to hear of the sockets of all others in a namespace, or does not any more. It is
+// told at the next Flush.
 func (p *Peers) Follow(now time.Duration, namespace string, on bool) {
 	place, known := p.follows.places[namespace]
 	if on == known {
@@ -135,8 +135,8 @@ func (p *Peers) hearPresence(m *member, t *clusterv1.Presence, now time.Duration
 }
 
 // Feed gives a follower a piece of what there is to tell it, if the way to it has room. A follower waits for room, and
-// does not end the epoch as other news does: what it has not heard stays in the log, which is bounded and the same for all
-// who follow. If that has moved on when there is room, it is told all anew.
+// does not end the epoch as other news does: what it has not heard stays in the log, which is bounded and the same for
+// all who follow. If that has moved on when there is room, it is told all anew.
 func (p *Peers) Feed(to service.Incarnation, item []byte) bool {
 	m := p.member(to.Node)
 	return m != nil && m.Run == to.Run && m.State.Reachable() && m.out.feed(item)

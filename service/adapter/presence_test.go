@@ -108,8 +108,8 @@ func of(s *service.Socket) service.Target {
 	return service.Target{Namespace: "/", Rooms: []string{string(s.ID())}}
 }
 
-// TestWatchCoversTheCluster: at one node it tells what is on all of them and what changes there, in the order of each; and
-// it goes on at another node, where nobody has watched before, without a gap and with nothing twice.
+// TestWatchCoversTheCluster: at one node it tells what is on all of them and what changes there, in the order of each;
+// and it goes on at another node, where nobody has watched before, without a gap and with nothing twice.
 func TestWatchCoversTheCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "AAAA", "BBBB", "CCCC")
@@ -197,8 +197,8 @@ func coverageAt(c *cluster, at service.NodeID) []string {
 	return v.coverage
 }
 
-// TestNodeDiesAndAnotherRunComes: its sockets leave once; those of the next run are others. A token that speaks of the dead
-// run is worth a snapshot, and says why. A node that says goodbye is told so.
+// TestNodeDiesAndAnotherRunComes: its sockets leave once; those of the next run are others. A token that speaks of the
+// dead run is worth a snapshot, and says why. A node that says goodbye is told so.
 func TestNodeDiesAndAnotherRunComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "AAAA", "BBBB")
@@ -248,8 +248,8 @@ func TestShortCutLosesNothing(t *testing.T) {
 	})
 }
 
-// TestFollowerIsToldAtThePaceOfItsWindow: sockets that are many times what the window holds are told all the same, in one
-// epoch, and what happens while they are told comes behind them.
+// TestFollowerIsToldAtThePaceOfItsWindow: sockets that are many times what the window holds are told all the same, in
+// one epoch, and what happens while they are told comes behind them.
 func TestFollowerIsToldAtThePaceOfItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := emptyCluster(t, 7)

@@ -37,16 +37,16 @@ func TestAQuestionOfALaterVersion(t *testing.T) {
 	})
 }
 
-// firstVersion are the messages that have got fields since version 1 of the wire, with the last field that they had in it. A
-// node of that version drops a frame that has others, each time that it comes.
+// firstVersion are the messages that have got fields since version 1 of the wire, with the last field that they had in
+// it. A node of that version drops a frame that has others, each time that it comes.
 var firstVersion = map[protoreflect.FullName]protoreflect.FieldNumber{
 	"foyer.cluster.v1.Frame": 15, "foyer.cluster.v1.Item": 14, "foyer.cluster.v1.Emit": 9, "foyer.cluster.v1.Question": 11, "foyer.cluster.v1.Answer": 8,
 	"foyer.cluster.v1.Packet": 2, "foyer.cluster.v1.Notices": 4, "foyer.cluster.v1.Notice": 3, "foyer.cluster.v1.SocketEvent": 5,
 	"foyer.cluster.v1.Replies": 4, "foyer.cluster.v1.Reply": 3, "foyer.cluster.v1.Follow": 4, "foyer.cluster.v1.Presence": 8,
 }
 
-// TestANodeOfTheFirstVersion: it is told nothing that it cannot read. Emits reach it without their traces, and others with
-// these; what it cannot be asked names it as unreachable.
+// TestANodeOfTheFirstVersion: it is told nothing that it cannot read. Emits reach it without their traces, and others
+// with these; what it cannot be asked names it as unreachable.
 func TestANodeOfTheFirstVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := emptyCluster(t, 7)

@@ -26,8 +26,8 @@ func realCluster(t testing.TB, names ...service.NodeID) *cluster {
 	}
 }
 
-// TestJoinRace: an emit that begins at any node after a join was answered reaches the socket, or names its node; at rest
-// and while others emit, join and leave.
+// TestJoinRace: an emit that begins at any node after a join was answered reaches the socket, or names its node; at
+// rest and while others emit, join and leave.
 func TestJoinRace(t *testing.T) {
 	const joins = 10_000
 	for _, busy := range []bool{false, true} {
@@ -110,8 +110,8 @@ func BenchmarkEmitToOne(b *testing.B) {
 	}
 }
 
-// BenchmarkEmitsThere is emits to rooms of one at another node, many at a time and with nobody who waits for counts, over
-// a bus in memory.
+// BenchmarkEmitsThere is emits to rooms of one at another node, many at a time and with nobody who waits for counts,
+// over a bus in memory.
 func BenchmarkEmitsThere(b *testing.B) {
 	const together = 64
 	c := realCluster(b, "AAAA", "BBBB")

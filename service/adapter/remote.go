@@ -51,7 +51,8 @@ func (c *Cluster) Flush() {
 	c.leave()
 }
 
-// missed is an emit on its way to others of which nobody wants to know what they do with it: who could not be handed it.
+// missed is an emit on its way to others of which nobody wants to know what they do with it: who could not be handed
+// it.
 type missed []service.NodeID
 
 // Unreached implements service.Ticket.
@@ -132,8 +133,8 @@ func (c *Cluster) Expect(namespace string, rooms []string, ready func()) {
 	})
 }
 
-// announce tells the others that this node has sockets in rooms, as it is about to, until the end is called: from then on
-// Edge alone counts.
+// announce tells the others that this node has sockets in rooms, as it is about to, until the end is called: from then
+// on Edge alone counts.
 func (c *Cluster) announce(namespace string, rooms []string) (end func()) {
 	edges := func(on bool) {
 		c.mu.Lock()
@@ -166,8 +167,8 @@ type marked struct {
 	then  func(unheard []service.NodeID) // called with the mutex held
 }
 
-// mark calls then when the others, but for one, have heard all that there is to know now, or have had so much time: with
-// those that have not.
+// mark calls then when the others, but for one, have heard all that there is to know now, or have had so much time:
+// with those that have not.
 func (c *Cluster) mark(now, most time.Duration, except service.NodeID, then func(unheard []service.NodeID)) {
 	marks := c.peers.Unheard(c.peers.Marks(now))
 	marks = slices.DeleteFunc(marks, func(k Mark) bool { return k.to.Node == except })

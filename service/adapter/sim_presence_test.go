@@ -10,8 +10,9 @@ import (
 	"foyer/service"
 )
 
-// The simulator's presence. In place of the service each node has a registry of sockets with a short log, what it tells to
-// followers, and the copies of what it was told. Followers keep, beside them, the story that their watchers were told.
+// The simulator's presence. In place of the service each node has a registry of sockets with a short log, what it tells
+// to followers, and the copies of what it was told. Followers keep, beside them, the story that their watchers were
+// told.
 
 const (
 	simSpace = "/"
@@ -164,7 +165,8 @@ func (n *simNode) feed() {
 	}
 }
 
-// piece is the next one of a feed; nil: there is none. A socket is told as it is now, so changes that it had are left out.
+// piece is the next one of a feed; nil: there is none. A socket is told as it is now, so changes that it had are left
+// out.
 func (n *simNode) piece(f *simFeed) *clusterv1.Presence {
 	s := n.presence
 	first := s.next - uint64(len(s.log))

@@ -280,7 +280,8 @@ func (n *simNode) receive(frame []byte) {
 	}
 }
 
-// take takes a frame, and looks whether its ack has made half of a full window free: what is told next may fill it again.
+// take takes a frame, and looks whether its ack has made half of a full window free: what is told next may fill it
+// again.
 func (n *simNode) take(frame []byte) {
 	type window struct {
 		*member

@@ -9,8 +9,9 @@ const (
 	repairAfter = 200 * time.Millisecond
 	// repairMost is the longest wait between two attempts at one frame, each of which waits twice as long as the last.
 	repairMost = time.Second
-	// stuckLeases is after how many leases a way on which nothing is heard begins anew, though its other end is there. What
-	// the bus does to frames is over by then: either the other end drops each time what it is sent, or it has stopped.
+	// stuckLeases is after how many leases a way on which nothing is heard begins anew, though its other end is there.
+	// What the bus does to frames is over by then: either the other end drops each time what it is sent, or it has
+	// stopped.
 	stuckLeases = 6
 	// ackWithin is how long an ack waits for a frame that takes it along. It is well below repairAfter.
 	ackWithin = 20 * time.Millisecond
@@ -156,8 +157,8 @@ func (o *out) news(item []byte) bool {
 	return true
 }
 
-// fact takes an item that the peer is to hear even if the epoch ends for want of room, as long as neither end forgets the
-// other; it may hear it twice then. A full window refuses it.
+// fact takes an item that the peer is to hear even if the epoch ends for want of room, as long as neither end forgets
+// the other; it may hear it twice then. A full window refuses it.
 func (o *out) fact(item []byte) bool {
 	if o.stage == outClosed || !o.room(item) {
 		return false

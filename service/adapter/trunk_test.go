@@ -164,8 +164,8 @@ func TestNewsEndsTheEpochOfAFullWindow(t *testing.T) {
 	}
 }
 
-// TestWhatIsHeardEndsTheEpochOfItsAck: a frame that begins an epoch is answered with news. Where that finds a full window,
-// the epoch ends that the frame has an ack of, and the ack says nothing of the next one.
+// TestWhatIsHeardEndsTheEpochOfItsAck: a frame that begins an epoch is answered with news. Where that finds a full
+// window, the epoch ends that the frame has an ack of, and the ack says nothing of the next one.
 func TestWhatIsHeardEndsTheEpochOfItsAck(t *testing.T) {
 	s, a, b := pair(t)
 	if !a.presence.follows {

@@ -98,8 +98,8 @@ func TestFieldsOfLaterVersionsAreSkipped(t *testing.T) {
 	})
 }
 
-// TestAnItemThatIsNotHeardHoldsNobodyUp: what stands around it in its frame, and behind it, is heard at once, and nothing is
-// sent again.
+// TestAnItemThatIsNotHeardHoldsNobodyUp: what stands around it in its frame, and behind it, is heard at once, and
+// nothing is sent again.
 func TestAnItemThatIsNotHeardHoldsNobodyUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		item []byte
@@ -129,8 +129,8 @@ func TestAnItemThatIsNotHeardHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// TestAWayThatIsStuckBeginsAnew: a frame that its receiver drops each time that it comes holds the way up for six leases.
-// Then what waits is lost and counted, and the rest passes.
+// TestAWayThatIsStuckBeginsAnew: a frame that its receiver drops each time that it comes holds the way up for six
+// leases. Then what waits is lost and counted, and the rest passes.
 func TestAWayThatIsStuckBeginsAnew(t *testing.T) {
 	s, a, b := pair(t)
 	a.p.Give("BBBB", openItem) // it is not the first of its epoch
@@ -168,8 +168,8 @@ func TestAWayThatIsStuckBeginsAnew(t *testing.T) {
 	}
 }
 
-// TestWhatIsToldOnAStreamIsAnswered: a notice or a reply that cannot be read is of no kind, so that its number is answered
-// and nobody waits for it.
+// TestWhatIsToldOnAStreamIsAnswered: a notice or a reply that cannot be read is of no kind, so that its number is
+// answered and nobody waits for it.
 func TestWhatIsToldOnAStreamIsAnswered(t *testing.T) {
 	event := appendEvent(nil, 3, &service.Notice{From: ref{id: "AAAA0123456789abcdef"}, Packet: &service.Packet{Payload: []byte(`["e"]`)}}, time.Time{})
 	for name, bad := range map[string][]byte{

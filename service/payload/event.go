@@ -86,8 +86,9 @@ func Event(name string, args []byte) []byte {
 
 var none = []byte("[]")
 
-// Split is the reverse of Event: the name, and the JSON array of the arguments after it, copied once. The arguments of an
-// event without any are a shared slice that must not be changed. Of an array without a name it returns "" and the array.
+// Split is the reverse of Event: the name, and the JSON array of the arguments after it, copied once. The arguments of
+// an event without any are a shared slice that must not be changed. Of an array without a name it returns "" and the
+// array.
 func Split(array []byte) (name string, args []byte) {
 	name, rest, ok := EventName(array)
 	switch {

@@ -54,8 +54,9 @@ func (e *Error) Unwrap() error { return e.Fault }
 // Options narrow a check.
 type Options struct {
 	MaxDepth int // default and maximum: the constant MaxDepth
-	// Exact wants each placeholder to have an attachment, also when there are none at all, and each attachment a placeholder:
-	// what is emitted so arrives as it was meant, where a browser's decoder would drop the attachment or show the placeholder.
+	// Exact wants each placeholder to have an attachment, also when there are none at all, and each attachment a
+	// placeholder: what is emitted so arrives as it was meant, where a browser's decoder would drop the attachment or show
+	// the placeholder.
 	Exact bool
 }
 

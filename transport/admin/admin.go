@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Handler serves GET and HEAD of /healthz, which is 200 as long as the process answers at all, and /readyz, which is 200
-// while ready returns nil and else 503 with the error's text. ready is called for each request, from many goroutines; it
-// should not block.
+// Handler serves GET and HEAD of /healthz, which is 200 as long as the process answers at all, and /readyz, which is
+// 200 while ready returns nil and else 503 with the error's text. ready is called for each request, from many
+// goroutines; it should not block.
 func Handler(ready func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
@@ -25,8 +25,8 @@ func Handler(ready func() error) http.Handler {
 	return mux
 }
 
-// WithProfiles adds Go's profiles to a handler, below /debug/pprof/. They show what the program does, and a profile of the CPU
-// takes some of it: they are not for everybody. Waiting for locks is in them only if the process samples it
+// WithProfiles adds Go's profiles to a handler, below /debug/pprof/. They show what the program does, and a profile of
+// the CPU takes some of it: they are not for everybody. Waiting for locks is in them only if the process samples it
 // (runtime.SetMutexProfileFraction).
 func WithProfiles(h http.Handler) http.Handler {
 	mux := http.NewServeMux()
@@ -39,8 +39,8 @@ func WithProfiles(h http.Handler) http.Handler {
 	return mux
 }
 
-// Guard lets in only those whom allowed has no error for; what it says is the answer to others. /healthz and /readyz are for
-// everybody. allowed is called for each other request, with its bearer token or "".
+// Guard lets in only those whom allowed has no error for; what it says is the answer to others. /healthz and /readyz
+// are for everybody. allowed is called for each other request, with its bearer token or "".
 func Guard(h http.Handler, allowed func(r *http.Request, token string) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" && r.URL.Path != "/readyz" {

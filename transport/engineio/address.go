@@ -11,17 +11,17 @@ import (
 // proxies are the networks of proxies whose X-Forwarded-For header is believed.
 type proxies []netip.Prefix
 
-// ClientAddress returns the address that a request comes from, without the port: the connection's, or what a proxy of these
-// networks says in X-Forwarded-For.
+// ClientAddress returns the address that a request comes from, without the port: the connection's, or what a proxy of
+// these networks says in X-Forwarded-For.
 func ClientAddress(r *http.Request, trusted []netip.Prefix) string {
 	text, _ := proxies(trusted).client(r)
 	return text
 }
 
-// client returns the address that a request comes from, as text for people and as a value. A proxy that is trusted tells the
-// client's: it is the last entry of X-Forwarded-For that is not a trusted proxy itself, as each proxy adds the address that
-// it was called from at the end, and what stands before that may be the client's invention. Where the header is of no use,
-// and from everybody else, it is the address of the connection.
+// client returns the address that a request comes from, as text for people and as a value. A proxy that is trusted
+// tells the client's: it is the last entry of X-Forwarded-For that is not a trusted proxy itself, as each proxy adds
+// the address that it was called from at the end, and what stands before that may be the client's invention. Where the
+// header is of no use, and from everybody else, it is the address of the connection.
 func (p proxies) client(r *http.Request) (text string, addr netip.Addr) {
 	text = r.RemoteAddr
 	if host, _, err := net.SplitHostPort(text); err == nil {

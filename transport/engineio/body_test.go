@@ -22,8 +22,8 @@ func (h *harness) dialRaw() net.Conn {
 	return c
 }
 
-// Every request whose body does not come, or drips, is answered: at once where nobody wants the body, and after bodyTimeout
-// in whole where somebody does; the connection goes with it.
+// Every request whose body does not come, or drips, is answered: at once where nobody wants the body, and after
+// bodyTimeout in whole where somebody does; the connection goes with it.
 func TestBodiesThatDoNotCome(t *testing.T) {
 	framings := map[string]string{
 		"length":      "Content-Length: 100\r\n\r\n4a",

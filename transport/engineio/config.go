@@ -29,17 +29,17 @@ type Config struct {
 	MaxPayloadBeforeAdmit int
 
 	// QueueBytes bounds what waits to be sent to one session, what is being written included; each message counts 32 bytes
-	// beside its own. Default 1 MiB. One message larger than that is taken when nothing else is waiting. Until Session.Admit it
-	// is at most 16 KiB.
+	// beside its own. Default 1 MiB. One message larger than that is taken when nothing else is waiting. Until
+	// Session.Admit it is at most 16 KiB.
 	QueueBytes int
-	// SlowAfter is how long the peer of a session may take nothing at all, once something did not fit into its queue: then the
-	// session is closed with ReasonSlow. A peer that takes a little at a time never is. Default 10 s.
+	// SlowAfter is how long the peer of a session may take nothing at all, once something did not fit into its queue: then
+	// the session is closed with ReasonSlow. A peer that takes a little at a time never is. Default 10 s.
 	SlowAfter time.Duration
 	// Budget is asked for what is above 16 KiB of each queue, in steps of 64 KiB; what it refuses is as if the queue were
 	// full. Default: no such bound.
 	Budget Budget
-	// Inbound is asked for the bodies above 16 KiB of POSTs that wait because their session is paused. A session whose body it
-	// refuses is closed. Default: no such bound.
+	// Inbound is asked for the bodies above 16 KiB of POSTs that wait because their session is paused. A session whose
+	// body it refuses is closed. Default: no such bound.
 	Inbound Budget
 
 	// MaxSessions bounds the open sessions. A handshake over it takes the place of the oldest session that has joined
@@ -49,11 +49,12 @@ type Config struct {
 	// MaxSessions; negative: no bound.
 	MaxSessionsPerAddress int
 	// HandshakeRate is how many handshakes a second one address may make for long, HandshakeBurst how many at once.
-	// Handshakes over that wait for up to a second, then are answered 503. Defaults 2,000, 10,000; negative rate: no bound.
+	// Handshakes over that wait for up to a second, then are answered 503. Defaults 2,000, 10,000; negative rate: no
+	// bound.
 	HandshakeRate, HandshakeBurst int
-	// MessageRate is how many messages a second one session may send for long, MessageBurst how many at once; then it is read
-	// more slowly. Polls, POSTs and WebSocket pings count too, some things as several, see Session.Charge. Defaults 2,000,
-	// 5,000; negative rate: no bound.
+	// MessageRate is how many messages a second one session may send for long, MessageBurst how many at once; then it is
+	// read more slowly. Polls, POSTs and WebSocket pings count too, some things as several, see Session.Charge. Defaults
+	// 2,000, 5,000; negative rate: no bound.
 	MessageRate, MessageBurst int
 	// AddressMessageRate is how many messages a second all links of one address may send for long, AddressMessageBurst
 	// how many at once; then they are read more slowly. Defaults 50,000, 100,000; negative rate: no bound.
@@ -95,12 +96,12 @@ type Config struct {
 	// it is nobody's.
 	Unknown func(sid string, w http.ResponseWriter, r *http.Request) (why string)
 
-	// Upgraded is told how long each upgrade took, from the probe's request to the client's last word, on any goroutine. It
-	// does not block. Default: nobody is.
+	// Upgraded is told how long each upgrade took, from the probe's request to the client's last word, on any goroutine.
+	// It does not block. Default: nobody is.
 	Upgraded func(took time.Duration)
 
-	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It does
-	// not return, save in tests. Default: it logs both and panics where nothing recovers.
+	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It
+	// does not return, save in tests. Default: it logs both and panics where nothing recovers.
 	Crash func(v any, stack []byte)
 
 	// Logger gets debug lines per session. Default: none.
@@ -110,8 +111,8 @@ type Config struct {
 	Told *zap.Logger
 }
 
-// Budget is how many bytes all queues, or all bodies, together may hold. Its methods are called with locks held: they neither wait nor call
-// back. Safe for concurrent use.
+// Budget is how many bytes all queues, or all bodies, together may hold. Its methods are called with locks held: they
+// neither wait nor call back. Safe for concurrent use.
 type Budget interface {
 	// Take asks for bytes; false: nothing was taken.
 	Take(bytes int) bool
@@ -184,8 +185,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// withDefaults returns a copy in which every zero has become its default and every "off" something that needs no special
-// case later on.
+// withDefaults returns a copy in which every zero has become its default and every "off" something that needs no
+// special case later on.
 func (c Config) withDefaults() Config {
 	def := func(p *int, v int) {
 		if *p == 0 {

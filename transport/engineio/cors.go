@@ -33,9 +33,10 @@ func newOriginPolicy(origins []string, listedOnly bool) originPolicy {
 	return p
 }
 
-// readOrigin reads an origin of the configuration, and returns it in the form in which browsers send it: lower-case, without
-// a scheme's own port (https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin). What no browser can send is an error,
-// since it would never match. Of "https://*.example.com", which stands for all that have one more label, the star is left out.
+// readOrigin reads an origin of the configuration, and returns it in the form in which browsers send it: lower-case,
+// without a scheme's own port (https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin). What no browser can
+// send is an error, since it would never match. Of "https://*.example.com", which stands for all that have one more
+// label, the star is left out.
 func readOrigin(o string) (origin string, below bool, err error) {
 	if o == "*" || o == "null" {
 		return o, false, nil

@@ -9,7 +9,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// TestOriginPolicy: what is listed comes in beside the server's own origin, and is told to browsers; nobody else is either.
+// TestOriginPolicy: what is listed comes in beside the server's own origin, and is told to browsers; nobody else is
+// either.
 func TestOriginPolicy(t *testing.T) {
 	const self = "chat.example:3000"
 	for _, tt := range []struct {
@@ -79,7 +80,8 @@ func TestOriginsThatNeverMatchAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzReadOrigin: an origin that is taken matches itself as browsers write it, and a star matches one label and no other.
+// FuzzReadOrigin: an origin that is taken matches itself as browsers write it, and a star matches one label and no
+// other.
 func FuzzReadOrigin(f *testing.F) {
 	for _, s := range []string{"https://a.example", "HTTP://A:80/", "https://*.a.example:8443", "https://[::1]:3000", "x://y"} {
 		f.Add(s)

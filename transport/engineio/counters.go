@@ -66,7 +66,8 @@ type counters [countersLen]atomic.Uint64
 
 func (c *counters) add(k counter) { c[k].Add(1) }
 
-// Stats returns what was dropped, refused or failed since New, by reason. The set of keys is fixed; the map is the caller's.
+// Stats returns what was dropped, refused or failed since New, by reason. The set of keys is fixed; the map is the
+// caller's.
 func (s *Server) Stats() map[string]uint64 {
 	m := make(map[string]uint64, countersLen)
 	for k, name := range counterNames {

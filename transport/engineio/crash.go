@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// crash is deferred by what net/http calls. Net/http recovers panics of handlers, and one that comes with a lock taken would
-// leave its session, or everybody, hanging: so nothing of a panic comes back to it.
+// crash is deferred by what net/http calls. Net/http recovers panics of handlers, and one that comes with a lock taken
+// would leave its session, or everybody, hanging: so nothing of a panic comes back to it.
 func (s *Server) crash() {
 	v := recover()
 	if v == nil {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A panic on a request's goroutine reaches Crash with its stack, while the lock it came under is still taken: net/http, which
-// would recover it, hears of it only when Crash returns.
+// A panic on a request's goroutine reaches Crash with its stack, while the lock it came under is still taken: net/http,
+// which would recover it, hears of it only when Crash returns.
 func TestPanicCrashes(t *testing.T) {
 	type crash struct {
 		v     any

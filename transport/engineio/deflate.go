@@ -10,11 +10,12 @@ import (
 	"sync"
 )
 
-// compressFrom is the size in bytes under which compression costs more than it saves (the reference server's threshold).
+// compressFrom is the size in bytes under which compression costs more than it saves (the reference server's
+// threshold).
 const compressFrom = 1024
 
-// Without context takeover (RFC 7692 section 7.1.1) a compressed frame depends on nothing but its payload, so it is made
-// once and shared. Level 1: most of the gain for a third of the CPU.
+// Without context takeover (RFC 7692 section 7.1.1) a compressed frame depends on nothing but its payload, so it is
+// made once and shared. Level 1: most of the gain for a third of the CPU.
 var flatePool = sync.Pool{New: func() any {
 	w, _ := flate.NewWriter(nil, flate.BestSpeed) // fails only on a bad level
 	return w
@@ -64,15 +65,16 @@ func deflate(payload []byte) []byte {
 	w := flatePool.Get().(*flate.Writer)
 	defer flatePool.Put(w)
 	w.Reset(&buf)
-	// A bytes.Buffer does not fail. Flush ends with an empty stored block, 00 00 ff ff, that RFC 7692 section 7.2.1 strips.
+	// A bytes.Buffer does not fail. Flush ends with an empty stored block, 00 00 ff ff, that RFC 7692 section 7.2.1
+	// strips.
 	_, _ = w.Write(payload)
 	_ = w.Flush()
 	return bytes.TrimSuffix(buf.Bytes(), []byte{0, 0, 0xff, 0xff})
 }
 
-// offersDeflate reports whether the client offers a permessage-deflate that can be answered with no_context_takeover both
-// ways and the full window. An offer that demands a smaller server window must be declined (RFC 7692 section 7.1.2.1),
-// because compress/flate has only the full one.
+// offersDeflate reports whether the client offers a permessage-deflate that can be answered with no_context_takeover
+// both ways and the full window. An offer that demands a smaller server window must be declined (RFC 7692 section
+// 7.1.2.1), because compress/flate has only the full one.
 func offersDeflate(h http.Header) bool {
 	for _, line := range h["Sec-Websocket-Extensions"] {
 		for offer := range strings.SplitSeq(line, ",") {

@@ -10,9 +10,9 @@ const (
 	departedTime  = 10 * time.Second
 )
 
-// departed are the sessions whose clients have closed them while no GET was pending. The GET that such a client had sent before
-// may come over another connection and be served after the close: for a while it is answered like one that was pending, once.
-// Its mu is taken under that of a Session.
+// departed are the sessions whose clients have closed them while no GET was pending. The GET that such a client had
+// sent before may come over another connection and be served after the close: for a while it is answered like one that
+// was pending, once. Its mu is taken under that of a Session.
 type departed struct {
 	mu sync.Mutex
 	m  map[string]*Session // by sid; guarded by mu

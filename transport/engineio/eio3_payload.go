@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// decodeEIO3 decodes one packet of version 3. A binary packet begins with its type as a number; only messages are ever sent
-// so. In text, base64 stands behind "b" and the type.
+// decodeEIO3 decodes one packet of version 3. A binary packet begins with its type as a number; only messages are ever
+// sent so. In text, base64 stands behind "b" and the type.
 func decodeEIO3(b []byte, binary bool) (packet, error) {
 	switch {
 	case binary:
@@ -24,8 +24,8 @@ func decodeEIO3(b []byte, binary bool) (packet, error) {
 }
 
 // eio3Reader walks the packets of a POST body of version 3, in the text or the binary encoding. Every length has to be
-// met exactly. Data of a message is a slice of its own unless the body holds nothing else, so that keeping one packet does
-// not keep the body.
+// met exactly. Data of a message is a slice of its own unless the body holds nothing else, so that keeping one packet
+// does not keep the body.
 type eio3Reader struct {
 	rest   []byte
 	octets bool // the binary encoding
@@ -82,8 +82,8 @@ func (r *eio3Reader) cut() (part []byte, binary, ok bool) {
 	return part, binary, true
 }
 
-// cutLength takes a length off the rest: one or more digits, which count from zero, and what ends them. A length over the
-// rest cannot be met, whatever it counts, so nothing overflows.
+// cutLength takes a length off the rest: one or more digits, which count from zero, and what ends them. A length over
+// the rest cannot be met, whatever it counts, so nothing overflows.
 func (r *eio3Reader) cutLength(zero, end byte) (n int, ok bool) {
 	for i, c := range r.rest {
 		switch {

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// eio3Body returns what writePoll has to write in version 3, and sets its type: items, or the packets of a ready body as
-// they would be written in version 4. A payload with a binary in it is binary as a whole where the client can take that.
+// eio3Body returns what writePoll has to write in version 3, and sets its type: items, or the packets of a ready body
+// as they would be written in version 4. A payload with a binary in it is binary as a whole where the client can take
+// that.
 func (s *Session) eio3Body(h http.Header, items []item, ready string) (body string, compress bool) {
 	octets := false
 	for _, it := range items {
@@ -73,8 +74,9 @@ func scriptOf(j, payload string) string {
 	return b.String()
 }
 
-// scriptEscaper makes of a text the inside of a JavaScript string: what JSON asks for, the two line separators of Unicode,
-// which end a line of JavaScript but not of JSON, and "<", since some browsers that need JSONP take text for HTML.
+// scriptEscaper makes of a text the inside of a JavaScript string: what JSON asks for, the two line separators of
+// Unicode, which end a line of JavaScript but not of JSON, and "<", since some browsers that need JSONP take text for
+// HTML.
 var scriptEscaper = strings.NewReplacer(scriptEscapes()...)
 
 func scriptEscapes() []string {
@@ -104,12 +106,13 @@ func formData(body []byte) []byte {
 	return nil
 }
 
-// formUnescaper undoes what the client does because browsers change line feeds in forms: it sends a line feed as \n, and a \n
-// as \\n. Replacements are tried in this order, and none is looked at again.
+// formUnescaper undoes what the client does because browsers change line feeds in forms: it sends a line feed as \n,
+// and a \n as \\n. Replacements are tried in this order, and none is looked at again.
 var formUnescaper = strings.NewReplacer(`\\n`, `\n`, `\n`, "\n")
 
 // allowsScript decides about a JSONP handshake. A page may load scripts from anywhere, and no Origin is sent then, so
-// without this every page could use the server; only the Referer tells which one asks. Without a page there is no JSONP.
+// without this every page could use the server; only the Referer tells which one asks. Without a page there is no
+// JSONP.
 func (p originPolicy) allowsScript(r *http.Request) bool {
 	if p.any || r.Header.Get("Origin") != "" { // which has been looked at
 		return true

@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Handshake is what is known of a client from its first request. Immutable. It is kept small, as every session has one: what
-// many clients send alike, such as their browser's name, is in memory once, and maps are made when asked for. Two maps of
-// its own per session were 1 KiB.
+// Handshake is what is known of a client from its first request. Immutable. It is kept small, as every session has one:
+// what many clients send alike, such as their browser's name, is in memory once, and maps are made when asked for. Two
+// maps of its own per session were 1 KiB.
 type Handshake struct {
 	address string
 	time    time.Time
@@ -90,8 +90,8 @@ var handshakeTexts = [...]struct {
 	errUnavailable:      {4, 503, "Service unavailable"},
 }
 
-// ServeHTTP serves one request. A GET blocks until there is something to send to its client; the goroutine of a WebSocket
-// request returns as soon as the connection is taken over. Requests outside of Config.Path get 404.
+// ServeHTTP serves one request. A GET blocks until there is something to send to its client; the goroutine of a
+// WebSocket request returns as soon as the connection is taken over. Requests outside of Config.Path get 404.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.crash()
 	// Nobody waits for a body but who reads it, such as servePost: net/http would, before it lets an answer go.
@@ -166,8 +166,8 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, query map[str
 	s.handshakePolling(w, r, h, peer, query)
 }
 
-// inTurn makes a handshake wait for its turn when many come from one address. A connection that waits is not read from, so
-// what it sends next waits too. False: it would be for too long, or its client is gone.
+// inTurn makes a handshake wait for its turn when many come from one address. A connection that waits is not read from,
+// so what it sends next waits too. False: it would be for too long, or its client is gone.
 func (s *Server) inTurn(r *http.Request, peer *Peer, address string) bool {
 	if s.refusing.Load() {
 		return true // the answer need not wait
@@ -321,8 +321,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e handshakeError
 	}
 }
 
-// refuseUpgrade writes the refusal in the reference server's own form, which is not that of net/http. Status 400 whatever
-// the number, save 503. False when the connection cannot be taken over.
+// refuseUpgrade writes the refusal in the reference server's own form, which is not that of net/http. Status 400
+// whatever the number, save 503. False when the connection cannot be taken over.
 func refuseUpgrade(w http.ResponseWriter, e handshakeError) bool {
 	header := w.Header()
 	conn, _, err := http.NewResponseController(w).Hijack()
@@ -358,7 +358,8 @@ func legalHeader(v string) bool {
 	return true
 }
 
-// parseQuery reads a query as Node's querystring does: broken escapes stand for themselves, the last of repeated keys wins.
+// parseQuery reads a query as Node's querystring does: broken escapes stand for themselves, the last of repeated keys
+// wins.
 func parseQuery(raw string) map[string]string {
 	q := make(map[string]string, 4)
 	for pair := range strings.SplitSeq(raw, "&") {

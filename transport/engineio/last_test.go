@@ -106,8 +106,8 @@ func TestDepartedAreForgotten(t *testing.T) {
 	})
 }
 
-// A GET after a cancelled one is refused, and the session ends, in whatever order the two are served and the cancelling is
-// seen.
+// A GET after a cancelled one is refused, and the session ends, in whatever order the two are served and the cancelling
+// is seen.
 func TestGetAfterACancelledOne(t *testing.T) {
 	for name, run := range map[string]func(h *harness, q string, cancelled func() (leave func())){
 		"cancelling seen first": func(h *harness, q string, cancelled func() (leave func())) {

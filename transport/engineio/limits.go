@@ -55,9 +55,9 @@ func (l Limits) config() Config {
 	}
 }
 
-// SetLimits has other limits hold from now on, for sessions that are open as well. Nobody is closed for a bound that has
-// become lower: a queue that is over it drains, and newcomers wait until there are fewer sessions. The error is that of
-// Config.Validate, and then nothing has changed. The server keeps the slices. Safe for concurrent use.
+// SetLimits has other limits hold from now on, for sessions that are open as well. Nobody is closed for a bound that
+// has become lower: a queue that is over it drains, and newcomers wait until there are fewer sessions. The error is
+// that of Config.Validate, and then nothing has changed. The server keeps the slices. Safe for concurrent use.
 func (s *Server) SetLimits(l Limits) error {
 	c := l.config()
 	if err := c.Validate(); err != nil {

@@ -156,7 +156,8 @@ func TestHandshakesMayChange(t *testing.T) {
 	})
 }
 
-// TestQueuesMayBeLarger: the bound of a link that is open, whose queue keeps what is in it when the bound becomes lower.
+// TestQueuesMayBeLarger: the bound of a link that is open, whose queue keeps what is in it when the bound becomes
+// lower.
 func TestQueuesMayBeLarger(t *testing.T) {
 	inBubble(t, Config{QueueBytes: 1000}, func(h *harness) {
 		try := &fakeTry{left: 1 << 20}
@@ -186,7 +187,8 @@ func TestQueuesMayBeLarger(t *testing.T) {
 	})
 }
 
-// TestSlowAfterMayChange: a client that was refused something before has the time that held then, and others the new one.
+// TestSlowAfterMayChange: a client that was refused something before has the time that held then, and others the new
+// one.
 func TestSlowAfterMayChange(t *testing.T) {
 	const before, after = 10 * time.Second, 3 * time.Second
 	for name, c := range map[string]struct {
@@ -218,8 +220,8 @@ func (l *kernelLink) retime(slowAfter time.Duration) {
 	}
 }
 
-// TestProxiesMayChange: a proxy is believed from when it is trusted until it is not; sessions keep the address that they
-// came with.
+// TestProxiesMayChange: a proxy is believed from when it is trusted until it is not; sessions keep the address that
+// they came with.
 func TestProxiesMayChange(t *testing.T) {
 	h := serveTCP(t, Config{})
 	open := func(trusted string, want string) *Session {
@@ -246,7 +248,8 @@ func TestProxiesMayChange(t *testing.T) {
 	}
 }
 
-// TestLimitsChangeWhileInUse is for the race detector, and holds that a bucket that becomes smaller pauses nobody for ever.
+// TestLimitsChangeWhileInUse is for the race detector, and holds that a bucket that becomes smaller pauses nobody for
+// ever.
 func TestLimitsChangeWhileInUse(t *testing.T) {
 	h := serveTCP(t, Config{})
 	sh := h.srv.shares

@@ -22,12 +22,12 @@ const (
 	Transports
 )
 
-// Traffic is how many packets of Engine.IO there were, heartbeats included, and their bytes before any encoding: without
-// frames, base64 and compression. An upgrade is a few packets that are counted for either transport.
+// Traffic is how many packets of Engine.IO there were, heartbeats included, and their bytes before any encoding:
+// without frames, base64 and compression. An upgrade is a few packets that are counted for either transport.
 type Traffic struct{ Packets, Bytes uint64 }
 
-// tally is a Traffic that has not been added to its shard's yet. It is small, as each session has two: what would not fit is
-// added at once, which is once in 64 KiB, so that sessions share no cache line for each message.
+// tally is a Traffic that has not been added to its shard's yet. It is small, as each session has two: what would not
+// fit is added at once, which is once in 64 KiB, so that sessions share no cache line for each message.
 type tally struct{ packets, bytes uint16 }
 
 // traffic is what sessions of a shard have moved.
@@ -75,7 +75,8 @@ func (s *Session) tellLocked(direction, packets, bytes int) {
 	of.bytes.Add(uint64(bytes))
 }
 
-// tellAllLocked adds all that the session has counted to its shard's: its transport changes, or it is forgotten. mu held.
+// tellAllLocked adds all that the session has counted to its shard's: its transport changes, or it is forgotten. mu
+// held.
 func (s *Session) tellAllLocked() {
 	for direction, t := range s.moved {
 		if t != (tally{}) {

@@ -10,9 +10,9 @@ import (
 // itemOverhead is what a queued message counts for beyond its bytes, so that empty messages are not free.
 const itemOverhead = 32
 
-// Message is one Socket.IO packet on its way out: a text with its attachments, or one binary. It is one item of a session's
-// queue, so nothing slips between its parts. Immutable and safe for concurrent use: a broadcast shares one among all its
-// receivers. The bytes each transport wants are built when first needed, each form at most once.
+// Message is one Socket.IO packet on its way out: a text with its attachments, or one binary. It is one item of a
+// session's queue, so nothing slips between its parts. Immutable and safe for concurrent use: a broadcast shares one
+// among all its receivers. The bytes each transport wants are built when first needed, each form at most once.
 type Message struct {
 	// set at creation
 	text        []byte
@@ -35,8 +35,9 @@ type form struct {
 	b     []byte // set before built
 }
 
-// NewMessage makes a message of a text and its attachments, if any. It keeps the slices, which must not change any more.
-// The text must be UTF-8 and free of the byte 0x1E, the separator of polling payloads; JSON never contains it raw.
+// NewMessage makes a message of a text and its attachments, if any. It keeps the slices, which must not change any
+// more. The text must be UTF-8 and free of the byte 0x1E, the separator of polling payloads; JSON never contains it
+// raw.
 func NewMessage(text []byte, attachments [][]byte) *Message {
 	n := len(text) + 1
 	for _, a := range attachments {
@@ -54,8 +55,8 @@ func newControl(packet string) *Message {
 	return &Message{text: []byte(packet), hasText: true, control: true, count: 1, size: len(packet)}
 }
 
-// JoinMessages makes one message of several, at least one, none of which is joined itself: it goes through a websocket's
-// queue as one item and is written from one buffer. It keeps the slice.
+// JoinMessages makes one message of several, at least one, none of which is joined itself: it goes through a
+// websocket's queue as one item and is written from one buffer. It keeps the slice.
 func JoinMessages(parts []*Message) *Message {
 	n, count := (len(parts)-1)*itemOverhead, uint32(0)
 	for _, p := range parts {
@@ -85,7 +86,8 @@ func (m *Message) build(f *form, encode func(*Message) []byte) []byte {
 	return f.b
 }
 
-// frames returns the message as finished WebSocket frames, one after the other; with deflate those worth it are compressed.
+// frames returns the message as finished WebSocket frames, one after the other; with deflate those worth it are
+// compressed.
 func (m *Message) frames(d dialect, deflate bool) []byte {
 	switch {
 	case m.parts != nil && deflate:

@@ -50,8 +50,8 @@ func decodePacket(b []byte) (packet, error) {
 	return packet{}, errPacket
 }
 
-// decodeBase64 is lenient, as the reference server is: padding may be missing, both alphabets count, junk is skipped. It
-// never fails; the receiver judges what comes out.
+// decodeBase64 is lenient, as the reference server is: padding may be missing, both alphabets count, junk is skipped.
+// It never fails; the receiver judges what comes out.
 func decodeBase64(src []byte) []byte {
 	dst := make([]byte, base64.StdEncoding.DecodedLen(len(src)))
 	if n, err := base64.StdEncoding.Strict().Decode(dst, src); err == nil && cleanBase64(src) {

@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// A websocket session that has nothing to read is parked: it has no goroutine, no buffer and no gorilla, until the kernel says
-// that its connection is readable. Then one of a few workers reads what is there and parks it again. A goroutine per session
-// was 4.5 KiB of stack each.
+// A websocket session that has nothing to read is parked: it has no goroutine, no buffer and no gorilla, until the
+// kernel says that its connection is readable. Then one of a few workers reads what is there and parks it again. A
+// goroutine per session was 4.5 KiB of stack each.
 //
-// While a message is under way the worker waits for its rest like any reader of a net.Conn. It says so first (blocked), and
-// another one takes its place: a slow sender holds a goroutine of its own and nobody else up. So does, until its next message,
-// who sends a WebSocket ping: after a control frame gorilla goes on to the next.
+// While a message is under way the worker waits for its rest like any reader of a net.Conn. It says so first (blocked),
+// and another one takes its place: a slow sender holds a goroutine of its own and nobody else up. So does, until its
+// next message, who sends a WebSocket ping: after a control frame gorilla goes on to the next.
 
 // parkState is who looks after a connection's reading.
 type parkState = uint32
@@ -26,8 +26,8 @@ const (
 	held                      // nobody, with reading off: the kernel's news do not count
 )
 
-// backlog is how many connections may wait for a worker before one more is made: a crowd that comes or goes at once should not
-// become a crowd of goroutines, each growing its stack anew.
+// backlog is how many connections may wait for a worker before one more is made: a crowd that comes or goes at once
+// should not become a crowd of goroutines, each growing its stack anew.
 const backlog = 4096
 
 // parked is the part of a wsConn that parking needs.
@@ -110,8 +110,8 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 	return true
 }
 
-// forget takes a connection out of the table, before it is closed. The kernel forgets a closed descriptor by itself. Whoever
-// has closed it earlier may have had its number go to another connection: that one stays.
+// forget takes a connection out of the table, before it is closed. The kernel forgets a closed descriptor by itself.
+// Whoever has closed it earlier may have had its number go to another connection: that one stays.
 func (p *parking) forget(c *wsConn) {
 	if p == nil {
 		return
@@ -123,8 +123,8 @@ func (p *parking) forget(c *wsConn) {
 	}
 }
 
-// ready wakes the connection that has a descriptor. A call that comes too late may wake the wrong one, which finds nothing to
-// read and is parked again.
+// ready wakes the connection that has a descriptor. A call that comes too late may wake the wrong one, which finds
+// nothing to read and is parked again.
 func (p *parking) ready(fd int, hungUp bool) {
 	p.mu.Lock()
 	c := p.conns[fd]

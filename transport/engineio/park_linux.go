@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// epoll is a poller whose loop waits for the epoll descriptor itself, through Go's own: no thread is blocked in epoll_wait.
+// epoll is a poller whose loop waits for the epoll descriptor itself, through Go's own: no thread is blocked in
+// epoll_wait.
 type epoll struct {
 	fd   int
 	file *os.File

@@ -324,8 +324,8 @@ func (h *harness) rawWebSocket() net.Conn {
 	return c
 }
 
-// TestIdleSessionRetains bounds what an idle session keeps on heap and stacks. The client's net.Conn, about 500 bytes, and what
-// net has for the server's, as much again, are in it; the kernel's share is not. Measured: 1.9 KiB.
+// TestIdleSessionRetains bounds what an idle session keeps on heap and stacks. The client's net.Conn, about 500 bytes,
+// and what net has for the server's, as much again, are in it; the kernel's share is not. Measured: 1.9 KiB.
 func TestIdleSessionRetains(t *testing.T) {
 	const n, budget = 1000, 3 << 10
 	h := serveParking(t, Config{})

@@ -8,13 +8,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// A session is paused while somebody who takes its messages has no room: after the message in hand nothing more of its client
-// is read. What the client sends meanwhile waits where it costs least. A websocket is parked with its reading off (park.go),
-// and the kernel keeps its bytes; one that cannot be parked has its goroutine wait. The POST in hand is answered when all its
-// packets have been taken, and a client has one POST at a time.
+// A session is paused while somebody who takes its messages has no room: after the message in hand nothing more of its
+// client is read. What the client sends meanwhile waits where it costs least. A websocket is parked with its reading
+// off (park.go), and the kernel keeps its bytes; one that cannot be parked has its goroutine wait. The POST in hand is
+// answered when all its packets have been taken, and a client has one POST at a time.
 //
-// Pongs lie unread with the rest, so no deadline that waits for the client runs: neither for a pong nor for the end of an
-// upgrade, which begins only after the last POST. Pings go on, since a client that hears none leaves.
+// Pongs lie unread with the rest, so no deadline that waits for the client runs: neither for a pong nor for the end of
+// an upgrade, which begins only after the last POST. Pings go on, since a client that hears none leaves.
 
 // halt is what a session keeps from its first pause on. Guarded by Session.mu.
 type halt struct {
@@ -26,8 +26,9 @@ type halt struct {
 	rateAt    time.Duration // when the link's rate allows for more; zero: it does, and no pause is for it. See rate.go
 }
 
-// Pause stops the reading of what the client sends, after the message in hand, until as many calls of Resume. It may be called
-// from within Receiver.Message. Memory only. A session that is ending is not paused: what still comes is dropped.
+// Pause stops the reading of what the client sends, after the message in hand, until as many calls of Resume. It may be
+// called from within Receiver.Message. Memory only. A session that is ending is not paused: what still comes is
+// dropped.
 func (s *Session) Pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +100,8 @@ func (s *Session) tellResumedLocked() {
 	}
 }
 
-// awaitReading returns when the session is not paused, or is ending; false: ctx ended before. A POST does not wait for the
-// pause that is for its own sake.
+// awaitReading returns when the session is not paused, or is ending; false: ctx ended before. A POST does not wait for
+// the pause that is for its own sake.
 func (s *Session) awaitReading(ctx context.Context, post bool) bool {
 	for s.paused.Load() {
 		s.mu.Lock()
@@ -127,8 +128,8 @@ func unkept(bytes int) *ending {
 	}
 }
 
-// beginPostFirstLocked has the new websocket of an upgrade wait for a POST that is still under way. No official client makes
-// it wait: they begin when their last POST was answered.
+// beginPostFirstLocked has the new websocket of an upgrade wait for a POST that is still under way. No official client
+// makes it wait: they begin when their last POST was answered.
 func (s *Session) beginPostFirstLocked() {
 	if s.posting {
 		s.haltLocked().postFirst = true

@@ -112,8 +112,8 @@ func serveTLS(t *testing.T) *harness {
 	return h
 }
 
-// A session that is paused after each of its messages is read one message at a time: nothing comes meanwhile, all of it comes
-// in the end, once and in order.
+// A session that is paused after each of its messages is read one message at a time: nothing comes meanwhile, all of it
+// comes in the end, once and in order.
 func TestPauseStopsAfterTheMessageInHand(t *testing.T) {
 	eachReading(t, func(t *testing.T, h *harness, open func() (func(...string), *recorder)) {
 		h.onMsg = func(s *Session, _ []byte, _ bool) { s.Pause() }
@@ -189,7 +189,8 @@ func TestPausesRace(t *testing.T) {
 	})
 }
 
-// Each way to end a paused session leaves nothing of it, and tells its Receiver once; what was not read is not delivered.
+// Each way to end a paused session leaves nothing of it, and tells its Receiver once; what was not read is not
+// delivered.
 func TestPausedSessionEnds(t *testing.T) {
 	for name, end := range map[string]func(h *harness, s *Session){
 		"Close":       func(_ *harness, s *Session) { s.Close(ReasonForcedClose) },
@@ -294,7 +295,8 @@ func (p *peer) sayLater() (say chan<- string, end func()) {
 	return c, func() { close(c) }
 }
 
-// The pings of a paused session go on by the clock, no pong is missed, and after the pause there is all the time for one.
+// The pings of a paused session go on by the clock, no pong is missed, and after the pause there is all the time for
+// one.
 func TestPausedHeartbeat(t *testing.T) {
 	for _, awaited := range []bool{false, true} {
 		inBubble(t, Config{}, func(h *harness) {
@@ -449,8 +451,8 @@ func TestPausedPost(t *testing.T) {
 	}
 }
 
-// An upgrade while a POST waits: its deadline waits too, as the client sends `5` only after the POST. A client that sends it
-// before has its websocket read after the POST.
+// An upgrade while a POST waits: its deadline waits too, as the client sends `5` only after the POST. A client that
+// sends it before has its websocket read after the POST.
 func TestUpgradeWhilePaused(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		inBubble(t, Config{}, func(h *harness) {
@@ -552,7 +554,8 @@ func TestPausesUnderChurn(t *testing.T) {
 	eventually(t, "as many workers as before", func() bool { return lot.free.Load() == lot.want })
 }
 
-// A large body that waits is taken from the node's budget and given back; who finds it spent is closed, and nobody else.
+// A large body that waits is taken from the node's budget and given back; who finds it spent is closed, and nobody
+// else.
 func TestPausedBodyIsCounted(t *testing.T) {
 	inBubble(t, Config{Inbound: &bodyBudget{left: 100_000}}, func(h *harness) {
 		budget := h.srv.cfg.Inbound.(*bodyBudget)

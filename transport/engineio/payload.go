@@ -17,8 +17,8 @@ func newPayloadReader(body []byte) *payloadReader {
 	return &payloadReader{rest: body, one: bytes.IndexByte(body, separator) < 0}
 }
 
-// next returns the next packet; ok is false at the end. Text that is no UTF-8 is an error like any other. Data of a message
-// is a slice of its own unless the body holds nothing else, so that keeping one packet does not keep the body.
+// next returns the next packet; ok is false at the end. Text that is no UTF-8 is an error like any other. Data of a
+// message is a slice of its own unless the body holds nothing else, so that keeping one packet does not keep the body.
 func (r *payloadReader) next() (p packet, ok bool, err error) {
 	if r.done {
 		return packet{}, false, nil

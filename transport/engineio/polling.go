@@ -27,8 +27,8 @@ type poll struct {
 	ready chan pollVerdict // holds one, so that a verdict never blocks
 }
 
-// serveGet answers a poll: at once when something is queued, otherwise when something is, or when the session ends. While
-// it writes it holds the write token. Engine.IO v4, "HTTP long-polling".
+// serveGet answers a poll: at once when something is queued, otherwise when something is, or when the session ends.
+// While it writes it holds the write token. Engine.IO v4, "HTTP long-polling".
 func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.state == stateOpen && !s.websocket && s.poll == nil && !s.gettingLocked() {
@@ -105,8 +105,8 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 
 // passedOn is a ResponseWriter of a request that another server passes on.
 type passedOn interface {
-	// WayEnds is closed when that server is about to end: a poll that waits is answered then, and its client makes the next
-	// one, which comes by another way.
+	// WayEnds is closed when that server is about to end: a poll that waits is answered then, and its client makes the
+	// next one, which comes by another way.
 	WayEnds() <-chan struct{}
 }
 
@@ -148,8 +148,8 @@ func (s *Session) servePollVerdict(w http.ResponseWriter, r *http.Request, v pol
 // pollPackets is how many packets one answer carries: with more the stock Python client stops decoding and leaves.
 const pollPackets = 16
 
-// takePollLocked takes the front of the queue, as much as one answer carries. A message with more packets of its own goes
-// alone, since nothing may slip between its parts. Shared: the rest of the queue lies in the same memory.
+// takePollLocked takes the front of the queue, as much as one answer carries. A message with more packets of its own
+// goes alone, since nothing may slip between its parts. Shared: the rest of the queue lies in the same memory.
 func (s *Session) takePollLocked() (items []item, shared bool) {
 	n := 0
 	for packets := 0; n < len(s.queue); n++ {
@@ -203,8 +203,8 @@ func (s *Session) writeQueue(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// releasePollLocked ends a pending GET of a session that is being probed, so that its client can go on with the upgrade.
-// With messages queued it gets those instead.
+// releasePollLocked ends a pending GET of a session that is being probed, so that its client can go on with the
+// upgrade. With messages queued it gets those instead.
 func (s *Session) releasePollLocked(now time.Duration) {
 	s.noopAt = 0
 	p := s.poll
@@ -232,9 +232,9 @@ func (s *Session) armNoopLocked() {
 	}
 }
 
-// overlapGet answers a GET that came while another one was pending, and ends the session. If this one was cancelled, whoever
-// comes later to see it, then the one that is pending is a GET after a cancelled one and is refused, as when the cancelling
-// had been seen first.
+// overlapGet answers a GET that came while another one was pending, and ends the session. If this one was cancelled,
+// whoever comes later to see it, then the one that is pending is a GET after a cancelled one and is refused, as when
+// the cancelling had been seen first.
 func (s *Session) overlapGet(w http.ResponseWriter, r *http.Request) {
 	pending := "1"
 	select {
@@ -444,7 +444,8 @@ func (d *deadlineWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
 		if d.left == 0 {
 			d.session.took()
-			// A little later than the session's timer, which says whether it is slow. Unsupported: the server's WriteTimeout holds.
+			// A little later than the session's timer, which says whether it is slow. Unsupported: the server's WriteTimeout
+			// holds.
 			_ = d.control.SetWriteDeadline(time.Now().Add(d.session.srv.slowAfter() + time.Second))
 			d.left = pollPieceBytes
 		}

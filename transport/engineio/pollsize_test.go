@@ -31,8 +31,8 @@ func packetsOf(t testing.TB, q, body string) []string {
 	}
 }
 
-// One answer carries at most 16 packets, the next GET is answered at once with what follows, and the account of what waits is
-// exact after each; so are the last words before a close.
+// One answer carries at most 16 packets, the next GET is answered at once with what follows, and the account of what
+// waits is exact after each; so are the last words before a close.
 func TestPollCarriesFewPackets(t *testing.T) {
 	for _, handshake := range []string{"EIO=4&transport=polling", "EIO=3&transport=polling&b64=1"} {
 		for _, attachments := range []int{0, 1, 2, 10, 20} {
@@ -101,8 +101,8 @@ func TestPollCarriesFewPackets(t *testing.T) {
 	}
 }
 
-// A GET that waits is given 16 packets of what comes at once, the rest goes with the next ones; with the upgrade it goes over
-// the websocket.
+// A GET that waits is given 16 packets of what comes at once, the rest goes with the next ones; with the upgrade it
+// goes over the websocket.
 func TestPendingPollAndUpgradeCarryFewPackets(t *testing.T) {
 	h := serveTCP(t, Config{})
 	q, r := h.openPolling()

@@ -118,8 +118,8 @@ func TestTakerIsNeverSlow(t *testing.T) {
 	}
 }
 
-// TestRelayedMessages: they find room in eight queues, others do not while there are more than one; all arrive in order,
-// and who takes nothing is closed as for one queue.
+// TestRelayedMessages: they find room in eight queues, others do not while there are more than one; all arrive in
+// order, and who takes nothing is closed as for one queue.
 func TestRelayedMessages(t *testing.T) {
 	inKernel(t, Config{QueueBytes: 64 << 10}, 4<<10, func(l *kernelLink) {
 		s := l.r.session

@@ -10,8 +10,8 @@ type QueueState struct {
 	Paused         bool      // its client is not read
 }
 
-// Probe says what Send would do with a message of so many bytes at this moment, and how the queue is. It queues nothing,
-// counts nothing and starts no client's time.
+// Probe says what Send would do with a message of so many bytes at this moment, and how the queue is. It queues
+// nothing, counts nothing and starts no client's time.
 func (s *Session) Probe(bytes int, f Flags) (Outcome, QueueState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

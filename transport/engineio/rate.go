@@ -7,13 +7,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// What a client makes others do passes two token buckets: one of its link, and one that all links of its address share. A
-// link over one of them is paused until there are tokens again, by the session's own timer; nobody is closed for it. Every
-// Engine.IO packet costs a token, and so do a POST, a GET and a WebSocket ping; a probe costs probeCost.
+// What a client makes others do passes two token buckets: one of its link, and one that all links of its address share.
+// A link over one of them is paused until there are tokens again, by the session's own timer; nobody is closed for it.
+// Every Engine.IO packet costs a token, and so do a POST, a GET and a WebSocket ping; a probe costs probeCost.
 //
-// The link's bucket has the arithmetic of golang.org/x/time/rate, whose Limiter would be 80 bytes and a second lock. Here it is
-// one time: when the bucket will be full again. A busy link buys its tokens many at a time, so that most messages cost a
-// subtraction and look at neither the clock nor the address' bucket; what is bought is kept.
+// The link's bucket has the arithmetic of golang.org/x/time/rate, whose Limiter would be 80 bytes and a second lock.
+// Here it is one time: when the bucket will be full again. A busy link buys its tokens many at a time, so that most
+// messages cost a subtraction and look at neither the clock nor the address' bucket; what is bought is kept.
 
 const (
 	mostAtOnce = 64
@@ -40,8 +40,8 @@ func newPrices(c Config) prices {
 	return p
 }
 
-// Charge takes n more tokens for what the message in hand makes others do. It may be called from within Receiver.Message.
-// Memory only.
+// Charge takes n more tokens for what the message in hand makes others do. It may be called from within
+// Receiver.Message. Memory only.
 func (s *Session) Charge(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,8 +124,8 @@ func (s *Session) awaitRate(ctx context.Context) bool {
 // gettingLocked says whether a GET waits for the session's rate.
 func (s *Session) gettingLocked() bool { return s.halt != nil && s.halt.getting }
 
-// chargeGetLocked charges a GET and has it wait while the session is over its rate. It is called with mu held, and returns so
-// unless it returns false: then the GET is done with.
+// chargeGetLocked charges a GET and has it wait while the session is over its rate. It is called with mu held, and
+// returns so unless it returns false: then the GET is done with.
 func (s *Session) chargeGetLocked(ctx context.Context) bool {
 	s.spendLocked(1)
 	if !s.overRateLocked() {
@@ -144,8 +144,8 @@ func (s *Session) chargeGetLocked(ctx context.Context) bool {
 	return there
 }
 
-// controlled charges a control frame of the peer's, and waits while the session is over its rate: after one gorilla goes on to
-// the next message, so its reader has a goroutine of its own by then.
+// controlled charges a control frame of the peer's, and waits while the session is over its rate: after one gorilla
+// goes on to the next message, so its reader has a goroutine of its own by then.
 func (r *reader) controlled() {
 	s := r.conn.session
 	if s == nil {

@@ -74,8 +74,8 @@ type shard struct {
 	moved  [directions]traffic
 }
 
-// New makes a Server. Accept is called once per handshake, before any message is read, on the goroutine of the request; it
-// may already Send. A nil Receiver refuses the client with code 4. The error is that of Config.Validate.
+// New makes a Server. Accept is called once per handshake, before any message is read, on the goroutine of the request;
+// it may already Send. A nil Receiver refuses the client with code 4. The error is that of Config.Validate.
 func New(cfg Config, accept func(*Session) Receiver) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -121,8 +121,8 @@ func (s *Server) Len() int {
 }
 
 // Drain refuses handshakes and closes all sessions with ReasonShutdown, spread over window at jittered moments, so that
-// their clients do not come back all at once. What is queued is flushed first, save for polling clients that have joined
-// nothing. It blocks until no session is left or ctx ends; then sessions may remain for Close.
+// their clients do not come back all at once. What is queued is flushed first, save for polling clients that have
+// joined nothing. It blocks until no session is left or ctx ends; then sessions may remain for Close.
 func (s *Server) Drain(ctx context.Context, window time.Duration) {
 	s.Refuse()
 	for ctx.Err() == nil {
@@ -147,8 +147,8 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) {
 	}
 }
 
-// Close ends all sessions at once with ReasonShutdown, without flushing, and returns when the last of their goroutines has.
-// Later requests are answered as by Refuse. Not to be called from a Receiver.
+// Close ends all sessions at once with ReasonShutdown, without flushing, and returns when the last of their goroutines
+// has. Later requests are answered as by Refuse. Not to be called from a Receiver.
 func (s *Server) Close() {
 	s.Refuse()
 	s.liveMu.Lock()

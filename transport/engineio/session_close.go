@@ -22,8 +22,8 @@ func (s *Session) failLocked(e *ending) {
 	s.kickLocked()
 }
 
-// dismiss ends a session for a drain. A polling client that has joined nothing is not waited for, as it may never ask again:
-// if it does, it hears that there is no such session, and begins anew elsewhere.
+// dismiss ends a session for a drain. A polling client that has joined nothing is not waited for, as it may never ask
+// again: if it does, it hears that there is no such session, and begins anew elsewhere.
 func (s *Session) dismiss() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

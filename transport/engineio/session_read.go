@@ -54,8 +54,8 @@ type packetReader interface {
 	next() (p packet, ok bool, err error)
 }
 
-// receivePayload takes the packets of a POST, and waits between them while the session is paused. Ctx ends when the client
-// has gone: what it has not been told is taken is not. A large body that waits is counted by the node's budget.
+// receivePayload takes the packets of a POST, and waits between them while the session is paused. Ctx ends when the
+// client has gone: what it has not been told is taken is not. A large body that waits is counted by the node's budget.
 func (s *Session) receivePayload(ctx context.Context, r packetReader, bytes int) verdict {
 	kept := false
 	defer func() {
@@ -133,8 +133,8 @@ func (s *Session) readLoop(ws *wsConn) {
 	}
 }
 
-// How much may be read in one go before the rest counts as a goroutine's own work: messages, and reads of the connection, as
-// frames of which no message comes are work too.
+// How much may be read in one go before the rest counts as a goroutine's own work: messages, and reads of the
+// connection, as frames of which no message comes are work too.
 const (
 	burst      = 64
 	burstReads = 16
@@ -149,9 +149,9 @@ const (
 	readEnded                    // the connection has ended
 )
 
-// readReady takes the messages that are there, and gives the reader back, unless the connection keeps it over a pause. Reading
-// holds a reference on the session until the connection has ended, is the only one to close it in good order, and does so after
-// the writer has given the token back.
+// readReady takes the messages that are there, and gives the reader back, unless the connection keeps it over a pause.
+// Reading holds a reference on the session until the connection has ended, is the only one to close it in good order,
+// and does so after the writer has given the token back.
 func (s *Session) readReady(r *reader) readResult {
 	ws := r.conn
 	for n := 0; ; n++ {

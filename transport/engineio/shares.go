@@ -11,10 +11,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// shares divides the server's sessions between the addresses that clients come from, so that none of them keeps the others
-// out. Where there is no room, the oldest session that has joined nothing (see Session.Admit) goes: one of the newcomer's own
-// address if that has used its share up, else one of the address that has most of them. Only when there is no such session is
-// the newcomer refused.
+// shares divides the server's sessions between the addresses that clients come from, so that none of them keeps the
+// others out. Where there is no room, the oldest session that has joined nothing (see Session.Admit) goes: one of the
+// newcomer's own address if that has used its share up, else one of the address that has most of them. Only when there
+// is no such session is the newcomer refused.
 type shares struct {
 	mu sync.Mutex
 	// guarded by mu
@@ -28,8 +28,8 @@ type shares struct {
 	idle    list.List // of *Peer: nobody is there, but the buckets may not be full; the longest idle first
 }
 
-// Peer is an address that clients come from: of IPv6 the first 64 bits, which is what one customer of a provider has. It is
-// forgotten when none of its clients is there and its buckets are full.
+// Peer is an address that clients come from: of IPv6 the first 64 bits, which is what one customer of a provider has.
+// It is forgotten when none of its clients is there and its buckets are full.
 type Peer struct {
 	key netip.Addr // set before start
 
@@ -45,8 +45,8 @@ type Peer struct {
 	idleAt   time.Time
 }
 
-// maxIdlePeers bounds the addresses that are remembered for their buckets' sake alone. Beyond it the longest idle one gets
-// full buckets.
+// maxIdlePeers bounds the addresses that are remembered for their buckets' sake alone. Beyond it the longest idle one
+// gets full buckets.
 const maxIdlePeers = 16 << 10
 
 func newShares(cfg Config) *shares {
@@ -129,8 +129,8 @@ func (p *Peer) turn(most time.Duration) (wait time.Duration, ok bool) {
 }
 
 // take takes n messages, at most a whole bucket, from the bucket that all links of the address share, and says for how
-// long the caller should not read on. While only one link is there its own bucket is enough, and this costs nothing. As the
-// bucket has a lock, a link takes several messages at a time.
+// long the caller should not read on. While only one link is there its own bucket is enough, and this costs nothing. As
+// the bucket has a lock, a link takes several messages at a time.
 func (p *Peer) take(n int) time.Duration {
 	m := p.messages.Load()
 	if m == nil {
@@ -250,7 +250,8 @@ func (sh *shares) sortLocked(p *Peer) {
 	}
 }
 
-// crowds is a heap of peers, the one with most sessions that have joined nothing first; of equals the one that has the oldest.
+// crowds is a heap of peers, the one with most sessions that have joined nothing first; of equals the one that has the
+// oldest.
 type crowds []*Peer
 
 // Len is the number of peers.

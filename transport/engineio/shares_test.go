@@ -27,8 +27,8 @@ func (h *harness) from(address string) *harness {
 	return &harness{TB: h.TB, srv: h.srv, url: h.url, client: &http.Client{Transport: tr}}
 }
 
-// flood sends handshakes without waiting for their answers, over several connections, until its end is called. The first
-// answers have come when it returns.
+// flood sends handshakes without waiting for their answers, over several connections, until its end is called. The
+// first answers have come when it returns.
 func (h *harness) flood(address string, connections int) (end func()) {
 	h.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -61,8 +61,8 @@ func (h *harness) flood(address string, connections int) (end func()) {
 	return func() { cancel(); flooders.Wait() }
 }
 
-// TestFloodKeepsNobodyOut: a few connections that make sessions as fast as they can take all places of the server in no time.
-// Whoever comes from elsewhere comes in at every moment, and stays until it has joined.
+// TestFloodKeepsNobodyOut: a few connections that make sessions as fast as they can take all places of the server in no
+// time. Whoever comes from elsewhere comes in at every moment, and stays until it has joined.
 func TestFloodKeepsNobodyOut(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"share of an address": {MaxSessions: 60, HandshakeRate: -1},
@@ -92,7 +92,8 @@ func TestFloodKeepsNobodyOut(t *testing.T) {
 	}
 }
 
-// TestShareOfAddress: what has joined keeps its place. An address at its share is refused; others come in until all is taken.
+// TestShareOfAddress: what has joined keeps its place. An address at its share is refused; others come in until all is
+// taken.
 func TestShareOfAddress(t *testing.T) {
 	h := serveTCP(t, Config{MaxSessions: 5, MaxSessionsPerAddress: 2})
 	h.setup = func(s *Session) { s.Admit() }
@@ -253,7 +254,8 @@ func TestKeyOfAddress(t *testing.T) {
 	}
 }
 
-// TestSharesModel compares the shares with a plain list of sessions: bounds hold, and it is always the right one that goes.
+// TestSharesModel compares the shares with a plain list of sessions: bounds hold, and it is always the right one that
+// goes.
 func TestSharesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := Config{MaxSessions: 6, MaxSessionsPerAddress: rapid.SampledFrom([]int{-1, 2, 4}).Draw(t, "share")}.withDefaults()

@@ -9,8 +9,8 @@ import (
 
 var probeReply = []byte{finBit | opText, 6, '3', 'p', 'r', 'o', 'b', 'e'}
 
-// serveProbe lets a websocket in to take over from polling (Engine.IO v4, "Upgrade"). A session has one probe at a time and
-// one upgrade in its life; further attempts are answered 101 and closed.
+// serveProbe lets a websocket in to take over from polling (Engine.IO v4, "Upgrade"). A session has one probe at a time
+// and one upgrade in its life; further attempts are answered 101 and closed.
 func (s *Session) serveProbe(w http.ResponseWriter, r *http.Request) {
 	mark := &wsConn{} // keeps the place while the 101 is written
 	s.mu.Lock()
@@ -135,9 +135,9 @@ func (s *Session) heardProbe(ws *wsConn) bool {
 	return true
 }
 
-// finishUpgrade makes ws the transport. From here on the rule is: who holds the token ends what it is writing, then writes
-// to the websocket; if nobody does, this writes. What was queued between the probe and now goes out with that, in order;
-// nothing waits for the next message or ping.
+// finishUpgrade makes ws the transport. From here on the rule is: who holds the token ends what it is writing, then
+// writes to the websocket; if nobody does, this writes. What was queued between the probe and now goes out with that,
+// in order; nothing waits for the next message or ping.
 func (s *Session) finishUpgrade(ws *wsConn) (took time.Duration, ok bool) {
 	s.mu.Lock()
 	if s.probe != ws || s.state == stateClosed {

@@ -141,8 +141,8 @@ func TestUpgradeRules(t *testing.T) {
 	}
 }
 
-// Messages flow both ways all through the upgrade, as a stock client does it: probe, stop polling, wait for the pending GET
-// and POST, then the upgrade packet. All arrive, once, in order, and the last one too.
+// Messages flow both ways all through the upgrade, as a stock client does it: probe, stop polling, wait for the pending
+// GET and POST, then the upgrade packet. All arrive, once, in order, and the last one too.
 func TestUpgradeKeepsOrder(t *testing.T) {
 	h := serveTCP(t, Config{PingInterval: time.Hour, PingTimeout: time.Hour}) // nothing may be released by a ping
 	h.client.Transport.(interface{ CloseIdleConnections() }).CloseIdleConnections()
@@ -303,8 +303,8 @@ func TestThousandHalfOpenUpgrades(t *testing.T) {
 	}
 }
 
-// TestCloseMeetsUpgrade: a client that has heard `3probe` stops polling for good, so whatever ends its session then must reach
-// it over the websocket, or it would wait for its own ping timeout.
+// TestCloseMeetsUpgrade: a client that has heard `3probe` stops polling for good, so whatever ends its session then
+// must reach it over the websocket, or it would wait for its own ping timeout.
 func TestCloseMeetsUpgrade(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

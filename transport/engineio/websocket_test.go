@@ -229,7 +229,8 @@ func TestServerCloseEndsAll(t *testing.T) {
 	}
 }
 
-// FuzzWebSocketRead feeds arbitrary bytes to the reading side, with and without deflate: no panic, no message over the limit.
+// FuzzWebSocketRead feeds arbitrary bytes to the reading side, with and without deflate: no panic, no message over the
+// limit.
 func FuzzWebSocketRead(f *testing.F) {
 	frame := func(op byte, payload string) []byte {
 		return append([]byte{op, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)

@@ -28,11 +28,11 @@ const (
 	keepScratch = 64 << 10
 )
 
-// reader is gorilla's reading side with its buffers. A connection borrows one while there is something to read and has none
-// between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session. A paused connection
-// keeps it while there is something in its buffer. With deflate it keeps
-// a smaller one for itself: gorilla gives a message away where its deflate stream ends (RFC 7692 section 7.2.3.4), which may be
-// before the message does, and what is left of it must not meet another connection.
+// reader is gorilla's reading side with its buffers. A connection borrows one while there is something to read and has
+// none between messages, where gorilla remembers nothing: together they would be 6 KiB of each idle session. A paused
+// connection keeps it while there is something in its buffer. With deflate it keeps a smaller one for itself: gorilla
+// gives a message away where its deflate stream ends (RFC 7692 section 7.2.3.4), which may be before the message does,
+// and what is left of it must not meet another connection.
 type reader struct {
 	noConn // what gorilla may call besides
 	srv    *Server
@@ -102,8 +102,8 @@ func (r *reader) rest(scratch int) {
 	}
 }
 
-// giveBack takes a reader back, whose buffer is empty. Unless it is spent, or its connection's own, it stands between two
-// messages.
+// giveBack takes a reader back, whose buffer is empty. Unless it is spent, or its connection's own, it stands between
+// two messages.
 func (s *Server) giveBack(r *reader) {
 	r.rest(keepScratch)
 	r.head = nil
@@ -118,8 +118,8 @@ func (s *Server) giveBack(r *reader) {
 	s.readers.Put(r)
 }
 
-// leave says that the worker who reads is this connection's own from now on, until the reader is given back. Another one takes
-// its place: who sends without a pause must not keep others waiting.
+// leave says that the worker who reads is this connection's own from now on, until the reader is given back. Another
+// one takes its place: who sends without a pause must not keep others waiting.
 func (r *reader) leave() {
 	if !r.alone {
 		r.alone = true
@@ -139,7 +139,8 @@ func (s *Server) newReader(deflate bool) *reader {
 	return r
 }
 
-// renew gives the reader a gorilla without a past, by the only way that gorilla has: a handshake, with nobody on the other side.
+// renew gives the reader a gorilla without a past, by the only way that gorilla has: a handshake, with nobody on the
+// other side.
 func (r *reader) renew() {
 	r.gorilla, r.spent, r.violated = nil, false, false
 	r.buf.Reset(r)
@@ -185,8 +186,8 @@ type noBuffers struct{}
 func (noBuffers) Get() any { return nil }
 func (noBuffers) Put(any)  {}
 
-// next reads the next message, or returns errNothing when not even its beginning is there. It does not wait for one to begin,
-// unless the session is closing: then the peer's close frame is waited for, for a moment.
+// next reads the next message, or returns errNothing when not even its beginning is there. It does not wait for one to
+// begin, unless the session is closing: then the peer's close frame is waited for, for a moment.
 func (r *reader) next() (messageType int, data []byte, err error) {
 	r.wait = r.conn.last.Load() != nil
 	if _, err := r.buf.Peek(1); err != nil { // gorilla does not hear of it, as it would be spent
@@ -215,9 +216,9 @@ func (r *reader) announce() {
 	}
 }
 
-// readMessage reads the next message and waits for the rest of one that has begun. Its size is bounded as it is inflated,
-// byte for byte, because gorilla's read limit counts compressed bytes. A violation has been answered with a close frame of
-// its code (RFC 6455 section 7.4.1) when this returns. The data is the caller's.
+// readMessage reads the next message and waits for the rest of one that has begun. Its size is bounded as it is
+// inflated, byte for byte, because gorilla's read limit counts compressed bytes. A violation has been answered with a
+// close frame of its code (RFC 6455 section 7.4.1) when this returns. The data is the caller's.
 func (r *reader) readMessage() (messageType int, data []byte, err error) {
 	r.wait, r.spent = true, true // until it has come to its end
 	messageType, m, err := r.gorilla.NextReader()
@@ -265,7 +266,8 @@ func (r *reader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// tryRead reads what is there. One read(2) that fills less than its buffer has taken all there was, and spares the next.
+// tryRead reads what is there. One read(2) that fills less than its buffer has taken all there was, and spares the
+// next.
 func (r *reader) tryRead(p []byte) (int, error) {
 	c := r.conn
 	if c.park == nil || c.drained {
@@ -281,7 +283,8 @@ func (r *reader) tryRead(p []byte) (int, error) {
 	return r.n, r.err
 }
 
-// readAll reads r to its end through scratch, which it may replace by a larger buffer, and returns a copy of the right size.
+// readAll reads r to its end through scratch, which it may replace by a larger buffer, and returns a copy of the right
+// size.
 func readAll(r io.Reader, scratch *[]byte, limit int) ([]byte, error) {
 	buf, n := *scratch, 0
 	for {

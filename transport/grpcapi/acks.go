@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// maxAnswerBytes is how much of answers an EmitWithAckResponse has: with all that stands around them it stays below the
-	// 4 MiB that clients take by default.
+	// maxAnswerBytes is how much of answers an EmitWithAckResponse has: with all that stands around them it stays below
+	// the 4 MiB that clients take by default.
 	maxAnswerBytes = 3 << 20
 	// outcomeBytes is what an AckOutcome weighs beside its answer, at the most: ids, latency, tags.
 	outcomeBytes = 128
@@ -102,8 +102,8 @@ func (e *emitService) CollectAcks(r *foyerv1.CollectAcksRequest, stream grpc.Ser
 	return err
 }
 
-// collection is one CollectAcks on its way out. Owned by its sender. What has come and is not sent yet waits in acks, which
-// bounds it.
+// collection is one CollectAcks on its way out. Owned by its sender. What has come and is not sent yet waits in acks,
+// which bounds it.
 type collection struct {
 	stream  grpc.ServerStreamingServer[foyerv1.CollectAcksResponse]
 	pace    *pace

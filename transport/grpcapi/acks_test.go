@@ -217,7 +217,8 @@ func TestCollectAcks(t *testing.T) {
 	<-a.finished
 }
 
-// TestCollectAcksAsTheyCome: each outcome comes at its time, and the summary last, before the deadline of a caller in haste.
+// TestCollectAcksAsTheyCome: each outcome comes at its time, and the summary last, before the deadline of a caller in
+// haste.
 func TestCollectAcksAsTheyCome(t *testing.T) { bubble(t, testCollectAcksAsTheyCome) }
 
 func testCollectAcksAsTheyCome(t *testing.T) {

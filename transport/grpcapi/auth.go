@@ -19,9 +19,9 @@ import (
 	"foyer/service"
 )
 
-// authenticator knows callers by bearer tokens; without tokens everybody may call. Only digests are kept: of equal length,
-// so that comparing them takes the same time for every token, and of no use to whoever reads the memory.
-// It does not change: other tokens are another one, see SetTokens.
+// authenticator knows callers by bearer tokens; without tokens everybody may call. Only digests are kept: of equal
+// length, so that comparing them takes the same time for every token, and of no use to whoever reads the memory. It
+// does not change: other tokens are another one, see SetTokens.
 type authenticator struct {
 	digests [][sha256.Size]byte
 	callers []*admission // of the digests
@@ -81,8 +81,8 @@ func admissionOf(ctx context.Context) *admission {
 	return a
 }
 
-// callerOf names who calls: a digest of the token, or without tokens the peer's address. It tells the request ids of one
-// caller from those of another, and is no secret.
+// callerOf names who calls: a digest of the token, or without tokens the peer's address. It tells the request ids of
+// one caller from those of another, and is no secret.
 func callerOf(ctx context.Context) string {
 	if a := admissionOf(ctx); a != nil {
 		return a.caller
@@ -105,7 +105,8 @@ func refuseToken(what string) *admission {
 	return &admission{refused: err, status: toStatus(err).Err()}
 }
 
-// admit says whose call it is. Health is for balancers, which have no token; reflection, which shows the whole API, is not.
+// admit says whose call it is. Health is for balancers, which have no token; reflection, which shows the whole API, is
+// not.
 func (a *authenticator) admit(ctx context.Context, method string) *admission {
 	digest, wrong := bearer(ctx)
 	known, caller := 0, 0
@@ -130,9 +131,9 @@ func isHealth(method string) bool {
 }
 
 // tap looks at a call's token when its headers have come and before anything else of it is kept. It runs on the
-// connection's reader. It refuses a call at once, which holds nothing of it, unless the call has a deadline: gRPC keeps the
-// timer of a refused one until it fires, and that time is the peer's choice. Such a call is refused by the interceptor,
-// unread, and a connection without a token that has many of them is closed.
+// connection's reader. It refuses a call at once, which holds nothing of it, unless the call has a deadline: gRPC keeps
+// the timer of a refused one until it fires, and that time is the peer's choice. Such a call is refused by the
+// interceptor, unread, and a connection without a token that has many of them is closed.
 func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	c := connOf(ctx)
 	if c == nil { // no listener of ours

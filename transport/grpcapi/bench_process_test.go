@@ -42,8 +42,8 @@ func BenchmarkEmitStream(b *testing.B) {
 	}
 }
 
-// BenchmarkAttach is an event of a client on its way to its handler, and the ack on its way back: one after the other, and
-// a hundred at once.
+// BenchmarkAttach is an event of a client on its way to its handler, and the ack on its way back: one after the other,
+// and a hundred at once.
 func BenchmarkAttach(b *testing.B) {
 	for _, flight := range []int{1, 100} {
 		b.Run(fmt.Sprint(flight), func(b *testing.B) {

@@ -15,7 +15,8 @@ import (
 	"foyer/service"
 )
 
-// The benchmarks run the API and the real service over a TCP connection of this machine, with links that take everything.
+// The benchmarks run the API and the real service over a TCP connection of this machine, with links that take
+// everything.
 
 // bytesCodec copies what it encodes, as the codecs of Socket.IO do.
 type bytesCodec struct{}
@@ -36,8 +37,8 @@ func (bytesCodec) Join(frames []service.Frame) service.Frame {
 	return all
 }
 
-// sink is a link that takes everything at once. onAck, if set, hears of acknowledgements when they are flushed, which is
-// with no lock of the service held.
+// sink is a link that takes everything at once. onAck, if set, hears of acknowledgements when they are flushed, which
+// is with no lock of the service held.
 type sink struct {
 	link
 	onAck func()

@@ -23,9 +23,9 @@ func (c *counting) OnEnd(sdktrace.ReadOnlySpan)                   { c.spans.Add(
 func (*counting) Shutdown(context.Context) error                  { return nil }
 func (*counting) ForceFlush(context.Context) error                { return nil }
 
-// BenchmarkTraced is what traces cost: an emit of 100 bytes by a call, and 64 by a message of a stream, to a room of one, while
-// nothing is traced, and with shares that begin a trace. Sending them to a collector is not in it. The CPU is that of the server
-// and of its client: on a machine that does other things too, it says more than the time.
+// BenchmarkTraced is what traces cost: an emit of 100 bytes by a call, and 64 by a message of a stream, to a room of
+// one, while nothing is traced, and with shares that begin a trace. Sending them to a collector is not in it. The CPU
+// is that of the server and of its client: on a machine that does other things too, it says more than the time.
 func BenchmarkTraced(b *testing.B) {
 	spans := &counting{}
 	tracer := func(ratio float64) *service.Tracer {

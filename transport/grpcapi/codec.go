@@ -16,8 +16,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// codec is gRPC's own for protobuf, but for bytes that are no message. gRPC answers those itself, as a fault of the server
-// and before anything of ours runs. So the message is let through, empty and marked, and the interceptors refuse it.
+// codec is gRPC's own for protobuf, but for bytes that are no message. gRPC answers those itself, as a fault of the
+// server and before anything of ours runs. So the message is let through, empty and marked, and the interceptors refuse
+// it.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
@@ -32,8 +33,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // wireReader is what a busy stream receives into.
 type wireReader interface {
-	// read takes a message of the usual form. false: it is another or has a fault, and other is what the generated code is to
-	// decode it into. Who keeps parts of buf takes a reference to it.
+	// read takes a message of the usual form. false: it is another or has a fault, and other is what the generated code is
+	// to decode it into. Who keeps parts of buf takes a reference to it.
 	read(buf mem.Buffer) bool
 	// other is nil after a message of the usual form.
 	other() proto.Message

@@ -204,8 +204,8 @@ func (g *gate) hold(n int64) {
 	g.budget.Force(service.UseInbound, int(n))
 }
 
-// check closes who holds too much of messages that are not complete: c, when it holds more than one connection may, or the
-// largest holder, when the node does.
+// check closes who holds too much of messages that are not complete: c, when it holds more than one connection may, or
+// the largest holder, when the node does.
 func (g *gate) check(c *conn) {
 	held := c.held.Load()
 	switch {
@@ -232,8 +232,8 @@ func (g *gate) largest() (largest *conn) {
 	return largest
 }
 
-// closeSilent closes the connections that have called nothing: before it stops, gRPC waits for their greeting, and then 5 s for
-// their word that they have heard of the end.
+// closeSilent closes the connections that have called nothing: before it stops, gRPC waits for their greeting, and then
+// 5 s for their word that they have heard of the end.
 func (g *gate) closeSilent() {
 	g.closeThose(func(c *conn) bool { return !c.called.Load() })
 }
@@ -260,7 +260,8 @@ func (g *gate) closeThose(which func(*conn) bool) {
 	}
 }
 
-// receiving is how many requests one connection may be sending whole at a time. Those behind them wait in their windows.
+// receiving is how many requests one connection may be sending whole at a time. Those behind them wait in their
+// windows.
 const receiving = 16
 
 // conn is one connection of a backend. What gRPC knows as its peer's address leads back to it.
@@ -373,8 +374,8 @@ func hostOf(addr net.Addr) string {
 	return host // without the port: a caller that reconnects is the same caller
 }
 
-// begin waits for the turn of a call's request: what the connection sends beyond those that have it waits unread. end is to
-// be called with what it returns.
+// begin waits for the turn of a call's request: what the connection sends beyond those that have it waits unread. end
+// is to be called with what it returns.
 func (c *conn) begin(ctx context.Context) (int, error) {
 	select {
 	case i := <-c.slots:

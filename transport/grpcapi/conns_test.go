@@ -88,7 +88,8 @@ func waitClosed(c *rawClient) bool {
 	return c.isClosed()
 }
 
-// TestUnknownCallersAreTold: a caller with a wrong token hears so, also about requests that it cannot send to their end.
+// TestUnknownCallersAreTold: a caller with a wrong token hears so, also about requests that it cannot send to their
+// end.
 func TestUnknownCallersAreTold(t *testing.T) {
 	s := newTestServer(t, Config{Tokens: []string{"secret"}})
 	client := serve(t, s)
@@ -278,8 +279,8 @@ func testStalledRequest(t *testing.T) {
 	}
 }
 
-// TestRequestBytes: what is held of messages that do not come to their end is bounded, for a connection and for all of them
-// together, where the largest holder pays.
+// TestRequestBytes: what is held of messages that do not come to their end is bounded, for a connection and for all of
+// them together, where the largest holder pays.
 func TestRequestBytes(t *testing.T) { bubble(t, testRequestBytes) }
 
 func testRequestBytes(t *testing.T) {

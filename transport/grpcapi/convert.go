@@ -51,8 +51,8 @@ func socketMessage(in *service.SocketInfo, view foyerv1.SocketView) *foyerv1.Soc
 	return s
 }
 
-// chunks cuts a list where one more item would make a message larger than maxPageBytes or longer than maxPageSize. A single
-// item may be larger. yield says false to stop.
+// chunks cuts a list where one more item would make a message larger than maxPageBytes or longer than maxPageSize. A
+// single item may be larger. yield says false to stop.
 func chunks[T any](list []T, size func(*T) int, yield func([]T) bool) {
 	start, bytes := 0, 0
 	for i := range list {

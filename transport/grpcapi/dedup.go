@@ -26,8 +26,8 @@ type requestKey struct {
 	caller, call, id string
 }
 
-// dedup remembers the responses of calls with a request_id, so that a repeat gets the first response instead of doing it
-// again. A failed call is not remembered: nothing was done, so its repeat may try. Safe for concurrent use.
+// dedup remembers the responses of calls with a request_id, so that a repeat gets the first response instead of doing
+// it again. A failed call is not remembered: nothing was done, so its repeat may try. Safe for concurrent use.
 type dedup struct {
 	mu       sync.Mutex
 	requests map[requestKey]*request
@@ -50,8 +50,8 @@ func newDedup() *dedup {
 	return &dedup{requests: make(map[requestKey]*request), done: list.New()}
 }
 
-// once runs call, unless a call of the same key was answered lately or is running: then it returns that one's response as
-// mark makes it, waiting for it until ctx ends. call runs on this goroutine. Different content under the same key is
+// once runs call, unless a call of the same key was answered lately or is running: then it returns that one's response
+// as mark makes it, waiting for it until ctx ends. call runs on this goroutine. Different content under the same key is
 // refused: to answer it with the response of something else would lose it silently.
 func once[T proto.Message](ctx context.Context, d *dedup, key requestKey, content [sha256.Size]byte, call func() (T, error), mark func(T) T) (T, error) {
 	return onceTelling(ctx, d, key, content, func() {}, call, mark)
@@ -93,9 +93,10 @@ func onceTelling[T proto.Message](
 }
 
 // outliving is onceTelling for a call that waits, whose response is also that of a repeat, which may come because the
-// caller's connection broke: with an id it goes on when the caller is gone, on a goroutine that the Server waits for, until
-// its own bound or Stop. What gRPC counts of the caller's is free then: nobody could call any more otherwise who opens and
-// resets such calls. How much a caller leaves behind is bounded: beyond it the wait ends, with what is known by then.
+// caller's connection broke: with an id it goes on when the caller is gone, on a goroutine that the Server waits for,
+// until its own bound or Stop. What gRPC counts of the caller's is free then: nobody could call any more otherwise who
+// opens and resets such calls. How much a caller leaves behind is bounded: beyond it the wait ends, with what is known
+// by then.
 func outliving[T proto.Message](
 	ctx context.Context, s *Server, key requestKey, content [sha256.Size]byte, joins func(), call func(context.Context) (T, error), mark func(T) T,
 ) (T, error) {
@@ -165,8 +166,8 @@ func (d *dedup) end(r *request) {
 	d.trimLocked(now)
 }
 
-// trimLocked forgets what is too old, and the oldest of what is too much. Calls that still run are not counted: the number
-// of concurrent streams bounds them.
+// trimLocked forgets what is too old, and the oldest of what is too much. Calls that still run are not counted: the
+// number of concurrent streams bounds them.
 func (d *dedup) trimLocked(now time.Time) {
 	for e := d.done.Front(); e != nil; e = d.done.Front() {
 		r := e.Value.(*request)

@@ -17,9 +17,9 @@ func (e *emitService) Emit(ctx context.Context, r *foyerv1.EmitRequest) (*foyerv
 	return e.s.emit(ctx, r, false)
 }
 
-// emit is Emit, as a call, as a command and as an item of a stream: a repeat of one as the other is a repeat. An event for one
-// socket that has no room waits within the call's deadline; on a stream, where others
-// wait behind it, not that long.
+// emit is Emit, as a call, as a command and as an item of a stream: a repeat of one as the other is a repeat. An event
+// for one socket that has no room waits within the call's deadline; on a stream, where others wait behind it, not that
+// long.
 func (s *Server) emit(ctx context.Context, r *foyerv1.EmitRequest, onStream bool) (*foyerv1.EmitResponse, error) {
 	e, err := emitRequest(r, s.limits.MaxPayloadBytes, onStream)
 	if err != nil {

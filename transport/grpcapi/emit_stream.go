@@ -26,9 +26,9 @@ const (
 	resultBytes = 32
 )
 
-// EmitStream receives items on one goroutine, applies them on a second and sends the results on a third. While a fan-out is
-// written, what comes meanwhile gathers and goes as one batch: eight messages of one emit each to a thousand sockets are a
-// thousand writes then and not eight thousand. Results of many small messages go out as one, too.
+// EmitStream receives items on one goroutine, applies them on a second and sends the results on a third. While a
+// fan-out is written, what comes meanwhile gathers and goes as one batch: eight messages of one emit each to a thousand
+// sockets are a thousand writes then and not eight thousand. Results of many small messages go out as one, too.
 func (e *emitService) EmitStream(stream grpc.BidiStreamingServer[foyerv1.EmitStreamRequest, foyerv1.EmitStreamResponse]) error {
 	s := e.s
 	ctx, cancel := context.WithCancel(stream.Context())

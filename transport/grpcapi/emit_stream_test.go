@@ -257,8 +257,8 @@ func testEmitStreamThatIsNotRead(t *testing.T) {
 	e.wantEnd()
 }
 
-// TestEmitStreamGathers: what comes while a batch is written goes together, however many messages it came in, and never more
-// of it than may wait.
+// TestEmitStreamGathers: what comes while a batch is written goes together, however many messages it came in, and never
+// more of it than may wait.
 func TestEmitStreamGathers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		bytes, most int
@@ -348,8 +348,8 @@ func testEmitStreamOnShutdown(t *testing.T) {
 	}
 }
 
-// TestEmitStreamOnShutdownUnread: one that nobody reads ends with the time that the node has. Its RPC is over before that,
-// but gRPC waits for what it has still to write.
+// TestEmitStreamOnShutdownUnread: one that nobody reads ends with the time that the node has. Its RPC is over before
+// that, but gRPC waits for what it has still to write.
 func TestEmitStreamOnShutdownUnread(t *testing.T) { bubble(t, testEmitStreamOnShutdownUnread) }
 
 func testEmitStreamOnShutdownUnread(t *testing.T) {

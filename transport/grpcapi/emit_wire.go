@@ -13,9 +13,9 @@ import (
 	"foyer/service/payload"
 )
 
-// emitStreamRequest is what an EmitStream receives into. A valid item of the usual form becomes an emit where it stands: its
-// JSON is copied once, into its place behind the event's name. What is unusual or wrong in an item is found out and told by
-// way of the generated code alone.
+// emitStreamRequest is what an EmitStream receives into. A valid item of the usual form becomes an emit where it
+// stands: its JSON is copied once, into its place behind the event's name. What is unusual or wrong in an item is found
+// out and told by way of the generated code alone.
 type emitStreamRequest struct {
 	maxBytes   int
 	maxMessage int // of one message; 0: any

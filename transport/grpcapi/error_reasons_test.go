@@ -11,8 +11,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// TestReasonsOfTheServiceAreOfTheAPI: whatever reason the service gives an error has a name in the API; one that has none
-// would be told as a fault of the node.
+// TestReasonsOfTheServiceAreOfTheAPI: whatever reason the service gives an error has a name in the API; one that has
+// none would be told as a fault of the node.
 func TestReasonsOfTheServiceAreOfTheAPI(t *testing.T) {
 	word := regexp.MustCompile(`Reason:\s+"([A-Z_]+)"`)
 	found := 0

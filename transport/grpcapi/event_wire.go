@@ -8,8 +8,8 @@ import (
 	"foyer/service/payload"
 )
 
-// encodeEvent is an AttachResponse with a client's event. Its small parts are put together on the stack; the arguments are
-// copied once, from the packet to where gRPC writes them from. A test compares it with eventMessage.
+// encodeEvent is an AttachResponse with a client's event. Its small parts are put together on the stack; the arguments
+// are copied once, from the packet to where gRPC writes them from. A test compares it with eventMessage.
 func encodeEvent(n *service.Notice) *encoded {
 	var socketSpace [192]byte // longer names take it to the heap
 	var timeSpace [32]byte

@@ -16,7 +16,8 @@ import (
 	"foyer/service"
 )
 
-// TestExplainPage makes the call of docs/explain.md and wants the answer that it shows. Its commands are run where commands are.
+// TestExplainPage makes the call of docs/explain.md and wants the answer that it shows. Its commands are run where
+// commands are.
 func TestExplainPage(t *testing.T) { bubble(t, testExplainPage) }
 
 func testExplainPage(t *testing.T) {

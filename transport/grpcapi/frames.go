@@ -35,8 +35,8 @@ type frames struct {
 	stream      uint32
 }
 
-// next takes from p to the end of a frame's head, or a part of its payload. began says that a head is complete now, part
-// is what belongs to the payload, and ended that the frame is complete.
+// next takes from p to the end of a frame's head, or a part of its payload. began says that a head is complete now,
+// part is what belongs to the payload, and ended that the frame is complete.
 func (f *frames) next(p []byte) (rest, part []byte, began, ended bool) {
 	switch {
 	case f.skip > 0:
@@ -69,8 +69,8 @@ type incoming struct {
 	begun  int64 // when its first byte came or the client was last let go on, in Unix nanoseconds; 0: no byte has come
 }
 
-// progress is what has come of the messages of one connection. A stream is in it until one of the two ends it: what comes
-// after that, gRPC throws away.
+// progress is what has come of the messages of one connection. A stream is in it until one of the two ends it: what
+// comes after that, gRPC throws away.
 type progress struct {
 	in, out frames
 	data    int    // of the data frame that is read: what is left before its padding

@@ -15,8 +15,8 @@ import (
 	"foyer/service/payload"
 )
 
-// FuzzRequests: whatever a client sends is checked without a panic, an error is one of ours, and what is let through holds
-// what the service was promised.
+// FuzzRequests: whatever a client sends is checked without a panic, an error is one of ours, and what is let through
+// holds what the service was promised.
 func FuzzRequests(f *testing.F) {
 	list, err := structpb.NewList([]any{1, "a", nil, map[string]any{"_placeholder": true, "num": 0}})
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 // errOver ends the receiver of a stream that is over: nobody is there to be told.
 var errOver = errors.New("the stream is over")
 
-// receive takes the client's messages and applies them in their order. It has a goroutine of its own, which the Server waits
-// for.
+// receive takes the client's messages and applies them in their order. It has a goroutine of its own, which the Server
+// waits for.
 func (a *attachment) receive() {
 	message, err := a.stream.Recv()
 	a.first <- received{message, err}
@@ -98,8 +98,8 @@ func (a *attachment) apply(r *attachRequest) error {
 	return nil
 }
 
-// eventReply answers an event, of a client or of a server. A reply with invalid arguments frees the slot, but acknowledges
-// nothing: one bad reply must not end the stream and with it the traffic of all other sockets.
+// eventReply answers an event, of a client or of a server. A reply with invalid arguments frees the slot, but
+// acknowledges nothing: one bad reply must not end the stream and with it the traffic of all other sockets.
 func (a *attachment) eventReply(r *foyerv1.EventReply) {
 	array, attachments, err := ackArguments(r.GetArgs(), a.s.limits.MaxPayloadBytes)
 	if err != nil {
@@ -134,8 +134,8 @@ func (a *attachment) warn(message, reason string, err error) {
 	}
 }
 
-// command runs a call of the API in its place on the stream. Its errors are its result; only the end of the stream is an
-// error here. While maxResults wait to be sent, the stream is not read.
+// command runs a call of the API in its place on the stream. Its errors are its result; only the end of the stream is
+// an error here. While maxResults wait to be sent, the stream is not read.
 func (a *attachment) command(c *foyerv1.Command) error {
 	if c.GetId() != 0 {
 		select {

@@ -481,7 +481,8 @@ func (m mutable) Write(p []byte) (int, error) {
 	return m.Conn.Write(p)
 }
 
-// TestHandlerThatIsGone: a backend that vanishes without a word is missed after two keepalive times, a quiet one is not.
+// TestHandlerThatIsGone: a backend that vanishes without a word is missed after two keepalive times, a quiet one is
+// not.
 func TestHandlerThatIsGone(t *testing.T) { bubble(t, testHandlerThatIsGone) }
 
 func testHandlerThatIsGone(t *testing.T) {

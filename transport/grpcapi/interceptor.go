@@ -143,8 +143,8 @@ func contain(err *error) {
 	}
 }
 
-// finish maps an error for the caller and logs it once, here at the edge: faults of ours as errors, faults of the caller's
-// for those who look for them.
+// finish maps an error for the caller and logs it once, here at the edge: faults of ours as errors, faults of the
+// caller's for those who look for them.
 func (s *Server) finish(method string, err error, step *service.Trace) error {
 	if err == nil {
 		return nil

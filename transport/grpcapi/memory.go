@@ -35,8 +35,9 @@ func (s *Server) ServeMemory(m *Memory) error {
 	return nil
 }
 
-// ClientAddress is the metadata in which a call by a connection in memory tells the address of the client for whom it is made,
-// without the port. The log names that client, and without tokens it is the caller. Of other connections nobody believes it.
+// ClientAddress is the metadata in which a call by a connection in memory tells the address of the client for whom it
+// is made, without the port. The log names that client, and without tokens it is the caller. Of other connections
+// nobody believes it.
 const ClientAddress = "foyer-client-address"
 
 // memoryNetwork is what bufconn calls itself.
@@ -60,9 +61,9 @@ func (a *admission) madeFor(ctx context.Context, open bool) *admission {
 	return &of
 }
 
-// Admit says what is wrong with the authorization of a call that is about to come by a connection in memory, as a status:
-// who shows no token that is known must not take part in a connection that others share. It counts and tells a refusal as
-// that of a connection of its own.
+// Admit says what is wrong with the authorization of a call that is about to come by a connection in memory, as a
+// status: who shows no token that is known must not take part in a connection that others share. It counts and tells a
+// refusal as that of a connection of its own.
 func (s *Server) Admit(ctx context.Context, method string, authorization []string, address string) error {
 	if s.gate.open {
 		return nil

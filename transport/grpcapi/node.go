@@ -127,8 +127,8 @@ type handler interface {
 	Post(v any) bool
 }
 
-// Node is what the API is of: a *service.Node, or what stands for all nodes of a cluster. Its methods are those of node,
-// with the service's types.
+// Node is what the API is of: a *service.Node, or what stands for all nodes of a cluster. Its methods are those of
+// node, with the service's types.
 type Node interface {
 	asked
 	CollectAcks(ctx context.Context, e service.Emit, limit int) (*service.Acks, error)

@@ -369,8 +369,8 @@ func testRealWatch(t *testing.T) {
 	wantError(t, err, codes.Unavailable, foyerv1.ErrorReason_ERROR_REASON_DRAINING, "")
 }
 
-// TestRealLargeReplies: replies are read where they stand in buffers that gRPC uses again. Acks, and a reply that has to wait
-// for another one, keep their bytes.
+// TestRealLargeReplies: replies are read where they stand in buffers that gRPC uses again. Acks, and a reply that has
+// to wait for another one, keep their bytes.
 func TestRealLargeReplies(t *testing.T) { bubble(t, testRealLargeReplies) }
 
 func testRealLargeReplies(t *testing.T) {

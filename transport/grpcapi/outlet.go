@@ -12,9 +12,9 @@ const linger = time.Second
 const maxSend = 10 * time.Second
 
 // outlet runs send, which takes what the service has for a stream and sends it, and returns what send returns. A client
-// that reads nothing leaves send stuck in flow control, where nothing can reach it while its RPC lasts: so once ended is
-// closed and linger is over, outlet returns stuck, and gRPC, ending the stream, frees send. send must touch nothing but its
-// stream then. The Server waits for its goroutine.
+// that reads nothing leaves send stuck in flow control, where nothing can reach it while its RPC lasts: so once ended
+// is closed and linger is over, outlet returns stuck, and gRPC, ending the stream, frees send. send must touch nothing
+// but its stream then. The Server waits for its goroutine.
 func (s *Server) outlet(send func() error, ended <-chan struct{}, stuck error) error {
 	result := make(chan error, 1)
 	s.streams.Go(func() {

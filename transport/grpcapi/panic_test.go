@@ -27,8 +27,8 @@ type faulty struct{}
 func (*faulty) read(mem.Buffer) bool { panic("a fault of the decoder") }
 func (*faulty) other() proto.Message { return nil }
 
-// TestPanicWhileDecoding: a panic before the service is called is an error of that call, in the log and counted, and the
-// next call finds everything as it was.
+// TestPanicWhileDecoding: a panic before the service is called is an error of that call, in the log and counted, and
+// the next call finds everything as it was.
 func TestPanicWhileDecoding(t *testing.T) {
 	var log bytes.Buffer
 	logger := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&log), zap.ErrorLevel))

@@ -91,7 +91,8 @@ func TestWatch(t *testing.T) {
 	<-w.closed
 }
 
-// TestWatchChunks: neither a snapshot nor a batch outgrows what a client reads, and only the end of a batch has its token.
+// TestWatchChunks: neither a snapshot nor a batch outgrows what a client reads, and only the end of a batch has its
+// token.
 func TestWatchChunks(t *testing.T) {
 	large := make([]service.SocketInfo, 25)
 	events := make([]service.PresenceEvent, 25)
@@ -152,8 +153,8 @@ func TestWatchEndsWithItsClient(t *testing.T) {
 	<-w.closed
 }
 
-// TestWatchThatDoesNotRead: a client that reads nothing holds its watch no longer than linger once the node has given up
-// on it, and hears of that when it does read.
+// TestWatchThatDoesNotRead: a client that reads nothing holds its watch no longer than linger once the node has given
+// up on it, and hears of that when it does read.
 func TestWatchThatDoesNotRead(t *testing.T) { bubble(t, testWatchThatDoesNotRead) }
 
 func testWatchThatDoesNotRead(t *testing.T) {

@@ -37,8 +37,8 @@ func (r *roomService) GetRoom(ctx context.Context, req *foyerv1.GetRoomRequest) 
 	}, nil
 }
 
-// ListRooms goes on behind the name of the last room of the page before: a room that is there throughout is listed once. A
-// thousand names are a quarter of maxPageBytes at the most.
+// ListRooms goes on behind the name of the last room of the page before: a room that is there throughout is listed
+// once. A thousand names are a quarter of maxPageBytes at the most.
 func (r *roomService) ListRooms(ctx context.Context, req *foyerv1.ListRoomsRequest) (*foyerv1.ListRoomsResponse, error) {
 	namespace, err := namespaceName(fieldReason, "namespace", req.GetNamespace())
 	if err != nil {

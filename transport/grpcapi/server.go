@@ -33,12 +33,13 @@ const (
 	maxHeaderListBytes = 16 << 10
 	// maxConcurrentStreams bounds one connection: many waits for acknowledgements at once are what the API is for.
 	maxConcurrentStreams = 1024
-	// streamWindow is what a client may send on a stream that is not read. It does not grow: what a connection holds unread is
-	// bounded by the number of its streams. A message that is read may be larger. A quarter of it cost busy streams a tenth more.
+	// streamWindow is what a client may send on a stream that is not read. It does not grow: what a connection holds
+	// unread is bounded by the number of its streams. A message that is read may be larger. A quarter of it cost busy
+	// streams a tenth more.
 	streamWindow = 256 << 10
 	connWindow   = 4 << 20 // on its way; what has come is counted by the streams' windows alone
-	// transportSlack is how much larger than the largest request a message may be that is still answered for what it is. With
-	// one beyond gRPC ends its stream by itself.
+	// transportSlack is how much larger than the largest request a message may be that is still answered for what it is.
+	// With one beyond gRPC ends its stream by itself.
 	transportSlack = 4 << 20
 
 	maxRequestBytes = 1 << 30 // the default of Config.RequestBytes where the budget is large or none
@@ -63,18 +64,18 @@ type Config struct {
 	MaxNamespacesPerLink int
 	QueueBytes           int64 // that wait for one link
 	// Empties the node over window at the most, for NodeService.Drain. It tells how many sessions are left and how many it
-	// has closed, from any goroutine and as often as it likes, returns nil when none is left, and soon after ctx has ended.
-	// Default: the call is not there.
+	// has closed, from any goroutine and as often as it likes, returns nil when none is left, and soon after ctx has
+	// ended. Default: the call is not there.
 	Drain func(ctx context.Context, window time.Duration, progress func(left, closed int)) error
 
-	// Called is told of each call that was let in when it has ended, on its goroutine. It does not block. Default: nobody is.
+	// Called is told of each call that was let in when it has ended, on its goroutine. It does not block. Default: nobody
+	// is.
 	Called func(Call)
 
 	// Connections at once, half of them at most from one address. Default 4096.
 	MaxConnections int
-	// Bytes of requests that are being received and have not come to their end. One connection has a quarter of it, or what its
-	// calls need that are not streams.
-	// Default: a quarter of the node's budget, 1 GiB at most.
+	// Bytes of requests that are being received and have not come to their end. One connection has a quarter of it, or
+	// what its calls need that are not streams. Default: a quarter of the node's budget, 1 GiB at most.
 	RequestBytes int64
 
 	Logger *zap.Logger // default: none
@@ -212,8 +213,8 @@ func newServer(cfg Config, n node) (*Server, error) {
 	return s, nil
 }
 
-// maxRequest is the largest request in bytes. It is above what validation lets through, so that it is validation that says
-// what is too large: the same arguments as values take up to about four times the bytes of their JSON.
+// maxRequest is the largest request in bytes. It is above what validation lets through, so that it is validation that
+// says what is too large: the same arguments as values take up to about four times the bytes of their JSON.
 func (s *Server) maxRequest() int { return 4*s.limits.MaxPayloadBytes + 1<<20 }
 
 // Serve answers calls on lis until Shutdown or Stop, which make it return nil. It closes lis. Without authentication it
@@ -246,14 +247,15 @@ func (s *Server) Ready() {
 	}
 }
 
-// NotServing makes every health check answer NOT_SERVING from now on, so that balancers look away. Calls are still served.
+// NotServing makes every health check answer NOT_SERVING from now on, so that balancers look away. Calls are still
+// served.
 func (s *Server) NotServing() {
 	s.notServing.Store(true)
 	s.health.Shutdown()
 }
 
-// Shutdown takes no new calls, waits for those that run and ends them when ctx does; then it returns ctx's error. Handler
-// streams and watches run until the node drains or closes: tell it first.
+// Shutdown takes no new calls, waits for those that run and ends them when ctx does; then it returns ctx's error.
+// Handler streams and watches run until the node drains or closes: tell it first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.NotServing()
 	s.drain()

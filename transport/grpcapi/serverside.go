@@ -12,16 +12,16 @@ import (
 	"foyer/service"
 )
 
-// maxAsks is how many server-side emits of one handler stream may wait for replies. More are refused and not held up: the
-// replies that others wait for come on this stream too.
+// maxAsks is how many server-side emits of one handler stream may wait for replies. More are refused and not held up:
+// the replies that others wait for come on this stream too.
 const maxAsks = 256
 
 func (e *emitService) ServerSideEmit(ctx context.Context, r *foyerv1.ServerSideEmitRequest) (*foyerv1.ServerSideEmitResponse, error) {
 	return e.s.serverSideEmit(ctx, r, nil, func() {})
 }
 
-// serverSideEmit is ServerSideEmit, as a call and as a command of from, which does not hear it. told is called before it
-// waits for anybody; more than once, or never when it waits for nobody.
+// serverSideEmit is ServerSideEmit, as a call and as a command of from, which does not hear it. told is called before
+// it waits for anybody; more than once, or never when it waits for nobody.
 func (s *Server) serverSideEmit(ctx context.Context, r *foyerv1.ServerSideEmitRequest, from handler, told func()) (*foyerv1.ServerSideEmitResponse, error) {
 	e, err := serverSideOf(ctx, r, s.limits.MaxPayloadBytes)
 	if err != nil {
@@ -50,8 +50,8 @@ func (s *Server) serverSideEmit(ctx context.Context, r *foyerv1.ServerSideEmitRe
 	})
 }
 
-// serverSideResponse has the replies of handlers, whose size the service bounds. A reply without arguments is one that was
-// invalid: it is missing, like one that did not come.
+// serverSideResponse has the replies of handlers, whose size the service bounds. A reply without arguments is one that
+// was invalid: it is missing, like one that did not come.
 func serverSideResponse(r *service.ServerSideResult) *foyerv1.ServerSideEmitResponse {
 	resp := &foyerv1.ServerSideEmitResponse{Matched: count(r.Matched), Coverage: coverageMessage(r.Coverage)}
 	for i := range r.Replies {

@@ -95,8 +95,8 @@ func askCommand(id uint64, r *foyerv1.ServerSideEmitRequest) *foyerv1.AttachRequ
 	return command(id, &foyerv1.Command{Command: &foyerv1.Command_ServerSideEmit{ServerSideEmit: r}})
 }
 
-// TestCommandThatWaits: a command that waits for replies takes effect in its place and is answered when they are in; what
-// comes behind it on the stream does not wait.
+// TestCommandThatWaits: a command that waits for replies takes effect in its place and is answered when they are in;
+// what comes behind it on the stream does not wait.
 func TestCommandThatWaits(t *testing.T) { bubble(t, testCommandThatWaits) }
 
 func testCommandThatWaits(t *testing.T) {

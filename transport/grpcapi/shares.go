@@ -9,8 +9,8 @@ import (
 	"foyer/service"
 )
 
-// shares counts what callers have of something that the node has so many of. One caller has half of them at most, so that a
-// fault of one backend leaves room for the others. Safe for concurrent use.
+// shares counts what callers have of something that the node has so many of. One caller has half of them at most, so
+// that a fault of one backend leaves room for the others. Safe for concurrent use.
 type shares struct {
 	limit int
 

@@ -97,8 +97,8 @@ func TestToStatusOfContexts(t *testing.T) {
 	}
 }
 
-// TestReasonsArePublished: whatever the service or this package may say is in the enum. Here errors are made by fail, from
-// the enum; of the service, the errors that it declares.
+// TestReasonsArePublished: whatever the service or this package may say is in the enum. Here errors are made by fail,
+// from the enum; of the service, the errors that it declares.
 func TestReasonsArePublished(t *testing.T) {
 	for _, e := range []*service.Error{service.ErrTooSlow, service.ErrDraining, service.ErrReplaced, service.ErrToken} {
 		if _, ok := foyerv1.ErrorReason_value[reasonPrefix+e.Reason]; !ok {

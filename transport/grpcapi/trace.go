@@ -14,7 +14,8 @@ import (
 	"foyer/service"
 )
 
-// begin begins the step of a call that comes to its end by itself. Streams that last have none: what passes on them has.
+// begin begins the step of a call that comes to its end by itself. Streams that last have none: what passes on them
+// has.
 func (s *Server) begin(ctx context.Context, method string, began time.Time) *service.Trace {
 	tracer := s.limits.Tracer
 	c, known := s.methods[method]
@@ -72,7 +73,8 @@ func endStep(step *service.Trace, code codes.Code) {
 	step.End()
 }
 
-// causeOf is what an emit is part of: the call that it came by, or what the request says. On a stream it is a call of its own.
+// causeOf is what an emit is part of: the call that it came by, or what the request says. On a stream it is a call of
+// its own.
 func (s *Server) causeOf(ctx context.Context, r *foyerv1.EmitRequest, onStream bool) *service.Trace {
 	tracer := s.limits.Tracer
 	switch {

@@ -60,8 +60,8 @@ func checkName(reason foyerv1.ErrorReason, field, name string) error {
 	return nil
 }
 
-// namespaceName is the canonical name of a namespace. A comma ends the name on the wire of Socket.IO (protocol v5, "Packet
-// encoding"), so that no namespace can have one.
+// namespaceName is the canonical name of a namespace. A comma ends the name on the wire of Socket.IO (protocol v5,
+// "Packet encoding"), so that no namespace can have one.
 func namespaceName(reason foyerv1.ErrorReason, field, name string) (string, error) {
 	name = service.Canonical(name)
 	if err := checkName(reason, field, name); err != nil {
@@ -143,8 +143,8 @@ func memberRooms(rooms []string) error {
 	return checkRooms(fieldReason, "rooms", rooms)
 }
 
-// eventPacket checks a Payload and makes the packet of an event from it. Its JSON is copied once, into its place behind the
-// event's name, and never encoded again. reserved says which names are not free.
+// eventPacket checks a Payload and makes the packet of an event from it. Its JSON is copied once, into its place behind
+// the event's name, and never encoded again. reserved says which names are not free.
 func eventPacket(p *foyerv1.Payload, namespace string, reserved func(string) bool, maxBytes int) (*service.Packet, error) {
 	if p == nil {
 		return nil, invalidField("payload", "is required")
@@ -185,8 +185,8 @@ func checkEvent(event string, reserved func(string) bool) error {
 }
 
 // eventArray is the array of an event whose arguments come as JSON, put together before it is checked: one copy and one
-// look at each byte. Behind the name, what follows the arguments' bracket makes a valid array exactly if it does behind the
-// bracket. false: the arguments have a fault, which arguments will tell.
+// look at each byte. Behind the name, what follows the arguments' bracket makes a valid array exactly if it does behind
+// the bracket. false: the arguments have a fault, which arguments will tell.
 func eventArray[T string | []byte](event string, args T, attachments [][]byte, maxBytes int) ([]byte, bool) {
 	if len(args) > maxBytes {
 		return nil, false
@@ -367,8 +367,8 @@ func serverSideOf(ctx context.Context, r *foyerv1.ServerSideEmitRequest, maxByte
 	return service.ServerSideEmit{Namespace: namespace, Packet: packet, WantsReplies: r.GetWantsReplies(), Timeout: wait}, nil
 }
 
-// ackWait is how long a call waits for acknowledgements or replies: min(timeout or 5 s, deadline - 100 ms, 60 s). A deadline
-// that leaves no time at all is an error before anything is sent.
+// ackWait is how long a call waits for acknowledgements or replies: min(timeout or 5 s, deadline - 100 ms, 60 s). A
+// deadline that leaves no time at all is an error before anything is sent.
 func ackWait(ctx context.Context, timeout *durationpb.Duration) (time.Duration, error) {
 	wait := defaultAckTimeout
 	if timeout != nil {

@@ -134,8 +134,8 @@ func appendObject(dst []byte, s *structpb.Struct, depth int) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// appendNumber writes a number as a browser would (ECMAScript, Number::toString): whole numbers without point or exponent
-// up to 1e21, no negative zero. What came in as 5 is not to arrive as 5e+00.
+// appendNumber writes a number as a browser would (ECMAScript, Number::toString): whole numbers without point or
+// exponent up to 1e21, no negative zero. What came in as 5 is not to arrive as 5e+00.
 func appendNumber(dst []byte, f float64) ([]byte, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return nil, errNumber
@@ -162,8 +162,9 @@ func objectJSON(s *structpb.Struct) ([]byte, error) {
 	return appendObject(nil, s, 1)
 }
 
-// maxStructDepth is how deep JSON of a client may be to become a Struct. Each level is three messages deep, and protobuf
-// in several languages reads a hundred at most: a deeper one would end the stream of every handler that is told of it.
+// maxStructDepth is how deep JSON of a client may be to become a Struct. Each level is three messages deep, and
+// protobuf in several languages reads a hundred at most: a deeper one would end the stream of every handler that is
+// told of it.
 const maxStructDepth = 28
 
 // structOf is a JSON object as a Struct; nil for nil.
@@ -181,8 +182,8 @@ func structOf(object []byte) (*structpb.Struct, error) {
 	return structpb.NewStruct(fields)
 }
 
-// text is s fit for a message: protobuf refuses to send what is not UTF-8, and what a client has in its URL must not end
-// a backend's stream.
+// text is s fit for a message: protobuf refuses to send what is not UTF-8, and what a client has in its URL must not
+// end a backend's stream.
 func text(s string) string {
 	if utf8.ValidString(s) { // eight bytes at a time, where ToValidUTF8 takes one
 		return s

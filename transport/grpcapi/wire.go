@@ -7,8 +7,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// This file has what is needed to write the messages of the two busy streams without the objects of generated code. Fields
-// stand in the order of their numbers, all below 16, and those with their zero value are left out
+// This file has what is needed to write the messages of the two busy streams without the objects of generated code.
+// Fields stand in the order of their numbers, all below 16, and those with their zero value are left out
 // (https://protobuf.dev/programming-guides/encoding).
 
 // encoded is a message that is encoded already: codec passes it on as it is. Its bytes are not to be changed any more.
@@ -59,7 +59,8 @@ func appendHead(dst []byte, field protowire.Number, n int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.BytesType), uint64(n))
 }
 
-// appendMessage appends a field of bytes also if they are none: a message that is there and empty is not the same as none.
+// appendMessage appends a field of bytes also if they are none: a message that is there and empty is not the same as
+// none.
 func appendMessage(dst []byte, field protowire.Number, m []byte) []byte {
 	return append(appendHead(dst, field, len(m)), m...)
 }
@@ -69,7 +70,8 @@ func appendTime(dst []byte, t time.Time) []byte {
 	return appendUint(appendUint(dst, 1, uint64(t.Unix())), 2, uint64(t.Nanosecond()))
 }
 
-// wireField is one field of a message as it is read. Only those kinds are known that the messages of the busy streams have.
+// wireField is one field of a message as it is read. Only those kinds are known that the messages of the busy streams
+// have.
 type wireField struct {
 	key    uint64 // its number and type as they stand on the wire: n<<3|varintField or n<<3|bytesField
 	varint uint64

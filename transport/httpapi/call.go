@@ -25,8 +25,8 @@ import (
 // passedOn are the headers that the gRPC server hears of. The others are of HTTP, or nobody's business.
 var passedOn = []string{"authorization", "traceparent", "tracestate"}
 
-// call makes the call that vanguard has put into gRPC's form (gRPC over HTTP/2, "Requests" and "Responses") and gives it
-// the answer in that form.
+// call makes the call that vanguard has put into gRPC's form (gRPC over HTTP/2, "Requests" and "Responses") and gives
+// it the answer in that form.
 func (s *Server) call(w http.ResponseWriter, r *http.Request) {
 	head := w.Header()
 	head.Set("Content-Type", "application/grpc+proto")

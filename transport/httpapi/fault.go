@@ -53,8 +53,9 @@ func fromStatus(err error) *connect.Error {
 	return e
 }
 
-// noCall is the error of a request that is no call: its path or its method is wrong. HTTP has a status for each of these, which
-// proxies and their logs understand. No code of the Connect protocol becomes 405, and its code for an unknown path becomes 501.
+// noCall is the error of a request that is no call: its path or its method is wrong. HTTP has a status for each of
+// these, which proxies and their logs understand. No code of the Connect protocol becomes 405, and its code for an
+// unknown path becomes 501.
 type noCall struct {
 	told   *connect.Error
 	status int

@@ -361,8 +361,8 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAllBodiesAreBounded: four bodies of which the rest does not come hold all that may be held. A fifth is refused, and
-// nobody else is.
+// TestAllBodiesAreBounded: four bodies of which the rest does not come hold all that may be held. A fifth is refused,
+// and nobody else is.
 func TestAllBodiesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := start(t, &fakeAPI{}, nil)
@@ -402,8 +402,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// TestDeadlines: a call with one answer ends, and no later than its client wants. The API hears of both, and of no header
-// that is not its business.
+// TestDeadlines: a call with one answer ends, and no later than its client wants. The API hears of both, and of no
+// header that is not its business.
 func TestDeadlines(t *testing.T) {
 	for name, tc := range map[string]struct {
 		headers []string

@@ -14,11 +14,12 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// decoders is how many requests are decoded at once: a list of numbers in JSON takes some fifty times its bytes as a message.
+// decoders is how many requests are decoded at once: a list of numbers in JSON takes some fifty times its bytes as a
+// message.
 const decoders = 2
 
-// jsonCodec is JSON as grpcurl takes it: a field that is not known is an error, so that a wrong letter does nothing else than
-// what was meant.
+// jsonCodec is JSON as grpcurl takes it: a field that is not known is an error, so that a wrong letter does nothing
+// else than what was meant.
 type jsonCodec struct {
 	vanguard.JSONCodec
 	slots chan struct{}

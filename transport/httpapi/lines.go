@@ -9,9 +9,9 @@ import (
 	"connectrpc.com/connect"
 )
 
-// lines turns an answer of Connect's streams (https://connectrpc.com/docs/protocol#streaming-rpcs) into lines of JSON: each is
-// {"result":…}, and the last one may be {"error":…}. An error before the first result is the whole answer and has its
-// HTTP status, as with a call that has one answer.
+// lines turns an answer of Connect's streams (https://connectrpc.com/docs/protocol#streaming-rpcs) into lines of JSON:
+// each is {"result":…}, and the last one may be {"error":…}. An error before the first result is the whole answer and
+// has its HTTP status, as with a call that has one answer.
 type lines struct {
 	http.ResponseWriter
 	begun   bool

@@ -16,11 +16,12 @@ import (
 // browser reaches, loopback as well, without asking first; it cannot read the answer, and the call is done. On
 // loopback without tokens nothing else would keep it out. What a browser cannot help to say is who asks:
 //
-//   - Origin is in every such request, as a name or as "null". One that is not listed is refused, whatever the Host: after
-//     a rebound DNS name a foreign page is of the same origin as this server, so that this is not asked.
-//   - Sec-Fetch-Site is looked at when there is no Origin, as with GET. A page has nothing to look for here then either.
-//   - Host is the name that the page knows. Where everybody may call it has to be one of this machine, which a rebound name is
-//     not.
+//   - Origin is in every such request, as a name or as "null". One that is not listed is refused, whatever the Host:
+//     after a rebound DNS name a foreign page is of the same origin as this server, so that this is not asked.
+//   - Sec-Fetch-Site is looked at when there is no Origin, as with GET. A page has nothing to look for here then
+//     either.
+//   - Host is the name that the page knows. Where everybody may call it has to be one of this machine, which a rebound
+//     name is not.
 //
 // Programs send none of the first two. A token is never sent by a browser of itself, so it guards against pages where
 // there is one; the rule is the same there, for there is no use in a second one. Credentials of browsers (cookies) play

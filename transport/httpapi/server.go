@@ -40,8 +40,8 @@ const (
 type Config struct {
 	// Dial opens a connection in memory to the gRPC server. It returns soon after ctx has ended.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Admit says what is wrong with a caller's values of the header Authorization, as a status; nil: it may call. It counts
-	// and tells its refusals by itself. It does not block.
+	// Admit says what is wrong with a caller's values of the header Authorization, as a status; nil: it may call. It
+	// counts and tells its refusals by itself. It does not block.
 	Admit func(ctx context.Context, method string, authorization []string, address string) error
 	// Address is the address of a request's client, without the port. Default: the connection's.
 	Address func(r *http.Request) string

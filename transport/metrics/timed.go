@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Timed are metrics of what takes a while each time and is seldom enough to be noted as it happens. Its methods are safe for
-// concurrent use, and do not block.
+// Timed are metrics of what takes a while each time and is seldom enough to be noted as it happens. Its methods are
+// safe for concurrent use, and do not block.
 type Timed struct {
 	upgrades  prometheus.Histogram
 	calls     *prometheus.CounterVec

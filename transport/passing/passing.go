@@ -351,8 +351,9 @@ func (p *Passing) Len() int {
 }
 
 // Drain refuses upgrades from now on, and ends the streams one by one, spread over window at jittered moments, so that
-// their clients do not come back all at once. Requests are passed on as before; the members that they go to answer polls
-// when they hear that this node leaves. It blocks until nothing is left or ctx ends; then Close cuts what remains.
+// their clients do not come back all at once. Requests are passed on as before; the members that they go to answer
+// polls when they hear that this node leaves. It blocks until nothing is left or ctx ends; then Close cuts what
+// remains.
 func (p *Passing) Drain(ctx context.Context, window time.Duration) {
 	p.draining.Store(true)
 	for {

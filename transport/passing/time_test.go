@@ -494,8 +494,8 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// TestPollsOfALeavingMember: a poll that a member has passed is answered when that member is about to leave, which waits
-// for it; its session is as good as before, and its client's next poll has what was said meanwhile.
+// TestPollsOfALeavingMember: a poll that a member has passed is answered when that member is about to leave, which
+// waits for it; its session is as good as before, and its client's next poll has what was said meanwhile.
 func TestPollsOfALeavingMember(t *testing.T) {
 	inBubble(t, func(p *pair) {
 		var polls []string

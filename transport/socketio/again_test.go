@@ -173,7 +173,8 @@ func (a *again) connected() {
 	a.heard("0/n")
 }
 
-// works asserts that "/n" has one socket, that events, acks and emits of it and of "/other" go through, and nothing else.
+// works asserts that "/n" has one socket, that events, acks and emits of it and of "/other" go through, and nothing
+// else.
 func (a *again) works() {
 	a.t.Helper()
 	for _, namespace := range []string{"/n", "/other"} {
@@ -193,8 +194,8 @@ func (a *again) works() {
 	}
 }
 
-// TestConnectAgain: a client asks for a namespace again, before or after the answer. Its newest CONNECT counts, the handler
-// hears of each socket's begin and end once and of no other, and what else lives on the link goes on.
+// TestConnectAgain: a client asks for a namespace again, before or after the answer. Its newest CONNECT counts, the
+// handler hears of each socket's begin and end once and of no other, and what else lives on the link goes on.
 func TestConnectAgain(t *testing.T) {
 	refusal := service.Decision{Reject: &service.Refusal{Message: "no"}}
 	const left = "disconnected /n: client namespace disconnect"
@@ -350,8 +351,9 @@ func TestConnectAgain(t *testing.T) {
 	}
 }
 
-// TestNothingOfTheOldSocketFollowsTheAnswer: a client connects again and again, by 40 and by 41 and 40, while it is emitted
-// to, acked and disconnected by the server. After each answer to a CONNECT all that it hears is of the socket that it names.
+// TestNothingOfTheOldSocketFollowsTheAnswer: a client connects again and again, by 40 and by 41 and 40, while it is
+// emitted to, acked and disconnected by the server. After each answer to a CONNECT all that it hears is of the socket
+// that it names.
 func TestNothingOfTheOldSocketFollowsTheAnswer(t *testing.T) {
 	node, err := service.New(service.Config{Namespaces: []service.NamespaceConfig{{Pattern: "/n"}}})
 	if err != nil {
@@ -442,8 +444,8 @@ func TestNothingOfTheOldSocketFollowsTheAnswer(t *testing.T) {
 	}
 }
 
-// TestHeldEventTakesFromTheBudget: an event that waits for its namespace's second answer counts for the node, and is given back
-// however the wait ends.
+// TestHeldEventTakesFromTheBudget: an event that waits for its namespace's second answer counts for the node, and is
+// given back however the wait ends.
 func TestHeldEventTakesFromTheBudget(t *testing.T) {
 	const size = 500 << 10
 	for name, end := range map[string]func(h *fakeHall, l *Link){

@@ -113,8 +113,9 @@ func maskedFrame(text string, isBinary bool, n int) string {
 	return string(head) + "\x00\x00\x00\x00" + text
 }
 
-// TestHeldBeforeConnect: whatever a client does before it is in a namespace, the sum of what the server holds for it stays
-// under 64 KiB: its handshake, a message in hand, connects that nobody decides, and answers that it does not take.
+// TestHeldBeforeConnect: whatever a client does before it is in a namespace, the sum of what the server holds for it
+// stays under 64 KiB: its handshake, a message in hand, connects that nobody decides, and answers that it does not
+// take.
 func TestHeldBeforeConnect(t *testing.T) {
 	const links = 12
 	const most = 64 << 10

@@ -25,15 +25,15 @@ type Config struct {
 	// MaxConnectPayload is the largest message of a client that has joined nothing, as engineio has it, and the
 	// longest JSON that the auth in it may become. Default 16 KiB.
 	MaxConnectPayload int
-	// MaxPacketBytes is the largest packet: a payload with all its attachments. Over it the link is closed, and the log says
-	// so. Default: ten times MaxPayload, at most 3 MiB or MaxPayload, because what gRPC's clients take at once is 4 MB unless
-	// they are told otherwise, and an event goes to its handler in one piece. Never below MaxPayload.
+	// MaxPacketBytes is the largest packet: a payload with all its attachments. Over it the link is closed, and the log
+	// says so. Default: ten times MaxPayload, at most 3 MiB or MaxPayload, because what gRPC's clients take at once is 4
+	// MB unless they are told otherwise, and an event goes to its handler in one piece. Never below MaxPayload.
 	MaxPacketBytes int
-	// AttachmentTimeout is how long a client may take for the next attachment of a packet that it has begun. Over it the link
-	// is closed. A link that is paused has all the time. Default 30 s; negative: for ever.
+	// AttachmentTimeout is how long a client may take for the next attachment of a packet that it has begun. Over it the
+	// link is closed. A link that is paused has all the time. Default 30 s; negative: for ever.
 	AttachmentTimeout time.Duration
-	// Budget is the node's memory: what a packet holds above 64 KiB while it waits for the rest of its attachments is taken
-	// from it, and where it is spent the link is closed. Default: the node's.
+	// Budget is the node's memory: what a packet holds above 64 KiB while it waits for the rest of its attachments is
+	// taken from it, and where it is spent the link is closed. Default: the node's.
 	Budget *service.Budget
 	// Logger gets debug lines per link, and lines about limits that clients run into, few of a kind. Default: none.
 	Logger *zap.Logger
@@ -47,8 +47,9 @@ const (
 	maxNamespaceBytes = 255              // as service.MaxNameBytes
 	freeJoiningBytes  = 64 << 10         // what a packet without all of its attachments may hold beside the Budget
 	tellEvery         = 10 * time.Second // how often a kind of line about clients is logged
-	// What the connects of a link may hold while they are undecided, before its reading stops until some are decided. With the
-	// largest message on top, one in hand, the headers and a few answers, a client that has joined nothing stays under 64 KiB.
+	// What the connects of a link may hold while they are undecided, before its reading stops until some are decided. With
+	// the largest message on top, one in hand, the headers and a few answers, a client that has joined nothing stays under
+	// 64 KiB.
 	maxPendingBytes       = 64 << 10
 	maxPendingBytesBefore = 6 << 10 // until it has joined something
 	// attemptBytes is what a connect holds beside its name and auth, in this package and in the service, measured.

@@ -13,8 +13,8 @@ import (
 // Clients of Socket.IO v2 come over EIO=3 and speak version 4 of this protocol, as the reference serves it (Socket.IO
 // protocol v5, "EIO=3 clients"). What they send is read by the same parser; only JSON's, as nothing tells another one.
 
-// beginV2 makes the link one of v2 and joins it to "/", which such a client does not ask for. Handlers see no auth: these
-// clients have said it in the handshake's query.
+// beginV2 makes the link one of v2 and joins it to "/", which such a client does not ask for. Handlers see no auth:
+// these clients have said it in the handshake's query.
 func (l *Link) beginV2() {
 	l.v2, l.started = true, true
 	if f := l.connect(&incoming{kind: service.KindConnect, id: service.NoAck}); f != 0 {

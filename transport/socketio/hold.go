@@ -6,9 +6,9 @@ import (
 	"foyer/service"
 )
 
-// A client that has asked for a namespace again, after it was let in, may have read the first answer and have sent events since:
-// what its application emitted while it connected comes then. They are meant for whatever the second answer brings. So the first
-// of them waits for that answer, and the link is not read meanwhile.
+// A client that has asked for a namespace again, after it was let in, may have read the first answer and have sent
+// events since: what its application emitted while it connected comes then. They are meant for whatever the second
+// answer brings. So the first of them waits for that answer, and the link is not read meanwhile.
 
 // hold keeps the event until the namespace's connect is decided, or passes it on if it is.
 func (l *Link) hold(namespace []byte, p *service.Packet) fault {

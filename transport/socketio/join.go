@@ -83,7 +83,8 @@ func (l *Link) dropWaiting() {
 }
 
 // awaitNext begins the time that the client has for the next attachment, or says that none is awaited. The timer is not
-// stopped: it finds out when it fires, so that in a stream of binary events it is set once in its time and not for each.
+// stopped: it finds out when it fires, so that in a stream of binary events it is set once in its time and not for
+// each.
 func (l *Link) awaitNext(more bool) {
 	if l.server.cfg.AttachmentTimeout < 0 {
 		return
@@ -98,15 +99,16 @@ func (l *Link) awaitNext(more bool) {
 	l.armLocked()
 }
 
-// armLocked sets the timer for what is awaited, if it is not set. Until something is joined that of the ConnectTimeout is.
+// armLocked sets the timer for what is awaited, if it is not set. Until something is joined that of the ConnectTimeout
+// is.
 func (l *Link) armLocked() {
 	if l.awaits && l.timer == nil && !l.ended.Load() {
 		l.timer = time.AfterFunc(l.server.cfg.AttachmentTimeout/looks, l.lookAtProgress)
 	}
 }
 
-// looks is how often the timer looks in the time for an attachment. A link that is paused then has all of it from there on,
-// since what is awaited may lie unread.
+// looks is how often the timer looks in the time for an attachment. A link that is paused then has all of it from there
+// on, since what is awaited may lie unread.
 const looks = 4
 
 // lookAtProgress closes a link whose client has begun a packet and has not gone on with it.

@@ -86,8 +86,8 @@ func TestFaultsAreToldNowAndThen(t *testing.T) {
 
 const twoHoles = `["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`
 
-// TestAttachmentTimeout: the rest of a packet that was begun has to come, whatever else the client does. What it is given
-// the time for is each next attachment, and a link that is paused has all of it.
+// TestAttachmentTimeout: the rest of a packet that was begun has to come, whatever else the client does. What it is
+// given the time for is each next attachment, and a link that is paused has all of it.
 func TestAttachmentTimeout(t *testing.T) {
 	const timeout = 30 * time.Second // the default
 	wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
@@ -191,8 +191,8 @@ func TestAttachmentTimeout(t *testing.T) {
 	})
 }
 
-// TestJoiningTakesFromTheBudget: what waits for the rest of its attachments counts for the node, and is given back however
-// the wait ends.
+// TestJoiningTakesFromTheBudget: what waits for the rest of its attachments counts for the node, and is given back
+// however the wait ends.
 func TestJoiningTakesFromTheBudget(t *testing.T) {
 	const part = 500 << 10
 	held := int64(part + len(twoHoles) - freeJoiningBytes)

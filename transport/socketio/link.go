@@ -13,7 +13,8 @@ import (
 // Link is one session as the service sees it, with the namespaces that its client is in. It is the session's
 // engineio.Receiver and the service's Conn.
 type Link struct {
-	// Set before start. What a fan-out looks at stands together: with thousands of receivers it is cache lines that it pays for.
+	// Set before start. What a fan-out looks at stands together: with thousands of receivers it is cache lines that it
+	// pays for.
 	session session
 	v2      bool // the client is of Socket.IO v2, see eio3.go
 
@@ -42,8 +43,8 @@ type Link struct {
 }
 
 // place is a link's part in one namespace: connected (socket), about to be (attempt), or, with neither, ended by the
-// server, so that what the client sent before it knew does no harm. Without a name it is free. A namespace has one place:
-// of two CONNECTs for it the newest counts.
+// server, so that what the client sent before it knew does no harm. Without a name it is free. A namespace has one
+// place: of two CONNECTs for it the newest counts.
 type place struct {
 	name    string
 	socket  *service.Socket
@@ -52,8 +53,8 @@ type place struct {
 
 func (p *place) live() bool { return p.socket != nil || p.attempt != nil }
 
-// Message takes the next message of the session, and keeps data. The first one tells the parser: text is JSON, binary is
-// msgpack. It does not block. What is wrong closes the session.
+// Message takes the next message of the session, and keeps data. The first one tells the parser: text is JSON, binary
+// is msgpack. It does not block. What is wrong closes the session.
 func (l *Link) Message(data []byte, binary bool) {
 	if l.ended.Load() {
 		l.dropWaiting()
@@ -73,8 +74,8 @@ func (l *Link) Message(data []byte, binary bool) {
 	}
 }
 
-// Closed ends the link after its session: every socket of it is closed, every pending connect cancelled. It may block for
-// as long as the service's locks are held by others.
+// Closed ends the link after its session: every socket of it is closed, every pending connect cancelled. It may block
+// for as long as the service's locks are held by others.
 func (l *Link) Closed(r engineio.Reason, detail string) {
 	l.dropWaiting()
 	l.release(reasonOf(r), detail)
@@ -123,8 +124,8 @@ func (l *Link) take(data []byte, binary bool) fault {
 	return l.begin(&in, s == nil && !awaited)
 }
 
-// turnCost is what a CONNECT or a DISCONNECT costs of the link's rate beyond any message: handlers, watchers and the log of a
-// namespace hear of each.
+// turnCost is what a CONNECT or a DISCONNECT costs of the link's rate beyond any message: handlers, watchers and the
+// log of a namespace hear of each.
 const turnCost = 9
 
 // dispatch acts on a packet that is complete.
@@ -166,8 +167,8 @@ func (l *Link) dispatch(in *incoming) fault {
 
 var noArguments = []byte("[]")
 
-// receiver returns the socket of a namespace, or none if it has ended and what comes is to be ignored, or, where another one
-// is awaited, held.
+// receiver returns the socket of a namespace, or none if it has ended and what comes is to be ignored, or, where
+// another one is awaited, held.
 func (l *Link) receiver(namespace []byte) (s *service.Socket, name string, awaited bool, f fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -297,8 +298,8 @@ func (l *Link) stopTimerLocked() {
 	}
 }
 
-// each calls f for every place in use until it says false, and returns the one where it stopped. The place is valid until
-// mu is released or a place is added or removed.
+// each calls f for every place in use until it says false, and returns the one where it stopped. The place is valid
+// until mu is released or a place is added or removed.
 func (l *Link) eachLocked(f func(*place) bool) *place {
 	if l.first.name != "" && !f(&l.first) {
 		return &l.first

@@ -68,8 +68,8 @@ func (l *Link) Close(r service.Reason) {
 	l.session.Close(wordOf(r))
 }
 
-// Dismiss sends a DISCONNECT for every namespace that the client is in, closes the session, and closes the sockets before
-// it returns. Not to be called with a lock of the service held.
+// Dismiss sends a DISCONNECT for every namespace that the client is in, closes the session, and closes the sockets
+// before it returns. Not to be called with a lock of the service held.
 func (l *Link) Dismiss() {
 	// Taken out first: the session's end, on another goroutine, would tell the sockets another reason.
 	out := l.takeOut()

@@ -25,9 +25,9 @@ type attempt struct {
 // connect asks the service to let the link into a namespace (Socket.IO protocol v5, "Connecting to a namespace"). The
 // answer is the service's, now or later.
 //
-// A client that asks again, because its page has set itself up twice, means its newest CONNECT: the attempt before it is
-// withdrawn, and a socket that it has there has left. The reference makes two sockets of it, or closes the link with all its
-// namespaces, depending on which is faster.
+// A client that asks again, because its page has set itself up twice, means its newest CONNECT: the attempt before it
+// is withdrawn, and a socket that it has there has left. The reference makes two sockets of it, or closes the link with
+// all its namespaces, depending on which is faster.
 func (l *Link) connect(in *incoming) fault {
 	name := "/"
 	if in.namespace != nil {
@@ -118,8 +118,8 @@ func (l *Link) emptyLocked(p *place) place {
 	return out
 }
 
-// pendLocked counts what undecided connects hold. While that is much the link is not read: a client with many namespaces
-// waits for its turn and is not refused.
+// pendLocked counts what undecided connects hold. While that is much the link is not read: a client with many
+// namespaces waits for its turn and is not refused.
 func (l *Link) pendLocked(bytes int) {
 	l.pending += bytes
 	most := maxPendingBytes

@@ -192,8 +192,8 @@ func TestBeforeConnect(t *testing.T) {
 	})
 }
 
-// TestPendingConnectsHoldReading: a client whose connects are undecided is not read on while they hold much, and is read on
-// when enough of them are settled, however that was.
+// TestPendingConnectsHoldReading: a client whose connects are undecided is not read on while they hold much, and is
+// read on when enough of them are settled, however that was.
 func TestPendingConnectsHoldReading(t *testing.T) {
 	auth := `{"a":"` + strings.Repeat("x", 10_000) + `"}`
 	ends := []struct {

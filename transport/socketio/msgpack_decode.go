@@ -13,9 +13,9 @@ var msgpackFaults = [...]fault{
 	msgpack.Broken: faultPayload, msgpack.TooDeep: faultDepth, msgpack.TooLarge: faultTooLarge, msgpack.TooMany: faultAttachments,
 }
 
-// decodeMsgpack decodes a packet of socket.io-msgpack-parser: one map, keys in any order, unknown ones ignored (Socket.IO
-// protocol v5, "msgpack parser"). The payload becomes JSON, its binaries become attachments in the order of the walk, as
-// parts of b or copies. Payload and attachments together must stay within maxBytes.
+// decodeMsgpack decodes a packet of socket.io-msgpack-parser: one map, keys in any order, unknown ones ignored
+// (Socket.IO protocol v5, "msgpack parser"). The payload becomes JSON, its binaries become attachments in the order of
+// the walk, as parts of b or copies. Payload and attachments together must stay within maxBytes.
 func decodeMsgpack(b []byte, maxBytes int) (in incoming, f fault) {
 	in.id = service.NoAck
 	head, i, ok := msgpack.Read(b, 0)

@@ -12,7 +12,8 @@ import (
 	"foyer/transport/engineio"
 )
 
-// TestRealSession is the walk through all three packages, over polling: connect, event to and fro, disconnect by the node.
+// TestRealSession is the walk through all three packages, over polling: connect, event to and fro, disconnect by the
+// node.
 func TestRealSession(t *testing.T) {
 	node, err := service.New(service.Config{})
 	if err != nil {

@@ -25,8 +25,8 @@ type incoming struct {
 	attachments [][]byte
 }
 
-// decodeText decodes the text of a packet, without Engine.IO's "4", by the rules of the reference (Socket.IO protocol v5,
-// "Packet types and grammar", "Server-side validation"). It copies nothing: the result is made of parts of text.
+// decodeText decodes the text of a packet, without Engine.IO's "4", by the rules of the reference (Socket.IO protocol
+// v5, "Packet types and grammar", "Server-side validation"). It copies nothing: the result is made of parts of text.
 func decodeText(text []byte) (in incoming, f fault) {
 	if len(text) == 0 {
 		return in, faultType
@@ -172,7 +172,8 @@ func payloadFault(err error) fault {
 	}
 }
 
-// reserved says whether a name, as it stands in the array, is a reserved one. It allocates only for short escaped names.
+// reserved says whether a name, as it stands in the array, is a reserved one. It allocates only for short escaped
+// names.
 func reserved(name []byte) bool {
 	const longest = len("removeListener")
 	if name[0] != '"' || len(name) > 2+longest*len(`\u0000`) {
@@ -184,8 +185,8 @@ func reserved(name []byte) bool {
 	return len(name) <= 2+longest && payload.Reserved(string(name[1:len(name)-1]))
 }
 
-// keep returns part, or a copy when part is what holds a much larger buffer in memory: queues count the bytes of packets,
-// and a client must not make them stand for a multiple, by whitespace, leading zeros or unknown keys.
+// keep returns part, or a copy when part is what holds a much larger buffer in memory: queues count the bytes of
+// packets, and a client must not make them stand for a multiple, by whitespace, leading zeros or unknown keys.
 func keep(part []byte, buffer int) []byte {
 	const slack = 1 << 10
 	if buffer <= 2*len(part)+slack {

@@ -21,7 +21,8 @@ const Namespace = "/admin"
 
 const (
 	maxSaid = 256
-	// How many commands may wait for earlier ones: those of one operator, and those of all together. Further ones are left out.
+	// Commands wait until earlier ones of the same operator are carried out. At most maxCommands of one operator wait, and
+	// at most maxAllCommands of all operators. The panel drops a command that comes when either number is reached.
 	maxCommands    = 16
 	maxAllCommands = 256
 	maxLine        = 6 << 20 // bytes of arguments
@@ -47,8 +48,8 @@ type Config struct {
 	PID      int
 	Log      *zap.Logger
 	Told     *zap.Logger // for what strangers can cause at any rate
-	// Count is called for each login that is refused and each page that is closed, with ReasonLogin or ReasonSlow, from any
-	// goroutine. Default: nobody counts them.
+	// Count is called for each login that is refused and each page that is closed, with ReasonLogin or ReasonSlow, from
+	// any goroutine. Default: nobody counts them.
 	Count func(reason string)
 }
 
@@ -208,7 +209,7 @@ func (p *panel) welcome(s *foyerv1.Socket) {
 	if p.watch == nil {
 		p.watch = begin(p.ctx, p.cfg, p.said)
 	}
-	p.watch.ask(s.GetId()) // the page chooses the namespace that it shows from those of all_sockets, which come once they are known
+	p.watch.ask(s.GetId()) // all_sockets follows when the list is complete; the page chooses its namespace from that list
 }
 
 func (p *panel) farewell(id string) {
@@ -226,8 +227,8 @@ func (p *panel) farewell(id string) {
 	p.tell(said{"", "socket_disconnected", []any{Namespace, id, "transport close", stamp(time.Now())}})
 }
 
-// attended says whether any page is connected. A page in ops may have left before it was connected, of which the hall says
-// nothing, so the size of ops does not tell.
+// attended reports whether a page is connected. The length of ops does not answer this: a page that closed before it
+// was connected stays in ops, since the hall does not report such a page.
 func (p *panel) attended() bool {
 	for _, op := range p.ops {
 		if op.end != nil {
@@ -244,8 +245,8 @@ func (p *panel) endWatch() {
 	}
 }
 
-// objects returns the sockets of the operators. A page shows a namespace only when it knows a socket of it, so it gets these
-// too.
+// objects returns the operators' own sockets. They are sent with the sockets of the node, because a page lists only
+// those namespaces in which it has seen a socket, and the operators are in Namespace.
 func (p *panel) objects() []socketObject {
 	list := make([]socketObject, 0, len(p.ops))
 	for _, op := range p.ops {
@@ -256,7 +257,8 @@ func (p *panel) objects() []socketObject {
 	return list
 }
 
-// tell puts an event into the outboxes of the pages that it is for. It does not block. It closes a page whose outbox is full.
+// tell queues an event for one page, or for all pages when it names none. It does not block. A page whose outbox is
+// full is closed.
 func (p *panel) tell(s said) {
 	list, ok := s.args[0].([]socketObject) // of all_sockets: a page forgets the sockets that are not in it
 	if ok {

@@ -152,8 +152,8 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// TestNobodyIsWatchedForWhoNeverCame: the watch ends with the last page that is connected, whoever was let in and has gone
-// before that.
+// TestNobodyIsWatchedForWhoNeverCame: the watch ends with the last page that is connected, whoever was let in and has
+// gone before that.
 func TestNobodyIsWatchedForWhoNeverCame(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -7,30 +7,30 @@ import (
 )
 
 const (
-	// An address may make attemptsAtOnce attempts in a row, and then one each attemptEvery. IPv6 addresses with the same first
-	// 64 bits count as one, since one machine often has them all.
+	// An address may make attemptsAtOnce attempts at once. After that it may make one attempt per attemptEvery. IPv6
+	// addresses with the same first 64 bits count as one address, because one machine often owns all of them.
 	attemptsAtOnce = 10
 	attemptEvery   = 6 * time.Second
-	// The attempts of an address are remembered for an hour or two. There are two maps of at most maxAddresses each.
+	// The attempts of an address are remembered for one to two hours, in two maps of at most maxAddresses entries each.
 	maxAddresses = 4096
 	remembered   = time.Hour
-	// At most maxWaiting logins wait for their turn, each for attemptPatience: the hall wants an answer within 5 s, and a check
-	// of the costliest hash takes two.
+	// At most maxWaiting logins are queued. A login is refused when it has been queued for attemptPatience: the hall
+	// closes a connect that is not answered within 5 s, and the check of the most expensive hash takes 2 s of that.
 	maxWaiting      = 32
 	attemptPatience = 3 * time.Second
-	// A check of a password takes a tenth of a second of a processor, or more. The panel makes one at a time and then rests
-	// three times as long, but no longer than maxRest. So strangers cost a quarter of a processor at most, and more only
-	// where a check takes over a third of a second.
+	// One password check takes 100 ms of a processor, or more. The panel makes one check at a time. After a check it
+	// pauses for restTimes the duration of the check, but not longer than maxRest. So strangers use at most a quarter of a
+	// processor; they use more only where one check takes longer than a third of a second.
 	restTimes = 3
 	maxRest   = time.Second
 )
 
-// attempts holds the logins whose password is not checked yet. Everybody who reaches the admin address can try to log in, so
-// there is an order: first come addresses from which an operator has logged in, then addresses with fewer attempts, then
-// attempts that have waited longer. Owned by Run.
+// attempts is the queue of logins whose password is not checked yet. Anyone who can reach the admin address can fill
+// it, so it is ordered: an address from which an operator has logged in before goes first, then the address with fewer
+// earlier attempts, then the older login. Owned by Run.
 type attempts struct {
 	waiting []*attempt // in the order of their turns
-	// An address is in fresh or in old. When fresh is full or an hour old it becomes old, and the old one is dropped.
+	// An address is in fresh or in old. When fresh is full or one hour old, it replaces old and a new fresh begins.
 	fresh, old map[netip.Addr]tries
 	turned     time.Time // when that last happened
 }
@@ -50,8 +50,8 @@ type attempt struct {
 	until          time.Time // when it is refused, unless its turn has come
 }
 
-// ask puts an attempt into the queue. It returns the attempt that has to be refused, if any: this one when its address has
-// none left, or the last of the queue when that is full.
+// ask queues an attempt. It returns the attempt that must be refused, or nil. That is this attempt when its address has
+// made too many, and the last one in the queue when the queue is full.
 func (a *attempts) ask(t *attempt, now time.Time) (out *attempt) {
 	at := origin(t.socket.GetHandshake().GetAddress())
 	had, ok := a.fresh[at]

@@ -13,8 +13,8 @@ func attemptFrom(address string) *attempt {
 	return &attempt{decision: decision{socket: &foyerv1.Socket{Handshake: &foyerv1.Handshake{Address: address}}}}
 }
 
-// TestAttempts: each address, of IPv6 each /64, has a number of attempts and gets them back. Known addresses come first,
-// then those that have tried least. What waits and what is remembered is bounded.
+// TestAttempts: each address, of IPv6 each /64, has a number of attempts and gets them back. Known addresses come
+// first, then those that have tried least. What waits and what is remembered is bounded.
 func TestAttempts(t *testing.T) {
 	now := time.Now()
 	a := &attempts{}
@@ -96,8 +96,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// TestStrangersKeepNobodyOut: who tries passwords from many addresses has a bounded part of the processor, and an operator
-// comes in all the same, from her own address and from a new one.
+// TestStrangersKeepNobodyOut: who tries passwords from many addresses has a bounded part of the processor, and an
+// operator comes in all the same, from her own address and from a new one.
 func TestStrangersKeepNobodyOut(t *testing.T) { synctest.Test(t, testStrangersKeepNobodyOut) }
 
 func testStrangersKeepNobodyOut(t *testing.T) {

@@ -25,8 +25,8 @@ type command struct {
 	args      json.RawMessage // likewise
 }
 
-// event takes a command of a page. It leaves out what is malformed, not allowed, or too much. It gives no answer, since the page
-// waits for none. The log has the commands that are carried out.
+// event takes a command of a page. It leaves out what is malformed, not allowed, or too much. It gives no answer, since
+// the page waits for none. The log has the commands that are carried out.
 func (p *panel) event(e *foyerv1.Event) {
 	op := p.ops[e.GetSocket().GetId()]
 	if op == nil || op.end == nil || op.readOnly {
@@ -48,8 +48,8 @@ func (p *panel) event(e *foyerv1.Event) {
 	p.cfg.Told.Warn("command of an operator left: too many wait", zap.String("operator", op.name))
 }
 
-// readCommand reads an event of a page. Its first argument is a namespace. Another one may be a room or a socket id: then the
-// command is about the sockets in it, and otherwise about all.
+// readCommand reads an event of a page. Its first argument is a namespace. Another one may be a room or a socket id:
+// then the command is about the sockets in it, and otherwise about all.
 func readCommand(event, text string) (c command, ok bool) {
 	var args []json.RawMessage
 	if json.Unmarshal([]byte(text), &args) != nil || len(args) == 0 {
@@ -86,7 +86,8 @@ func readCommand(event, text string) (c command, ok bool) {
 	return c, ok && c.namespace != ""
 }
 
-// carryOut carries out the commands of one operator, one after the other, until the channel is closed or the panel ends.
+// carryOut carries out the commands of one operator, one after the other, until the channel is closed or the panel
+// ends.
 func (p *panel) carryOut(commands <-chan command) {
 	for {
 		select {

@@ -39,8 +39,9 @@ type Links struct {
 	BytesIn, BytesOut     uint64
 }
 
-// count asks how many sockets there are. It asks Explain about an event for an empty room: the answer says for each node how
-// many sockets the event would not reach, which are all of them. A list of the sockets would cost the nodes much more.
+// count asks how many sockets there are. It asks Explain about an event for an empty room: the answer says for each
+// node how many sockets the event would not reach, which are all of them. A list of the sockets would cost the nodes
+// much more.
 func (w *watch) count() (*counted, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -101,8 +102,8 @@ func (w *watch) tellStats(c *counted, now time.Time) {
 	}
 }
 
-// linksOf returns how many links another node has, and how many of them are on polling. It works this out from the sockets of
-// that node that the watch knows. When these are a sample, the numbers are estimates.
+// linksOf returns how many links another node has, and how many of them are on polling. It works this out from the
+// sockets of that node that the watch knows. When these are a sample, the numbers are estimates.
 func (w *watch) linksOf(node string, sockets int) (links, polling int) {
 	clients, known, polls := map[string]struct{}{}, 0, 0
 	for _, o := range w.sockets {

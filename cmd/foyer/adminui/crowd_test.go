@@ -263,8 +263,8 @@ func testBursts(t *testing.T) {
 	}
 }
 
-// TestWatchIsBounded: what is known of any number of sockets, in any number of namespaces, has bounds; and so has what is
-// known of few sockets that have much to be known.
+// TestWatchIsBounded: what is known of any number of sockets, in any number of namespaces, has bounds; and so has what
+// is known of few sockets that have much to be known.
 func TestWatchIsBounded(t *testing.T) { synctest.Test(t, testWatchIsBounded) }
 
 func testWatchIsBounded(t *testing.T) {

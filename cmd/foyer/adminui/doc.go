@@ -1,15 +1,16 @@
-// Package adminui is the server side of the official Socket.IO Admin UI: the page's namespace /admin, for operators. It is an
-// ordinary client of two gRPC APIs, and knows nothing of what is behind them: that of the node which it shows, and that
-// of a small hall of the operators' own, whose sockets are the pages. So nothing of an operator is ever at the edge, and
-// what an operator may do is what the API does.
+// Package adminui is the server side of the official Socket.IO Admin UI: it serves the namespace /admin, to which the
+// operators' pages connect. It is a client of two gRPC APIs. One is the API of the node that the pages show. The other
+// is the API of the hall, a small node without other clients, whose sockets are the operators' pages. So an operator
+// never connects to the node that serves browsers, and can do only what the API can do.
 //
-// The walk: the hall asks who may connect (login.go), and a password waits for its turn (attempts.go). The first operator who
-// is in begins a watch (watch.go), the last one who leaves ends it: between them nothing runs. The watch counts
-// (counts.go) and follows presence in all namespaces, and copies of browsers' events, as long as there are few sockets
-// (few.go); of many it tells numbers and a sample (many.go). What it finds goes to the pages as the events of the UI
-// (objects.go), to each by a queue of its own (page.go). What operators do comes as events of theirs (commands.go).
+// The walk of an operator. The hall asks whether a page may connect (login.go). A login with a password is queued
+// (attempts.go). When the first operator connects, a watch starts (watch.go); when the last one leaves, it stops, and
+// nothing runs in between. The watch counts sockets (counts.go). While there are few sockets, it follows presence and
+// copies of browsers' events in all namespaces (few.go). When there are many, it shows numbers and a sample (many.go).
+// The watch sends what it finds as the events of the Admin UI (objects.go), through one outbox per page (page.go). The
+// pages send what an operator does as commands (commands.go).
 //
-// Goroutines: Run is the one that has the operators, and waits for none of them. It starts one that reads from the hall, one
-// that looks at passwords, for each page one that writes to the hall and one that carries out commands, and the watch
-// with one for each stream that it follows. It ends and awaits all of them.
+// Goroutines. Run owns the operators and waits for none of them. It starts one goroutine that reads from the hall, one
+// that checks passwords, two per page (one writes to the hall, one carries out commands), and the watch, which has one
+// per stream. Run stops all of them and waits for them.
 package adminui

@@ -138,7 +138,8 @@ func (w *watch) transports() {
 	}
 }
 
-// tellEvent tells the pages what a browser has emitted. It leaves out events beyond maxEvents and arguments that are too long.
+// tellEvent tells the pages what a browser has emitted. It leaves out events beyond maxEvents and arguments that are
+// too long.
 func (w *watch) tellEvent(e *foyerv1.Event) {
 	if w.events++; w.events > maxEvents {
 		return

@@ -23,8 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// These tests run the panel over a real node and a real hall, each behind its real API, in a bubble. Only links are fakes:
-// they write down what they are sent.
+// These tests run the panel over a real node and a real hall, each behind its real API, in a bubble. Only links are
+// fakes: they write down what they are sent.
 
 // plainCodec keeps packets as they are.
 type plainCodec struct{}

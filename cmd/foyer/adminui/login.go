@@ -88,7 +88,7 @@ type decision struct {
 	fresh   bool // the page gets a new session
 }
 
-// look finds out who connects. A login with a password has to wait for its turn.
+// look decides whether a page may connect. A login with a password is queued and decided later.
 func (p *panel) look(c *foyerv1.Connect) error {
 	d := decision{call: c.GetCallId(), socket: c.GetSocket()}
 	auth := c.GetSocket().GetHandshake().GetAuth().AsMap()
@@ -114,7 +114,7 @@ func (p *panel) look(c *foyerv1.Connect) error {
 	return p.leave(p.attempts.ask(t, now))
 }
 
-// leave refuses an attempt without a check. It does nothing for nil.
+// leave refuses an attempt whose password is not checked. It does nothing for nil.
 func (p *panel) leave(t *attempt) error {
 	if t == nil {
 		return nil

@@ -26,7 +26,8 @@ const (
 	maxIDs     = 500 // ids that one call names
 )
 
-// sample is what the pages show when there are many sockets: some sockets of each namespace, as long as they are connected.
+// sample is what the pages show when there are many sockets: some sockets of each namespace, as long as they are
+// connected.
 type sample struct {
 	at    time.Time        // when the whole sample was last sent to the pages; zero: never
 	walks map[string]*walk // by namespace
@@ -34,8 +35,8 @@ type sample struct {
 	looks int
 }
 
-// walk reads the list of all sockets of a namespace, some pages at each look, and picks sockets at even distances, so that
-// those of all nodes are among them.
+// walk reads the list of all sockets of a namespace, some pages at each look, and picks sockets at even distances, so
+// that those of all nodes are among them.
 type walk struct {
 	token  string
 	seen   int
@@ -99,8 +100,8 @@ func (w *watch) hasRoom(o *socketObject) bool {
 	return len(w.sockets) < sampleAll && w.bytes+o.bytes() <= sampleBytes
 }
 
-// renew makes the sample of the sockets that are still there and of those that the walks have picked, and sends all of it. As
-// long as the sample is not even, those that were picked come first.
+// renew makes the sample of the sockets that are still there and of those that the walks have picked, and sends all of
+// it. As long as the sample is not even, those that were picked come first.
 func (w *watch) renew(c *counted, have map[string][]string, size int, done bool, now time.Time) {
 	old := w.sockets
 	w.sockets, w.bytes = map[key]socketObject{}, 0
@@ -159,7 +160,8 @@ func (w *watch) goOn(k *walk, of spaceCount, size int) {
 	k.done = k.token == ""
 }
 
-// compareAll tells the pages what has changed of the sockets that they know, and returns those that are still connected.
+// compareAll tells the pages what has changed of the sockets that they know, and returns those that are still
+// connected.
 func (w *watch) compareAll(now time.Time) (have map[string][]string) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()

@@ -48,8 +48,8 @@ type handshake struct {
 	XDomain bool              `json:"xdomain"`
 }
 
-// objectOf makes the object of a socket of the API. The page takes sockets with the same clientId for one client, so that is
-// the beginning of session_id, which is public. It is never the sid, which is a secret.
+// objectOf makes the object of a socket of the API. The page takes sockets with the same clientId for one client, so
+// that is the beginning of session_id, which is public. It is never the sid, which is a secret.
 func objectOf(s *foyerv1.Socket) socketObject {
 	h := s.GetHandshake()
 	at := h.GetTime().AsTime()

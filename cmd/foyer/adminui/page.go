@@ -20,8 +20,8 @@ const (
 	batchBytes = 1 << 20
 )
 
-// ReasonSlow is the reason for which the page of an operator is closed: it reads more slowly than there is news for it. The
-// page connects again by itself, and begins anew.
+// ReasonSlow is the reason for which the page of an operator is closed: it reads more slowly than there is news for it.
+// The page connects again by itself, and begins anew.
 const ReasonSlow = "ui_operator_slow"
 
 var (
@@ -62,8 +62,8 @@ func (op *operator) stop() {
 	}
 }
 
-// attend sends to a page what waits for it. When the page does not take that, attend closes it. It has a goroutine of its own,
-// so that no other page waits meanwhile.
+// attend sends to a page what waits for it. When the page does not take that, attend closes it. It has a goroutine of
+// its own, so that no other page waits meanwhile.
 func (p *panel) attend(ctx context.Context, op *operator, id string) {
 	err := p.write(ctx, op, id)
 	if cause := context.Cause(ctx); cause != nil {
@@ -89,8 +89,8 @@ func (p *panel) attend(ctx context.Context, op *operator, id string) {
 	}
 }
 
-// write sends what is in the outbox of a page, a batch at a time. It waits until the hall has put each batch into the queue of
-// the page.
+// write sends what is in the outbox of a page, a batch at a time. It waits until the hall has put each batch into the
+// queue of the page.
 func (p *panel) write(ctx context.Context, op *operator, id string) error {
 	stream, err := foyerv1.NewEmitServiceClient(p.cfg.Hall).EmitStream(ctx)
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestSlowPage: an operator whose page takes nothing is closed, with a reason and a counter, and nobody else waits for that.
+// TestSlowPage: an operator whose page takes nothing is closed, with a reason and a counter, and nobody else waits for
+// that.
 func TestSlowPage(t *testing.T) { synctest.Test(t, testSlowPage) }
 
 func testSlowPage(t *testing.T) {
@@ -57,8 +58,8 @@ func testSlowPage(t *testing.T) {
 	}
 }
 
-// TestOutbox: lines come in their order and in batches; what may wait is bounded by its number and its bytes, and a line that
-// is larger goes alone.
+// TestOutbox: lines come in their order and in batches; what may wait is bounded by its number and its bytes, and a
+// line that is larger goes alone.
 func TestOutbox(t *testing.T) {
 	o := &outbox{some: make(chan struct{}, 1)}
 	for i := range maxLines {
@@ -104,8 +105,8 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
-// TestCommandsOfOperators: what one operator has done waits for what she had done before, and not for others; what is given before
-// a page leaves is done.
+// TestCommandsOfOperators: what one operator has done waits for what she had done before, and not for others; what is
+// given before a page leaves is done.
 func TestCommandsOfOperators(t *testing.T) { synctest.Test(t, testCommandsOfOperators) }
 
 func testCommandsOfOperators(t *testing.T) {

@@ -19,8 +19,8 @@ type Users struct {
 
 type users struct {
 	of map[string]user
-	// The hash that is compared for an unknown name. Its cost is the highest of all, so that the time of a refusal does not
-	// tell whether a name exists.
+	// The hash that is compared for an unknown name. Its cost is the highest of all, so that the time of a refusal does
+	// not tell whether a name exists.
 	nobody []byte
 }
 
@@ -29,8 +29,8 @@ type user struct {
 	readOnly bool
 }
 
-// Take reads users, one a line: NAME:HASH, or NAME:HASH:readonly, where HASH is bcrypt's. It says how many there are. An
-// error names the line and changes nothing.
+// Take reads users, one a line: NAME:HASH, or NAME:HASH:readonly, where HASH is bcrypt's. It says how many there are.
+// An error names the line and changes nothing.
 func (u *Users) Take(text []byte) (string, error) {
 	all := map[string]user{}
 	number, highest := 0, 0
@@ -65,8 +65,8 @@ func (u *Users) Take(text []byte) (string, error) {
 	return fmt.Sprintf("with %d users", len(all)), nil
 }
 
-// nobody returns a hash of this cost for which nobody knows a password. It only exchanges the cost in a fixed hash, since a
-// real one would take a tenth of a second or more to make.
+// nobody returns a hash of this cost for which nobody knows a password. It only exchanges the cost in a fixed hash,
+// since a real one would take a tenth of a second or more to make.
 func nobody(cost int) []byte {
 	return fmt.Appendf(nil, "$2a$%02d$3uraepqbq6P7eCIMxRPDm.krLLN779j0BS15OEUQXsdyjvF0A5abS", cost)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// bench is one run. Whatever goes wrong in it, wherever, fails its context: that is the only thing that its parts wait for
-// besides their own.
+// bench is one run. Whatever goes wrong in it, wherever, fails its context: that is the only thing that its parts wait
+// for besides their own.
 type bench struct {
 	o       *Options
 	server  *server
@@ -47,9 +47,9 @@ func scenarioOf(name string) *scenario {
 	return nil
 }
 
-// Run runs a scenario. It returns what was found also when that is an error for Result.Err. It blocks until the scenario is
-// over or ctx ends, and nothing of it is left then. A server that does not answer is no reason to go on for ever: see
-// Options.Patience.
+// Run runs a scenario. It returns what was found also when that is an error for Result.Err. It blocks until the
+// scenario is over or ctx ends, and nothing of it is left then. A server that does not answer is no reason to go on for
+// ever: see Options.Patience.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -93,8 +93,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return b.result, nil
 }
 
-// measure lets what runs go on for the warm-up and then for the time that is measured, and puts what the tally has counted
-// in that time into the result. It ends early with errStuck when nothing comes any more: what has not come then is lost.
+// measure lets what runs go on for the warm-up and then for the time that is measured, and puts what the tally has
+// counted in that time into the result. It ends early with errStuck when nothing comes any more: what has not come then
+// is lost.
 func (b *bench) measure(ctx context.Context) error {
 	if err := b.watch(ctx, b.o.Warmup, "warming up"); err != nil {
 		return err

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// broadcast emits to rooms. With as many rooms as clients it is what one emit costs, with one room what one delivery does.
+// broadcast emits to rooms. With as many rooms as clients it is what one emit costs, with one room what one delivery
+// does.
 func (b *bench) broadcast(ctx context.Context) error {
 	o, r := b.o, b.result
 	r.Rooms, r.Window, r.Rate, r.Bytes = o.Rooms, o.Window, o.Rate, o.Bytes

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// churn lets clients join rooms and leave them again, Window calls at a time. A pair of join and leave is one operation.
+// churn lets clients join rooms and leave them again, Window calls at a time. A pair of join and leave is one
+// operation.
 func (b *bench) churn(ctx context.Context) error {
 	o, r := b.o, b.result
 	r.Rooms, r.Window = o.Rooms, o.Window

@@ -158,7 +158,8 @@ func number(text []byte) int64 {
 	return n
 }
 
-// pad is the text that makes an event a message of the wanted size: Engine.IO's and Socket.IO's digits, name and number too.
+// pad is the text that makes an event a message of the wanted size: Engine.IO's and Socket.IO's digits, name and number
+// too.
 func pad(bytes int) string {
 	const around = len(`42["bench",1000000,""]`)
 	return strings.Repeat("x", max(bytes-around, 0))

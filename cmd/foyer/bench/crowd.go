@@ -16,14 +16,15 @@ type crowd struct {
 	closing atomic.Bool // and no end of a client is of interest
 }
 
-// handler takes a Socket.IO packet that a client has heard, from its type digit on, and when its bytes arrived. It is called
-// on the client's own goroutine, and the packet is its only for the call.
+// handler takes a Socket.IO packet that a client has heard, from its type digit on, and when its bytes arrived. It is
+// called on the client's own goroutine, and the packet is its only for the call.
 type handler func(who *client, packet []byte, at time.Time)
 
 func ignore(*client, []byte, time.Time) {}
 
-// gather connects the clients, of which took is told how long each has taken. Each listens as soon as it is there, since
-// those that come later may take longer than a heartbeat; a client that is lost fails the run. Without handle none listens.
+// gather connects the clients, of which took is told how long each has taken. Each listens as soon as it is there,
+// since those that come later may take longer than a heartbeat; a client that is lost fails the run. Without handle
+// none listens.
 func (b *bench) gather(ctx context.Context, handle handler, took func(who int, d time.Duration)) (*crowd, error) {
 	n := b.o.Clients
 	b.say("connecting %d clients", n)
@@ -72,7 +73,8 @@ func (c *crowd) close() {
 	c.readers.Wait()
 }
 
-// each calls do for 0 to n-1, at most parallel at a time, and returns the first error, which ends the context of the others.
+// each calls do for 0 to n-1, at most parallel at a time, and returns the first error, which ends the context of the
+// others.
 func each(ctx context.Context, n, parallel int, do func(ctx context.Context, i int) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -1,11 +1,11 @@
-// Package bench is a load generator for any server that speaks Engine.IO v4 and Socket.IO v5. It opens clients of its own,
-// has events sent to them or sends some, counts what arrives and tells what that cost the server.
+// Package bench is a load generator for any server that speaks Engine.IO v4 and Socket.IO v5. It opens clients of its
+// own, has events sent to them or sends some, counts what arrives and tells what that cost the server.
 //
 // # The walk
 //
 // A scenario (idle.go, broadcast.go, echo.go, churn.go) opens its clients (crowd.go), each a raw connection with one
-// goroutine that reads (websocket.go, polling.go), asks a driver (driver.go) to let the server do something, and fills a
-// Result (result.go) from what the clients' tallies (tally.go) and /proc (process.go) say.
+// goroutine that reads (websocket.go, polling.go), asks a driver (driver.go) to let the server do something, and fills
+// a Result (result.go) from what the clients' tallies (tally.go) and /proc (process.go) say.
 //
 // Foyer is driven by its gRPC API. Any other server is driven by events that a few lines of its application serve:
 //
@@ -16,14 +16,14 @@
 //
 // # What counts as lost
 //
-// Every delivery bears the number of its emit, and the numbers that one client hears ascend by one. A gap is a loss, as is
-// what has not come when nothing has for the time of Options.Patience; a number again is a duplicate. Either makes the run
-// fail: a server is not fast that does not deliver.
+// Every delivery bears the number of its emit, and the numbers that one client hears ascend by one. A gap is a loss, as
+// is what has not come when nothing has for the time of Options.Patience; a number again is a duplicate. Either makes
+// the run fail: a server is not fast that does not deliver.
 //
 // # How a run ends
 //
-// A run has one context, and whatever goes wrong fails it with its reason: a client that is closed, an emit that is refused,
-// a step that takes too long, an interrupt. Nothing waits for the server longer than its patience.
+// A run has one context, and whatever goes wrong fails it with its reason: a client that is closed, an emit that is
+// refused, a step that takes too long, an interrupt. Nothing waits for the server longer than its patience.
 //
 // # Goroutines
 //

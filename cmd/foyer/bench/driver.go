@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// driver lets the server do what clients by themselves cannot ask for. When it cannot go on it fails the run; each of its
-// methods ends when the run fails, or when the server takes too long.
+// driver lets the server do what clients by themselves cannot ask for. When it cannot go on it fails the run; each of
+// its methods ends when the run fails, or when the server takes too long.
 type driver interface {
 	// join puts each client into the room that room names for it.
 	join(ctx context.Context, clients []*client, room func(who *client) string) error

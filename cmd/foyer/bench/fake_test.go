@@ -18,7 +18,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// network is one of pipes, so that time in a bubble can pass. Everybody who dials reaches the one who listens by the address.
+// network is one of pipes, so that time in a bubble can pass. Everybody who dials reaches the one who listens by the
+// address.
 type network struct {
 	mu        sync.Mutex
 	listeners map[string]*pipeListener
@@ -78,8 +79,8 @@ func (l *pipeListener) Addr() net.Addr  { return l }
 func (l *pipeListener) Network() string { return "pipe" }
 func (l *pipeListener) String() string  { return l.addr }
 
-// fake is a small Engine.IO and Socket.IO server whose ways a test may change. What it is asked, it does on the goroutine of
-// the link that asks.
+// fake is a small Engine.IO and Socket.IO server whose ways a test may change. What it is asked, it does on the
+// goroutine of the link that asks.
 type fake struct {
 	network
 

@@ -88,8 +88,8 @@ type httpConn struct {
 	conn net.Conn   // guarded by mu
 }
 
-// keepIdle is how long a connection may rest before a new one is taken instead: Node closes those that rest for five seconds,
-// and a request that meets the close is lost.
+// keepIdle is how long a connection may rest before a new one is taken instead: Node closes those that rest for five
+// seconds, and a request that meets the close is lost.
 const keepIdle = time.Second
 
 func (c *httpConn) open(to *server) {
@@ -124,7 +124,8 @@ func (c *httpConn) ready() (net.Conn, error) {
 	return conn, nil
 }
 
-// do makes a request and returns the body of its answer, which is to be 200. A GET may be held as long as the server likes.
+// do makes a request and returns the body of its answer, which is to be 200. A GET may be held as long as the server
+// likes.
 func (c *httpConn) do(method, query, body string) ([]byte, error) {
 	conn, err := c.ready()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// tally counts operations and their latencies. Safe for concurrent use; it is split so that a thousand clients do not wait
-// for each other.
+// tally counts operations and their latencies. Safe for concurrent use; it is split so that a thousand clients do not
+// wait for each other.
 type tally struct {
 	shards [16]tallyShard
 	before atomic.Int64 // operations that were counted before the last reset

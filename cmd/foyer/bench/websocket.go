@@ -33,7 +33,8 @@ type link interface {
 	close()
 }
 
-// websocketLink is a WebSocket client that does only what a load generator needs (RFC 6455): text frames, no extensions.
+// websocketLink is a WebSocket client that does only what a load generator needs (RFC 6455): text frames, no
+// extensions.
 type websocketLink struct {
 	conn     net.Conn
 	patience time.Duration // of a write

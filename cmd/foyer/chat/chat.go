@@ -1,5 +1,5 @@
-// Package chat is the backend of the demo: Socket.IO's well-known chat with nicknames, rooms, a typing notice and a live
-// list of who is here.
+// Package chat is the backend of the demo: Socket.IO's well-known chat with nicknames, rooms, a typing notice and a
+// live list of who is here.
 //
 // It is an ordinary client of Foyer's public gRPC API, written to be copied: dial any Foyer, call Run. It holds two
 // streams. HandlerService.Attach brings what browsers do and takes what to do about it; PresenceService.Watch tells who
@@ -35,8 +35,8 @@ const (
 	maxPause = 5 * time.Second
 )
 
-// Run keeps the chat going until ctx is done, then returns nil. When Foyer is away it tries again, with growing pauses. The
-// one error it returns is Foyer's refusal of our credentials, which no waiting mends.
+// Run keeps the chat going until ctx is done, then returns nil. When Foyer is away it tries again, with growing pauses.
+// The one error it returns is Foyer's refusal of our credentials, which no waiting mends.
 func Run(ctx context.Context, conn grpc.ClientConnInterface, log *zap.Logger) error {
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		began := time.Now()
@@ -157,8 +157,8 @@ func (b *backend) take(m *foyerv1.AttachResponse) {
 	}
 }
 
-// welcome takes note of a socket, shows a new one to the lobby, and tells the browser who it is. A browser that had been here
-// answers with its nickname and rooms: that is all it takes to survive a restart of this backend.
+// welcome takes note of a socket, shows a new one to the lobby, and tells the browser who it is. A browser that had
+// been here answers with its nickname and rooms: that is all it takes to survive a restart of this backend.
 func (b *backend) welcome(socket *foyerv1.Socket, how string) {
 	p := &person{id: socket.GetId(), nickname: cmp.Or(socket.GetUserId(), guestName(socket.GetId())), rooms: map[string]bool{}, asked: map[string]bool{}}
 	for _, room := range socket.GetRooms() {

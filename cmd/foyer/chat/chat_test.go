@@ -253,8 +253,8 @@ func TestRosterIsPushed(t *testing.T) {
 	})
 }
 
-// A backend may put a browser into a room or take it out: the browser is told so, and the room counts as its own. What it did by
-// itself is no such news, whenever presence tells of it.
+// A backend may put a browser into a room or take it out: the browser is told so, and the room counts as its own. What
+// it did by itself is no such news, whenever presence tells of it.
 func TestRoomsFromOutside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := run(t).attached(t)

@@ -50,8 +50,8 @@ type (
 	}
 )
 
-// answer handles one event and replies to it, whatever it was: a reply frees the event's slot even if the browser did not
-// ask for an acknowledgement, and becomes one if it did.
+// answer handles one event and replies to it, whatever it was: a reply frees the event's slot even if the browser did
+// not ask for an acknowledgement, and becomes one if it did.
 func (b *backend) answer(e *foyerv1.Event) {
 	r, err := b.handle(e)
 	if err != nil {
@@ -93,8 +93,8 @@ func (b *backend) handle(e *foyerv1.Event) (reply, error) {
 	}
 }
 
-// onMessage: emit("chat message", text) goes to everyone, emit("chat message", text, room) to that room; both to the sender
-// as well.
+// onMessage: emit("chat message", text) goes to everyone, emit("chat message", text, room) to that room; both to the
+// sender as well.
 func (b *backend) onMessage(p *person, args arguments, at time.Time) (reply, error) {
 	text, err := args.text(0, "message", maxMessage)
 	if err != nil {

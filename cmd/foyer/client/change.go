@@ -20,7 +20,8 @@ type changed interface {
 	GetCoverage() *foyerv1.Coverage
 }
 
-// change does something to the sockets of a target, and prints how many these were. What it has done is said as "joined r1".
+// change does something to the sockets of a target, and prints how many these were. What it has done is said as "joined
+// r1".
 func change[Q any, A changed](
 	ctx context.Context, k *kong.Context, sys *System, c *connection, f format, what string, q Q, do func(*grpc.ClientConn) rpc[Q, A],
 ) error {

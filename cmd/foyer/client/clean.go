@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// clean makes a string of anybody's safe for a terminal: what is not to be seen is written as an escape, as \x1b or \u202e.
-// That is control characters, those that turn or hide text, line ends, and what is no UTF-8.
+// clean makes a string of anybody's safe for a terminal: what is not to be seen is written as an escape, as \x1b or
+// \u202e. That is control characters, those that turn or hide text, line ends, and what is no UTF-8.
 func clean(text string) string {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' {

@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestVariables: variables say where a node is and how to print, and never what a command does to whom. Each command that asks
-// a node tells its exit codes.
+// TestVariables: variables say where a node is and how to print, and never what a command does to whom. Each command
+// that asks a node tells its exit codes.
 func TestVariables(t *testing.T) {
 	parser := kong.Must(&Commands{}, kong.Name("foyer"), kong.DefaultEnvars("FOYER"))
 	want := []string{
@@ -33,8 +33,8 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// TestMachine: contexts are where the user's settings are, and colours and what shows that a command waits only where they are
-// wanted.
+// TestMachine: contexts are where the user's settings are, and colours and what shows that a command waits only where
+// they are wanted.
 func TestMachine(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", "/config")
 	if s := Machine(); s.Contexts != "/config/foyer/contexts.yaml" {

@@ -7,8 +7,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// CompleteCommand is the first argument by which the scripts of completion ask what may come next. It is no command of people,
-// and looked for before the rest of a command line: settings that are wrong are no reason to complete nothing.
+// CompleteCommand is the first argument by which the scripts of completion ask what may come next. It is no command of
+// people, and looked for before the rest of a command line: settings that are wrong are no reason to complete nothing.
 const CompleteCommand = "__complete"
 
 // completionCommand prints the script that has a shell ask.
@@ -27,8 +27,8 @@ func (c *completionCommand) Run(_ context.Context, sys *System) error {
 	return sys.print([]byte(scripts[c.Shell]))
 }
 
-// scripts ask by CompleteCommand with the words of the command line, the one at the cursor being the last. An answer is a line
-// for each word that may stand there, with its help behind a tab; or :files.
+// scripts ask by CompleteCommand with the words of the command line, the one at the cursor being the last. An answer is
+// a line for each word that may stand there, with its help behind a tab; or :files.
 var scripts = map[string]string{
 	// In bash = divides words; they are put together before, and the part that bash has already is taken off after.
 	"bash": `_foyer() {

@@ -64,7 +64,8 @@ printf '%s\n' "${COMPREPLY[@]}"`,
 	"fish": `source $SCRIPT; complete -C"$argv[1]" | string split -f1 \t; true`,
 }
 
-// TestCompletionInShells: the scripts work in the shells themselves. Bash is everywhere; `make test` installs the others.
+// TestCompletionInShells: the scripts work in the shells themselves. Bash is everywhere; `make test` installs the
+// others.
 func TestCompletionInShells(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

@@ -33,7 +33,8 @@ const (
 	maxToken   = 4096
 )
 
-// connection says where the node is. Its variables are those of foyer serve, so that a command beside a node asks that node.
+// connection says where the node is. Its variables are those of foyer serve, so that a command beside a node asks that
+// node.
 type connection struct {
 	API          string        `name:"api" group:"Where the node is" placeholder:"ADDR" help:"The gRPC API of the node to ask. Default: that of the context, or 127.0.0.1:50051."`
 	APITLS       bool          `name:"api-tls" group:"Where the node is" help:"The API is served by TLS."`
@@ -62,9 +63,9 @@ type place struct {
 	apiName, caName, tokenName string
 }
 
-// place puts together what holds. A flag comes before a context that is named by --context, then variables, then the context
-// of FOYER_CONTEXT or the one in use. Those two are left alone where an address is given: a token is sent to no address that
-// its context does not have, unless --context is beside it.
+// place puts together what holds. A flag comes before a context that is named by --context, then variables, then the
+// context of FOYER_CONTEXT or the one in use. Those two are left alone where an address is given: a token is sent to no
+// address that its context does not have, unless --context is beside it.
 func (c *connection) place(k *kong.Context, sys *System) (place, error) {
 	flags := map[string]bool{}
 	for _, p := range k.Path {

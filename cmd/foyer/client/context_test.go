@@ -94,8 +94,8 @@ func TestContexts(t *testing.T) {
 	})
 }
 
-// TestPlace: flags come before a context that is named, that before variables, and those before the context in use. Nothing of
-// a context that nobody has named goes to another address.
+// TestPlace: flags come before a context that is named, that before variables, and those before the context in use.
+// Nothing of a context that nobody has named goes to another address.
 func TestPlace(t *testing.T) {
 	inUse, named := put(t, "in-use", "a\n"), put(t, "named", "b\n")
 	sys := &System{Contexts: put(t, "contexts.yaml", "use: u\ncontexts:\n"+

@@ -13,8 +13,8 @@ import (
 	"foyer/service"
 )
 
-// TestExplainPage runs the commands of docs/explain.md, in their order, and wants them to print what it shows; and its table
-// has each verdict once, by the words of the command and by that of the API.
+// TestExplainPage runs the commands of docs/explain.md, in their order, and wants them to print what it shows; and its
+// table has each verdict once, by the words of the command and by that of the API.
 func TestExplainPage(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/explain.md")
 	if err != nil {

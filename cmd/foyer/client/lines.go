@@ -24,8 +24,8 @@ func line(m proto.Message) ([]byte, error) {
 	return plainJSON(b.Bytes()), nil
 }
 
-// plainJSON escapes what JSON lets stand in a string and a terminal would obey: the controls from 0x7f to 0x9f, and those
-// that turn text around.
+// plainJSON escapes what JSON lets stand in a string and a terminal would obey: the controls from 0x7f to 0x9f, and
+// those that turn text around.
 func plainJSON(text []byte) []byte {
 	var b []byte // a copy, once there is something to escape
 	done := 0

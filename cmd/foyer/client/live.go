@@ -30,8 +30,8 @@ var errSilent = errors.New("the first answer has not come in time")
 // stream is one opening of a live stream. It calls heard for each message that came, and returns why it has ended.
 type stream func(ctx context.Context, heard func()) error
 
-// keep opens a stream, and opens it again when it breaks after it had been heard. It ends without an error when ctx does, or
-// after For. An error is one that another try does not mend, or that has lasted for Retry.
+// keep opens a stream, and opens it again when it breaks after it had been heard. It ends without an error when ctx
+// does, or after For. An error is one that another try does not mend, or that has lasted for Retry.
 func (l *live) keep(ctx context.Context, c *caller, open stream) error {
 	switch {
 	case l.For < 0:
@@ -97,8 +97,9 @@ func (c *caller) once(ctx context.Context, open stream, heard func()) error {
 	return err
 }
 
-// tellEmpty says when a namespace has no socket and no handler: a wrong name looks like a quiet one. It says nothing when the
-// node does not know that of all nodes, nor of /, which is always there, nor of NAME*, whose sockets cannot be listed.
+// tellEmpty says when a namespace has no socket and no handler: a wrong name looks like a quiet one. It says nothing
+// when the node does not know that of all nodes, nor of /, which is always there, nor of NAME*, whose sockets cannot be
+// listed.
 func (c *caller) tellEmpty(ctx context.Context, namespace string, local bool) {
 	namespace = "/" + strings.TrimPrefix(namespace, "/")
 	if namespace == "/" || strings.HasSuffix(namespace, "*") {

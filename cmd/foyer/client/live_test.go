@@ -204,8 +204,8 @@ func TestForEndsWithoutALoss(t *testing.T) {
 	})
 }
 
-// TestTail: what browsers send is shown as it comes, without its arguments unless they are asked for, and with nothing of
-// theirs that a terminal obeys.
+// TestTail: what browsers send is shown as it comes, without its arguments unless they are asked for, and with nothing
+// of theirs that a terminal obeys.
 func TestTail(t *testing.T) {
 	inHall(t, func(h *hall) {
 		ann := h.connect("ann", "/", "")
@@ -301,8 +301,8 @@ func TestTailSamples(t *testing.T) {
 	})
 }
 
-// TestTailThatIsNotRead: a tail whose output nobody takes keeps no client waiting, holds no more than it may, and says how
-// many it has left out.
+// TestTailThatIsNotRead: a tail whose output nobody takes keeps no client waiting, holds no more than it may, and says
+// how many it has left out.
 func TestTailThatIsNotRead(t *testing.T) {
 	inHall(t, func(h *hall) {
 		ann := h.connect("ann", "/", "")

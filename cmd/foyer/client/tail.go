@@ -27,8 +27,8 @@ const (
 	tellEvery    = 5 * time.Second
 )
 
-// tailCommand shows what browsers send, as they send it. It is an observer handler: it gets copies, and no client ever waits
-// for it.
+// tailCommand shows what browsers send, as they send it. It is an observer handler: it gets copies, and no client ever
+// waits for it.
 type tailCommand struct {
 	Namespace string   `short:"n" env:"-" group:"Whom" placeholder:"NAME" help:"The namespace; NAME* is all that begin so. Default /."`
 	Local     bool     `env:"-" group:"Whom" help:"Of the node that is asked alone."`

@@ -6,8 +6,8 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// scope are the flags of a target, the same for all commands. None has a variable: what a command does to whom is not to
-// depend on what somebody has set before.
+// scope are the flags of a target, the same for all commands. None has a variable: what a command does to whom is not
+// to depend on what somebody has set before.
 type scope struct {
 	Namespace string   `short:"n" env:"-" group:"Whom" placeholder:"NAME" help:"The namespace. Default /."`
 	Room      []string `short:"r" env:"-" group:"Whom" sep:"none" placeholder:"ROOM" help:"The sockets in this room; again for more rooms. The id of a socket is a room with it alone."`

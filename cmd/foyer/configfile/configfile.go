@@ -1,5 +1,6 @@
-// Package configfile reads the text of a configuration file: YAML with a value for each key, and what is wrong with it, each
-// fault with its line. It knows neither what the settings are nor where files are; who calls it says which keys there are.
+// Package configfile reads the text of a configuration file: YAML with a value for each key, and what is wrong with it,
+// each fault with its line. It knows neither what the settings are nor where files are; who calls it says which keys
+// there are.
 package configfile
 
 import (
@@ -15,8 +16,8 @@ import (
 	"foyer/cmd/foyer/near"
 )
 
-// MaxBytes bounds a configuration file: all settings at their longest are a tenth of that. Parse takes any text; who reads
-// the file holds the bound.
+// MaxBytes bounds a configuration file: all settings at their longest are a tenth of that. Parse takes any text; who
+// reads the file holds the bound.
 const MaxBytes = 256 << 10
 
 // Key is a setting that a file may have.

@@ -62,8 +62,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestFaults: whatever is wrong is told with its line, all of it at once where that is possible, in words of ours; and what
-// is wrong is not among the values.
+// TestFaults: whatever is wrong is told with its line, all of it at once where that is possible, in words of ours; and
+// what is wrong is not among the values.
 func TestFaults(t *testing.T) {
 	deep := strings.Repeat("[", 20_000)
 	for name, c := range map[string]struct {
@@ -126,8 +126,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever a file has in it, the answer is values of keys that there are, on lines that there are, or faults of
-// one line each that a terminal can show.
+// FuzzParse: whatever a file has in it, the answer is values of keys that there are, on lines that there are, or faults
+// of one line each that a terminal can show.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"edge: :1\n", "a: [b, {c: d}]\n", "? x\n", "a: &b c\nd: *b\n", "%YAML 1.1\n---\n", "namespaces: [a, b]\n", "path: |\n y\n", "api-token-file: x\n"} {
 		f.Add([]byte(text))

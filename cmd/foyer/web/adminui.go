@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// The Admin UI's own libraries put styles into the page, which they cannot do otherwise. Of the two style sheets that it
-// loads from elsewhere, the icons are built in; the other is a font, which is not let in.
+// The Admin UI's own libraries put styles into the page, which they cannot do otherwise. Of the two style sheets that
+// it loads from elsewhere, the icons are built in; the other is a font, which is not let in.
 const adminUIPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -20,8 +20,8 @@ const (
 	iconsHere      = "mdi/"
 )
 
-// AdminUI serves the official Socket.IO Admin UI below a path that ends with a slash, as it is in npm but for the address of
-// its icons. Where it is not built in, it says how to get it.
+// AdminUI serves the official Socket.IO Admin UI below a path that ends with a slash, as it is in npm but for the
+// address of its icons. Where it is not built in, it says how to get it.
 func AdminUI(prefix string) http.Handler {
 	npm, err := fs.Sub(built, "npm")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package web has what foyer serves to browsers besides the protocol: the demo page, and the files of the stock Socket.IO
-// client. Both are built in. The client comes from npm by fetch.sh; a plain `go build` does without, and says so to whoever
-// asks for it.
+// Package web has what foyer serves to browsers besides the protocol: the demo page, and the files of the stock
+// Socket.IO client. Both are built in. The client comes from npm by fetch.sh; a plain `go build` does without, and says
+// so to whoever asks for it.
 package web
 
 import (
@@ -123,9 +123,9 @@ func pageFile(body []byte, contentType string) file {
 	return file{body, contentType, `"` + hex.EncodeToString(sum[:8]) + `"`, "no-cache"}
 }
 
-// Client serves the files of the stock client where a Socket.IO server has them, under the path of the protocol ("/socket.io/").
-// The result is false, and nothing is written, when the request is for something else; ask it before Engine.IO. Files that are
-// not built in are 404 with a body that says how to get them.
+// Client serves the files of the stock client where a Socket.IO server has them, under the path of the protocol
+// ("/socket.io/"). The result is false, and nothing is written, when the request is for something else; ask it before
+// Engine.IO. Files that are not built in are 404 with a body that says how to get them.
 func Client(path string) func(http.ResponseWriter, *http.Request) bool {
 	npm, err := fs.Sub(built, "npm")
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"foyer/service/adapter"
 )
 
-// Frozen sends to another node while the server of the buses is frozen, until all of them have found out. It returns when
-// all are down. Send does not wait for the server: it refuses what finds no room while its bus is still up, which one that
-// waits never comes to do. The first of the buses sends.
+// Frozen sends to another node while the server of the buses is frozen, until all of them have found out. It returns
+// when all are down. Send does not wait for the server: it refuses what finds no room while its bus is still up, which
+// one that waits never comes to do. The first of the buses sends.
 func Frozen(t *testing.T, to service.NodeID, buses ...adapter.Bus) {
 	t.Helper()
 	began, full := time.Now(), 0

@@ -46,8 +46,8 @@ func UID(cluster string, node service.NodeID) string { return foyerUID + cluster
 // foyerUID is what the UIDs of all nodes begin with, whatever their cluster.
 const foyerUID = "foyer:"
 
-// New makes the bridge of a node. name is that of the cluster, of which all nodes know each other. It owns the medium from
-// then on, and the caller ends it with Close.
+// New makes the bridge of a node. name is that of the cluster, of which all nodes know each other. It owns the medium
+// from then on, and the caller ends it with Close.
 func New(cluster *adapter.Cluster, name string, node service.NodeID, medium Medium, log *zap.Logger) *Bridge {
 	b := &Bridge{
 		Cluster: cluster, medium: medium, cluster: UID(name, ""), log: log.Named("bridge"),
@@ -130,7 +130,8 @@ const (
 	maxCounts  = 1024                   // namespaces whose count is kept
 )
 
-// uncounted is how many peers an answer does not speak for. Where that is not known it is 1 at least: there may be some.
+// uncounted is how many peers an answer does not speak for. Where that is not known it is 1 at least: there may be
+// some.
 func (b *Bridge) uncounted(ctx context.Context, namespace string) int {
 	b.mu.Lock()
 	c := b.countLocked(namespace)

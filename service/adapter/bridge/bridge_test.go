@@ -222,8 +222,8 @@ func (w *world) want(what string, got, want any) {
 	}
 }
 
-// TestNamespacesAreHeardWhileTheyAreUsed: a node is counted as a server of a namespace from before its first client is in
-// until the last one has gone, and while a handler wants what servers say; and of no other.
+// TestNamespacesAreHeardWhileTheyAreUsed: a node is counted as a server of a namespace from before its first client is
+// in until the last one has gone, and while a handler wants what servers say; and of no other.
 func TestNamespacesAreHeardWhileTheyAreUsed(t *testing.T) {
 	inBubble(t, func(w *world) {
 		s, _ := w.connect("/")
@@ -261,8 +261,8 @@ func TestClientsWaitUntilPeersAreHeard(t *testing.T) {
 	})
 }
 
-// TestNodesOfTheClusterArePassedOver: what another node of this cluster says to peers is not heard a second time, and what
-// a node of another cluster says is heard as a peer's.
+// TestNodesOfTheClusterArePassedOver: what another node of this cluster says to peers is not heard a second time, and
+// what a node of another cluster says is heard as a peer's.
 func TestNodesOfTheClusterArePassedOver(t *testing.T) {
 	inBubble(t, func(w *world) {
 		_, l := w.connect("/")
@@ -300,8 +300,8 @@ func TestOwnSocketsAreNobodyElses(t *testing.T) {
 	})
 }
 
-// TestWhoCannotBeCountedIsSuspected: while the medium is away, an answer says that there may be a peer, as long as nobody
-// has been counted. One call waits for that, and not each.
+// TestWhoCannotBeCountedIsSuspected: while the medium is away, an answer says that there may be a peer, as long as
+// nobody has been counted. One call waits for that, and not each.
 func TestWhoCannotBeCountedIsSuspected(t *testing.T) {
 	inBubble(t, func(w *world) {
 		emit := func() (peers int, took time.Duration) {

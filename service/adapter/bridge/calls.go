@@ -92,8 +92,8 @@ func (b *Bridge) fetch(ctx context.Context, t *service.Target) (list []official.
 // maxPeerSockets is how many sockets of peers one listing has; of more, the coverage says that peers are not counted.
 const maxPeerSockets = 10_000
 
-// Sockets is a page of the sockets of all nodes. Those of peers stand on the last page, whatever its size: peers are asked
-// once in a listing. Pages before that one say that they are not counted.
+// Sockets is a page of the sockets of all nodes. Those of peers stand on the last page, whatever its size: peers are
+// asked once in a listing. Pages before that one say that they are not counted.
 func (b *Bridge) Sockets(ctx context.Context, t service.Target, r service.PageRequest) (service.Page, error) {
 	page, err := b.Cluster.Sockets(ctx, t, r)
 	if err != nil || b.ours(&t) {
@@ -153,8 +153,8 @@ func (b *Bridge) Update(ctx context.Context, namespace string, id service.Socket
 	return info, err
 }
 
-// Explain says whom an emit would reach. Sockets of peers are not counted; one that is asked for by its id, and that no node
-// knows, is looked for there.
+// Explain says whom an emit would reach. Sockets of peers are not counted; one that is asked for by its id, and that no
+// node knows, is looked for there.
 func (b *Bridge) Explain(ctx context.Context, r service.ExplainRequest) (service.Explanation, error) {
 	x, err := b.Cluster.Explain(ctx, r)
 	if err != nil {

@@ -66,8 +66,8 @@ func argumentsOf(value []byte) []byte {
 	return append(array, ']')
 }
 
-// firstArgument is the first value of an array of arguments with its binaries, which come before those of others; nil: it
-// is empty. The official form has no room for more.
+// firstArgument is the first value of an array of arguments with its binaries, which come before those of others; nil:
+// it is empty. The official form has no room for more.
 func firstArgument(array []byte, attachments [][]byte) (value []byte, binaries [][]byte) {
 	if len(array) == 0 { // a backend could not say it
 		return nil, nil

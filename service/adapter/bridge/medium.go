@@ -6,16 +6,16 @@ import (
 	"foyer/service/adapter/official"
 )
 
-// Medium carries messages of the official form between the servers of one Socket.IO application. All methods but Open and
-// Close are safe for concurrent use.
+// Medium carries messages of the official form between the servers of one Socket.IO application. All methods but Open
+// and Close are safe for concurrent use.
 type Medium interface {
 	// Open begins to give what comes to a function, one message at a time, and those of one sender in the order in which
 	// they came. The function may block: what waits meanwhile is bounded by the medium, and dropped beyond. It is called
 	// once.
 	Open(each func(m *official.Message)) error
-	// Publish hands over a message. It goes out in the order of the calls, and may be lost when the medium is away. It does
-	// not block and keeps nothing of the message. to is the UID of who asked, for an answer. Errors: an official.Fault,
-	// when official servers must not be sent this, or why the medium takes nothing now.
+	// Publish hands over a message. It goes out in the order of the calls, and may be lost when the medium is away. It
+	// does not block and keeps nothing of the message. to is the UID of who asked, for an answer. Errors: an
+	// official.Fault, when official servers must not be sent this, or why the medium takes nothing now.
 	Publish(m *official.Message, to string) error
 	// Follow has this node hear a namespace, and be counted in it as one of the servers, or ends that. The channel is
 	// closed when what others say from then on is heard, or this cannot be had now. It does not block. A namespace is

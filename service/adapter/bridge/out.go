@@ -275,8 +275,8 @@ func (b *Bridge) Tellers(namespace string) ([]service.Incarnation, service.Cover
 	return tellers, c
 }
 
-// Registered implements service.RemoteHandlers: peers are heard where a handler wants events of servers, though no socket
-// is there. Namespaces of a pattern are heard when they have sockets.
+// Registered implements service.RemoteHandlers: peers are heard where a handler wants events of servers, though no
+// socket is there. Namespaces of a pattern are heard when they have sockets.
 func (b *Bridge) Registered(h *service.Handler, replaces []*service.Handler) {
 	if r := h.Registration(); r.ServerSideEvents {
 		b.mu.Lock()

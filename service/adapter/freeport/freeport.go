@@ -12,8 +12,8 @@ import (
 
 const first = 10_000
 
-// New is a port that nobody has. It is below those that the kernel gives by itself, so that no connection takes it before
-// it is used.
+// New is a port that nobody has. It is below those that the kernel gives by itself, so that no connection takes it
+// before it is used.
 func New(tb testing.TB) string {
 	tb.Helper()
 	end := 32768

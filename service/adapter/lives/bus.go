@@ -49,8 +49,8 @@ type Config struct {
 	Open func(ctx context.Context, in *Inbox) (Life, error)
 	// Refused says that an error of Open does not pass by itself.
 	Refused func(err error) bool
-	// Send puts a frame into what waits to be sent: to one node, or with "" to all. Frames are neither empty nor too large.
-	// Errors: adapter.ErrDown, adapter.ErrFull.
+	// Send puts a frame into what waits to be sent: to one node, or with "" to all. Frames are neither empty nor too
+	// large. Errors: adapter.ErrDown, adapter.ErrFull.
 	Send func(to service.NodeID, frame []byte) error
 	Log  *zap.Logger // nil: none
 }
@@ -71,8 +71,8 @@ type Bus struct {
 	life    atomic.Pointer[Life]
 }
 
-// Connect begins the first life. It returns an error when the server refuses this node. When the server cannot be reached
-// now, it returns a bus that is down, and that comes up when the server can be reached.
+// Connect begins the first life. It returns an error when the server refuses this node. When the server cannot be
+// reached now, it returns a bus that is down, and that comes up when the server can be reached.
 func Connect(c Config) (*Bus, error) {
 	b := &Bus{config: c, log: c.Log, changed: make(chan struct{}, 1)}
 	if b.log == nil {

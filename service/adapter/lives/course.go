@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// splitAfter is how long nothing of its own may come back to a life. It is longer than servers have for an answer, since
-// what comes back waits behind what is sent.
+// splitAfter is how long nothing of its own may come back to a life. It is longer than servers have for an answer,
+// since what comes back waits behind what is sent.
 const splitAfter = 15 * time.Second
 
 // Course is how a life goes: loops run until the first of them ends, and what the life says comes back to it.
@@ -28,8 +28,8 @@ type Course struct {
 	echoed  atomic.Int64  // when something came back last, in nanoseconds since the epoch
 }
 
-// Begin is called first. breaks breaks what the loops wait for, so that they end; it is called once. split is why a life
-// ends to which nothing comes back by each of so many ways.
+// Begin is called first. breaks breaks what the loops wait for, so that they end; it is called once. split is why a
+// life ends to which nothing comes back by each of so many ways.
 func (c *Course) Begin(ctx context.Context, ways int, split error, breaks func(why error)) {
 	c.Context, c.cancel = context.WithCancel(ctx)
 	c.missing, c.split, c.breaks = 1<<ways-1, split, breaks
@@ -77,8 +77,8 @@ func (c *Course) Echo(way int) {
 	}
 }
 
-// Whole waits until something has come back by each way. When that is not so in time it ends the life, and returns why it
-// ended; it does not bury it.
+// Whole waits until something has come back by each way. When that is not so in time it ends the life, and returns why
+// it ended; it does not bury it.
 func (c *Course) Whole(most time.Duration) error {
 	wait := time.NewTimer(most)
 	defer wait.Stop()

@@ -32,8 +32,8 @@ func (in *Inbox) Wants(size int) bool {
 	return true
 }
 
-// Put hands a frame to the receiver, whose it is from then on. Wants has found room for it, and between the two calls nobody
-// else puts: the life's one goroutine that hears does.
+// Put hands a frame to the receiver, whose it is from then on. Wants has found room for it, and between the two calls
+// nobody else puts: the life's one goroutine that hears does.
 func (in *Inbox) Put(frame []byte) {
 	in.waiting.Add(int64(len(frame)))
 	in.frames <- frame

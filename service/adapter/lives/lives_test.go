@@ -124,8 +124,8 @@ func TestDeafLife(t *testing.T) {
 	})
 }
 
-// TestServerThatIsAway: it is tried again with pauses that grow up to a bound, and one that refuses the node less often; at
-// the beginning that is an error.
+// TestServerThatIsAway: it is tried again with pauses that grow up to a bound, and one that refuses the node less
+// often; at the beginning that is an error.
 func TestServerThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}
@@ -176,7 +176,8 @@ func TestCloseWaits(t *testing.T) {
 	}
 }
 
-// TestInbox: what waits for a receiver is bounded by number and by bytes, and what comes too much or is too large is lost.
+// TestInbox: what waits for a receiver is bounded by number and by bytes, and what comes too much or is too large is
+// lost.
 func TestInbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}

@@ -23,6 +23,6 @@
 // which grows, into the field "at", and the filter begins at that of the mark: so they do not send what would be passed
 // over. Where a server does not do so, all have the same time, and the mark alone decides.
 //
-// Goroutines: those of package lives; the loops of a life are hear, write and probe. The driver has its own, which end with
-// the life's client.
+// Goroutines: those of package lives; the loops of a life are hear, write and probe. The driver has its own, which end
+// with the life's client.
 package mongobus

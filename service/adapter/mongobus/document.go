@@ -17,7 +17,8 @@ import (
 //	to      the names of the nodes that it is for; "all!" stands for all of them
 //	from    the tag of its sender
 //	at      the time at the server, which makes it of an empty one
-//	frames  frame after frame: the name of its node, its number among those that the sender has for that, its size, itself
+//	frames  frame after frame: the name of its node, its number among the sender's frames for that node, its size, the
+//	        frame
 const headBytes = nameBytes + 8 + 4
 
 const nameBytes = 4

@@ -515,8 +515,8 @@ func TestProxyWithoutNode(t *testing.T) {
 	}
 }
 
-// TestMuteNodes: a node that closes connections without a word refuses this one only when it waits for a certificate. One
-// that speaks first is about to end, and keeps nobody from starting.
+// TestMuteNodes: a node that closes connections without a word refuses this one only when it waits for a certificate.
+// One that speaks first is about to end, and keeps nobody from starting.
 func TestMuteNodes(t *testing.T) {
 	for first, want := range map[string]error{"": ErrCertificate, "INFO {}\r\n": nil} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

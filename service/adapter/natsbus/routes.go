@@ -113,8 +113,9 @@ func (t *tries) note(line string) (address string, fault error) {
 	return address, fault
 }
 
-// ask looks at the addresses that have closed connections without a word. A node that wants a certificate waits for one.
-// One that wants none speaks first, so it is about to end; what closes at once is a proxy, and nobody is behind it.
+// ask looks at the addresses that have closed connections without a word. A node that wants a certificate waits for
+// one. One that wants none speaks first, so it is about to end; what closes at once is a proxy, and nobody is behind
+// it.
 func (t *tries) ask() {
 	for _, address := range t.mutes() {
 		conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(context.Background(), "tcp", address)

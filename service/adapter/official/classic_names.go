@@ -33,8 +33,8 @@ func (c Classic) Responses(nsp string) string { return c.prefix() + "-response#"
 // ResponsesTo is the channel of the responses to one node. Who asked may be answered there or on Responses.
 func (c Classic) ResponsesTo(nsp, uid string) string { return c.Responses(nsp) + uid + "#" }
 
-// AllResponses is what PSUBSCRIBE takes for Responses and ResponsesTo of all namespaces and nodes. Requests are known by
-// their names, whatever their namespace.
+// AllResponses is what PSUBSCRIBE takes for Responses and ResponsesTo of all namespaces and nodes. Requests are known
+// by their names, whatever their namespace.
 func (c Classic) AllResponses() string { return globEscape.Replace(c.prefix()+"-response#") + "*" }
 
 // Pattern is what PSUBSCRIBE takes for Broadcasts and for Room of every room. What means something in a pattern is

@@ -30,10 +30,10 @@ const (
 )
 
 // ParseURL reads redis://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][/DB]; rediss is the same over TLS. Several
-// addresses are of one Redis Cluster. Pub/Sub knows no databases, so the number of one has no effect. With redis+sentinel
-// and rediss+sentinel the addresses are of sentinels, and their name for the master stands before the database. The user
-// and password are the server's, and those of sentinels that want one. An error has nothing of the URL in it that can be a
-// password.
+// addresses are of one Redis Cluster. Pub/Sub knows no databases, so the number of one has no effect. With
+// redis+sentinel and rediss+sentinel the addresses are of sentinels, and their name for the master stands before the
+// database. The user and password are the server's, and those of sentinels that want one. An error has nothing of the
+// URL in it that can be a password.
 func ParseURL(text string) (*Servers, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	scheme, sentinels := strings.CutSuffix(scheme, sentinelSuffix)

@@ -118,8 +118,8 @@ func (c *Cluster) Place(address string) int {
 	return 0
 }
 
-// Failover makes a replica the master in the place of its own. A server gives up when that takes 5 s, as it can where other
-// processes are busy: so it is asked again.
+// Failover makes a replica the master in the place of its own. A server gives up when that takes 5 s, as it can where
+// other processes are busy: so it is asked again.
 func (c *Cluster) Failover(i int) {
 	c.tb.Helper()
 	var asked time.Time

@@ -1,5 +1,5 @@
-// Package classic carries messages of the official form over Redis as @socket.io/redis-adapter does, by Pub/Sub: it is the
-// bridge.Medium to servers on Node with that adapter, and to the emitters that belong to it.
+// Package classic carries messages of the official form over Redis as @socket.io/redis-adapter does, by Pub/Sub: it is
+// the bridge.Medium to servers on Node with that adapter, and to the emitters that belong to it.
 //
 // A node hears the responses of all namespaces, since it may ask where it has no sockets. In each namespace that it
 // follows it subscribes to what a server on Node subscribes to, so it is counted as one; to the channels of emitters

@@ -38,7 +38,8 @@ type conn struct {
 	of *Dialer
 }
 
-// Close ends the connection. That its dialer has ended it before is no error, since a library closes all that it has kept.
+// Close ends the connection. That its dialer has ended it before is no error, since a library closes all that it has
+// kept.
 func (c *conn) Close() error {
 	c.of.mu.Lock()
 	over := c.of.open == nil

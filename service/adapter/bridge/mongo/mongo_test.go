@@ -329,8 +329,9 @@ func testRepeatsNothing(t *testing.T, port string) {
 	}
 }
 
-// testFrozen freezes the server. Meanwhile no call waits for it; documents that wait to be inserted are bounded, and are given
-// up after a time. Afterwards this node hears servers on Node again, and its own documents are inserted once and in order.
+// testFrozen freezes the server. Meanwhile no call waits for it; documents that wait to be inserted are bounded, and
+// are given up after a time. Afterwards this node hears servers on Node again, and its own documents are inserted once
+// and in order.
 func testFrozen(t *testing.T, port string, server *mongodbtest.Server) {
 	s := newStage(t, port, "frozen", capped(64<<20)).open() // what was on its way when it froze takes nothing away
 	s.Follow("/", true)

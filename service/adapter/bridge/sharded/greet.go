@@ -10,8 +10,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// greet returns an error when the server lacks a command that this medium needs, or when this user may not use it. A server
-// that cannot be reached now is no error.
+// greet returns an error when the server lacks a command that this medium needs, or when this user may not use it. A
+// server that cannot be reached now is no error.
 func (m *Medium) greet() error {
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()
