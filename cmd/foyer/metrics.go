@@ -17,12 +17,13 @@ import (
 	"foyer/transport/engineio"
 	"foyer/transport/grpcapi"
 	"foyer/transport/metrics"
+	"foyer/transport/passing"
 )
 
 // measured is what metrics look at.
 func (f *foyer) measured() *metrics.Node {
 	n := &metrics.Node{
-		Measure: f.node.Measure, Info: f.info, Edge: f.edgeMeasures, Ready: f.ready, Cluster: f.s.Cluster, Limits: f.limits, Timed: f.timed,
+		Measure: f.node.Measure, Info: f.info, Edge: f.edgeMeasures, Ready: f.ready, ClusterKind: f.s.Cluster, Limits: f.limits, Timed: f.timed,
 	}
 	reasons := service.DropReasons()
 	if f.cluster != nil {
@@ -30,12 +31,15 @@ func (f *foyer) measured() *metrics.Node {
 		if f.bridge != nil {
 			reasons = append(reasons, bridge.DropReasons()...)
 		}
-		n.Nodes = func() ([]service.NodeStatus, bool) { return f.cluster.Nodes(), f.cluster.Up() }
+		n.Cluster = f.clusterMeasures
 	}
 	n.Dropped = func() map[string]int64 {
 		counts := f.api.Dropped(f.info().Dropped)
 		for _, reason := range reasons {
 			counts[reason] += 0 // a counter that begins with its first event hides that one
+		}
+		for _, done := range passing.DoneReasons() { // metrics of their own
+			delete(counts, done)
 		}
 		return counts
 	}
@@ -52,6 +56,17 @@ func (f *foyer) edgeMeasures() metrics.Edge {
 		})
 	}
 	return e
+}
+
+// clusterMeasures are those of the other nodes and of the way to them.
+func (f *foyer) clusterMeasures() metrics.Cluster {
+	t, p := f.cluster.Traffic(), f.passing.Measure()
+	return metrics.Cluster{
+		Nodes: f.cluster.Nodes(), BusUp: f.cluster.Up(),
+		In: metrics.Frames(t.In), Out: metrics.Frames(t.Out), Resent: t.Resent, Epochs: t.Epochs, Unheard: t.Unheard,
+		Passed:    []metrics.Passed{{Kind: "request", Count: p.Requests}, {Kind: "stream", Count: p.Streams}, {Kind: "served", Count: p.Served}},
+		PassedNow: p.Open,
+	}
 }
 
 // limits are the bounds of the node and its listeners.

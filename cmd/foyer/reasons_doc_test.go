@@ -9,6 +9,7 @@ import (
 
 	"foyer/service"
 	"foyer/service/adapter"
+	"foyer/transport/passing"
 )
 
 // TestReasonsPage: docs/reasons.md explains each reason that a node of a cluster may have, once, and no other.
@@ -18,7 +19,7 @@ func TestReasonsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := startNode(t, nil, "--cluster", "embedded", "--cluster-listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
-	reasons := slices.Concat(service.DropReasons(), adapter.DropReasons())
+	reasons := slices.Concat(service.DropReasons(), adapter.DropReasons(), passing.DoneReasons())
 	for reason := range f.measured().Dropped() {
 		reasons = append(reasons, reason)
 	}

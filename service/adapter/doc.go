@@ -17,6 +17,7 @@
 //	handing.go                  who is given an emit or a question, by what each has told
 //	calls.go                    what is asked of others, and who has answered (calls_wire.go, counts_wire.go)
 //	cluster.go                  the loop: one mutex around all of these, their time and their bus
+//	status.go, traffic.go       what one sees of it: nodes and their states, what is kept, what has gone both ways
 //	inbox.go                    what a member has told and this node has yet to do, in order, without that mutex
 //	remote.go                   the way out of the service: emits, rooms, connects that others are to hear of first
 //	everywhere.go, answer.go    the calls of the API that take other nodes, and what they do there

@@ -136,12 +136,12 @@ func (p *Peers) hello(to service.NodeID) *clusterv1.Hello {
 // beat says hello to all.
 func (p *Peers) beat(now time.Duration) {
 	p.beatAt = now + p.beatEvery()
-	p.send("", p.keys.helloFrame(&header{from: p.self}, p.hello("")))
+	p.send("", p.keys.helloFrame(&header{from: p.self}, p.hello("")), 0)
 }
 
 // greet answers the hello of one, which is not to wait for the next heartbeat.
 func (p *Peers) greet(name service.NodeID) {
-	p.send(name, p.keys.helloFrame(&header{from: p.self, to: service.Incarnation{Node: name}}, p.hello(name)))
+	p.send(name, p.keys.helloFrame(&header{from: p.self, to: service.Incarnation{Node: name}}, p.hello(name)), 0)
 }
 
 func (p *Peers) beatEvery() time.Duration { return p.cfg.Lease / 5 }
@@ -276,7 +276,7 @@ func (p *Peers) hearNamesake(f *frame, now time.Duration) {
 	case joins: // it has to hear that the name is held
 		h := p.hello(p.self.Node)
 		h.Members = append(h.Members, &clusterv1.Known{Name: string(p.self.Node), Run: f.from.Run})
-		p.send(p.self.Node, p.keys.helloFrame(&header{from: p.self, to: service.Incarnation{Node: p.self.Node}}, h))
+		p.send(p.self.Node, p.keys.helloFrame(&header{from: p.self, to: service.Incarnation{Node: p.self.Node}}, h), 0)
 	case f.from.Run > p.self.Run: // this one slept, and another run has taken its place
 		p.refuse(f.hello.GetAddress())
 	}

@@ -41,6 +41,7 @@ type Peers struct {
 	frames   []byte         // of the outbox; used again
 	hashes   []uint64       // of a target; used again
 	foreseen map[uint64]int // rooms that others may have sockets in before they tell so, and how many calls say so
+	traffic  Traffic        // In, Out and Resent
 	dropped  [drops]uint64
 	skipped  [skips]uint64
 	tellers  []teller                  // of the state beside rooms; set before Start

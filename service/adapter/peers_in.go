@@ -22,6 +22,8 @@ func (p *Peers) Receive(now time.Duration, b []byte) {
 	}
 	if drop != 0 {
 		p.dropped[drop]++
+	} else {
+		p.traffic.In.add(len(f.items), len(b))
 	}
 	p.tickReady(now)
 	p.Flush(now)

@@ -53,9 +53,13 @@ func (p *Peers) pump(m *member, now time.Duration) {
 		m.in.answer = answer{}
 	}
 	for {
+		sent := m.out.sent
 		f, seq, prompt := m.out.next(now, p.tellState)
 		if f == nil {
 			break
+		}
+		if seq <= sent {
+			p.traffic.Resent++
 		}
 		h := p.header(m)
 		h.seq, h.last, h.asks = seq, m.out.sent, prompt
@@ -87,9 +91,10 @@ func (p *Peers) frame(m *member, h *header, items [][]byte, weight int) {
 	}
 	frame := p.keys.appendFrame(p.frames[from:from:from+size], h, items)
 	p.frames = p.frames[:from+len(frame)]
-	p.send(m.Node, frame)
+	p.send(m.Node, frame, len(items))
 }
 
-func (p *Peers) send(to service.NodeID, frame []byte) {
+func (p *Peers) send(to service.NodeID, frame []byte, items int) {
+	p.traffic.Out.add(items, len(frame))
 	p.outbox = append(p.outbox, Outgoing{to, frame})
 }

@@ -23,10 +23,10 @@ type Node struct {
 	// Dropped is what was dropped or refused, by reason, also those with 0.
 	Dropped func() map[string]int64
 	Ready   func() error
-	// Nodes are those of the cluster, and whether the bus is up; nil: the node is alone.
-	Nodes func() (nodes []service.NodeStatus, up bool)
-	// Cluster is the word of --cluster.
-	Cluster string
+	// Cluster is what the node has of others; nil: it is alone.
+	Cluster func() Cluster
+	// ClusterKind is the word of --cluster.
+	ClusterKind string
 }
 
 // Edge is what the node has of links, and what it has done for them.
@@ -46,6 +46,27 @@ type Links struct {
 
 // Traffic is what was moved one way.
 type Traffic struct{ Packets, Bytes uint64 }
+
+// Cluster is what a node has of the others, and what has gone between them and it.
+type Cluster struct {
+	Nodes     []service.NodeStatus
+	BusUp     bool
+	In, Out   Frames
+	Resent    uint64        // frames of Out that had been sent before
+	Epochs    uint64        // that this node has begun
+	Unheard   time.Duration // the longest that a node has confirmed nothing of what was sent to it
+	Passed    []Passed      // requests and streams of clients, by kind
+	PassedNow int           // that are being passed to other nodes at this moment
+}
+
+// Frames is what was moved one way between nodes.
+type Frames struct{ Frames, Items, Bytes uint64 }
+
+// Passed is how many requests or streams were passed between nodes.
+type Passed struct {
+	Kind  string
+	Count uint64
+}
 
 // scrapes is how many scrapes are answered at once; more are refused with 503.
 const scrapes = 4
@@ -107,6 +128,14 @@ var (
 	kept       = describe("kept", "What is kept at this moment of what comes and goes, by kind: the names of GetInfo.", "kind")
 	nodes      = describe("nodes", "Nodes of the cluster as this one sees them, itself among them.", "state")
 	busUp      = describe("bus_up", "1 when the bus to the other nodes is up.")
+	frames     = describe("cluster_frames_total", "Frames from other nodes that had an effect (in), and frames that were given to the bus (out). One that is for all nodes counts once.", "direction")
+	frameItems = describe("cluster_items_total", "Items of these frames: emits, joins, questions, answers and so on. An item that is too large for one frame counts for each part.", "direction")
+	frameBytes = describe("cluster_bytes_total", "Bytes of these frames, without what the bus adds.", "direction")
+	resent     = describe("cluster_frames_resent_total", "Frames that were sent again, since the other node had not confirmed them.")
+	epochs     = describe("cluster_epochs_total", "How often this node has begun to tell another one all that it has to know: when they meet, and when their connection had lost too much to go on.")
+	unheard    = describe("cluster_unheard_seconds", "For how long the node that is furthest behind has confirmed nothing of what was sent to it. 0: nothing waits.")
+	passed     = describe("passed_total", "Requests and websockets of clients that this node has passed to the nodes of their sessions, and those that it was passed and has served.", "kind")
+	passedNow  = describe("passed_open", "Requests and websockets that are being passed to other nodes at this moment.")
 )
 
 // Describe implements prometheus.Collector.
@@ -114,6 +143,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		build, ready, sessions, upgrades, packets, bytes, queues, worstQueue, namespaces, sockets, rooms, emits, deliveries, fanOut, acks, ackTime, handlers, theirs, queued, queuedSize,
 		inFlight, undecided, replyTime, watchers, lag, limit, limitUsed, memory, budget, dropped, kept, nodes, busUp,
+		frames, frameItems, frameBytes, resent, epochs, unheard, passed, passedNow,
 	} {
 		to <- d
 	}
@@ -136,7 +166,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
 	info, m := c.Info(), c.Measure()
-	gauge(build, 1, string(info.NodeID), info.Version, c.Cluster)
+	gauge(build, 1, string(info.NodeID), info.Version, c.ClusterKind)
 	gauge(ready, oneIf(c.Ready() == nil))
 	edge := c.Edge()
 	for _, l := range edge.Links {
@@ -188,18 +218,30 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	for kind, n := range info.Kept {
 		gauge(kept, float64(n), kind)
 	}
-	if c.Nodes == nil {
+	if c.Cluster == nil {
 		return
 	}
-	list, up := c.Nodes()
+	of := c.Cluster()
 	by := map[service.NodeState]int{}
-	for _, n := range list {
+	for _, n := range of.Nodes {
 		by[n.State]++
 	}
 	for state, word := range states {
 		gauge(nodes, float64(by[state]), word)
 	}
-	gauge(busUp, oneIf(up))
+	gauge(busUp, oneIf(of.BusUp))
+	for direction, f := range map[string]Frames{"in": of.In, "out": of.Out} {
+		counter(frames, float64(f.Frames), direction)
+		counter(frameItems, float64(f.Items), direction)
+		counter(frameBytes, float64(f.Bytes), direction)
+	}
+	counter(resent, float64(of.Resent))
+	counter(epochs, float64(of.Epochs))
+	gauge(unheard, of.Unheard.Seconds())
+	for _, p := range of.Passed {
+		counter(passed, float64(p.Count), p.Kind)
+	}
+	gauge(passedNow, float64(of.PassedNow))
 }
 
 func oneIf(so bool) float64 {

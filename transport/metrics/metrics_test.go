@@ -49,10 +49,14 @@ func node() *Node {
 		Timed:   timed,
 		Dropped: func() map[string]int64 { return map[string]int64{"slow": 9, "volatile": 0} },
 		Ready:   func() error { return errors.New("draining") },
-		Nodes: func() ([]service.NodeStatus, bool) {
-			return []service.NodeStatus{{State: service.NodeUp}, {State: service.NodeUp}, {State: service.NodeLost}}, true
+		Cluster: func() Cluster {
+			return Cluster{
+				Nodes: []service.NodeStatus{{State: service.NodeUp}, {State: service.NodeUp}, {State: service.NodeLost}}, BusUp: true,
+				In: Frames{10, 11, 12}, Out: Frames{13, 14, 15}, Resent: 1, Epochs: 2, Unheard: 300 * time.Millisecond,
+				Passed: []Passed{{"request", 16}, {"stream", 17}, {"served", 18}}, PassedNow: 19,
+			}
 		},
-		Cluster: "embedded",
+		ClusterKind: "embedded",
 	}
 }
 
@@ -70,7 +74,9 @@ func TestHandler(t *testing.T) {
 			`foyer_upgrade_seconds_bucket{le="0.0256"} 1`, `foyer_grpc_calls_total{code="OK",method="foyer.v1.EmitService/Emit"} 1`,
 			`foyer_grpc_calls_total{code="Unimplemented",method="other"} 1`, `foyer_grpc_call_seconds_count{method="foyer.v1.EmitService/Emit"} 1`,
 			`foyer_acks_total{outcome="unanswered"} 5`, `foyer_handler_queued 4`, `foyer_memory_budget_bytes 0`, `foyer_dropped_total{reason="slow"} 9`,
-			`foyer_dropped_total{reason="volatile"} 0`, `foyer_nodes{state="up"} 2`, `foyer_nodes{state="lost"} 1`, `foyer_bus_up 1`, `foyer_kept{kind="rooms"} 2`,
+			`foyer_dropped_total{reason="volatile"} 0`, `foyer_nodes{state="up"} 2`, `foyer_nodes{state="lost"} 1`, `foyer_bus_up 1`, `foyer_cluster_frames_total{direction="in"} 10`, `foyer_cluster_items_total{direction="in"} 11`,
+			`foyer_cluster_bytes_total{direction="out"} 15`, `foyer_cluster_frames_resent_total 1`, `foyer_cluster_epochs_total 2`, `foyer_cluster_unheard_seconds 0.3`,
+			`foyer_passed_total{kind="served"} 18`, `foyer_passed_open 19`, `foyer_kept{kind="rooms"} 2`,
 		},
 		"application/openmetrics-text; version=1.0.0": {
 			`# TYPE foyer_emits counter`, `foyer_emits_total 3.0`, `# EOF`,

@@ -50,6 +50,24 @@ func (p *Passing) tell(level zapcore.Level, message string, why counter, from, d
 	p.told.Log(level, message, zap.String("reason", why.reason()), zap.String("address", from), zap.String("detail", detail))
 }
 
+// Measures is what a Passing has done and does.
+type Measures struct {
+	Requests uint64 // polls and POSTs that were passed to other nodes and answered
+	Streams  uint64 // websockets that were passed to other nodes
+	Served   uint64 // requests and websockets of this node's sessions that other nodes have passed
+	Open     int    // requests and streams that are being passed to other nodes at this moment
+}
+
+// Measure returns what was passed and served since New, and what is under way.
+func (p *Passing) Measure() Measures {
+	return Measures{p.counts[countRequests].Load(), p.counts[countStreams].Load(), p.counts[countServed].Load(), p.Len()}
+}
+
+// DoneReasons are the names of Dropped that count no drop: they are those of Measure.
+func DoneReasons() []string {
+	return []string{countRequests.reason(), countStreams.reason(), countServed.reason()}
+}
+
 // Dropped returns what was refused or ended since New, by reason, and what was passed and served. The set of keys is
 // fixed; the map is the caller's.
 func (p *Passing) Dropped() map[string]int64 {
