@@ -98,7 +98,9 @@ var downs = []struct {
 
 // TestBurstsToClients: much is emitted at once to a stock client that reads.
 func TestBurstsToClients(t *testing.T) {
-	f := startFoyer(t, "--log-level=info")
+	// The Python client leaves when it has read no ping for the longer one of these times and 5 s. On a busy machine it
+	// needs longer for what comes before the ping.
+	f := startFoyer(t, "--log-level=info", "--ping-timeout=90s")
 	takeAt(t, f, "/", "", nil) // for the last word
 	columns(t, f, func(t *testing.T, _ string, c *burstClient) {
 		b := api(t, f.api)

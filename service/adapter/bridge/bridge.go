@@ -77,16 +77,28 @@ func (b *Bridge) Shut() error {
 func (b *Bridge) isNode(uid string) bool { return strings.HasPrefix(uid, b.cluster) }
 
 // publish hands a message to the medium; what that does not take is counted.
-func (b *Bridge) publish(m *official.Message, to string) {
+func (b *Bridge) publish(m *official.Message, to string) (sent bool) {
 	if m.UID == "" {
 		m.UID = b.uid
 	}
-	if err := b.medium.Publish(m, to); err != nil {
+	err := b.medium.Publish(m, to)
+	if err != nil {
 		reason := "unsent"
 		if fault, ok := err.(official.Fault); ok { //nolint:errorlint // it is one, or it is none
 			reason = unsaid + fault.Reason()
 		}
 		b.drop(reason, m.Kind, err)
+	}
+	return err == nil
+}
+
+// cover adds peers to the coverage of a call. They took part and are not counted when all went out that is for them;
+// else they are not reached.
+func cover(c *service.Coverage, peers int, sent bool) {
+	if sent {
+		c.UncountedNodes += peers
+	} else {
+		c.UnreachableUnnamed += peers
 	}
 }
 

@@ -29,6 +29,7 @@ type air struct {
 	each    func(*official.Message)
 	peers   int
 	away    bool          // nobody can be counted
+	full    bool          // nothing can be sent
 	gate    chan struct{} // nobody is counted before it is closed; nil: at once
 	heard   chan struct{}
 }
@@ -43,6 +44,9 @@ func (a *air) Publish(m *official.Message, to string) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.full {
+		return errors.New("full")
+	}
 	c := *m
 	c.Names = append(c.Names, to)
 	a.said = append(a.said, &c)
@@ -297,6 +301,48 @@ func TestOwnSocketsAreNobodyElses(t *testing.T) {
 		w.want("to a room", emit(service.Target{Rooms: []string{"r"}}).Coverage, service.Coverage{UncountedNodes: 1})
 		w.want("to a peer's socket", emit(service.Target{Rooms: []string{"zzzzzzzzzzzzzzzzAAAB"}}).Coverage, service.Coverage{UncountedNodes: 1})
 		w.want("said", len(w.taken()), 2)
+	})
+}
+
+// TestWhatIsNotSentReachesNoPeer: an answer says of peers that they are not counted when they were told, and that they
+// are not reached when what was said to them did not go out.
+func TestWhatIsNotSentReachesNoPeer(t *testing.T) {
+	inBubble(t, func(w *world) {
+		all := service.Target{Namespace: "/", All: true}
+		calls := map[string]func() (service.Coverage, error){
+			"emit": func() (service.Coverage, error) {
+				r, err := w.b.Emit(w.Context(), service.Emit{Target: all, Packet: event("/", `["e"]`)})
+				return r.Coverage, err
+			},
+			"join": func() (service.Coverage, error) {
+				_, c, err := w.b.Join(w.Context(), all, []string{"r"})
+				return c, err
+			},
+			"leave": func() (service.Coverage, error) {
+				_, c, err := w.b.Leave(w.Context(), all, []string{"r"})
+				return c, err
+			},
+			"disconnect": func() (service.Coverage, error) {
+				_, c, err := w.b.Disconnect(w.Context(), all, service.DisconnectNamespace)
+				return c, err
+			},
+			"server-side emit": func() (service.Coverage, error) {
+				r, err := w.b.ServerSideEmit(w.Context(), service.ServerSideEmit{Namespace: "/", Packet: event("/", `["e"]`)})
+				return r.Coverage, err
+			},
+		}
+		for name, call := range calls {
+			for full, want := range map[bool]service.Coverage{false: {UncountedNodes: 1}, true: {UnreachableUnnamed: 1}} {
+				w.mu.Lock()
+				w.full = full
+				w.mu.Unlock()
+				got, err := call()
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.want(fmt.Sprintf("%s, nothing goes out: %t", name, full), got, want)
+			}
+		}
 	})
 }
 

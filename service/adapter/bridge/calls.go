@@ -11,20 +11,20 @@ import (
 
 // The calls of the API that take peers. What a caller does goes out in the order in which it does it.
 
-// tell tells peers to do something with the sockets of a target, and returns how many of them are not counted.
-func (b *Bridge) tell(ctx context.Context, t *service.Target, m *official.Message) int {
+// tell tells peers to do something with the sockets of a target, and adds them to the coverage.
+func (b *Bridge) tell(ctx context.Context, t *service.Target, m *official.Message, c *service.Coverage) {
 	if b.ours(t) || !m.SetTarget(t) {
-		return 0
+		return
 	}
-	b.publish(m, "")
-	return b.uncounted(ctx, t.Namespace)
+	sent := b.publish(m, "")
+	cover(c, b.uncounted(ctx, t.Namespace), sent)
 }
 
 // Join puts every socket of a target into rooms, at all nodes and peers.
 func (b *Bridge) Join(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error) {
 	n, c, err := b.Cluster.Join(ctx, t, rooms)
 	if err == nil {
-		c.UncountedNodes += b.tell(ctx, &t, &official.Message{Kind: official.Join, Change: rooms})
+		b.tell(ctx, &t, &official.Message{Kind: official.Join, Change: rooms}, &c)
 		b.awaitRooms(ctx, t.Namespace, rooms)
 	}
 	return n, c, err
@@ -34,7 +34,7 @@ func (b *Bridge) Join(ctx context.Context, t service.Target, rooms []string) (in
 func (b *Bridge) Leave(ctx context.Context, t service.Target, rooms []string) (int, service.Coverage, error) {
 	n, c, err := b.Cluster.Leave(ctx, t, rooms)
 	if err == nil {
-		c.UncountedNodes += b.tell(ctx, &t, &official.Message{Kind: official.Leave, Change: rooms})
+		b.tell(ctx, &t, &official.Message{Kind: official.Leave, Change: rooms}, &c)
 	}
 	return n, c, err
 }
@@ -45,7 +45,7 @@ func (b *Bridge) Disconnect(ctx context.Context, t service.Target, mode service.
 	n, c, err := b.Cluster.Disconnect(ctx, t, mode)
 	if err == nil {
 		m := &official.Message{Kind: official.Disconnect, Close: mode != service.DisconnectNamespace}
-		c.UncountedNodes += b.tell(ctx, &t, m)
+		b.tell(ctx, &t, m, &c)
 	}
 	return n, c, err
 }
@@ -193,9 +193,9 @@ func (b *Bridge) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (
 		}
 	}
 	began := time.Now()
-	told := e.Told
+	told, sent := e.Told, true
 	e.Told = func() {
-		b.publish(m, "")
+		sent = b.publish(m, "")
 		if told != nil {
 			told()
 		}
@@ -205,7 +205,7 @@ func (b *Bridge) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (
 		return r, err
 	}
 	if a == nil {
-		r.Coverage.UncountedNodes += b.uncounted(ctx, e.Namespace)
+		cover(&r.Coverage, b.uncounted(ctx, e.Namespace), sent)
 		return r, nil
 	}
 	missing := b.await(ctx, a, max(0, e.Timeout-time.Since(began)))

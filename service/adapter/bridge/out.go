@@ -34,7 +34,7 @@ func (b *Bridge) Publish(x service.Batch) service.Ticket {
 		if t.ask != nil {
 			m.Request = t.ask.id
 		}
-		b.publish(m, "")
+		t.unsent = !b.publish(m, "") || t.unsent
 	}
 	return t
 }
@@ -67,6 +67,7 @@ type ticket struct {
 	inner     service.Ticket // nil: no other node wants it
 	namespace string
 	ask       *ask // nil: nobody waits for acknowledgements
+	unsent    bool // something of it did not go out to peers
 }
 
 // Unreached implements service.Ticket.
@@ -76,7 +77,7 @@ func (t *ticket) Unreached() (c service.Coverage) {
 	}
 	t.bridge.mu.Lock()
 	defer t.bridge.mu.Unlock()
-	c.UncountedNodes += t.bridge.countLocked(t.namespace).least()
+	cover(&c, t.bridge.countLocked(t.namespace).least(), !t.unsent)
 	return c
 }
 
@@ -86,7 +87,7 @@ func (t *ticket) Wait(ctx context.Context, place int) (sum service.Receipt) {
 		sum = t.inner.Wait(ctx, place)
 	}
 	if t.ask == nil {
-		sum.Coverage.UncountedNodes += t.bridge.uncounted(ctx, t.namespace)
+		cover(&sum.Coverage, t.bridge.uncounted(ctx, t.namespace), !t.unsent)
 		return sum
 	}
 	clients, missing := t.bridge.awaitCounts(ctx, t.ask)
