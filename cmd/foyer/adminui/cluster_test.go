@@ -3,12 +3,17 @@ package adminui
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	foyerv1 "foyer/gen/foyer/v1"
 	"foyer/service"
 	"foyer/service/adapter"
 	"foyer/service/adapter/membus"
@@ -38,6 +43,51 @@ func bring(t testing.TB, net *membus.Network, name service.NodeID) *adapter.Clus
 	return c
 }
 
+// deaf is an API whose lists fail as long as it is shut.
+type deaf struct {
+	grpc.ClientConnInterface
+	shut atomic.Bool
+}
+
+func (d *deaf) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	if d.shut.Load() && method == foyerv1.SocketService_ListSockets_FullMethodName {
+		return status.Error(codes.Unavailable, "shut")
+	}
+	return d.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
+}
+
+// TestHandshakesOfOthers: what a snapshot does not have of sockets at another node is asked for, and again when that
+// brings nothing; the page is told what came late.
+func TestHandshakesOfOthers(t *testing.T) { synctest.Test(t, testHandshakesOfOthers) }
+
+func testHandshakesOfOthers(t *testing.T) {
+	net := membus.New()
+	one, two := bring(t, net, "aaaa"), bring(t, net, "bbbb")
+	time.Sleep(5 * time.Second) // they know each other
+	api := &deaf{}
+	api.shut.Store(true)
+	h := openHouse(t, one.Node, one, func(cfg *Config) {
+		api.ClientConnInterface = cfg.API
+		cfg.API = api
+	})
+	h.crowd("/", "a", 1) // else the namespace is not shown
+	there := (&house{TB: t, node: two.Node}).crowd("/", "b", 1)
+	time.Sleep(time.Second)
+	page := h.show(h.enter())
+	page.after(3 * tellEvery)
+	if id := there[0].id(); page.sockets[id] == nil || page.from[id] != "" {
+		t.Errorf("before: %v, address %q", page.sockets[id], page.from[id])
+	}
+	api.shut.Store(false)
+	page.after(4 * tellEvery)
+	if got := page.from[there[0].id()]; got != "10.1.0.1" {
+		t.Errorf("the address is %q", got)
+	}
+	if news := page.after(4 * tellEvery); len(news) > 0 {
+		t.Errorf("it is told again: %q", news)
+	}
+}
+
 // TestPageOfTwoNodes: a page shows the servers, sockets and rooms of all nodes, and its buttons work on those of each.
 func TestPageOfTwoNodes(t *testing.T) { synctest.Test(t, testPageOfTwoNodes) }
 
@@ -52,6 +102,11 @@ func testPageOfTwoNodes(t *testing.T) {
 	page.after(3 * tellEvery)
 	if len(page.sockets) != 8 || page.count("aaaa", "/") != 3 || page.count("bbbb", "/") != 5 {
 		t.Fatalf("the page has %d sockets, and %+v", len(page.sockets), page.servers)
+	}
+	for id := range page.sockets {
+		if page.from[id] != "10.1.0.1" {
+			t.Errorf("%s has the address %q", id, page.from[id])
+		}
 	}
 	s := page.servers["bbbb"]
 	if s.Clients != 5 || s.Uptime < 5 || s.Uptime > 60 {

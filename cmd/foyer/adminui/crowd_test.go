@@ -18,12 +18,13 @@ type shown struct {
 	testing.TB
 	page    *link
 	sockets map[string]map[string]bool // rooms by the ids of sockets, but for those of operators
+	from    map[string]string          // their addresses
 	servers map[string]stats
 	wholes  int // how often it was told all
 }
 
 func (h *house) show(page *link) *shown {
-	return &shown{TB: h, page: page, sockets: map[string]map[string]bool{}, servers: map[string]stats{}}
+	return &shown{TB: h, page: page, sockets: map[string]map[string]bool{}, from: map[string]string{}, servers: map[string]stats{}}
 }
 
 // after takes what is told within a time, and returns the news of sockets in their order.
@@ -70,6 +71,9 @@ func (v *shown) after(d time.Duration) (news []string) {
 		case "socket_updated":
 			var o socketObject
 			read(e.args[0], &o)
+			if o.Handshake.Address != "" {
+				v.from[o.ID] = o.Handshake.Address
+			}
 			news = append(news, fmt.Sprintf("updated %s %v", o.ID, o.Data))
 		case "socket_disconnected":
 			delete(v.sockets, id)
@@ -80,7 +84,7 @@ func (v *shown) after(d time.Duration) (news []string) {
 }
 
 func (v *shown) add(o *socketObject) {
-	v.sockets[o.ID] = map[string]bool{}
+	v.sockets[o.ID], v.from[o.ID] = map[string]bool{}, o.Handshake.Address
 	for _, room := range o.Rooms {
 		v.sockets[o.ID][room] = true
 	}

@@ -47,6 +47,7 @@ func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 	case *foyerv1.WatchResponse_Synced:
 		delete(w.unsynced, namespace)
 		if len(w.unsynced) == 0 {
+			w.complete()
 			w.tellAll()
 		}
 	case *foyerv1.WatchResponse_Events:
@@ -54,11 +55,16 @@ func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 			w.change(namespace, e)
 		}
 	}
-	switch { // the next look may come too late for these
-	case len(w.sockets) > 2*fewSockets:
+	if len(w.sockets) > 2*fewSockets { // the next look may come too late for these
 		w.changes = fewChanges + 1
 		w.unfollow()
-	case w.bytes > fewBytes:
+	}
+	w.bound()
+}
+
+// bound shows a sample from the next look on when the sockets take too much memory.
+func (w *watch) bound() {
+	if w.bytes > fewBytes {
 		w.large = time.Now()
 		w.unfollow()
 	}
@@ -124,8 +130,36 @@ func (w *watch) tellDisconnected(k key, why, at string) {
 	}
 }
 
+// complete asks for the handshake and the data of sockets at other nodes, which a snapshot of presence does not have. It
+// returns those that it has got. A node that does not answer is asked again later.
+func (w *watch) complete() (whole []key) {
+	partial := map[string][]string{}
+	for k := range w.sockets {
+		if w.sockets[k].partial {
+			partial[k.namespace] = append(partial[k.namespace], k.id)
+		}
+	}
+	for name, ids := range partial {
+		for _, s := range w.listThese(name, full, ids).sockets {
+			k := key{name, s.GetId()}
+			o, is := w.sockets[k], objectOf(s)
+			o.Data, o.dataBytes, o.Handshake, o.partial = is.Data, is.dataBytes, is.Handshake, is.partial
+			w.keep(k, o)
+			if !o.partial {
+				whole = append(whole, k)
+			}
+		}
+	}
+	return whole
+}
+
 // transports tells the pages which links have upgraded. Presence does not tell of that, so the watch has to ask.
 func (w *watch) transports() {
+	for _, k := range w.complete() {
+		o := w.sockets[k]
+		w.say("", "socket_updated", map[string]any{"id": o.ID, "nsp": k.namespace, "data": o.Data, "handshake": o.Handshake})
+	}
+	w.bound()
 	for name, ids := range w.known() {
 		for _, s := range w.listThese(name, basic, ids).sockets {
 			k := key{name, s.GetId()}

@@ -205,7 +205,7 @@ func (w *watch) known() map[string][]string {
 func (w *watch) compare(k key, s *foyerv1.Socket, view foyerv1.SocketView, at string) {
 	was, is := w.sockets[k], objectOf(s)
 	if view == basic {
-		is.Data, is.dataBytes, is.Handshake = was.Data, was.dataBytes, was.Handshake
+		is.Data, is.dataBytes, is.Handshake, is.partial = was.Data, was.dataBytes, was.Handshake, was.partial
 	}
 	w.keep(k, is)
 	for _, room := range minus(is.Rooms, was.Rooms) {

@@ -20,6 +20,7 @@ type socketObject struct {
 	Rooms     []string       `json:"rooms"`
 
 	node      string
+	partial   bool // its handshake and its data are not known yet
 	dataBytes int
 }
 
@@ -53,13 +54,13 @@ type handshake struct {
 func objectOf(s *foyerv1.Socket) socketObject {
 	h := s.GetHandshake()
 	at := h.GetTime().AsTime()
-	if h.GetTime() == nil { // of a socket at another node, of which the API tells less
+	if h.GetTime() == nil { // a snapshot of presence has no handshake and no data of sockets at other nodes
 		at = s.GetConnectedAt().AsTime()
 	}
 	client := s.GetSessionId()
 	o := socketObject{
 		ID: s.GetId(), ClientID: client[:min(12, len(client))], Transport: s.GetTransport(), Namespace: s.GetNamespace(),
-		Data: s.GetData().AsMap(), Rooms: []string{s.GetId()}, node: s.GetNodeId(), dataBytes: proto.Size(s.GetData()),
+		Data: s.GetData().AsMap(), Rooms: []string{s.GetId()}, node: s.GetNodeId(), partial: h == nil, dataBytes: proto.Size(s.GetData()),
 		Handshake: handshake{
 			Address: h.GetAddress(), Headers: h.GetHeaders(), Query: h.GetQuery(), Issued: at.UnixMilli(), URL: h.GetUrl(),
 			Secure: h.GetHeaders()["x-forwarded-proto"] == "https", Time: at.UTC().Format("Mon Jan 02 2006 15:04:05 GMT+0000 (Coordinated Universal Time)"),
