@@ -130,8 +130,8 @@ func (w *watch) tellDisconnected(k key, why, at string) {
 	}
 }
 
-// complete asks for the handshake and the data of sockets at other nodes, which a snapshot of presence does not have. It
-// returns those that it has got. A node that does not answer is asked again later.
+// complete asks for the handshake and the data of sockets at other nodes, which a snapshot of presence does not have.
+// It returns those that it has got. A node that does not answer is asked again later.
 func (w *watch) complete() (whole []key) {
 	partial := map[string][]string{}
 	for k := range w.sockets {
