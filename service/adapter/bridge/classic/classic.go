@@ -51,6 +51,8 @@ type Config struct {
 	Marker         string                      // what the channels of the cluster's own begin with; no # in it
 	MaxBytes       int                         // largest message that is read; default 16 MiB
 	Logger         *zap.Logger
+
+	callTimeout time.Duration // how long Redis may take to answer; for tests; default 5 s
 }
 
 const (
@@ -58,7 +60,7 @@ const (
 	outBytes    = 8 << 20  // that wait to be published; more are refused
 	inBytes     = 32 << 20 // that wait for the bridge; more are dropped
 	batchMost   = 512      // messages that are published before answers are waited for
-	callTimeout = 5 * time.Second
+	answerWait  = 5 * time.Second
 	dialTimeout = 2 * time.Second
 	openWait    = 3 * time.Second // for the server at start
 	probeEvery  = time.Second
@@ -109,6 +111,9 @@ type Medium struct {
 func New(c Config) *Medium {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = maxBytes
+	}
+	if c.callTimeout == 0 {
+		c.callTimeout = answerWait
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

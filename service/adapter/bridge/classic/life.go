@@ -147,7 +147,7 @@ type life struct {
 
 // liveOnce lives one life and returns why it has ended. begun is called when its subscriptions are said.
 func (m *Medium) liveOnce(begun func()) error {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	m.clustered(ctx)
 	address, err := m.where(ctx)
@@ -344,7 +344,7 @@ func (l *life) changeAll() error {
 			l.forgetLocked(namespace, f)
 		}
 		l.mu.Unlock()
-		ctx, stop := context.WithTimeout(l.ctx, callTimeout)
+		ctx, stop := context.WithTimeout(l.ctx, l.cfg.callTimeout)
 		var err error
 		switch {
 		case on && !was:

@@ -75,7 +75,7 @@ func (m *Medium) publish() {
 }
 
 func (m *Medium) publishBatch(list []published) {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	answers, why := m.pipeline(ctx, func(pipe redis.Pipeliner) error {
 		for i := range list {

@@ -26,7 +26,7 @@ func (m *Medium) connect(cluster bool) redis.UniversalClient {
 		Addrs: c.Addresses, IsClusterMode: cluster, MasterName: c.Master, Username: c.User, Password: c.Password,
 		SentinelUsername: sentinel(c.User), SentinelPassword: sentinel(c.Password), Dialer: m.dialer.Dial, OnConnect: sayName,
 		MaxRetries: -1, MaxRedirects: -1, DialerRetries: 1, // what has no answer may have been done
-		PoolSize: 4, DialTimeout: dialTimeout, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
+		PoolSize: 4, DialTimeout: dialTimeout, ReadTimeout: m.cfg.callTimeout, WriteTimeout: m.cfg.callTimeout, ContextTimeoutEnabled: true,
 		DisableIdentity: true,
 	})
 }
@@ -50,7 +50,7 @@ func (m *Medium) at(address string) *redis.Client {
 	var made atomic.Bool
 	return redis.NewClient(&redis.Options{
 		Addr: address, Username: m.cfg.User, Password: m.cfg.Password, OnConnect: sayName, MaxRetries: -1, DialerRetries: 1, PoolSize: 1,
-		DialTimeout: dialTimeout, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true, DisableIdentity: true,
+		DialTimeout: dialTimeout, ReadTimeout: m.cfg.callTimeout, WriteTimeout: m.cfg.callTimeout, ContextTimeoutEnabled: true, DisableIdentity: true,
 		Dialer: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if made.Swap(true) {
 				return nil, errLost
