@@ -272,7 +272,7 @@ func TestFrozenPeerSlowsNobody(t *testing.T) {
 	if is > 3*max(was, 1) {
 		t.Errorf("an emit to CCCC takes %.2f rounds while BBBB is frozen, and %.2f before", is, was)
 	}
-	if longest > 200+10*most {
+	if longest > 1000+10*most { // what stalls for a frozen node does so for seconds
 		t.Errorf("an emit to CCCC was held up for %d rounds while BBBB was frozen, and %d at most before", longest, most)
 	}
 

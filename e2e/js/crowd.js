@@ -326,10 +326,10 @@ async function steady() {
 	});
 	await arrive();
 	await until(() => mark < Infinity, 120_000);
-	await until(() => all.every((c) => c.served && c.socket.connected), 45_000);
+	await until(() => all.every((c) => c.served && c.socket.connected), 120_000);
 	say({ served: all.filter((c) => c.served).length, ms: Math.round(now() - mark) });
 	await until(() => stopped, 120_000);
-	await until(() => all.every((c) => c.lost(mark) === 0), 20_000);
+	await until(() => all.every((c) => c.lost(mark) === 0), 60_000);
 	report(mark);
 }
 
