@@ -195,8 +195,8 @@ func TestThousand(t *testing.T) {
 	r := crowd.result(t, 3*time.Minute)
 	r.log(t)
 	r.check(t)
-	// On a machine that is much too slow a decision may be late, so that a link is closed and the client comes again.
-	// Nobody who was in must fall out.
+	// On a machine that is much too slow a decision may be late, so that a link is closed and the client comes again. No
+	// client that was in may fall out.
 	if r.Echoes != r.Said || r.Acks != r.Said || r.Pushed != pushes*r.Clients || r.Cut > 0 || r.Connects != r.Clients {
 		t.Errorf("counts differ, or somebody fell out")
 	}

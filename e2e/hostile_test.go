@@ -128,8 +128,8 @@ func TestConnectFlood(t *testing.T) {
 	}
 }
 
-// TestPipelinedHandshakes: eight connections of one address open sessions as fast as they can, and leave them. Whoever
-// comes from another address is let in at once.
+// TestPipelinedHandshakes: eight connections of one address open sessions as fast as they can, and leave them. A client
+// that comes from another address is let in at once.
 func TestPipelinedHandshakes(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--max-sessions=2000")
 	attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)

@@ -79,7 +79,8 @@ func (s *Socket) connectedLocked(v *view, first *Handler) {
 	}
 }
 
-// disconnectedLocked tells every group that knows a socket that it is gone. Who is not there may hear of it later.
+// disconnectedLocked tells every group that knows a socket that it is gone. A group without a handler at this moment
+// may hear of it later.
 func (hs *handlers) disconnectedLocked(s *Socket, r Reason, detail string) {
 	n := Notice{Kind: NoticeDisconnected, From: s, Sockets: []*SocketInfo{s.gone}, Reason: r, Detail: detail}
 	s.mu.Lock()

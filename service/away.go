@@ -1,16 +1,16 @@
 package service
 
-// A handler that is attached to another node is a handler here whose stream is the way to that node: its sockets are
-// assigned to it, and wait, pause their links and move on as with any other. Who has the way takes what it is told by
-// Next, and hands it on. A notice that was given so stays in out until the other node says that the backend has got it,
-// by Taken: so what that node has not said to be taken when it is lost goes to the next handler, in its order. An event
-// that was taken counts against MaxInFlight until its answer comes, so that what waits at the other node is bounded by
-// this one.
+// A handler that is attached to another node is a handler here whose stream is the way to that node. Its sockets are
+// assigned to it, and wait, pause their links and move on as with any other. The code that serves the way takes what
+// the handler is told by Next, and hands it on. A notice that was taken so stays in out until the other node says, by
+// Taken, that the backend has got it. So when that node is lost, what it has not said to be taken goes to the next
+// handler, in its order. An event that was taken counts against MaxInFlight until its answer comes, so that what waits
+// at the other node is bounded by this one.
 
 // AttachElsewhere makes a handler of a registration at another node, which all nodes have agreed to and which is valid
-// and in its canonical form. Whoever calls it hands on what Next says, calls Taken, Reply and Decide as that node
-// answers, Drain when it says that the handler leaves, and Detach when the handler or the node is gone. Handlers of
-// this node come before it, and of those elsewhere the one with the fewest of this node's sockets. ALREADY_CLAIMED:
+// and in its canonical form. The caller hands on what Next says. It calls Taken, Reply and Decide as that node answers,
+// Drain when that node says that the handler leaves, and Detach when the handler or the node is gone. Handlers of this
+// node are chosen before it; of those elsewhere, the one with the fewest of this node's sockets is. ALREADY_CLAIMED:
 // others of its group have registered otherwise, and it may be tried again once they have left. LIMIT_REACHED: too many
 // names.
 func (n *Node) AttachElsewhere(r Registration, at NodeID) (*Handler, error) {

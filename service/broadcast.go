@@ -10,7 +10,8 @@ type Emit struct {
 	Target Target
 	Packet *Packet // KindEvent; its Namespace is the target's
 	Flags  Flags
-	// The receipt waits for no other node: its counts are this one's. Who could not be handed it is in the coverage.
+	// The receipt waits for no other node: its counts are this one's. A node that could not be handed the emit is in the
+	// coverage.
 	Accepted bool
 	// What has caused it, if that is part of a trace.
 	Trace *Trace
@@ -112,8 +113,8 @@ type delivery struct {
 
 // deliver is the hot path: match, encode once per codec, queue at each recipient's link. Emits to one target that
 // follow each other go as one: one match, one frame of their joined bytes, one place in each queue. Memory only, unless
-// a queue is full; the caller flushes what was touched. Who leads the lane lets others pass beside it when it reaches
-// many.
+// a queue is full; the caller flushes what was touched. The caller that leads the lane lets others pass beside it when
+// it reaches many links.
 func (ns *Namespace) deliver(batch []*turn, touched *touched, leads bool) {
 	for _, t := range batch {
 		for i := range t.emits {
@@ -172,9 +173,9 @@ func (ns *Namespace) deliverRun(run []delivery, touched *touched) {
 	}
 }
 
-// offerAgain is for the links that had no room: their bytes are offered to their transports, then they are asked once
-// more, and then for each emit of the run by itself. Who still has no room keeps the caller of an emit that is for it
-// alone, and goes without those that others hear, too.
+// offerAgain is for the links that had no room. Their bytes are offered to their transports. Then they are asked once
+// more, and then for each emit of the run by itself. A link that still has no room keeps the caller of an emit that is
+// for it alone waiting, and goes without an emit that others hear too.
 func (ns *Namespace) offerAgain(run []delivery, once *encodeOnce, touched *touched) {
 	full := touched.full
 	touched.full = nil

@@ -96,8 +96,8 @@ func (e *Explained) Bytes() int {
 	return n
 }
 
-// Explain says whom an emit would reach at this moment. Who is meant is found by what emits find it with; then each of
-// those is looked at, in turns: who has left meanwhile counts no more.
+// Explain says whom an emit would reach at this moment. It finds the sockets that are meant by the same code as emits.
+// Then it looks at each of them, in turns: a socket that has left meanwhile counts no more.
 func (n *Node) Explain(_ context.Context, r ExplainRequest) (Explanation, error) {
 	x := newExplainer(&r)
 	x.node = n

@@ -62,7 +62,7 @@ func without(list []*Handler, h *Handler) []*Handler {
 }
 
 // moveLocked gives sockets of one namespace, whose handler leaves, to others of its group, with Namespace.assigning
-// held. Who comes after whom is told first, and only then has the socket.
+// held. A handler that comes after another one is told so first, and only then has the socket.
 func (hs *handlers) moveLocked(h *Handler, list []adoptee) {
 	g := h.group
 	covered := g.claims.Load().namespaces.covers(list[0].socket.ns.name)

@@ -86,7 +86,7 @@ func (s *Socket) inAny(rooms []*room) bool {
 }
 
 // matchManyLocked is matchLocked for many names: it costs what their rooms and the members of these cost, however many
-// rooms a socket is in. Who was seen, or is excepted, is marked.
+// rooms a socket is in. A socket that was seen, or is excepted, is marked.
 func (ns *Namespace) matchManyLocked(t *Target, visit func(*Socket)) {
 	m := borrowMarks(len(ns.order.entries))
 	defer m.giveBack()

@@ -8,8 +8,8 @@ import (
 )
 
 // Namespace is a set of sockets with their rooms. Its one mutex guards membership: the sockets, the rooms and the
-// presence log change together, so that the order of the log is the order of the registry. Whoever only reads takes it
-// shared.
+// presence log change together, so that the order of the log is the order of the registry. Code that only reads takes
+// it shared.
 type Namespace struct {
 	// Set before start.
 	node  *Node

@@ -96,8 +96,8 @@ func (p *parking) rememberLocked(s *Socket) {
 	p.sockets[s] = struct{}{}
 }
 
-// unpark takes one of a socket's events out. Whoever drops it counts it so; whoever hands it on does not give its place
-// in the socket's share back. Namespace.assigning is held.
+// unpark takes one of a socket's events out. A caller that drops the event counts it as dropped. A caller that hands it
+// on does not give its place in the socket's share back. Namespace.assigning is held.
 func (p *parking) unpark(s *Socket, i int) *Notice {
 	n := s.parked[i].notice
 	s.parked = slices.Delete(s.parked, i, i+1)

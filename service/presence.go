@@ -397,8 +397,8 @@ func (w *Watcher) advance(c *change) {
 	}
 }
 
-// hears notes how far was heard of a node of which nothing was, or that it was lost. Who is lost for long makes room
-// for who is there.
+// hears notes how far a node was heard of which nothing was heard before, or that it was lost. A node that is lost for
+// long makes room for one that is there.
 func (w *Watcher) hears(h heard) {
 	w.heard = slices.DeleteFunc(w.heard, func(o heard) bool { return o.Node == h.Node })
 	if len(w.heard) >= maxHeard-2 {

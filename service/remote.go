@@ -93,7 +93,7 @@ func (ns *Namespace) handOut(run []delivery, packets []*Packet, touched *touched
 	}
 }
 
-// await adds to receipts what the other nodes did. Who called waits here, and not in the lane.
+// await adds to receipts what the other nodes did. The caller waits here, and not in the lane.
 func (h *handed) await(ctx context.Context) {
 	for ; h != nil; h = h.before {
 		r := h.receipt

@@ -32,7 +32,8 @@ type ServerSideReply struct {
 	Attachments [][]byte
 }
 
-// ServerSideResult says whom a server-side event reached. Who has not replied in time is missing from Replies.
+// ServerSideResult says whom a server-side event reached. A handler that has not replied in time is missing from
+// Replies.
 type ServerSideResult struct {
 	Matched  int
 	Replies  []ServerSideReply

@@ -1,8 +1,8 @@
 package service
 
 // view says which groups have registered for one namespace, and which of them owns what: as of a version of the
-// handlers. Immutable. Whoever assigns sockets looks at it with Namespace.assigning held: a handler that comes or goes
-// changes the version first and walks over the sockets then, so that each socket meets one of the two.
+// handlers. Immutable. The code that assigns sockets looks at it with Namespace.assigning held. A handler that comes or
+// goes changes the version first and then walks over the sockets, so that each socket meets one of the two.
 type view struct {
 	version  uint64
 	groups   []*group // all, the one with the closest pattern first

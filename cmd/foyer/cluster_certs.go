@@ -28,8 +28,9 @@ var (
 	errNoMember = errors.New("the other end shows no certificate")
 )
 
-// config is for both ends of connections between nodes. Who shows a certificate of the CA is a member, whatever name or
-// address it is for: addresses of nodes come and go. Handshakes that begin after a take go by the new files.
+// config is for both ends of connections between nodes. A peer that shows a certificate of the CA is a member, whatever
+// name or address the certificate is for: addresses of nodes come and go. A handshake that begins after the files are
+// taken goes by the new files.
 func (m *membership) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,

@@ -166,7 +166,7 @@ func (f *foyer) close() {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	f.leaveCluster(now)
-	// Whoever had begun to serve has closed its listener; the others are closed here.
+	// A server that had begun to serve has closed its listener. The other listeners are closed here.
 	if f.edgeListener != nil {
 		_ = f.edgeListener.Close()
 	}

@@ -7,8 +7,8 @@ import (
 )
 
 // Bus moves frames between the nodes of one cluster. It promises little: a frame may be lost, come twice, come late, or
-// come in another order than it was sent in, and nobody is told. What a bus promises beyond that, it says itself.
-// Trunks make more of it. Who sent a frame, the frame says: a bus knows it no better.
+// come in another order than it was sent in, and nobody is told. Each bus says itself what it promises beyond that.
+// Trunks add the rest. The frame says which node sent it: a bus knows it no better.
 //
 // All methods but Close and Receive are safe for concurrent use, do not wait for a peer or for the network, and may be
 // called from within the function given to Receive.

@@ -78,7 +78,8 @@ func (r *ownRooms) news(now time.Duration) *interest {
 	return in
 }
 
-// remove puts the last room of the list into the place of one. Whoever goes down the list has told that one already.
+// remove takes a room out of the list and puts the last one into its place. A walk over the list goes from its end, so
+// it has told that one already.
 func (r *ownRooms) remove(place uint32) {
 	last := len(r.list) - 1
 	delete(r.places, r.list[place].hash)

@@ -166,8 +166,8 @@ func (p *Peers) hearHello(f *frame, now time.Duration) Drop {
 		}
 		return DropRun
 	case f.from.Run > m.Run && (m.State.Reachable() || m.State == Incompatible):
-		// The name is held until its lease is over. Who wants it has to hear so; but each may hold the other's, and an
-		// answer is not answered.
+		// The name is held until its lease is over. A node that wants the name has to hear so. But each may hold the other's
+		// name, so an answer is not answered.
 		if f.to.Node == "" {
 			p.greet(f.from.Node)
 		}
@@ -373,7 +373,7 @@ func (p *Peers) tickReady(now time.Duration) {
 		return
 	}
 	if p.held && now-p.heldAt < 2*p.beatEvery() {
-		// Whoever died has lost its lease by then.
+		// A node that died has lost its lease by then.
 		if now-p.began >= 2*p.cfg.Lease {
 			p.refuse("")
 		}

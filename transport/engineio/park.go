@@ -110,8 +110,8 @@ func (p *parking) add(c *wsConn, conn syscall.Conn) bool {
 	return true
 }
 
-// forget takes a connection out of the table, before it is closed. The kernel forgets a closed descriptor by itself.
-// Whoever has closed it earlier may have had its number go to another connection: that one stays.
+// forget takes a connection out of the table, before it is closed. The kernel forgets a closed descriptor by itself. If
+// it was closed earlier, its number may have gone to another connection, and that one stays.
 func (p *parking) forget(c *wsConn) {
 	if p == nil {
 		return

@@ -22,7 +22,7 @@ const (
 	pollGone  pollVerdict = "gone" // the session is: the GET is refused
 )
 
-// poll is a waiting GET. Whoever takes it out of Session.poll owes it exactly one verdict.
+// poll is a waiting GET. The code that takes it out of Session.poll owes it exactly one verdict.
 type poll struct {
 	ready chan pollVerdict // holds one, so that a verdict never blocks
 }

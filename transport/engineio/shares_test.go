@@ -62,7 +62,7 @@ func (h *harness) flood(address string, connections int) (end func()) {
 }
 
 // TestFloodKeepsNobodyOut: a few connections that make sessions as fast as they can take all places of the server in no
-// time. Whoever comes from elsewhere comes in at every moment, and stays until it has joined.
+// time. A client that comes from elsewhere is let in at every moment, and stays until it has joined.
 func TestFloodKeepsNobodyOut(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"share of an address": {MaxSessions: 60, HandshakeRate: -1},

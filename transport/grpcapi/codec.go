@@ -33,8 +33,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 // wireReader is what a busy stream receives into.
 type wireReader interface {
-	// read takes a message of the usual form. false: it is another or has a fault, and other is what the generated code is
-	// to decode it into. Who keeps parts of buf takes a reference to it.
+	// read takes a message of the usual form. false: the message is of another form or has a fault, and other is what the
+	// generated code is to decode it into. A reader that keeps parts of buf takes a reference to it.
 	read(buf mem.Buffer) bool
 	// other is nil after a message of the usual form.
 	other() proto.Message

@@ -64,8 +64,8 @@ type asked interface {
 	// Sockets is a page of the sockets of a target. One that is there throughout is listed once. INVALID_TOKEN: the
 	// place is of a node that nobody knows.
 	Sockets(ctx context.Context, t service.Target, r service.PageRequest) (service.Page, error)
-	// Explain says whom an emit would reach and why not the others, and changes nothing. Who is asked for and unknown is
-	// told as such: that is no error.
+	// Explain says whom an emit would reach and why not the others, and changes nothing. A socket or user that is asked
+	// for and is not known is told as such: that is no error.
 	Explain(ctx context.Context, r service.ExplainRequest) (service.Explanation, error)
 	// Handlers is a page of the handlers. One that is attached throughout is listed once. INVALID_TOKEN: the place is of a
 	// node that nobody knows.

@@ -105,9 +105,9 @@ func (w *watch) step(step *service.WatchStep) (err error) {
 }
 
 // events sends the changes of one step. When they do not fit into one message, only the last carries their token, which
-// is of the place behind all of them; the others repeat the token before. Whoever is cut off between two of them
-// resumes there and hears those again that came with the first: twice, told by their generation, rather than not at
-// all.
+// is of the place behind all of them; the others repeat the token before. A watcher that is cut off between two of them
+// resumes at the earlier token, and hears again the changes that it has. It hears them twice, which it can tell by
+// their generation, rather than not at all.
 func (w *watch) events(step *service.WatchStep) (err error) {
 	left := len(step.Events)
 	chunks(step.Events, func(e *service.PresenceEvent) int { return presenceBytes(e, service.View(w.view)) }, func(part []service.PresenceEvent) bool {

@@ -146,9 +146,9 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-// TestCallersBehindOneConnection: of calls by a connection in memory each has the address that it tells: it is the
-// caller where nobody has a token, and the log names it. Who comes by another connection has its own, whatever it
-// tells.
+// TestCallersBehindOneConnection: each call by a connection in memory has the address that it tells. That address is
+// the caller where nobody has a token, and the log names it. A call by another connection has the address of that
+// connection, whatever it tells.
 func TestCallersBehindOneConnection(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	s, client := start(t, Config{Logger: zap.New(core)}, newFakeNode())

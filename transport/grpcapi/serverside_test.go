@@ -168,7 +168,7 @@ func testCommandThatWaits(t *testing.T) {
 		t.Errorf("%d calls", len(calls))
 	}
 
-	// Whoever closes its side gets the results.
+	// A backend that closes its side gets the results.
 	if err := b.CloseSend(); err != nil {
 		t.Fatal(err)
 	}

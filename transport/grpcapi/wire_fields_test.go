@@ -319,7 +319,7 @@ func TestReceiptsAreWrittenWhole(t *testing.T) {
 	})
 }
 
-// TestEventsAreWrittenWhole is the same for what handlers are told of events. Who sent it is a socket that is there.
+// TestEventsAreWrittenWhole is the same for what handlers are told of events. Its sender is a socket that is there.
 func TestEventsAreWrittenWhole(t *testing.T) {
 	n := realNode(t)
 	defer n.Close()

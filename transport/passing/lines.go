@@ -21,7 +21,7 @@ type lines struct {
 	closed bool
 }
 
-// line is one connection. Whoever has taken it owns it.
+// line is one connection. The request that has taken it owns it.
 type line struct {
 	conn   net.Conn
 	in     *bufio.Reader

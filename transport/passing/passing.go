@@ -22,8 +22,8 @@ import (
 type Config struct {
 	// Self is the name of this node. Required.
 	Self service.NodeID
-	// Key is the cluster's. Who knows it can make sids, and is a member to the peer listeners. Without one everybody
-	// does: that is for nodes on one machine, and for members that know each other by certificates.
+	// Key is the cluster's. A program that knows it can make sids, and is a member to the peer listeners. Without a key
+	// everybody can, and is: that is for nodes on one machine, and for members that know each other by certificates.
 	Key []byte
 	// Where says where a member's peer listener is and when the member was last heard of. False: it is no member, or
 	// there is no way to it. It is called with every request that is passed, from any goroutine, and does not block.

@@ -18,9 +18,9 @@ import (
 
 // request is one on its way to a member.
 //
-// A poll may wait for a message as long as it likes, so a late answer is no bad sign. The member therefore says a word
-// of its own, status 102, when an answer takes longer than earlyAfter. Who has heard nothing after Patience gives up,
-// unless the member was heard of lately: then it is slow and not silent, and is given the time again.
+// A poll may wait for a message as long as it likes, so a late answer is no bad sign. The member therefore sends a word
+// of its own, status 102, when an answer takes longer than earlyAfter. A node that has heard nothing after Patience
+// gives up, unless the member was heard of lately: then the member is slow and not silent, and is given the time again.
 type request struct {
 	context.Context
 

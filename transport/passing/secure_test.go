@@ -78,8 +78,8 @@ func (a *authority) issue(t testing.TB, _ string) *tls.Config {
 
 func tlsListener(l net.Listener, config *tls.Config) net.Listener { return tls.NewListener(l, config) }
 
-// TestMutualTLS: members pass to each other by TLS. Who has no certificate of their authority is no member, and a node
-// that has none of it is not asked.
+// TestMutualTLS: members pass to each other by TLS. A program without a certificate of their authority is no member,
+// and a node without one is not asked.
 func TestMutualTLS(t *testing.T) {
 	ours := newAuthority(t)
 	c := startCluster(t, options{secure: ours}, "aaaa", "bbbb")

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// A stream has a small buffer for each direction, since most streams say little and seldom. Who fills it gets a large
-	// one on loan, while there is one.
+	// A stream has a small buffer for each direction, since most streams say little and seldom. A direction that fills its
+	// buffer gets a large one on loan, while there is one.
 	smallBytes        = 512
 	largeBuffers      = 256
 	carriersPerStream = 2

@@ -250,8 +250,8 @@ func (ps *places) each(f func(*place)) {
 	}
 }
 
-// takeOut ends the link and takes all places out of it. Whoever takes a place out closes its socket or cancels its
-// attempt, so that each is ended once.
+// takeOut ends the link and takes all places out of it. The caller that takes a place out closes its socket or cancels
+// its attempt, so that each is ended once.
 func (l *Link) takeOut() places {
 	l.mu.Lock()
 	defer l.mu.Unlock()

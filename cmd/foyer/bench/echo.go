@@ -60,7 +60,7 @@ type echo struct {
 	over      atomic.Bool  // no more are asked
 }
 
-// question is one client's, the one that was asked last. Who hears its answer asks the next.
+// question is one client's, the one that was asked last. The code that hears its answer asks the next one.
 type question struct {
 	mu   sync.Mutex // of the asking before the first answer, and of a server that answers before it is asked
 	id   int64

@@ -369,7 +369,7 @@ async fn main() -> ExitCode {
             _ = int.recv() => {}
         }
         stop.send_replace(true);
-        // Whoever waits for us to end does not do so for ever.
+        // The process that waits for us to end does not wait for ever.
         tokio::time::timeout(Duration::from_secs(10), running).await??;
         Ok::<(), Box<dyn Error>>(())
     };

@@ -204,7 +204,8 @@ func (b *Bridge) countLocked(namespace string) *count {
 	return c
 }
 
-// newRequest names a request. Whose it is, a medium can see without reading what answers it.
+// newRequest names a request. From an answer's request id, a medium can see which node has asked, without reading the
+// answer.
 func (b *Bridge) newRequest() string {
 	raw := make([]byte, 8)
 	_, _ = rand.Read(raw) // never fails

@@ -171,8 +171,8 @@ func (b *Bridge) collectFor(m *official.Message, e service.Emit) {
 	})
 }
 
-// serverSideEmit tells the handlers of this node. Who asked waits for one reply of each server, and so for this node's:
-// it is the first one of a handler, or empty when there is none.
+// serverSideEmit tells the handlers of this node. The server that asked waits for one reply of each server, and so for
+// this node's. That reply is the first one of a handler, or empty when there is none.
 func (b *Bridge) serverSideEmit(m *official.Message) {
 	e := service.ServerSideEmit{Namespace: m.Namespace, Packet: m.Packet(), Local: true, Relayed: true}
 	if m.Request == "" {

@@ -60,8 +60,9 @@ func (h *halls) rooms(own bool) (list []string) {
 	return list
 }
 
-// TestRoomsAreHeardWhileTheyAreUsed: a room, and a socket's own, is heard while it has sockets here. Whoever joins by a
-// call, or connects into a room, is in when what peers say to it is heard, or that has had its time.
+// TestRoomsAreHeardWhileTheyAreUsed: a room, and a socket's own, is heard while it has sockets here. A socket that
+// joins by a call, or connects into a room, is in once what peers say to the room is heard, or once the time for that
+// is over.
 func TestRoomsAreHeardWhileTheyAreUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		heard := make(chan struct{})

@@ -22,8 +22,8 @@ const (
 	maxNumbers = 1024
 )
 
-// outbox is what waits to be inserted. Whoever sends appends, and one goroutine inserts what there is at once. So
-// nobody waits for the network, and under load a document carries many frames, and a command many documents.
+// outbox is what waits to be inserted. A sender appends, and one goroutine inserts all that there is at once. So no
+// sender waits for the network. Under load a document carries many frames, and a command many documents.
 type outbox struct {
 	filled chan struct{} // has a value after something was appended
 

@@ -30,7 +30,7 @@ func (c Classic) Requests(nsp string) string { return c.prefix() + "-request#" +
 // Responses is the channel of the responses to all nodes.
 func (c Classic) Responses(nsp string) string { return c.prefix() + "-response#" + nsp + "#" }
 
-// ResponsesTo is the channel of the responses to one node. Who asked may be answered there or on Responses.
+// ResponsesTo is the channel of the responses to one node. A node that asked may be answered there or on Responses.
 func (c Classic) ResponsesTo(nsp, uid string) string { return c.Responses(nsp) + uid + "#" }
 
 // AllResponses is what PSUBSCRIBE takes for Responses and ResponsesTo of all namespaces and nodes. Requests are known

@@ -2,9 +2,9 @@
 // each other over Redis, PostgreSQL and MongoDB. It reads and writes bytes and names of channels, and does nothing
 // else: no IO, no clock, no goroutine, nothing random.
 //
-// The walk: a Message is what was said, whatever the medium. Who writes calls the Append function of the medium and
-// asks the medium's names where it goes; who reads gives the bytes to the Read function that belongs to the channel
-// they came on.
+// The walk: a Message is what was said, whatever the medium. A caller that writes calls the Append function of the
+// medium, and asks the medium's names for the channel. A caller that reads gives the bytes to the Read function of the
+// channel that they came on.
 //
 //	message.go          Message, Kind, Socket
 //	fault.go            what is refused, by name, in both directions

@@ -15,8 +15,8 @@ const (
 // DefaultTable is the table of attachments when the official adapter is told nothing else.
 const DefaultTable = "socket_io_attachments"
 
-// PostgresChannel is the channel of a namespace. It says false for one that PostgreSQL would cut, or not take. Whoever
-// listens quotes it as an identifier: it may have quotes.
+// PostgresChannel is the channel of a namespace. It returns false when PostgreSQL would cut the name, or not take it. A
+// listener quotes the name as an identifier, since it may contain quotes.
 func PostgresChannel(prefix, nsp string) (channel string, ok bool) {
 	if prefix == "" {
 		prefix = DefaultPrefix

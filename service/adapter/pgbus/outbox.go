@@ -21,7 +21,7 @@ type batch struct {
 	frames int
 }
 
-// outbox is what waits to be published. Whoever sends appends, and one goroutine publishes a batch after the other.
+// outbox is what waits to be published. A sender appends, and one goroutine publishes one batch after the other.
 type outbox struct {
 	tag    tag
 	filled chan struct{} // has a value after something was appended

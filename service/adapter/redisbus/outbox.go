@@ -17,9 +17,8 @@ const (
 	keepBytes = 1 << 20
 )
 
-// outbox is what waits to be published, as commands that are ready to be written. Whoever sends appends, and one
-// goroutine writes all that there is at once. So nobody waits for the network, and a write carries many frames under
-// load.
+// outbox is what waits to be published, as commands that are ready to be written. A sender appends, and one goroutine
+// writes all that there is at once. So no sender waits for the network, and a write carries many frames under load.
 type outbox struct {
 	filled chan struct{} // has a value after something was appended
 

@@ -108,8 +108,8 @@ func (b *Beats) EndAll() {
 	}
 }
 
-// Pause notes that the medium is away: nobody is known to be there until Begin is called again. Who was there is told
-// again then, if he has not been silent for too long.
+// Pause notes that the medium is away: nobody is known to be there until Begin is called again. A server that was there
+// before counts again then, unless it has been silent for too long.
 func (b *Beats) Pause() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 const (
 	batchBytes = 4 << 20
 	batchMost  = 256
-	// insertFor is how long it is tried to insert something. Who waited for it has given up then.
+	// insertFor is how long the outbox tries to insert something. A caller that waited for it has given up by then.
 	insertFor = 10 * time.Second
 )
 
