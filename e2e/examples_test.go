@@ -227,7 +227,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestExamplesWithoutFoyer: whom Foyer refuses ends with an error that tells why; who waits for Foyer can be ended.
+// TestExamplesWithoutFoyer: an example that Foyer refuses ends with an error that tells why. One that waits for Foyer
+// can be ended.
 func TestExamplesWithoutFoyer(t *testing.T) {
 	f := exampleFoyer(t)
 	for _, x := range examples {

@@ -294,8 +294,8 @@ func (s *stalling) Close() error {
 	return s.Conn.Close()
 }
 
-// TestCallersWithoutToken: two hundred calls without a token send all of a large message but its end. They are nobody,
-// and nothing is kept for them; who has a token is served.
+// TestCallersWithoutToken: two hundred calls without a token send all of a large message but its end. Such callers are
+// nobody, and nothing is kept for them. A caller that has a token is served.
 func TestCallersWithoutToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens")
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {

@@ -241,8 +241,8 @@ func (r *relay) pass(from net.Conn) {
 	both.Wait()
 }
 
-// dial connects to the address, and waits until somebody listens there: who is taken and then closed without a word
-// would think that it is refused.
+// dial connects to the address, and waits until somebody listens there. A node whose connection is taken and then
+// closed without a word would think that it is refused.
 func (r *relay) dial() net.Conn {
 	for {
 		to, err := net.Dial("tcp", r.to)

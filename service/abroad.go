@@ -13,8 +13,8 @@ import (
 type RemoteHandlers interface {
 	// Claim asks the other nodes whether they have anything against a handler that is about to be attached. It blocks
 	// until all that can be reached have answered, which they do by Node.Consider, until it has waited for some seconds,
-	// ctx ends or the handler does; who has not answered is in the coverage. An error is that of a node that holds what is
-	// claimed. Registered or Unclaimed follows. Called without locks, as is Unclaimed.
+	// or until ctx or the handler ends. A node that has not answered is in the coverage. An error is that of a node that
+	// holds what is claimed. Registered or Unclaimed follows. Called without locks, as is Unclaimed.
 	Claim(ctx context.Context, h *Handler) (Coverage, error)
 	Unclaimed(h *Handler)
 	// Registered says that a handler of this node is there, in place of some elsewhere. Leaves says that it takes nothing

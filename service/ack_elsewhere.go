@@ -152,7 +152,7 @@ func (c *Acks) endElsewhereLocked(e *elsewhere) {
 	c.over = c.others == 0 && len(c.waiting) == 0
 }
 
-// counted sets how many recipients there are, who could not be counted: nothing is taken of those any more.
+// counted sets how many recipients there are, and which nodes could not be counted: nothing is taken of those any more.
 func (c *Acks) counted(r *Receipt) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()

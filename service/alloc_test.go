@@ -61,8 +61,8 @@ func TestEventsAllocateTheirAcksOnly(t *testing.T) {
 	}
 }
 
-// TestPagesOfALargeCrowd: 200,000 sockets, page by page, while others come and go: who is there throughout is listed
-// once.
+// TestPagesOfALargeCrowd: 200,000 sockets, page by page, while others come and go. A socket that is there throughout is
+// listed once.
 func TestPagesOfALargeCrowd(t *testing.T) {
 	const size, page = 200_000, 1000
 	n := newNode(t, Config{})

@@ -35,8 +35,8 @@ func explainOne(t testing.TB, n *Node, target Target, id SocketID) Explained {
 	return x.Asked[0]
 }
 
-// TestExplainAgainstEmit: at any time, with random rooms, targets and links that are full, busy or closing, who is said
-// to be reached is who then gets the emit, and the counts are those of its receipt.
+// TestExplainAgainstEmit: at any time, with random rooms, targets and links that are full, busy or closing, the sockets
+// that are said to be reached are those that then get the emit, and the counts are those of its receipt.
 func TestExplainAgainstEmit(t *testing.T) {
 	n := newNode(t, Config{})
 	m := &registryModel{rng: newRand(7), rooms: map[*Socket]map[string]bool{}}
@@ -231,7 +231,8 @@ func TestExplanationIsBounded(t *testing.T) {
 	wantEqual(t, "sample", []int{len(x.Sample), x.Nodes[0].Verdicts[VerdictNotInRooms]}, []int{20, 3000})
 }
 
-// TestExplainWorksInTurns: who waits to change a large namespace is let in before much more of it is looked at.
+// TestExplainWorksInTurns: a caller that waits to change a large namespace is let in before much more of it is looked
+// at.
 func TestExplainWorksInTurns(t *testing.T) {
 	n := newNode(t, Config{})
 	crowd(t, n, 5*turnWork, nil)

@@ -101,7 +101,8 @@ func (hs *handlers) moveLocked(h *Handler, list []adoptee) {
 	}
 }
 
-// orphan leaves a socket of a handler that leaves to nobody: what is left over of it waits for who comes.
+// orphan leaves a socket without a handler when its handler leaves. What is left over of the socket waits for the next
+// handler.
 func (hs *handlers) orphan(a adoptee, h *Handler) {
 	s, g := a.socket, h.group
 	s.mu.Lock()

@@ -69,7 +69,7 @@ func (f *flushers) flush(conns []Conn) {
 	done.Wait()
 }
 
-// close ends the workers; who flushes afterwards does it alone.
+// close ends the workers. A caller that flushes afterwards does it alone.
 func (f *flushers) close() {
 	close(f.stop)
 	f.wg.Wait()

@@ -86,8 +86,8 @@ func TestSocketMovesWhenItsLastEventIsAnswered(t *testing.T) {
 	}
 }
 
-// TestGroupRegistersAlike: who differs is refused, and told in what; alone in its group a handler may come back
-// otherwise.
+// TestGroupRegistersAlike: a handler that differs is refused, and told in what. When it is alone in its group, a
+// handler may come back with another registration.
 func TestGroupRegistersAlike(t *testing.T) {
 	base := Registration{ID: "one", Group: "g", Namespaces: []string{"/a", "/b*"}, Events: []string{"x", "y"}, DecideConnects: true}
 	for field, change := range map[string]func(*Registration){

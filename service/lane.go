@@ -7,11 +7,11 @@ import (
 )
 
 // lane is the one way by which emits of a namespace pass: their order is one. Callers that find it busy wait together,
-// and whoever goes next delivers for all of them: under load many emits are one write per link. It holds at most one
-// turn per caller, and callers are bounded by the streams of the API.
+// and the one that goes next delivers for all of them: under load many emits are one write per link. It holds at most
+// one turn per caller, and callers are bounded by the streams of the API.
 //
-// What is written to thousands takes long, and gathering for it is worth waiting, but not for an emit to a few: it goes
-// between two runs of who leads, or beside the writing, whose order is fixed already.
+// A write to thousands takes long, and to gather emits for it is worth a wait. That does not hold for an emit to a few:
+// it goes between two runs of the caller that leads, or beside the writing, whose order is fixed already.
 type lane struct {
 	step sync.Mutex // held while a run is queued, so that all links have the runs in one order
 	work *work      // guarded by step; nil: nothing was done
@@ -19,7 +19,7 @@ type lane struct {
 	mu      sync.Mutex
 	waiting []*turn
 	busy    bool
-	wide    bool // who leads delivers, or writes, to many
+	wide    bool // the caller that leads delivers, or writes, to many
 }
 
 // turn is what one caller wants delivered.
@@ -30,11 +30,11 @@ type turn struct {
 	narrow   bool          // few hear it
 	relayed  bool          // it comes from another node
 
-	done, beside bool          // set before wake: it is delivered, or goes beside who leads
+	done, beside bool          // set before wake: it is delivered, or goes beside the caller that leads
 	next         int32         // the place in emits of the one that waits for room
 	wake         chan struct{} // made by a caller that has to wait; a send says done, beside, or that it goes next
 
-	// Of the emit that waits for room, set by who delivers. Those behind it wait, too.
+	// Of the emit that waits for room, set by the caller that delivers. Those behind it wait, too.
 	room  <-chan struct{}
 	until time.Time // when its patience ends
 
@@ -103,8 +103,8 @@ func (ns *Namespace) pass(ctx context.Context, t *turn) {
 	}
 }
 
-// pass delivers a turn, and with it those that came in the meantime. It returns once the frames are queued everywhere;
-// who led also flushes.
+// pass delivers a turn, and with it those that came in the meantime. It returns once the frames are queued everywhere.
+// The caller that led also flushes.
 func (l *lane) pass(ns *Namespace, t *turn) {
 	l.mu.Lock()
 	if l.busy {
@@ -157,7 +157,7 @@ func (l *lane) pass(ns *Namespace, t *turn) {
 	}
 }
 
-// widen lets those go beside who leads that reach few.
+// widen lets turns that reach few go beside the caller that leads.
 func (l *lane) widen() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

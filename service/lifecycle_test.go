@@ -79,7 +79,7 @@ func TestEndIsNotToldToGroupsOfOtherNamespaces(t *testing.T) {
 	})
 }
 
-// TestEndIsNotToldToWhoNeverKnew: who came and went while a group was away is no news to it.
+// TestEndIsNotToldToWhoNeverKnew: a socket that came and went while a group was away is no news to it.
 func TestEndIsNotToldToWhoNeverKnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})

@@ -115,7 +115,7 @@ func (l *presenceLog) append(e *change) {
 	*l.at(l.next) = *e
 	l.next++
 	l.bytes += e.cost
-	// Once in a while, who was overtaken is told so even if it is stuck in a write.
+	// Once in a while, a watcher that was overtaken is told so even if it is stuck in a write.
 	if l.evicted > 0 && l.evicted >= int(l.next-l.first)/8 {
 		l.evicted = 0
 		for w := range l.watchers {

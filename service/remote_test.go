@@ -182,8 +182,8 @@ func TestRemoteIsHandedAllButLocalEmits(t *testing.T) {
 	wantEqual(t, "of what is refused here", remote.took(), []string(nil))
 }
 
-// TestRemoteIsWaitedForOutsideOfTheLane: who waits for other nodes is not in the way of other emits, and an end of the
-// call ends the wait.
+// TestRemoteIsWaitedForOutsideOfTheLane: a caller that waits for other nodes is not in the way of other emits, and the
+// end of the call ends the wait.
 func TestRemoteIsWaitedForOutsideOfTheLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ticket := &fakeTicket{released: make(chan struct{}), answer: Receipt{Matched: 5, Enqueued: 5}}

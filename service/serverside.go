@@ -40,7 +40,7 @@ type ServerSideResult struct {
 	Coverage Coverage
 }
 
-// maxReplyBytes is how much of replies one ServerSideEmit takes; who comes after that is missing.
+// maxReplyBytes is how much of replies one ServerSideEmit takes. A reply that comes after that is missing.
 const maxReplyBytes = 3 << 20
 
 // serverCall waits for the replies to one server-side event.

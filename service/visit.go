@@ -63,8 +63,8 @@ func (v *Visit) Heard() uint64 { return v.heard }
 
 // Offer tells the handler what a handler elsewhere was given at the owner of the sockets, under its number there: a
 // number that is not above all before it has no effect, so that it may be told twice. An event's notice has no From: it
-// is of a socket that was told before. A handler that takes nothing any more does not answer: who has left is said
-// otherwise. A notice of no kind has come to nothing on its way.
+// is of a socket that was told before. A handler that takes nothing any more does not answer: another message says that
+// it has left. A notice of no kind has come to nothing on its way.
 func (v *Visit) Offer(number uint64, of SocketID, n Notice) {
 	if number <= v.heard {
 		return

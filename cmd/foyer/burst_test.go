@@ -445,8 +445,8 @@ func TestBurstsToTwo(t *testing.T) {
 	}
 }
 
-// TestFrozenMember: who reads nothing goes without, the healthy member of its room gets all at once, and in the end the
-// frozen link is closed and nothing is kept for it.
+// TestFrozenMember: a member that reads nothing goes without, the healthy member of its room gets all at once, and in
+// the end the frozen link is closed and nothing is kept for it.
 func TestFrozenMember(t *testing.T) {
 	s := newStack(t, engineio.Config{SlowAfter: 2 * time.Second}, service.Config{})
 	frozen, healthy := s.websocket(), s.websocket()

@@ -339,7 +339,7 @@ func TestNoWaitWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestAnswersThatNobodyTakes: who asks and does not read is gone after a while, too.
+// TestAnswersThatNobodyTakes: a client that asks and does not read is gone after a while, too.
 func TestAnswersThatNobodyTakes(t *testing.T) {
 	f := startNode(t, func(f *foyer) { f.waits.write, f.waits.idle = 200*time.Millisecond, 200*time.Millisecond })
 	for _, l := range []net.Listener{f.edgeListener, f.adminListener} {
@@ -404,8 +404,8 @@ func TestWhoNeverJoinsIsGone(t *testing.T) {
 	}
 }
 
-// TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed; who waits for us may wait, and use the
-// connection again. The deadlines are long enough for a client on a busy machine, and the poll waits longer.
+// TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed. A client that waits for us may wait, and use
+// the connection again. The deadlines are long enough for a client on a busy machine, and the poll waits longer.
 func TestLongPollIsNoWaitForBytes(t *testing.T) {
 	f := startNode(t, func(f *foyer) { f.waits.body, f.waits.header = time.Second, time.Second }, "--ping-interval", "2500ms")
 	client := &http.Client{Timeout: 20 * time.Second}

@@ -46,9 +46,9 @@ func (f *foyer) namespaces() []string {
 	return list
 }
 
-// serverLog takes what net/http has to say. Of that only the TLS handshakes that fail are news: a panic comes to us,
-// and what else there is are mistakes of clients, who are answered. A client that goes away before its handshake has
-// ended is nobody: a balancer does so that looks whether the port is open.
+// serverLog takes the log lines of net/http. Only TLS handshakes that fail are news among these: a panic comes to us,
+// and all others are mistakes of clients, which get an answer. A client that goes away before its handshake has ended
+// does not count: a balancer that looks whether the port is open does so.
 func (f *foyer) serverLog(cs *conns) *log.Logger {
 	return log.New(handshakeLog{f.told.Named("listener"), cs}, "", 0)
 }

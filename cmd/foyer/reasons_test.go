@@ -10,8 +10,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// TestConnectionsThatGoAreTold: who is closed or refused at the edge is one line, of which the reason is a name of
-// GetInfo.
+// TestConnectionsThatGoAreTold: each connection that is closed or refused at the edge has one line, of which the reason
+// is a name of GetInfo.
 func TestConnectionsThatGoAreTold(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first, message, reason string

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// settle is how long after a change the files are looked at: who writes two files or a long one has done so by then.
+	// settle is how long after a change the files are looked at. A program that writes two files, or a long one, has done
+	// so by then.
 	settle = 500 * time.Millisecond
 	// lookEvery is how often they are looked at when nothing tells of changes, as on a network's file system.
 	lookEvery = time.Minute

@@ -59,7 +59,7 @@ type waits struct {
 
 var usualWaits = waits{
 	header: 10 * time.Second, body: 10 * time.Second, write: time.Minute, idle: 2 * time.Minute,
-	// Most polling clients ask at once for the end of their link; who is gone never does.
+	// Most polling clients ask at once for the end of their link. A client that is gone never does.
 	lastPoll: 2 * time.Second,
 	end:      5 * time.Second,
 	traces:   time.Second,

@@ -77,7 +77,7 @@ func (c *Cluster) answer(ctx context.Context, from Member, q *clusterv1.Question
 	}
 	switch ask := q.GetAsk().(type) {
 	case *clusterv1.Question_Join:
-		// Who asks hears the news before the answer, and has foreseen it.
+		// The node that asks hears the news before the answer, and has foreseen it.
 		n, unheard, err := c.joinHere(ctx, targetHere(ask.Join.GetTarget()), ask.Join.GetRooms(), from.Node)
 		if matched(n, service.Coverage{}, err); err == nil {
 			for _, n := range unheard {

@@ -504,7 +504,8 @@ func TestAcksOfALostNode(t *testing.T) {
 	})
 }
 
-// TestUnreachableNodes: who does not answer is named, nobody waits for who is silent, and answers that came are given.
+// TestUnreachableNodes: a node that does not answer is named, nobody waits for a silent one, and answers that came are
+// given.
 func TestUnreachableNodes(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		b, lb := c.connect("BBBB", "/", "room")

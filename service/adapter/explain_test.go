@@ -95,7 +95,8 @@ func testExplainEverywhere(t *testing.T) {
 	want(t, "its own", one("AAAA", service.Target{All: true}, cat.ID()).Verdict, service.VerdictReached)
 }
 
-// TestExplainAgreesEverywhere: who is said to be reached is who gets the emit, whichever node it enters at.
+// TestExplainAgreesEverywhere: the sockets that are said to be reached are those that get the emit, whichever node it
+// enters at.
 func TestExplainAgreesEverywhere(t *testing.T) { synctest.Test(t, testExplainAgreesEverywhere) }
 
 func testExplainAgreesEverywhere(t *testing.T) {

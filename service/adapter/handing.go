@@ -109,8 +109,8 @@ func (p *Peers) State(of service.NodeID) State {
 	return Gone
 }
 
-// Foresee counts who has asked others to put sockets into rooms and waits for their answers: any of them may have some
-// in these rooms before this node hears so.
+// Foresee counts the calls here that have asked other nodes to put sockets into rooms and wait for their answers. Any
+// of these nodes may have sockets in the rooms before this node hears so.
 func (p *Peers) Foresee(namespace string, rooms []string, n int) {
 	if p.foreseen == nil {
 		p.foreseen = map[uint64]int{}

@@ -303,7 +303,7 @@ func TestSameIDReplacesOnAnotherNode(t *testing.T) {
 	})
 }
 
-// TestSecondClaimIsRefusedElsewhere: the one who comes second is told who holds it, at once.
+// TestSecondClaimIsRefusedElsewhere: the handler that comes second is told at once which one holds the claim.
 func TestSecondClaimIsRefusedElsewhere(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		c.attach("AAAA", service.Registration{Group: "first"}, nil)

@@ -78,7 +78,8 @@ func (c *Cluster) add(in *inbox, t told) {
 	}
 }
 
-// next takes what is in an inbox, and waits for it where its member can tell more. Nothing: who works on it ends.
+// next takes what is in an inbox, and waits for it while its member can tell more. When it returns nothing, the
+// goroutine of the inbox ends.
 func (c *Cluster) next(in *inbox) []told {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -122,7 +122,7 @@ func appendPacket(dst []byte, field protowire.Number, p *service.Packet) []byte 
 }
 
 // readNotices reads what append has written behind the item's head. Nothing of it is of b. A notice that cannot be read
-// is of no kind: who tells it waits for its number.
+// is of no kind: the node that tells it waits for its number.
 func readNotices(b []byte) (n *notices, skipped Skip, ok bool) {
 	count, ok := countNotices(b)
 	if !ok || count == 0 || count > maxNotices {

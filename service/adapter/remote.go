@@ -51,8 +51,8 @@ func (c *Cluster) Flush() {
 	c.leave()
 }
 
-// missed is an emit on its way to others of which nobody wants to know what they do with it: who could not be handed
-// it.
+// missed is the ticket of an emit of which nobody wants to know what other nodes do with it: the nodes that could not
+// be handed it.
 type missed []service.NodeID
 
 // Unreached implements service.Ticket.

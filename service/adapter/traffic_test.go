@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestTraffic: what one end sends the other end hears, in frames, items and bytes; what is sent again counts as such;
-// and who confirms nothing is told by how long.
+// TestTraffic: what one end sends, the other end hears, in frames, items and bytes. What is sent again counts as such.
+// When a peer confirms nothing, it is told for how long.
 func TestTraffic(t *testing.T) {
 	s, a, b := pair(t)
 	from, to := a.p.Traffic(s.now), b.p.Traffic(s.now)

@@ -61,7 +61,7 @@ func TestOriginPolicy(t *testing.T) {
 	}
 }
 
-// TestOriginsThatNeverMatchAreRefused: who writes an origin that no browser sends hears of it at the start.
+// TestOriginsThatNeverMatchAreRefused: a setting with an origin that no browser sends is refused at the start.
 func TestOriginsThatNeverMatchAreRefused(t *testing.T) {
 	for _, o := range []string{
 		"", "a.example", "*.a.example", "https://", "https://*", "https://*.", "https://**.a.example", "https://x.*.example",
@@ -108,7 +108,7 @@ func FuzzReadOrigin(f *testing.F) {
 	})
 }
 
-// TestRefusedOriginIsTold: the log says once for all who knock what is refused and how to allow it.
+// TestRefusedOriginIsTold: the log says once, for all clients that are refused, what is refused and how to allow it.
 func TestRefusedOriginIsTold(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	h := serveTCP(t, Config{Logger: zap.New(core)})

@@ -75,7 +75,7 @@ func TestRequestsOfAnothersSessions(t *testing.T) {
 	}
 }
 
-// TestUnknownMayBeNobodys: who is asked and does not know leaves the answer as it is, body and all.
+// TestUnknownMayBeNobodys: an Unknown that does not know the session leaves the answer as it is, body and all.
 func TestUnknownMayBeNobodys(t *testing.T) {
 	var asked atomic.Int64
 	h := serveTCP(t, Config{Unknown: func(sid string, _ http.ResponseWriter, _ *http.Request) string {

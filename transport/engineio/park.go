@@ -12,8 +12,9 @@ import (
 // goroutine per session was 4.5 KiB of stack each.
 //
 // While a message is under way the worker waits for its rest like any reader of a net.Conn. It says so first (blocked),
-// and another one takes its place: a slow sender holds a goroutine of its own and nobody else up. So does, until its
-// next message, who sends a WebSocket ping: after a control frame gorilla goes on to the next.
+// and another worker takes its place. So a slow sender holds up a goroutine of its own and nobody else. A client that
+// sends a WebSocket ping also holds one, until its next message: after a control frame gorilla goes on to the next
+// frame.
 
 // parkState is who looks after a connection's reading.
 type parkState = uint32
@@ -22,7 +23,7 @@ const (
 	unparked parkState = iota // a goroutine of its own
 	idle                      // nobody: the kernel calls
 	running                   // a worker
-	runAgain                  // a worker, who has to look once more
+	runAgain                  // a worker, which has to look once more
 	held                      // nobody, with reading off: the kernel's news do not count
 )
 

@@ -190,7 +190,7 @@ func (s *Session) beatLocked(now time.Duration) {
 		s.pingAt = 0 // the pong sets it
 		return
 	default:
-		// The pong is awaited from now on even if no GET is there to take the ping: who stopped polling is gone.
+		// The pong is awaited from now on even if no GET is there to take the ping: a client that stopped polling is gone.
 		s.pingAt, s.pongAt, s.extended = now+s.srv.cfg.PingInterval, now+s.srv.cfg.PingTimeout, false
 	}
 	if !paused || s.fitsLocked(m) { // nobody counts the pings that a paused client does not take

@@ -554,8 +554,8 @@ func TestPausesUnderChurn(t *testing.T) {
 	eventually(t, "as many workers as before", func() bool { return lot.free.Load() == lot.want })
 }
 
-// A large body that waits is taken from the node's budget and given back; who finds it spent is closed, and nobody
-// else.
+// A large body that waits is taken from the node's budget and given back. A session that finds the budget spent is
+// closed, and no other one.
 func TestPausedBodyIsCounted(t *testing.T) {
 	inBubble(t, Config{Inbound: &bodyBudget{left: 100_000}}, func(h *harness) {
 		budget := h.srv.cfg.Inbound.(*bodyBudget)

@@ -3,9 +3,9 @@ package engineio
 import "time"
 
 // A session is slow when its peer does not take, never because much came at once. A message that does not fit into the
-// queue is refused (Full) and changes nothing; who sends waits for room, or drops what it has. From a refusal on, a
-// peer that takes nothing for SlowAfter is given up by the session's timer. What counts as taking: the kernel accepts
-// bytes of a websocket write, or the peer's kernel acknowledges some; a poll's response, or a piece of it, is written.
+// queue is refused (Full) and changes nothing. Its sender waits for room, or drops it. From a refusal on, the session's
+// timer gives up a peer that takes nothing for SlowAfter. What counts as taking: the kernel accepts bytes of a
+// websocket write, or the peer's kernel acknowledges some; a poll's response, or a piece of it, is written.
 
 // pressure is what a session has while its peer does not keep up: from the first refusal until the queue is empty and
 // nobody waits. Guarded by Session.mu.
@@ -28,7 +28,7 @@ const (
 	behindBytes = 64 << 10
 )
 
-// roomNow is the channel of whoever need not wait.
+// roomNow is the channel of a caller that need not wait.
 var roomNow = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func (s *Session) pressureLocked() *pressure {

@@ -118,8 +118,8 @@ func TestTakerIsNeverSlow(t *testing.T) {
 	}
 }
 
-// TestRelayedMessages: they find room in eight queues, others do not while there are more than one; all arrive in
-// order, and who takes nothing is closed as for one queue.
+// TestRelayedMessages: they find room in eight queues, others do not while there are more than one. All arrive in
+// order, and a client that takes nothing is closed as for one queue.
 func TestRelayedMessages(t *testing.T) {
 	inKernel(t, Config{QueueBytes: 64 << 10}, 4<<10, func(l *kernelLink) {
 		s := l.r.session
@@ -202,7 +202,7 @@ func TestOwedMessages(t *testing.T) {
 	})
 }
 
-// TestRoom: who waits is told when there is room, and when there will be none.
+// TestRoom: a caller that waits is told when there is room, and when there will be none.
 func TestRoom(t *testing.T) {
 	inKernel(t, Config{QueueBytes: 64 << 10}, 4<<10, func(l *kernelLink) {
 		s := l.r.session

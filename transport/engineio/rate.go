@@ -8,7 +8,7 @@ import (
 )
 
 // What a client makes others do passes two token buckets: one of its link, and one that all links of its address share.
-// A link over one of them is paused until there are tokens again, by the session's own timer; nobody is closed for it.
+// A link over one of them is paused until there are tokens again, by the session's own timer. No link is closed for it.
 // Every Engine.IO packet costs a token, and so do a POST, a GET and a WebSocket ping; a probe costs probeCost.
 //
 // The link's bucket has the arithmetic of golang.org/x/time/rate, whose Limiter would be 80 bytes and a second lock.

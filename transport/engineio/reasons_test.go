@@ -208,7 +208,7 @@ func TestEveryReasonHasALine(t *testing.T) {
 	}
 }
 
-// TestNormalEndsAreNotTold: who leaves in any of the usual ways is no news.
+// TestNormalEndsAreNotTold: a client that leaves in any of the usual ways is no news.
 func TestNormalEndsAreNotTold(t *testing.T) {
 	core, logs := observer.New(zapcore.InfoLevel)
 	inBubble(t, Config{Logger: zap.New(core)}, func(h *harness) {

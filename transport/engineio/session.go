@@ -171,7 +171,7 @@ func (s *Session) Handshake() *Handshake { return s.handshake }
 // Handle returns the public name of the session: random, and no way to the sid.
 func (s *Session) Handle() string { return s.ids[len(s.ids)-handleLen:] }
 
-// sid is the session's secret: who knows it is the client.
+// sid is the session's secret: a program that knows it can act as the client.
 func (s *Session) sid() string { return s.ids[:len(s.ids)-handleLen] }
 
 // Protocol returns the version of the protocol that the client speaks, 4 or 3.

@@ -219,7 +219,7 @@ func testPeersAreForgotten(t *testing.T) {
 
 func TestMessagesOfAddress(t *testing.T) { synctest.Test(t, testMessagesOfAddress) }
 
-// testMessagesOfAddress: all links of an address have one bucket of messages; who is alone needs none.
+// testMessagesOfAddress: all links of an address have one bucket of messages. A link that is alone needs none.
 func testMessagesOfAddress(t *testing.T) {
 	sh := newShares(Config{AddressMessageRate: 100, AddressMessageBurst: 300}.withDefaults())
 	p := sh.enter(netip.MustParseAddr("10.0.0.1"))

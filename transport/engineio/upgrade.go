@@ -135,9 +135,9 @@ func (s *Session) heardProbe(ws *wsConn) bool {
 	return true
 }
 
-// finishUpgrade makes ws the transport. From here on the rule is: who holds the token ends what it is writing, then
-// writes to the websocket; if nobody does, this writes. What was queued between the probe and now goes out with that,
-// in order; nothing waits for the next message or ping.
+// finishUpgrade makes ws the transport. From here on, the holder of the token ends what it is writing and then writes
+// to the websocket. If nobody holds it, finishUpgrade writes. What was queued between the probe and now goes out with
+// that, in order. Nothing waits for the next message or ping.
 func (s *Session) finishUpgrade(ws *wsConn) (took time.Duration, ok bool) {
 	s.mu.Lock()
 	if s.probe != ws || s.state == stateClosed {

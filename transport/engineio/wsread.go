@@ -118,8 +118,8 @@ func (s *Server) giveBack(r *reader) {
 	s.readers.Put(r)
 }
 
-// leave says that the worker who reads is this connection's own from now on, until the reader is given back. Another
-// one takes its place: who sends without a pause must not keep others waiting.
+// leave says that the worker that reads is this connection's own from now on, until the reader is given back. Another
+// worker takes its place: a client that sends without a pause must not hold up others.
 func (r *reader) leave() {
 	if !r.alone {
 		r.alone = true
@@ -316,7 +316,7 @@ func (r *reader) Write(p []byte) (int, error) {
 	return len(p), r.conn.writeControl(p)
 }
 
-// SetWriteDeadline is gorilla's wish, before each of its writes; who writes sets deadlines himself.
+// SetWriteDeadline is gorilla's wish, before each of its writes. The code that writes sets deadlines itself.
 func (r *reader) SetWriteDeadline(time.Time) error { return nil }
 
 // violate sends a close frame with a code.

@@ -214,7 +214,8 @@ func TestEmitStreamRefusals(t *testing.T) {
 	})
 }
 
-// TestEmitStreamThatIsNotRead: who takes no results is not read any further, and finds all of them when it does.
+// TestEmitStreamThatIsNotRead: a caller that takes no results is not read any further, and finds all of them when it
+// takes them.
 func TestEmitStreamThatIsNotRead(t *testing.T) { bubble(t, testEmitStreamThatIsNotRead) }
 
 func testEmitStreamThatIsNotRead(t *testing.T) {

@@ -62,7 +62,7 @@ func (a *admission) madeFor(ctx context.Context, open bool) *admission {
 }
 
 // Admit says what is wrong with the authorization of a call that is about to come by a connection in memory, as a
-// status: who shows no token that is known must not take part in a connection that others share. It counts and tells a
+// status. A caller without a known token must not take part in a connection that others share. Admit counts and logs a
 // refusal as that of a connection of its own.
 func (s *Server) Admit(ctx context.Context, method string, authorization []string, address string) error {
 	if s.gate.open {

@@ -20,9 +20,9 @@ type node interface {
 	// acks, which the caller has to finish. matched is how many recipients there are, with those elsewhere. More than
 	// limit, if it is not 0: TOO_MANY_RECIPIENTS. INVALID_PAYLOAD as Emit.
 	CollectAcks(ctx context.Context, e service.Emit, limit int) (a acks, matched int, err error)
-	// ServerSideEmit calls told on the caller's goroutine once the event is with everybody, before it waits for
-	// replies. from stands for e.From; nil: none. It blocks until all replies are there, e.Timeout is over or ctx ends;
-	// who has not replied is missing, and that is no error.
+	// ServerSideEmit calls told on the caller's goroutine once the event is with everybody, before it waits for replies.
+	// from stands for e.From; nil: none. It blocks until all replies are there, e.Timeout is over or ctx ends. A handler
+	// that has not replied is missing, and that is no error.
 	ServerSideEmit(ctx context.Context, from handler, e service.ServerSideEmit, told func()) (service.ServerSideResult, error)
 	// Watch begins to follow a scope; ctx is for the beginning only, and the caller has to close the watcher.
 	// INVALID_TOKEN: the token is of another scope or none of ours. LIMIT_REACHED: too many watchers, or namespaces.

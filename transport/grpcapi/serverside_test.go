@@ -280,7 +280,7 @@ func testRealServerSideEmit(t *testing.T) {
 		t.Errorf("took %v though all had replied", took)
 	}
 
-	// As a call it goes to everybody; who is silent is missing after the timeout.
+	// As a call it goes to everybody. A handler that is silent is missing after the timeout.
 	answered := make(chan *foyerv1.ServerSideEmitResponse)
 	go func() {
 		resp, err := client.emit.ServerSideEmit(t.Context(), &foyerv1.ServerSideEmitRequest{Payload: hello(), WantsReplies: true})

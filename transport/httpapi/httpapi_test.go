@@ -453,7 +453,8 @@ func TestAddressIsTold(t *testing.T) {
 	}
 }
 
-// TestSlowReader: who does not read an answer is not sent more than the windows hold, and its connection is closed.
+// TestSlowReader: a client that does not read an answer is not sent more than the windows hold, and its connection is
+// closed.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{endless: true}

@@ -248,7 +248,7 @@ func TestForgedSIDs(t *testing.T) {
 	}
 }
 
-// TestDeadOwner: who asks for a session of a node that is gone hears so at once.
+// TestDeadOwner: a client that asks for a session of a node that is gone hears so at once.
 func TestDeadOwner(t *testing.T) {
 	c := startCluster(t, options{}, "aaaa", "bbbb")
 	a, b := c.nodes[0], c.nodes[1]

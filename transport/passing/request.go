@@ -206,7 +206,8 @@ type answer struct {
 	body    *body // nil: the request has none
 }
 
-// pass passes an answer on. It releases the line before the client has all of it, who may leave then.
+// pass passes an answer on. It releases the line before the client has all of the answer: the client may leave after
+// that.
 func (a *answer) pass(res *http.Response, release func(again bool)) {
 	counts, buffers := &a.request.passing.counts, &a.request.passing.buffers
 	h := a.Header()

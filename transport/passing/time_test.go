@@ -374,7 +374,7 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
-// TestLostMember: when a member is lost, who waits for it hears so within the time between two looks.
+// TestLostMember: when a member is lost, a client that waits for it hears so within the time between two looks.
 func TestLostMember(t *testing.T) {
 	inBubble(t, func(p *pair) {
 		poll, _ := p.open()

@@ -110,7 +110,7 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// TestHandlers: who is attached is listed, with what it takes and what waits for it.
+// TestHandlers: each handler that is attached is listed, with what it takes and what waits for it.
 func TestHandlers(t *testing.T) {
 	inHall(t, func(h *hall) {
 		h.want(Nobody, "NODE   GROUP   HANDLER   NAMESPACES   TAKES   SOCKETS   IN FLIGHT   OLDEST   QUEUED   FOR   ADDRESS\n", "foyer: no handler is attached\n", "handlers")

@@ -104,7 +104,7 @@ func (r *running) wantTold(want ...string) {
 	}
 }
 
-// TestWatch: who is there is told first, then each change.
+// TestWatch: the sockets that are there are told first, then each change.
 func TestWatch(t *testing.T) {
 	inHall(t, func(h *hall) {
 		ann := h.connect("ann", "/", "", "r1")

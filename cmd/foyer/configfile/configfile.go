@@ -1,5 +1,5 @@
 // Package configfile reads the text of a configuration file: YAML with a value for each key, and what is wrong with it,
-// each fault with its line. It knows neither what the settings are nor where files are; who calls it says which keys
+// each fault with its line. It knows neither what the settings are nor where files are. The caller says which keys
 // there are.
 package configfile
 

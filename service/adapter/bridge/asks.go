@@ -38,7 +38,7 @@ type ask struct {
 const (
 	countsWait = 2 * time.Second // for what peers have of an emit
 	fetchWait  = 5 * time.Second // for their sockets, as the official servers wait
-	// maxAnswerBytes is how much of what peers answer is kept for one request; who comes after that is missing.
+	// maxAnswerBytes is how much of what peers answer is kept for one request. What comes after that is missing.
 	maxAnswerBytes = 16 << 20
 	maxReplyBytes  = 3 << 20 // the same of replies to an event of a server, which go into one answer of the API
 	maxAsks        = 4096

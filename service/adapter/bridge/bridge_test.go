@@ -249,7 +249,8 @@ func TestNamespacesAreHeardWhileTheyAreUsed(t *testing.T) {
 	})
 }
 
-// TestClientsWaitUntilPeersAreHeard: who connects first is in when what peers say is heard, or that has had its time.
+// TestClientsWaitUntilPeersAreHeard: a client that connects first is in once what peers say is heard, or once the time
+// for that is over.
 func TestClientsWaitUntilPeersAreHeard(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.heard = make(chan struct{})

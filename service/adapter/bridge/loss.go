@@ -8,11 +8,11 @@ import (
 	"foyer/service/adapter/official"
 )
 
-// A peer that goes while this node waits for it does not answer any more. So peers are counted again while one waits.
-// Where answers have the UIDs of those who give them, who has answered is told from who has not, and what a peer has
-// left open is known. Where they have none, a peer that goes is taken for one that has not answered: then a call can
-// end before the answer of one that lives, which it names as missing, and acknowledgements are given up when no peer is
-// left.
+// A peer that goes while this node waits for it does not answer any more. So peers are counted again while a call
+// waits. Where answers have the UIDs of the peers that give them, the node knows which peers have answered and what
+// each has left open. Where answers have no UIDs, a peer that goes is taken for one that has not answered. Then a call
+// can end before the answer of a peer that lives, which it names as missing. Acknowledgements are given up when no peer
+// is left.
 
 // part is what one peer has said to a request.
 type part struct {

@@ -117,7 +117,8 @@ func TestHelloIsSaidUntilItComesBack(t *testing.T) {
 	})
 }
 
-// TestSilenceAndGoodbyeEndAPeer: who says Goodbye is gone at once, and who says nothing after Timeout.
+// TestSilenceAndGoodbyeEndAPeer: a peer that says Goodbye is gone at once, and one that says nothing is gone after
+// Timeout.
 func TestSilenceAndGoodbyeEndAPeer(t *testing.T) {
 	inBubble(t, func(s *stage) {
 		s.Begin("/")

@@ -15,9 +15,9 @@
 // One goroutine publishes what waits, at one server, and waits for the answers before it goes on: so messages go out in
 // their order. Nothing is published again, since what has no answer may have been published.
 //
-// What is subscribed to has one connection, to a master: the official servers do not count who listens to a replica. A
-// life is the time of one such connection. When it ends, or its server is the master no more, another begins, and says
-// all subscriptions anew, patterns first: who is counted hears.
+// All subscriptions use one connection, to a master: the official servers do not count who listens to a replica. A life
+// is the time of one such connection. When it ends, or when its server is the master no more, another life begins and
+// makes all subscriptions anew, patterns first. So a node that is counted also hears.
 //
 // Goroutines, from Open to Close: publish (writes), listen (owns lives, reads what comes, and never waits), with one
 // more in each life (change: subscribes, and looks after the connection), deliver (gives it to the bridge). The library

@@ -195,8 +195,8 @@ func (l *life) begin(ctx context.Context) error {
 	return l.subscribe(ctx, patterns, names)
 }
 
-// subscribe says patterns before names: who is counted hears broadcasts. Those of a namespace are one command, so that
-// no server counts a node that it takes for a peer.
+// subscribe subscribes to patterns before names: so a node that is counted hears broadcasts. The names of a namespace
+// are one command, so that no server counts a node that it takes for a peer.
 func (l *life) subscribe(ctx context.Context, patterns, names []string) error {
 	err := l.sub.PSubscribe(ctx, patterns...)
 	if err == nil && len(names) > 0 {

@@ -9,11 +9,11 @@
 //	out.go        what goes
 //	table.go      the table of attachments
 //
-// Each namespace has a channel of its own, to which all that is said in it goes: requests, and answers to anybody. Who
-// is there is known by what is said (package beats): who has said anything counts as a server for 10 s, and all others
-// wait for his answers. So a node listens before it says the first word in a namespace, and for a while after the last
-// one, whether it has sockets there or not. What is too long for a notification, or has binaries, goes into the table
-// of attachments, and the notification names its row.
+// Each namespace has a channel of its own, to which all that is said in it goes: requests, and answers to anybody. A
+// node knows from what is said which servers are there (package beats). A server that has said anything counts as there
+// for 10 s, and all others wait for its answers. So a node listens before it says the first word in a namespace, and
+// for a while after the last one, whether it has sockets there or not. What is too long for a notification, or has
+// binaries, goes into the table of attachments, and the notification names its row.
 //
 // One connection publishes, so what this node says keeps its order, and all that waits goes by one statement.
 // PostgreSQL gives equal notifications of one statement once, so an equal one gets spaces behind it, which JSON does
@@ -21,8 +21,8 @@
 // messages to the bridge: so messages keep the order in which they came, those in rows too. The official servers do not
 // keep that.
 //
-// A life is the time of these connections. While there is none, what this node says is refused, and who is there is not
-// known. Nothing is published again, since what has no answer may have been published.
+// A life is the time of these connections. While there is none, what this node says is refused, and the node does not
+// know which servers are there. Nothing is published again, since what has no answer may have been published.
 //
 // Goroutines, from Open to Close: keep, which owns the four of a life (hear: reads; publish; probe: looks after the
 // connections; clean: deletes old rows), deliver (gives messages to the bridge), and that of package beats.

@@ -72,8 +72,8 @@ func (m *Medium) read(h heard) *official.Message {
 // tailMost is how far from its end a message says who it is of, unless the names in it are very long.
 const tailMost = 600
 
-// isOurs says whether a message is of a node of this cluster, without reading it whole: who it is of stands at its end,
-// in its namespace. Rooms that are joined are of interest whoever says it.
+// isOurs says whether a message is of a node of this cluster, without reading it whole: its sender is named at its end,
+// in its namespace. A message that joins rooms is of interest whichever server sends it.
 func (m *Medium) isOurs(text string) bool {
 	const (
 		join       = `{"type":4,`

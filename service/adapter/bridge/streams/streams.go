@@ -16,10 +16,10 @@
 //
 // In each namespace that it follows a node subscribes to the channel of the official servers, by which it is counted as
 // one of them, and to one of the cluster's own. How many more listen to the first is how many servers are no nodes.
-// Both stand in one command, and the place in the stream is known before: who is counted misses nothing. Answers come
-// on a channel of the namespace that has this node's UID in its name. Before this node asks where it follows nothing,
-// it subscribes to that alone. A pattern for all of them would need rights of its own: Redis compares those by their
-// text.
+// Both are in one command, and the place in the stream is known before. So a node that is counted misses nothing.
+// Answers come on a channel of the namespace that has this node's UID in its name. Before this node asks where it
+// follows nothing, it subscribes to that alone. A pattern for all of them would need rights of its own: Redis compares
+// those by their text.
 //
 // One goroutine writes what waits, in its order, and waits for the answers before it goes on. What the server has
 // surely not done is written again for some seconds. What has no answer may have been done: it is not written again.

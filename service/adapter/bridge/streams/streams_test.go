@@ -295,8 +295,8 @@ func TestWhoIsCounted(t *testing.T) {
 	b.hears("both")
 }
 
-// TestNothingIsMissedFromTheFirstCount: who is counted reads already: what is written then is heard, and what was
-// written before is not.
+// TestNothingIsMissedFromTheFirstCount: a node that is counted reads already. It hears what is written from then on,
+// and not what was written before.
 func TestNothingIsMissedFromTheFirstCount(t *testing.T) {
 	server := redistest.Start(t, freeport.New(t))
 	own := stranger(t, server.Addr)
