@@ -24,8 +24,8 @@ var spare = traces{
 	"goroutines": 2, "files": 2,
 }
 
-// unlike is what is not as before when everybody has gone: logs of presence stay for two minutes, for who comes back
-// with a token, and the sockets of a lost node in them.
+// unlike is what is not as before when everybody has gone: logs of presence stay for two minutes, for a watcher that
+// comes back with a token, and the sockets of a lost node stay in them.
 var unlike = []string{"queued_bytes", "copies_bytes"}
 
 // traces asks a node.

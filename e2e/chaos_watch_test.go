@@ -468,7 +468,7 @@ func (c *chaos) checkStories(w *chaosWatcher) (whole int) {
 	for _, story := range w.stories {
 		if story.lost > 0 {
 			for i := range c.nodes {
-				lost[i] = lost[i] || c.lostBy(w.at, i) || w.turns && c.anyLost(i) // who stays has lost what its own node has
+				lost[i] = lost[i] || c.lostBy(w.at, i) || w.turns && c.anyLost(i) // one that stays has lost what its own node has
 			}
 			break
 		}

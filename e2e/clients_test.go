@@ -620,7 +620,7 @@ func testClientDisconnects(t *testing.T, s *stage, o opts) {
 	}
 }
 
-// A volatile event is for who can take it now; it is either there or counted as dropped, and holds up nothing.
+// A volatile event is for clients that can take it now; it is either there or counted as dropped, and holds up nothing.
 func testVolatile(t *testing.T, s *stage, o opts) {
 	c, id := s.p.connect(t, s.f.url(), "/", o)
 	dropped := int32(0)

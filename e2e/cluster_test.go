@@ -285,7 +285,7 @@ func TestClusterRefuses(t *testing.T) {
 }
 
 // Two nodes of one name that could not know of each other, and meet later, do not both stay: the one that started first
-// drains and says why, so that whoever looks after it starts it with another name.
+// drains and says why, so that its operator starts it with another name.
 func TestClusterNamesakesMeet(t *testing.T) {
 	flags := embedded(t, 3)
 	alone := func(args []string) []string {

@@ -206,7 +206,7 @@ func anchors(t testing.TB, file string) []string {
 	return all
 }
 
-// imports are what pieces of Go in a document may use; whoever pastes them has an editor that adds these lines.
+// imports are what pieces of Go in a document may use. A reader who pastes them has an editor that adds these lines.
 var imports = map[string]string{
 	"codes": "google.golang.org/grpc/codes", "context": "context", "durationpb": "google.golang.org/protobuf/types/known/durationpb", "errors": "errors",
 	"fmt": "fmt", "foyerv1": "foyer/gen/foyer/v1", "grpc": "google.golang.org/grpc", "insecure": "google.golang.org/grpc/credentials/insecure",

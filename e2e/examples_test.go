@@ -247,8 +247,8 @@ func TestExamplesWithoutFoyer(t *testing.T) {
 	}
 }
 
-// TestExamplesEndWhileTheyConnect: whoever is asked to end while Foyer is away ends well, also amid an attempt to reach
-// it that fails then.
+// TestExamplesEndWhileTheyConnect: an example that is asked to end while Foyer is away ends well, also amid an attempt
+// to reach it that fails then.
 func TestExamplesEndWhileTheyConnect(t *testing.T) { //nolint:tparallel // other tests run alone, since they measure
 	for _, x := range examples {
 		t.Run(x.language, func(t *testing.T) {

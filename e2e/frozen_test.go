@@ -54,7 +54,7 @@ func numbers(s *rawSocket, count func(n int)) error {
 }
 
 // TestReaderPauses: a client that takes nothing for less than --slow-after gets all that is emitted to it meanwhile,
-// once and in order; whoever emits it is held.
+// once and in order; its emitter is held.
 func TestReaderPauses(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--slow-after=30s")
 	b := joinHall(t, f)

@@ -376,7 +376,8 @@ func TestCallersWithoutToken(t *testing.T) {
 	calls.Wait()
 }
 
-// TestDrainWithSilentConnections: a drain is over in the time that was promised, whoever says nothing on any port.
+// TestDrainWithSilentConnections: a drain is over in the time that was promised, even when clients say nothing on any
+// port.
 func TestDrainWithSilentConnections(t *testing.T) {
 	f := startFoyer(t, "--log-level=info", "--drain-window=2s")
 	attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)

@@ -64,7 +64,8 @@ func (f *foyer) awaitLine(t testing.TB, msg, reason string) logLine {
 	return parseLog([]string{text})[0]
 }
 
-// TestRefusalsAreTold: whoever is turned away has one line at info or above, from which the cause can be named.
+// TestRefusalsAreTold: each client or backend that is turned away has one line at info or above, from which the cause
+// can be named.
 func TestRefusalsAreTold(t *testing.T) {
 	tokens := tokenFile(t, "secret")
 	f := startFoyer(t, "--log-level=info", "--api-token-file="+tokens, "--namespaces=/guarded,/empty", "--connect=open,/guarded=handler,/empty=handler",

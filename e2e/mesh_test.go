@@ -35,7 +35,7 @@ type mesh struct {
 	nodes []*meshNode // changed under mu, by the test itself; others than that ask node
 }
 
-// node is the node that runs under a name now, for who goes on while nodes are killed and started again.
+// node is the node that runs under a name now, for a test that goes on while nodes are killed and started again.
 func (m *mesh) node(i int) *meshNode {
 	m.mu.Lock()
 	defer m.mu.Unlock()

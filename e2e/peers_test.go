@@ -70,7 +70,7 @@ type medium struct {
 	// joined waits until so many servers hear a room, where one on Node does not wait for that itself; nil: they all do at
 	// once.
 	joined func(t testing.TB, url, nsp, room string, servers int64)
-	beats  bool // whoever has said something counts as a server for a while, and what one on Node says has no order
+	beats  bool // a server that has said something counts as one for a while, and what one on Node says has no order
 	strict bool // answers with a member called __proto__ cannot be said: its adapter reads none
 }
 

@@ -222,7 +222,7 @@ var rows = []row{
 		attach(t, s.f.api, &foyerv1.Register{Namespaces: []string{"/"}, Group: "other", HandlerId: "other", Events: []string{"of its own"}, ServerSideEvents: true},
 			func(b *backend) { b.onServerSide = func(e *event) { e.reply("pong of other") } })
 		got := do()
-		if strings.Contains(t.Name(), "grpcurl") { // who has no stream of its own reaches the backend as well
+		if strings.Contains(t.Name(), "grpcurl") { // a caller that has no stream of its own reaches the backend as well
 			s.wants(t, got, `{"matched":2,"replies":[{"handler":"itself","args":["pong",1]},{"handler":"other","args":["pong of other"]}]}`)
 			return
 		}

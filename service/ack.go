@@ -158,8 +158,8 @@ func (c *Acks) takeLocked() {
 	c.outcomes, c.bytes = nil, 0
 }
 
-// Finish ends the wait and returns what was not taken yet: whoever has not answered has timed out. Calling it again
-// does nothing.
+// Finish ends the wait and returns what was not taken yet: a recipient that has not answered has timed out. Calling it
+// again does nothing.
 func (c *Acks) Finish() []AckOutcome {
 	rest, asked := c.finish()
 	if asked {

@@ -182,7 +182,7 @@ func (c *Acks) Sockets(most int) []SocketID {
 	return ids
 }
 
-// signal wakes whoever waits in Next.
+// signal wakes the caller that waits in Next.
 func (c *Acks) signal() {
 	select {
 	case c.came <- struct{}{}:

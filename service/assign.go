@@ -6,9 +6,9 @@ import (
 )
 
 // Who has which socket. Each socket has one handler in each group that has registered for its namespace: the group
-// knows it from then on, also while nobody is in it. Namespace.assigning is held by whoever changes that.
+// knows it from then on, also while nobody is in it. Code that changes that holds Namespace.assigning.
 //
-// A handler says yes to a socket before it gets it, which it does while it is open only; and whoever closes a handler
+// A handler says yes to a socket before it gets it, which it does only while it is open. The code that closes a handler
 // walks over all sockets after that, with the same locks. So no socket stays with a handler that goes.
 
 // assignment is a socket's handler in one group; no handler: the group knows the socket, but nobody is there.
@@ -72,7 +72,7 @@ func (s *Socket) connectedLocked(v *view, first *Handler) {
 		for h != nil && !h.greet(s, info) { // it goes just now
 			h = g.pick(now)
 		}
-		if h != nil { // who is not there now is told by Assigned when it comes
+		if h != nil { // a handler that is not there now is told by Assigned when it comes
 			h.sockets.Add(1)
 			s.assigned = append(s.assigned, assignment{g, h})
 		}

@@ -13,11 +13,11 @@ type Departure struct {
 	Detail string
 }
 
-// departures are the last sockets of this node that are gone, for who asks about one of them. The log of a namespace
-// has them as well, but only while somebody watches the namespace, and no longer than other changes leave room. They
-// outlive their namespace. They are bounded in bytes, all together, which the budget counts; a namespace that has more
-// than its even part of them pays first, so that clients that come and go in one do not make those of another
-// forgotten.
+// departures are the last sockets of this node that are gone, for a caller that asks about one of them. The log of a
+// namespace has them as well, but only while somebody watches the namespace, and no longer than other changes leave
+// room. They outlive their namespace. They are bounded in bytes, all together, which the budget counts; a namespace
+// that has more than its even part of them pays first, so that clients that come and go in one do not make those of
+// another forgotten.
 type departures struct {
 	budget *Budget
 	most   int // bytes

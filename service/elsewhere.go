@@ -242,8 +242,8 @@ func (r *replica) shown() *SocketInfo {
 	return &info
 }
 
-// riseLocked takes note of the node's term, with the namespace's mutex held. It is a change with a number: who has
-// heard it elsewhere has heard more than who has not.
+// riseLocked takes note of the node's term, with the namespace's mutex held. It is a change with a number: a watcher
+// that has heard it elsewhere has heard more than one that has not.
 func (l *presenceLog) riseLocked() {
 	ns := l.ns
 	term := ns.node.term.Load()
@@ -322,7 +322,7 @@ func (l *presenceLog) ownersChanged() {
 }
 
 // followLocked begins to follow the other nodes in the namespace, with its mutex held. true: it did, and the caller is
-// to count another user of the namespace, which is given back by whoever ends it.
+// to count another user of the namespace, which the code that ends it gives back.
 func (l *presenceLog) followLocked() bool {
 	if l.ns.node.watches == nil || l.others != nil {
 		return false

@@ -48,8 +48,8 @@ func TestWatchCoversOtherNodes(t *testing.T) {
 	}
 }
 
-// TestWatchWaitsForOthersAndNamesThem: no longer than two seconds, and who has not told by then is in the coverage, as
-// is who cannot be heard. What comes later comes as connects.
+// TestWatchWaitsForOthersAndNamesThem: no longer than two seconds, and a node that has not told by then is in the
+// coverage, as is one that cannot be heard. What comes later comes as connects.
 func TestWatchWaitsForOthersAndNamesThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := twoNodes(t, Config{})

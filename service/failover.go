@@ -40,7 +40,7 @@ func (hs *handlers) departLocked(h *Handler) {
 	h.leaving = true
 	m := g.members.Load()
 	m = &members{handlers: without(m.handlers, h), leaving: append(slices.Clip(m.leaving), h)}
-	g.members.Store(m) // before it says no to anybody, who looks for another one then
+	g.members.Store(m) // before it says no to a caller, which then looks for another one
 	h.shut()
 	if hs.node.abroad != nil && h.at == "" {
 		hs.node.abroad.Leaves(h)

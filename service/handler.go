@@ -309,8 +309,8 @@ func (h *Handler) owes(o Origin) bool {
 }
 
 // Offer tells the handler of a socket elsewhere, whose origin is n.From: that it has connected, an event of it, or that
-// it is gone. False: the handler takes nothing any more, or nothing from other nodes, and who has the socket finds
-// another one.
+// it is gone. False: the handler takes nothing any more, or nothing from other nodes, and the code that has the socket
+// finds another one.
 func (h *Handler) Offer(n Notice) bool {
 	if h.reg.Local && n.From.NodeID() != h.node.id {
 		return false

@@ -85,8 +85,8 @@ func agree(t testing.TB, n *Node) {
 	wantEqual(t, "told by Info", n.Info().Handlers, m.Attached)
 }
 
-// TestHandlersByPages: whoever is attached throughout is listed once, whoever comes and goes meanwhile; a page is
-// bounded in bytes.
+// TestHandlersByPages: a handler that is attached throughout is listed once, whatever others come and go meanwhile; a
+// page is bounded in bytes.
 func TestHandlersByPages(t *testing.T) {
 	n := newNode(t, Config{})
 	var all []*Handler

@@ -69,7 +69,7 @@ func (h *Handler) uncountLocked(n *Notice) {
 	}
 }
 
-// tell is tellLocked for who does not hold the mutex. A handler that has ended does not hear of it.
+// tell is tellLocked for a caller that does not hold the mutex. A handler that has ended does not hear of it.
 func (h *Handler) tell(n Notice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

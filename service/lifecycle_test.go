@@ -36,7 +36,8 @@ func TestTokenOfAnEarlierLifeOfTheNamespaceIsReset(t *testing.T) {
 	})
 }
 
-// TestParkedEndStaysForTheOwner: whoever attaches first does not take it away from the owner of the events before it.
+// TestParkedEndStaysForTheOwner: a handler that attaches first does not take it away from the owner of the events
+// before it.
 func TestParkedEndStaysForTheOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, Config{})

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Measures are what a node has at a moment and what it has done since it started, for who looks at it from time to
-// time. It is looked up when it is asked for, or counted in plain numbers where a lock is held anyway.
+// Measures are what a node has at a moment and what it has done since it started, for a caller that looks at it from
+// time to time. It is looked up when it is asked for, or counted in plain numbers where a lock is held anyway.
 type Measures struct {
 	Classes    [Classes]ClassMeasures
 	Emits      uint64           // that were delivered here, also those of other nodes

@@ -65,7 +65,8 @@ func TestHandlerServesOriginsElsewhere(t *testing.T) {
 		second := next(t, h)
 		wantEqual(t, "nothing waits", far.held, 0)
 
-		// What waits when the handler goes is given back in its order, and who waits for the last answer hears of it.
+		// What waits when the handler goes is given back in its order, and a caller that waits for the last answer hears of
+		// it.
 		offer(far.event(NoAck, 3))
 		offer(far.event(NoAck, 4))
 		offer(Notice{Kind: NoticeDisconnected, From: far, Sockets: []*SocketInfo{far.info()}, Reason: ReasonTransportClose})

@@ -244,7 +244,7 @@ func (w *Watcher) stepOf(step WatchStep, err error) (WatchStep, error) {
 }
 
 // token is that of the changes that were looked at. It is of no use until the changes that the snapshot had in it are
-// behind, nor between those of one roll: whoever resumed among them would hear what it was told already.
+// behind, nor between those of one roll: a watcher that resumed among them would hear what it was told already.
 func (w *Watcher) token() string {
 	if w.walk != nil || w.inside > 0 || len(w.heard) >= maxHeard {
 		return position(nil).token(w.hash)

@@ -14,8 +14,8 @@ type Remote interface {
 	// others do with it; nil: no other node wants it. Then it may wait here for the link of its only recipient, and it
 	// comes again when it passes anew. The lists are the caller's; packets are not to be changed, and may be kept.
 	Publish(b Batch) Ticket
-	// Flush sends what was published: whoever has delivered a turn of batches calls it once, before anything of them is
-	// written to links here. It may be called without need.
+	// Flush sends what was published. The caller that has delivered a turn of batches calls it once, before anything of
+	// them is written to links here. It may be called without need.
 	Flush()
 	// Finished says that nobody waits any more for the acknowledgements of a batch with these Acks. Called without locks.
 	Finished(a *Acks)

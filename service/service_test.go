@@ -186,7 +186,7 @@ func (c *fakeConn) Close(r Reason) {
 	for _, s := range sockets {
 		s.leave(r, "", nil)
 	}
-	c.give(0) // who waits for room meets a link without sockets, and not one that is about to lose them
+	c.give(0) // a caller that waits for room meets a link without sockets, and not one that is about to lose them
 }
 
 func (c *fakeConn) Dismiss() {

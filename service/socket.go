@@ -83,7 +83,7 @@ func (s *Socket) infoLocked() *SocketInfo {
 	return info
 }
 
-// factsLocked is infoLocked with the rooms in no order: whoever asks for many sockets sorts without the lock.
+// factsLocked is infoLocked with the rooms in no order: a caller that asks for many sockets sorts without the lock.
 func (s *Socket) factsLocked() *SocketInfo {
 	return &SocketInfo{
 		ID: s.id, Generation: s.generation(), Namespace: s.ns.name, NodeID: s.ns.node.id, SessionID: s.conn.SessionID(),

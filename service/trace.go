@@ -60,7 +60,7 @@ const (
 	MaxTraceparent = 256
 )
 
-// Parse reads a traceparent. Said: it is one, so that whoever has begun the trace has decided. Then the step is nil
+// Parse reads a traceparent. Said: it is one, so the caller that has begun the trace has decided. Then the step is nil
 // when the trace is not recorded.
 func (t *Tracer) Parse(traceparent string) (from *Trace, said bool) {
 	if t == nil || len(traceparent) < traceparentLen || len(traceparent) > MaxTraceparent {

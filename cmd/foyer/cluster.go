@@ -279,7 +279,7 @@ func (f *foyer) leaveCluster(ctx context.Context) {
 		}
 	}
 	if f.peerListener != nil {
-		_ = f.peerListener.Close() // whoever serves it has closed it
+		_ = f.peerListener.Close() // its server has closed it, if there is one
 	}
 }
 

@@ -59,8 +59,8 @@ func TestHealthcheck(t *testing.T) {
 	}
 }
 
-// TestHealthcheckWaits: a node that becomes ready while it is asked is well, so that whoever starts one can wait for
-// it.
+// TestHealthcheckWaits: a node that becomes ready while it is asked is well, so that a script that starts one can wait
+// for it.
 func TestHealthcheckWaits(t *testing.T) {
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -97,8 +97,8 @@ type boundedListener struct {
 	conns *conns
 }
 
-// Accept returns the next connection that there is room for. An error is counted and told: whoever serves only waits,
-// and tries again.
+// Accept returns the next connection that there is room for. An error is counted and told: the server only waits, and
+// tries again.
 func (l boundedListener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()

@@ -277,8 +277,8 @@ func drips(c net.Conn, every time.Duration) {
 	}
 }
 
-// TestNoWaitWithoutEnd: whoever owes bytes and does not send them, or one at a time, is gone after a while, on every
-// listener and path, and keeps nobody else out meanwhile.
+// TestNoWaitWithoutEnd: a client that owes bytes and does not send them, or sends one at a time, is gone after a while,
+// on every listener and path, and keeps nobody else out meanwhile.
 func TestNoWaitWithoutEnd(t *testing.T) {
 	cert, key := selfSigned(t)
 	for _, secure := range []bool{false, true} {

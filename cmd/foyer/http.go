@@ -61,7 +61,7 @@ func (f *foyer) openHTTP() error {
 	return nil
 }
 
-// callerOf is the address of who calls over HTTP.
+// callerOf is the address of a caller over HTTP.
 func (f *foyer) callerOf(r *http.Request) string {
 	return engineio.ClientAddress(r, f.holds.Load().TrustedProxy)
 }

@@ -53,8 +53,8 @@ func (f *foyer) asks(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-// TestNotReadyBeforeItHasJoined: whoever asks hears that a node is joining, and its clients are sent elsewhere, until
-// it has joined; when it is told to go, the other nodes hear so before its clients do.
+// TestNotReadyBeforeItHasJoined: a caller that asks hears that a node is joining, and its clients are sent elsewhere,
+// until it has joined; when it is told to go, the other nodes hear so before its clients do.
 func TestNotReadyBeforeItHasJoined(t *testing.T) {
 	first := listening(t, "--node-id", "AAAA")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

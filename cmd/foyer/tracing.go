@@ -72,7 +72,7 @@ func openTracing(s *settings, node service.NodeID, told *zap.Logger) (*tracing, 
 	}
 	t := &tracing{spans: newSpans(exporter, told)}
 	t.provider = sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithSpanProcessor(t.spans),
-		sdktrace.WithSampler(sdktrace.AlwaysSample()), // who asks for a span has decided that it is recorded
+		sdktrace.WithSampler(sdktrace.AlwaysSample()), // a caller that asks for a span has decided that it is recorded
 		sdktrace.WithRawSpanLimits(spanLimits))
 	t.tracer = service.NewTracer(t.provider.Tracer("foyer"), s.TraceRatio)
 	return t, nil

@@ -11,8 +11,8 @@ import (
 )
 
 // watcher tells of changes of files. It watches their directories and not the files: an editor or a renewal puts a new
-// file in the place of the old one, and Kubernetes exchanges a symbolic link beside it. Any change there counts; who
-// listens compares what is in the files.
+// file in the place of the old one, and Kubernetes exchanges a symbolic link beside it. Any change there counts; the
+// listener compares what is in the files.
 type watcher struct {
 	changes chan struct{} // 1: something has changed since this was read
 

@@ -300,5 +300,5 @@ async def main():
         await foyer.channel.close()
 
 
-sys.stdout.reconfigure(line_buffering=True)  # whoever reads it sees each line at once
+sys.stdout.reconfigure(line_buffering=True)  # a reader sees each line at once
 asyncio.run(main())

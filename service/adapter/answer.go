@@ -11,11 +11,11 @@ import (
 	"foyer/service"
 )
 
-// answerMost is how long an answer may take: whoever asked has given up long before.
+// answerMost is how long an answer may take. The node that asked has given up long before.
 const answerMost = 10 * time.Second
 
 // take takes up a question of a member. Each is answered by a goroutine of its own, so that one which takes long is in
-// nobody's way; whoever wants an order waits for the answers.
+// nobody's way. A caller that wants an order waits for the answers.
 func (c *Cluster) take(in *inbox, from Member, q *clusterv1.Question) {
 	if number := q.GetFinished(); number != 0 {
 		c.finished(from, number)

@@ -19,8 +19,8 @@ type calls struct {
 type call struct {
 	number  uint64
 	handed  Handed
-	missing []service.NodeID // who was given it and has not answered
-	failed  []service.NodeID // who was given it and will not answer any more
+	missing []service.NodeID // nodes that were given it and have not answered
+	failed  []service.NodeID // nodes that were given it and will not answer any more
 	counts  []*counts
 	answers []answered
 	waiters int           // who still wait for it

@@ -19,7 +19,7 @@ import (
 // Its mutex is taken with locks of the service held. So nothing under it calls the service: what is heard waits in the
 // inbox of its sender, from which a goroutine takes it in its order.
 type Cluster struct {
-	*service.Node // set by Start, or before by who has the API answer while this node is joining
+	*service.Node // set by Start, or before by the caller that has the API answer while this node is joining
 
 	// Set before start.
 	bus     Bus
@@ -36,7 +36,7 @@ type Cluster struct {
 	started  bool // frames are taken
 	peers    *Peers
 	calls    calls
-	marks    []*marked // who waits until the others have heard
+	marks    []*marked // those that wait until the others have heard
 	collect  collects
 	handlers handlers
 	streams  map[*service.Handler]*stream // to handlers of other nodes

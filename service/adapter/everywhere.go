@@ -96,7 +96,7 @@ func (c *Cluster) Join(ctx context.Context, t service.Target, rooms []string) (i
 	if err != nil {
 		return 0, service.Coverage{}, err
 	}
-	if !t.Local { // who joins elsewhere does not wait for this node, which knows without being told
+	if !t.Local { // a node that joins sockets elsewhere does not wait for this node, which knows without being told
 		defer c.foresee(t.Namespace, rooms)()
 	}
 	n, coverage, err := c.both(ctx, &t, &clusterv1.Question{Ask: &clusterv1.Question_Join{Join: &clusterv1.Rooms{Target: targetMessage(&t), Rooms: rooms}}}, here)

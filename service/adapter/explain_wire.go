@@ -35,7 +35,7 @@ func explainRequest(x *clusterv1.Explain) service.ExplainRequest {
 	return r
 }
 
-// explanationMessage is what this node says of its own sockets to who asks about a namespace.
+// explanationMessage is what this node says of its own sockets to a node that asks about a namespace.
 func explanationMessage(namespace string, x *service.Explanation) *clusterv1.Explanation {
 	m := &clusterv1.Explanation{Asked: explainedMessages(namespace, x.Asked), Sample: explainedMessages(namespace, x.Sample)}
 	for _, n := range x.Nodes {

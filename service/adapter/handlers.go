@@ -29,8 +29,8 @@ type handlers struct {
 // claim is a handler that is about to be attached.
 type claim struct {
 	number  uint64
-	missing []service.NodeID // who has not said anything
-	lost    []service.NodeID // who will not
+	missing []service.NodeID // nodes that have not said anything
+	lost    []service.NodeID // nodes that will not
 	err     error
 	done    chan struct{} // closed when all have, or one is against it
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // abroad is what a member has to do with handlers: those that it has, which may serve sockets here, and its sockets,
-// which handlers here serve. It is owned by who works on the member's inbox.
+// which handlers here serve. It is owned by the goroutine that works on the member's inbox.
 type abroad struct {
 	from    Member
 	theirs  map[uint64]*theirs

@@ -18,7 +18,7 @@ type inbox struct {
 	bytes   int    // of what is in it, and in hand
 	asked   int    // questions of the member that are being answered
 	working bool
-	idle    bool          // who works on it waits for more
+	idle    bool          // the goroutine that works on it waits for more
 	wake    chan struct{} // 1: there is more
 	tells   bool          // of handlers
 	retries bool          // it will try again what waited for others to leave
@@ -174,8 +174,8 @@ func (c *Cluster) deliver(in *inbox, from Member, list []told) {
 	c.give(from, answers...)
 }
 
-// give gives items to the trunk of a run of a node, and sends them. What finds no room is lost: whoever waits for it
-// waits in vain.
+// give gives items to the trunk of a run of a node, and sends them. What finds no room is lost: the node that waits for
+// it waits in vain.
 func (c *Cluster) give(to Member, items ...[]byte) {
 	if len(items) == 0 {
 		return

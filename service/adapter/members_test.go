@@ -117,7 +117,7 @@ func TestLostIsNamedForAMinute(t *testing.T) {
 	}
 }
 
-// TestASleeperGivesTheOthersTime: whoever was frozen loses nobody when it wakes, and hears that it was lost.
+// TestASleeperGivesTheOthersTime: a node that was frozen loses nobody when it wakes, and hears that it was lost.
 func TestASleeperGivesTheOthersTime(t *testing.T) {
 	for range 8 { // frames that waited come before or after the late tick
 		s := begun(t, "AAAA", "BBBB")

@@ -437,7 +437,7 @@ func readReplies(b []byte) (r *replies, skipped Skip, ok bool) {
 		case 4<<3 | bytesField:
 			d := &clusterv1.Decision{}
 			if proto.Unmarshal(w.bytes, d) != nil || !validDecision(d) {
-				skipped = SkipUnreadable // who asked stops waiting by itself
+				skipped = SkipUnreadable // the node that asked stops waiting by itself
 				continue
 			}
 			r.decisions = append(r.decisions, d)

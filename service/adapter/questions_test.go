@@ -18,7 +18,7 @@ import (
 	"foyer/service/adapter"
 )
 
-// TestAQuestionOfALaterVersion is answered, so that nobody waits, and whoever does not know it is in the coverage.
+// TestAQuestionOfALaterVersion is answered, so that nobody waits, and a node that does not know it is in the coverage.
 func TestAQuestionOfALaterVersion(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		began := time.Now()

@@ -1,7 +1,7 @@
 package adapter
 
-// Upper is whoever uses Peers. Its methods are called from within those of Peers, of which they must call none but
-// Members.
+// Upper is the code that uses Peers. Its methods are called from within those of Peers, of which they must call none
+// but Members.
 type Upper interface {
 	// Began says that a member begins to tell all anew: what it told before is to be dropped.
 	Began(from Member)

@@ -69,8 +69,8 @@ type Config struct {
 	// AllowEIO3 also serves version 3 of the protocol, which the clients of Socket.IO v2 speak: to all that do not say
 	// EIO=4. Default off. Two things to know before it is switched on. These clients show their application the session's
 	// sid, as socket.id (in other namespaces with "/name#" before it): it is not the id that the service knows the socket
-	// by, and who is told it can act as the client. And their JSONP lets any page read what it fetches, without an Origin:
-	// a JSONP handshake is refused unless its Referer is of a page that Origins allows.
+	// by, and a program that is told it can act as the client. And their JSONP lets any page read what it fetches, without
+	// an Origin: a JSONP handshake is refused unless its Referer is of a page that Origins allows.
 	AllowEIO3 bool
 
 	// Origins lists the values of the Origin header that may come in, such as "https://example.com", beside the origin

@@ -48,7 +48,7 @@ func (m *Message) eio3Forms() *eio3Forms {
 func (m *Message) eio3Frames(d dialect, deflate bool) []byte {
 	f := m.eio3Forms()
 	switch {
-	case d == eio3Base64: // never compressed: who asks for this is older than permessage-deflate
+	case d == eio3Base64: // never compressed: a client that asks for this is older than permessage-deflate
 		return m.build(&f.base64, (*Message).buildBase64Frames)
 	case deflate && m.worthDeflating():
 		return m.build(&f.deflate, (*Message).buildEIO3Deflate)

@@ -16,7 +16,7 @@ import (
 type ending struct {
 	reason  Reason
 	why     counter // noCounter: the client, the application or the server's own end is why
-	detail  string  // what was wrong, for the log and for who takes the session's messages; "": the reason says it
+	detail  string  // what was wrong, for the log and for the session's Receiver; "": the reason says it
 	setting string  // the limit of ours that was met, as --flag=value; "": none
 	level   zapcore.Level
 }

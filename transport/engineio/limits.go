@@ -17,7 +17,7 @@ type Limits struct {
 	MessageRate, MessageBurst               int
 	AddressMessageRate, AddressMessageBurst int
 
-	// SlowAfter holds for whoever is refused something from now on.
+	// SlowAfter holds for each session that is refused something from now on.
 	SlowAfter time.Duration
 	// TrustedProxies hold for handshakes from now on. Sessions that are open keep their address.
 	TrustedProxies []netip.Prefix

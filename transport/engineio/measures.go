@@ -5,7 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Measures are what a Server has at a moment and what it has done since New, for who looks at it from time to time.
+// Measures are what a Server has at a moment and what it has done since New, for a caller that looks at it from time to
+// time.
 type Measures struct {
 	Sessions    [Transports]int // open, by their transport
 	Opened      uint64

@@ -342,7 +342,7 @@ func queueModel(t *testing.T, seed uint64) {
 					t.Error(what)
 				}
 			}
-			if refused || rng.IntN(2) == 0 { // who was refused offers what there is
+			if refused || rng.IntN(2) == 0 { // the sender that was refused offers what there is
 				before := l.kernel.accepted()
 				s.Flush()
 				synctest.Wait()

@@ -136,7 +136,7 @@ func (p *parking) ready(fd int, hungUp bool) {
 	if hungUp {
 		c.hungUp.Store(true)
 	}
-	if c.state.Load() != held { // who resumes reads all there is
+	if c.state.Load() != held { // the resume reads all there is
 		c.wake()
 	}
 }

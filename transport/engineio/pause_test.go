@@ -131,7 +131,7 @@ func TestPauseStopsAfterTheMessageInHand(t *testing.T) {
 	})
 }
 
-// As many Resumes as Pauses are needed, whoever calls them.
+// As many Resumes as Pauses are needed, whichever caller makes them.
 func TestPausesNest(t *testing.T) {
 	eachReading(t, func(t *testing.T, h *harness, open func() (func(...string), *recorder)) {
 		h.onMsg = func(s *Session, data []byte, _ bool) {

@@ -24,7 +24,7 @@ type Outcome uint8
 
 // The outcomes of Send.
 const (
-	Queued          Outcome = iota // whoever holds the write token, or the next GET, will write it
+	Queued          Outcome = iota // the holder of the write token, or the next GET, will write it
 	QueuedFlush                    // the caller owes a Flush
 	DroppedVolatile                // volatile, and not writable now
 	Full                           // no room: nothing was queued; see Session.Room

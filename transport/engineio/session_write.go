@@ -74,7 +74,8 @@ func (s *Session) pump(blocking bool) {
 }
 
 // ownRounds is how often the holder of a write token writes who is not the session's writer goroutine: for itself, and
-// once for others who came meanwhile. An emitter, or one of the few workers, must not be kept by who goes on emitting.
+// once for others who came meanwhile. An emitter, or one of the few workers, must not be kept by a caller that goes on
+// emitting.
 const ownRounds = 2
 
 // refused notes that the kernel does not take all of a batch now.
@@ -215,7 +216,7 @@ func (s *Session) control(ws *wsConn, frame []byte) {
 // maxControlBytes bounds the pongs that wait for a busy writer.
 const maxControlBytes = 1 << 10
 
-// batch is what one taking of the queue has to write. Owned by whoever holds the token.
+// batch is what one taking of the queue has to write. Owned by the holder of the token.
 type batch struct {
 	control []byte
 	items   []item

@@ -173,7 +173,7 @@ func (sh *shares) sit(p *Peer) (out *Session, s seating) {
 	}
 	leeway := sh.leeway
 	if from != p {
-		leeway *= 2 // who floods is at its bound before the others are
+		leeway *= 2 // a flooder is at its bound before the others are
 	}
 	e := from.unjoined.Front()
 	switch {

@@ -189,7 +189,8 @@ func testHandshakeRate(t *testing.T) {
 
 func TestPeersAreForgotten(t *testing.T) { synctest.Test(t, testPeersAreForgotten) }
 
-// testPeersAreForgotten: what is remembered of addresses is bounded by who is there, and by who was there just now.
+// testPeersAreForgotten: what is remembered of addresses is bounded by the clients that are there, and by those that
+// were there just now.
 func testPeersAreForgotten(t *testing.T) {
 	sh := newShares(Config{HandshakeRate: 10, HandshakeBurst: 50}.withDefaults())
 	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }

@@ -31,7 +31,7 @@ type wsConn struct {
 
 	conn net.Conn // set before start
 
-	// owned by who reads
+	// owned by the reader
 	session *Session // nil while probing: then the reader alone writes, directly
 	own     *reader  // with deflate or over a pause, see reader; nil while it is borrowed, and before the first message
 	readErr error    // the end of what can be read

@@ -79,7 +79,7 @@ func TestEmitWithAck(t *testing.T) {
 	<-a.finished
 }
 
-// TestEmitWithAckTimesOut: the wait ends in time, and who has not answered is told with the rest.
+// TestEmitWithAckTimesOut: the wait ends in time, and a socket that has not answered is told with the rest.
 func TestEmitWithAckTimesOut(t *testing.T) { bubble(t, testEmitWithAckTimesOut) }
 
 func testEmitWithAckTimesOut(t *testing.T) {

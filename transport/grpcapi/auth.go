@@ -20,8 +20,8 @@ import (
 )
 
 // authenticator knows callers by bearer tokens; without tokens everybody may call. Only digests are kept: of equal
-// length, so that comparing them takes the same time for every token, and of no use to whoever reads the memory. It
-// does not change: other tokens are another one, see SetTokens.
+// length, so that comparing them takes the same time for every token, and of no use to a program that reads the memory.
+// It does not change: other tokens are another one, see SetTokens.
 type authenticator struct {
 	digests [][sha256.Size]byte
 	callers []*admission // of the digests

@@ -155,7 +155,7 @@ func testUnknownConnectionEnds(t *testing.T) {
 	}
 }
 
-// TestUnknownConnectionsMakeRoom: whoever shows no token keeps nobody out who has one.
+// TestUnknownConnectionsMakeRoom: a caller that shows no token keeps out no caller that has one.
 func TestUnknownConnectionsMakeRoom(t *testing.T) {
 	s := newTestServer(t, Config{Tokens: []string{"secret"}})
 	lis := listening(t, s)

@@ -59,7 +59,7 @@ type pipeline struct {
 	came     chan struct{}      // 1: results wait, or all items are applied
 	freed    chan struct{}      // 1: items were applied, or results sent
 
-	in emitStreamRequest // owned by who receives
+	in emitStreamRequest // owned by the goroutine that receives
 
 	gate sync.Mutex // held while items are applied
 	over bool       // nothing is applied any more; guarded by gate

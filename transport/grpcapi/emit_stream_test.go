@@ -153,7 +153,7 @@ func TestEmitStream(t *testing.T) {
 	e.wantEnd()
 }
 
-// TestEmitStreamHalfClose: whoever closes its side gets all results, then OK.
+// TestEmitStreamHalfClose: a caller that closes its side gets all results, then OK.
 func TestEmitStreamHalfClose(t *testing.T) {
 	e := emitting(t, newFakeNode())
 	const messages, batch = 300, 10

@@ -37,8 +37,8 @@ type node interface {
 // asked is the part of node that has no types of this package.
 type asked interface {
 	// Emit delivers an event, and waits for the other nodes' part of the receipt unless e.Accepted. An event whose only
-	// recipient has a full link waits until there is room, or ctx ends: that is no error. The packet is kept by who
-	// gets it, and nobody changes it any more. INVALID_PAYLOAD: a parser cannot say it.
+	// recipient has a full link waits until there is room, or ctx ends: that is no error. The receiver keeps the packet,
+	// and nobody changes it any more. INVALID_PAYLOAD: a parser cannot say it.
 	Emit(ctx context.Context, e service.Emit) (service.Receipt, error)
 	// EmitBatch is Emit for events in their order, with a receipt or its Err for each. It waits no longer than
 	// Config.HoldStream for a link, from when that became full, and for other nodes at the end, for all events
@@ -82,8 +82,8 @@ type acks interface {
 	// Next blocks until further outcomes are there, ctx ends, or the wait does: io.EOF after the last of them, TOO_SLOW
 	// when more had come than may wait. Outcomes, with their payloads, are the caller's.
 	Next(ctx context.Context) ([]service.AckOutcome, error)
-	// Finish ends the wait and returns what was not taken: whoever has not answered has timed out. It never blocks, and
-	// may be called again.
+	// Finish ends the wait and returns what was not taken: a recipient that has not answered has timed out. It never
+	// blocks, and may be called again.
 	Finish() []service.AckOutcome
 	// Coverage says which nodes the recipients and outcomes do not speak for; after Finish it changes no more.
 	Coverage() service.Coverage

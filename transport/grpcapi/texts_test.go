@@ -119,8 +119,8 @@ func (x *texts) register(r *foyerv1.Register) *foyerv1.AttachRequest {
 	return &foyerv1.AttachRequest{Message: &foyerv1.AttachRequest_Register{Register: r}}
 }
 
-// TestErrorTexts: whoever reads only the text of an error knows which field it is about and what is to be done. Its
-// path is also in the details.
+// TestErrorTexts: a person who reads only the text of an error knows which field it is about and what is to be done.
+// Its path is also in the details.
 func TestErrorTexts(t *testing.T) {
 	const (
 		emit, ack, collect, servers = foyerv1.EmitService_Emit_FullMethodName, foyerv1.EmitService_EmitWithAck_FullMethodName,

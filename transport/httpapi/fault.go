@@ -89,7 +89,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if !s.faults.IsSupported(r) || strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc+") || r.Header.Get("Content-Type") == "application/grpc" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	_ = s.faults.Write(w, r, err) // who is gone hears nothing
+	_ = s.faults.Write(w, r, err) // a client that is gone hears nothing
 }
 
 // refuse counts a refusal and tells it the log, few of a kind. It returns what the client hears.

@@ -287,7 +287,7 @@ func (w *writer) Write(p []byte) (int, error) {
 
 func (w *writer) Flush() {
 	w.extend()
-	_ = http.NewResponseController(w.ResponseWriter).Flush() // who is gone hears nothing
+	_ = http.NewResponseController(w.ResponseWriter).Flush() // a client that is gone hears nothing
 }
 
 func (w *writer) extend() {

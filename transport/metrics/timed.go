@@ -14,7 +14,7 @@ type Timed struct {
 	callTimes *prometheus.HistogramVec
 }
 
-// The buckets, of a native histogram and of a classic one for who does not take those.
+// The buckets, of a native histogram and of a classic one for a collector that does not take those.
 const nativeFactor = 1.1
 
 var seconds = prometheus.ExponentialBuckets(0.0001, 4, 10) // up to 26 s

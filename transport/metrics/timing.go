@@ -9,8 +9,8 @@ import (
 	"foyer/service"
 )
 
-// A histogram of a Timing is a native one, whose buckets are those of the Timing, and a classic one for who does not
-// take those: its buckets are two of a Timing's each, up to one power of two.
+// A histogram of a Timing is a native one, whose buckets are those of the Timing, and a classic one for a collector
+// that does not take those: its buckets are two of a Timing's each, up to one power of two.
 const (
 	nativeSchema = 1 // two buckets for each power of two
 	classicEach  = 2

@@ -31,8 +31,8 @@ var untold = map[counter]string{
 	countServed:   "it was served",
 }
 
-// TestReasons: whoever is refused or ended here has one counter, and one line of which the reason is the counter's
-// name.
+// TestReasons: each request that is refused or ended here has one counter, and one line of which the reason is the
+// counter's name.
 func TestReasons(t *testing.T) {
 	cases := map[string]struct {
 		why     counter

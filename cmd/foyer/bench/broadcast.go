@@ -71,7 +71,7 @@ type sender struct {
 	rooms  []sendRoom
 	slots  uint64        // of a room's ring less one, a mask
 	window chan struct{} // an item for each emit that may be sent
-	emits  int           // owned by the sending goroutine, then by who waits for it
+	emits  int           // owned by the sending goroutine, then by the goroutine that waits for it
 }
 
 // sendRoom is a room with the emits that are in flight to it, in a ring by their number.

@@ -52,7 +52,7 @@ func (b *bench) gather(ctx context.Context, handle handler, took func(who int, d
 		return nil, err
 	}
 	if handle != nil {
-		c.stop = context.AfterFunc(ctx, c.cut) // whoever waits in a write of a client hears of it
+		c.stop = context.AfterFunc(ctx, c.cut) // a goroutine that waits in a write of a client hears of it
 	}
 	return c, nil
 }

@@ -22,7 +22,7 @@ type pollingLink struct {
 	sid  string // set by the handshake, before anything else is called
 	poll httpConn
 
-	// Owned by who calls next.
+	// Owned by the caller of next.
 	rest []byte // packets of the last response that were not taken
 	at   time.Time
 
@@ -78,7 +78,7 @@ type httpConn struct {
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 
-	// Owned by who makes the request.
+	// Owned by the goroutine that makes the request.
 	r    *bufio.Reader
 	used time.Time // when the last request ended
 	last bool      // the server has said that it takes no more

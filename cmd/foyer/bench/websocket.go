@@ -40,7 +40,7 @@ type websocketLink struct {
 	patience time.Duration // of a write
 	mask     [4]byte
 
-	// Owned by who calls next.
+	// Owned by the caller of next.
 	buf        []byte // what was read and not taken: buf[start:end]
 	start, end int
 	at         time.Time

@@ -123,7 +123,7 @@ func (b *backend) ask(p *person, room string, in bool) {
 }
 
 // settle compares a person's rooms with what presence says. A difference that we did not make comes from outside, from
-// whoever calls JoinRooms or LeaveRooms: we follow it, and the browser hears of it.
+// whichever program calls JoinRooms or LeaveRooms: we follow it, and the browser hears of it.
 func (b *backend) settle(p *person) {
 	rooms, known := b.roster.sockets[p.id]
 	if !known {

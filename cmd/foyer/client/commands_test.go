@@ -38,7 +38,7 @@ func TestEmit(t *testing.T) {
 	})
 }
 
-// TestEmitAck: each outcome is printed, and who does not answer makes the whole one of part.
+// TestEmitAck: each outcome is printed, and a client that does not answer makes the whole one of part.
 func TestEmitAck(t *testing.T) {
 	inHall(t, func(h *hall) {
 		h.connect("ann", "/", `["yes\u001b",{"n":1}]`, "r1")

@@ -217,7 +217,8 @@ func (g *greeting) why() string {
 	return ""
 }
 
-// bearer is the token of every call. Whether it may go without TLS is for whoever gives it: on this machine it may.
+// bearer is the token of every call. The person who gives it decides whether it may go without TLS: on this machine it
+// may.
 type bearer string
 
 // GetRequestMetadata is called by gRPC.

@@ -119,7 +119,8 @@ func inYAML(err error) string {
 	return err.Error()
 }
 
-// writeContexts puts a new file in place of the old one in one step: whoever reads meanwhile has one or the other.
+// writeContexts puts a new file in place of the old one in one step: a program that reads meanwhile has one or the
+// other.
 func (s *System) writeContexts(all *contexts) error {
 	if s.Contexts == "" {
 		return failure(Failed, "contexts: there is no place for them: neither HOME nor XDG_CONFIG_HOME is set")

@@ -335,7 +335,7 @@ func TestTailThatIsNotRead(t *testing.T) {
 	})
 }
 
-// TestDrain: a node is emptied, and who waits for it is shown how far it is.
+// TestDrain: a node is emptied, and the person who waits for it is shown how far it is.
 func TestDrain(t *testing.T) {
 	inHall(t, func(h *hall) {
 		h.want(Failed, "", "foyer: --api: the node at 127.0.0.1:50051 does not have this call: its version is too old, or it is no node of Foyer\n", "drain")

@@ -16,8 +16,8 @@ import (
 	"foyer/cmd/foyer/near"
 )
 
-// MaxBytes bounds a configuration file: all settings at their longest are a tenth of that. Parse takes any text; who
-// reads the file holds the bound.
+// MaxBytes bounds a configuration file: all settings at their longest are a tenth of that. Parse takes any text; the
+// code that reads the file holds the bound.
 const MaxBytes = 256 << 10
 
 // Key is a setting that a file may have.

@@ -35,7 +35,7 @@ export function setPeople(room, list) {
 			const here = came.filter((id) => room.people.has(id));
 			tell(room, here.map((id) => called(id, room.people.get(id), room.people)), "came in");
 		}, nameSettles);
-		const announced = went.filter((id) => !room.arriving.has(id)); // who was not seen to come is not seen to go
+		const announced = went.filter((id) => !room.arriving.has(id)); // nobody is seen to go who was not seen to come
 		tell(room, announced.map((id) => called(id, before.get(id), before)), "left");
 		for (const id of went) stopTyping(room, id);
 	}

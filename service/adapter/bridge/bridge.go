@@ -66,7 +66,7 @@ func (b *Bridge) Open() error { return b.medium.Open(b.hear) }
 // Shut ends what Open has begun: nothing is heard or told any more. It is called before Close, which is the cluster's.
 func (b *Bridge) Shut() error {
 	b.mu.Lock()
-	b.stop() // who begins something looks at it with the mutex held
+	b.stop() // code that begins something looks at it with the mutex held
 	b.mu.Unlock()
 	err := b.medium.Close()
 	b.ended.Wait()

@@ -23,7 +23,7 @@ type Course struct {
 	err    error // set before over is closed
 	ended  sync.WaitGroup
 
-	missing uint8         // owned by who calls Echo: ways by which nothing has come back yet
+	missing uint8         // owned by the caller of Echo: ways by which nothing has come back yet
 	whole   chan struct{} // closed when none is left
 	echoed  atomic.Int64  // when something came back last, in nanoseconds since the epoch
 }

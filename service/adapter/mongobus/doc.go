@@ -6,7 +6,7 @@
 // The walk of a frame: Send puts it into the outbox, where small frames share a document; a goroutine inserts the
 // documents that wait there by one command, and waits for the answer. Each node follows the collection by a tailable
 // cursor, whose filter lets the server pass over what is for others; hear reads what comes into the channel from which
-// deliver gives it to the receiver. Each document has the tag of its sender, who passes over it.
+// deliver gives it to the receiver. Each document has the tag of its sender, which ignores it.
 //
 // What it promises: frames of one sender come to each node in the order in which they were sent, and none twice, while
 // a life lasts. Frames are lost when an insertion fails, and when a node is so far behind that the collection has come

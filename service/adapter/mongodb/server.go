@@ -64,7 +64,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		o.SetTLSConfig(config)
 	}
 	o.SetAppName(c.Name).SetServerSelectionTimeout(dialTimeout).SetConnectTimeout(dialTimeout)
-	o.SetRetryWrites(false).SetRetryReads(false) // who writes knows better what may be written again
+	o.SetRetryWrites(false).SetRetryReads(false) // the code that writes knows better what may be written again
 	o.SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Local())
 	o.SetWriteConcern(&writeconcern.WriteConcern{W: 1})
 	client, err := mongo.Connect(o)

@@ -27,7 +27,7 @@ type finder struct {
 	routes []string
 	lookup func(ctx context.Context, host string) ([]string, error)
 	log    *zap.Logger
-	seen   map[string]time.Time // when an address was last what a route stands for. Owned by who calls find
+	seen   map[string]time.Time // when an address was last what a route stands for. Owned by the caller of find
 }
 
 func newFinder(c *Embedded, log *zap.Logger) *finder {

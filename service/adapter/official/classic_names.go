@@ -53,8 +53,8 @@ func (c Classic) Unfinished(nsp string) (broadcasts, requests string) {
 func (c Classic) Ancient() string { return c.prefix() + "#emitter" }
 
 // RoomOf says which room a channel of broadcasts names, with or without the last #; false: none, and all sockets of the
-// namespace may be meant. It is a hint only, for who wants to drop a message without reading it: the message says who
-// is meant, and a room's name may end with a # itself.
+// namespace may be meant. It is only a hint, for a caller that wants to drop a message without reading it: the message
+// says who is meant, and a room's name may end with a # itself.
 func (c Classic) RoomOf(nsp, channel string) (room string, ok bool) {
 	rest, ok := strings.CutPrefix(channel, c.Broadcasts(nsp))
 	if !ok || rest == "" {

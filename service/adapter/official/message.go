@@ -61,7 +61,7 @@ const Emitter = "emitter"
 // Namespace is always set; which other fields count depends on the kind.
 type Message struct {
 	Kind      Kind
-	UID       string // who says it; "": an old emitter, or an answer in the classic form, which does not say
+	UID       string // the server that says it; "": an old emitter, or an answer in the classic form, which does not say
 	Namespace string
 	Request   string // names a request in the request and in each answer to it
 

@@ -21,11 +21,12 @@
 //
 // The two connections are made and read here and not by a library. redis/rueidis (v1.0.79) and redis/go-redis (v9.23.0)
 // were read and tried for it, on one machine with NATS beside them: 1 allocation per frame, and 7 and 16; 2.0 µs of
-// this process's time, and 2.8 and 3.8 (NATS 1.6 to 1.9). With either, whoever publishes in order waits for the answers
-// to one batch before the next is written, so a frame waits for a round trip more than it has to. Either makes a buffer
-// as large as the server says that a message is, and anybody who may publish makes that 512 MB. rueidis panics, in a
-// goroutine of its own, at an answer that it does not expect. What is left of a library's work is little, since a bus
-// has no keys: what is published at one node of a Redis Cluster is heard at all of them, and slots do not matter.
+// this process's time, and 2.8 and 3.8 (NATS 1.6 to 1.9). With either, a node that publishes in order waits for the
+// answers to one batch before the next is written, so a frame waits for a round trip more than it has to. Either makes
+// a buffer as large as the server says that a message is, and anybody who may publish makes that 512 MB. rueidis
+// panics, in a goroutine of its own, at an answer that it does not expect. What is left of a library's work is little,
+// since a bus has no keys: what is published at one node of a Redis Cluster is heard at all of them, and slots do not
+// matter.
 //
 // Where a life is made: at any of the addresses, which are of one Redis Cluster if there are several; or at the master
 // that most of the sentinels name (find.go). A life at a server that is the master no more ends within seconds: the

@@ -127,7 +127,7 @@ func (l *life) clustered() error {
 	answer, ok := errors.AsType[serverError](err)
 	switch {
 	case ok && answer.word() == "NOPERM":
-		return nil // who runs it has to know
+		return nil // the operator has to know
 	case ok:
 		return &refusal{fmt.Errorf("the URL has several servers, and this one is of no Redis Cluster: %w", err)}
 	}

@@ -1,6 +1,6 @@
-// Package beats knows which servers are there on a medium that does not count its listeners: who was heard in a
-// namespace within Timeout is there, and so each of them says something now and then. The official PostgreSQL and
-// MongoDB adapters do the same.
+// Package beats knows which servers are there on a medium that does not count its listeners. A server that was heard in
+// a namespace within Timeout is there, so each of them says something now and then. The official PostgreSQL and MongoDB
+// adapters do the same.
 //
 // The walk: when its medium hears a namespace, it calls Begin, which says Hello there. Each server that is there
 // answers by a Heartbeat. The medium gives all that it hears to Heard, what this node itself has said too: when its own

@@ -206,7 +206,7 @@ func (m *Medium) begin(l *life) {
 	m.greetIn(list)
 }
 
-// ends notes that a life is over: what waits is lost, and who waits to hear is told.
+// ends notes that a life is over: what waits is lost, and callers that wait to hear are told.
 func (m *Medium) ends(l *life) {
 	m.mu.Lock()
 	if m.life == l {

@@ -313,7 +313,7 @@ func TestSentinel(t *testing.T) {
 		p := n.places["socket.io#/#r#"]
 		return p.stands && p.at.server.Options().Addr == replica.Addr
 	})
-	next := startPeer(t, replica.Addr, "socket.io#/#") // who was there before was cut off as that became the master
+	next := startPeer(t, replica.Addr, "socket.io#/#") // an earlier one was cut off as that became the master
 	next.says("socket.io#/#r#", "second", "r")
 	n.hears("second")
 	n.publish(broadcast("second"), "")

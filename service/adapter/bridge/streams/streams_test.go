@@ -30,7 +30,7 @@ type ear struct {
 	t      testing.TB
 	came   chan *official.Message
 	logged *observer.ObservedLogs
-	gate   sync.RWMutex // held by who wants the bridge to wait
+	gate   sync.RWMutex // held by a test that wants the bridge to wait
 }
 
 // open makes a node of cluster "c", or of another one that the name says before a dot: that one is a peer.
@@ -203,8 +203,8 @@ func TestWhatGoesWhere(t *testing.T) {
 	}
 }
 
-// TestAnswersComeHome: an answer goes to who has asked and to nobody else, also where that node follows nothing, and
-// the channels of answers are given back when there are too many.
+// TestAnswersComeHome: an answer goes to the node that has asked and to nobody else, also where that node follows
+// nothing, and the channels of answers are given back when there are too many.
 func TestAnswersComeHome(t *testing.T) {
 	server := redistest.Start(t, freeport.New(t))
 	c := Config{Addresses: []string{server.Addr}}
