@@ -6,7 +6,7 @@ import (
 )
 
 // Who has which socket. Each socket has one handler in each group that has registered for its namespace: the group
-// knows it from then on, also while nobody is in it. Code that changes that holds Namespace.assigning.
+// knows it from then on, also while nobody is in it. Code that changes this takes Namespace.assigning first.
 //
 // A handler says yes to a socket before it gets it, which it does only while it is open. The code that closes a handler
 // walks over all sockets after that, with the same locks. So no socket stays with a handler that goes.

@@ -7,7 +7,7 @@ import (
 )
 
 // seats are the places of what waits, by the address that it came from, so that one address cannot take all places.
-// When all places are taken, a new one takes that of the oldest of the address that has most.
+// When all places are taken, a newcomer gets the place of the oldest of the address that has most.
 type seats struct {
 	by    map[string]*asker
 	order askers // the one with most first

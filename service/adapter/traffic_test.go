@@ -6,7 +6,7 @@ import (
 )
 
 // TestTraffic: what one end sends, the other end hears, in frames, items and bytes. What is sent again counts as such.
-// When a peer confirms nothing, it is told for how long.
+// Traffic also says for how long a peer has confirmed nothing.
 func TestTraffic(t *testing.T) {
 	s, a, b := pair(t)
 	from, to := a.p.Traffic(s.now), b.p.Traffic(s.now)

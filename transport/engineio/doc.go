@@ -35,9 +35,9 @@
 // # Slowness
 //
 // A full queue refuses a message (pressure.go): its sender waits for room, or goes without. Only time makes a session
-// slow. From a refusal on, the session's timer ends it when its peer has taken nothing for SlowAfter. The kernel, too,
-// tells whether the peer takes something. What a client is owed may go over the bound, and the reading of that client
-// is then paused.
+// slow. From a refusal on, the session's timer ends the session when the peer has taken nothing for SlowAfter. The
+// kernel, too, tells whether the peer takes something. What a client is owed may go over the bound, and the reading of
+// that client is then paused.
 //
 // # Parking
 //

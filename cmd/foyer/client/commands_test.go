@@ -234,8 +234,7 @@ func TestCoverage(t *testing.T) {
 	})
 }
 
-// TestNoAnswer: the command says which node does not answer, which one refuses, and which one says that the question is
-// wrong.
+// TestNoAnswer: the command says who does not answer, who refuses and who says that the question is wrong.
 func TestNoAnswer(t *testing.T) {
 	wrong := put(t, "wrong", "guess\n")
 	inHall(t, func(h *hall) {

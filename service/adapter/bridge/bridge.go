@@ -204,8 +204,8 @@ func (b *Bridge) countLocked(namespace string) *count {
 	return c
 }
 
-// newRequest names a request. From an answer's request id, a medium can see which node has asked, without reading the
-// answer.
+// newRequest names a request. The name begins with this node's UID, so a medium can see which node an answer is for
+// without reading it.
 func (b *Bridge) newRequest() string {
 	raw := make([]byte, 8)
 	_, _ = rand.Read(raw) // never fails
