@@ -78,6 +78,7 @@ const scrapeWithin = 10 * time.Second
 func Handler(n *Node) http.Handler {
 	return promhttp.HandlerFor(Registry(n), promhttp.HandlerOpts{
 		EnableOpenMetrics: true, MaxRequestsInFlight: scrapes, Timeout: scrapeWithin, ErrorHandling: promhttp.ContinueOnError,
+		DisableCompression: true, // it took a third of a scrape's CPU, while emits wait, to save 30 KB
 	})
 }
 
