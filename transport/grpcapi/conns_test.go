@@ -54,6 +54,7 @@ func TestUnknownCallersHoldNothing(t *testing.T) {
 	for name, headers := range map[string][]string{"no deadline": nil, "deadline": {"grpc-timeout", "99999999H"}} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, Config{Tokens: []string{"secret"}})
+			began := time.Now()
 			c := dialRaw(t, listening(t, s)).greet()
 			c.hasty = true
 			before := heapNow()
@@ -67,7 +68,9 @@ func TestUnknownCallersHoldNothing(t *testing.T) {
 			if got := heapNow() - before; got > 2*mebibyte {
 				t.Errorf("%d bytes are held of %d", got, calls*sent)
 			}
-			if got, want := c.isClosed() || waitClosed(c), headers != nil; got != want {
+			got, want := c.isClosed() || waitClosed(c), headers != nil
+			late := time.Since(began) > tokenWithin // on a busy machine; then each such connection is closed
+			if got != want && (want || !late) {
 				t.Errorf("closed: %t, want %t", got, want)
 			}
 			if got := s.gate.counts[refusedCalls].Load(); got < unknownRefusals {
