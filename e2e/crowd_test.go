@@ -182,7 +182,8 @@ func untimed(args ...string) []string {
 	return append(args, "--ping-timeout=90s", "--upgrade-timeout=90s", "--connect-timeout=90s", "--log-level=info")
 }
 
-// A thousand stock clients with default options, a hundred new ones a second, each talking through its upgrade.
+// TestThousand has a thousand stock clients with default options come in, a hundred new ones a second, each talking
+// through its upgrade.
 func TestThousand(t *testing.T) {
 	const pingInterval = 15 * time.Second
 	f := startFoyer(t, untimed("--ping-interval="+pingInterval.String())...)
@@ -212,8 +213,9 @@ func pushTo(b *backend, id string, n int) {
 	}
 }
 
-// The same while the backend, which also decides connects, is killed amid the arrivals and returns ten seconds later.
-// What it had in hand is lost, as with any process that is killed; but nobody is turned away, and all are served again.
+// TestThousandBackendKilled is the same while the backend, which also decides connects, is killed amid the arrivals and
+// returns ten seconds later. The events that the backend had not answered are lost. No client is turned away, and all
+// clients are served again.
 func TestThousandBackendKilled(t *testing.T) {
 	for _, tt := range []struct {
 		name                 string

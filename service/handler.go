@@ -34,8 +34,8 @@ const handlerDrainTime = 30 * time.Second
 
 // Handler is an attached backend. Its methods are safe for concurrent use, Next for one goroutine at a time.
 //
-// What it is told stands in out, in order. Events enter out when a slot is free; the others wait in the backlogs of
-// their sockets, and with them whatever must not overtake them.
+// The queue out has all that the backend is to be told, in order. An event enters out when a slot is free. Until then
+// it waits in the backlog of its socket, together with everything that must not overtake it.
 type Handler struct {
 	// Set before start.
 	node      *Node

@@ -3,7 +3,8 @@
 // called Peers: time and frames come in by its methods, frames go out by Take, and what is heard goes out by Upper.
 // Cluster is the loop around them, and the API is given a Cluster in place of a single node.
 //
-// What travels is a Frame (proto/foyer/cluster/v1): a header and items. The files, in the order of the walk:
+// Nodes send each other Frames (proto/foyer/cluster/v1). A Frame is a header and items. The files, in the order of the
+// walk:
 //
 //	envelope.go, emit_wire.go   frames and items, written and read by hand (wire.go)
 //	keys.go                     the check of a frame, and the hash of a room
@@ -78,7 +79,7 @@
 // it does not know, a reader answers that it does not know it. It does the same for an unknown item that has a number
 // on a stream. The rules for what is added next are in proto/foyer/cluster/v1.
 //
-// What is never believed: a frame without the right check, a frame for another node or run, and a frame of a run or an
+// Trust. A node drops a frame without the right check, a frame for another node or run, and a frame of a run or an
 // epoch that is over. Numbers decide that, never clocks. The runs of a name grow, the epochs of a node grow over all
 // its trunks, and the hellos of a run are counted. A node that was declared lost has to come back under a higher term.
 //

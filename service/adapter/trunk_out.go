@@ -10,8 +10,7 @@ const (
 	// repairMost is the longest wait between two attempts at one frame, each of which waits twice as long as the last.
 	repairMost = time.Second
 	// stuckLeases is after how many leases a way on which nothing is heard begins anew, though its other end is there.
-	// What the bus does to frames is over by then: either the other end drops each time what it is sent, or it has
-	// stopped.
+	// A frame that the bus has delayed has come by then. So the other end drops each copy of the frame, or it has stopped.
 	stuckLeases = 6
 	// ackWithin is how long an ack waits for a frame that takes it along. It is well below repairAfter.
 	ackWithin = 20 * time.Millisecond

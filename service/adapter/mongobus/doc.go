@@ -8,11 +8,11 @@
 // cursor, whose filter lets the server pass over what is for others; hear reads what comes into the channel from which
 // deliver gives it to the receiver. Each document has the tag of its sender, which ignores it.
 //
-// What it promises: frames of one sender come to each node in the order in which they were sent, and none twice, while
-// a life lasts. Frames are lost when an insertion fails, and when a node is so far behind that the collection has come
-// round: the cursor is lost then, and the node goes on at the present. What it has missed it sees by the numbers that
-// each sender gives to what it has for one node, and to what it has for all. A node that does not take what comes loses
-// it beyond a bound.
+// The bus promises that frames of one sender come to each node in the order in which they were sent, and none twice,
+// while a life lasts. Frames are lost when an insertion fails, and when a node is so far behind that the collection has
+// come round: the cursor is lost then, and the node goes on at the present. What it has missed it sees by the numbers
+// that each sender gives to what it has for one node, and to what it has for all. A node that does not take what comes
+// loses it beyond a bound.
 //
 // A life is a client, a tag and a cursor. It is up when a document of this node has come back to it. Each second one
 // more is inserted, and a life whose documents do not come back ends. How a bus goes from life to life is in package

@@ -7,11 +7,11 @@
 // of the other node, whose library puts it into the one channel of both subscriptions, from which deliver gives it to
 // the receiver.
 //
-// What it promises: frames of one sender come to each node in the order in which they were sent, and none twice. Frames
-// are lost without a word when a connection breaks, between node and server or between servers: about a second's worth,
-// since each side finds out by itself. They are lost too when a node is behind by more than the server's queue for it
-// (64 MiB) or by more than what waits for the receiver. News of a subscription travels from server to server, and
-// nobody says when it has come: what is sent to a node that has just come can be lost. So Receive of a bus with a
+// The bus promises that frames of one sender come to each node in the order in which they were sent, and none twice.
+// Frames are lost without a word when a connection breaks, between node and server or between servers: about a second's
+// worth, since each side finds out by itself. They are lost too when a node is behind by more than the server's queue
+// for it (64 MiB) or by more than what waits for the receiver. News of a subscription travels from server to server,
+// and nobody says when it has come: what is sent to a node that has just come can be lost. So Receive of a bus with a
 // server of its own waits for the nodes that are at hand (routes.go), and they hear what it sends then. There it also
 // finds out whether they refuse this node, which the server tells its log alone.
 //

@@ -9,9 +9,9 @@
 // also what it has published itself: the tag says so. It gives equal notifications of one statement once: no two parts
 // are equal.
 //
-// What it promises: frames of one sender come to each node in the order in which they were sent, and none twice, while
-// a pair of connections lives. A frame is published once or not at all. Frames are lost when a connection breaks, and
-// when a node is behind by more than what waits for the receiver; so the connection is read without a pause, since
+// The bus promises that frames of one sender come to each node in the order in which they were sent, and none twice,
+// while a pair of connections lives. A frame is published once or not at all. Frames are lost when a connection breaks,
+// and when a node is behind by more than what waits for the receiver; so the connection is read without a pause, since
 // whatever the server cannot get rid of fills its queue, which all share.
 //
 // A life is a pair of connections: one publishes, one hears. It is up when what it publishes has come back to it on

@@ -8,8 +8,8 @@
 // reads it into the channel from which deliver gives it to the receiver. Redis gives a node also what it has published
 // itself: the tag says so.
 //
-// What it promises: frames of one sender come to each node in the order in which they were sent, and none twice, while
-// a pair of connections lives. A frame is published once or not at all. Frames are lost without a word when a
+// The bus promises that frames of one sender come to each node in the order in which they were sent, and none twice,
+// while a pair of connections lives. A frame is published once or not at all. Frames are lost without a word when a
 // connection breaks, and when a node is behind by more than the server keeps for it (client-output-buffer-limit pubsub:
 // it closes the connection then) or by more than what waits for the receiver; so the connection is read without a
 // pause.
