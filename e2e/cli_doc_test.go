@@ -33,7 +33,7 @@ func TestCommandLinePage(t *testing.T) {
 		t.Errorf("the client heard %v", got)
 	}
 
-	// What people leave running.
+	// Commands that people leave running.
 	live := func(text, until string) *job {
 		j := term.start("exec " + text)
 		j.prints(t, until)

@@ -27,7 +27,7 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// What an operator reads who has the log alone, at its usual level.
+// These tests read what an operator reads who has the log alone, at its usual level.
 
 // logLine is a line of the log with the fields that all refusals have.
 type logLine struct {

@@ -33,7 +33,8 @@ func runPage(t *testing.T, script string, settings map[string]string) {
 	}
 }
 
-// What belongs to which room, and what becomes of it without a connection. The steps are in js/page_rooms.js.
+// TestPageRooms: each message belongs to its room, also when the connection was away. The steps are in
+// js/page_rooms.js.
 func TestPageRooms(t *testing.T) {
 	f := startFoyer(t, "demo")
 	runPage(t, "page_rooms", map[string]string{"url": f.url(), "api": f.api})

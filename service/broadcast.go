@@ -13,7 +13,7 @@ type Emit struct {
 	// The receipt waits for no other node: its counts are this one's. A node that could not be handed the emit is in the
 	// coverage.
 	Accepted bool
-	// What has caused it, if that is part of a trace.
+	// Trace is of what has caused the emit, if that is part of a trace.
 	Trace *Trace
 
 	collect *Acks // for an emit that wants acknowledgements
@@ -244,7 +244,7 @@ func (d *delivery) settle(s *Socket, out Outcome, f Frame) {
 	}
 }
 
-// What is joined stays well below what a queue holds: joining must not make a link slow that has just been fast enough.
+// Joined packets stay well below what a queue holds: joining must not make a link slow that has just been fast enough.
 const (
 	maxJoinedBytes = 16 << 10
 	maxJoined      = 64

@@ -30,20 +30,20 @@ type Config struct {
 	Run        uint64            // number of this run of the node; default: by clock and chance
 	Version    string            // told by Info
 	Namespaces []NamespaceConfig // "/" is always there, open unless it is named here
-	// How long a connect or an event waits for a handler that is not there. Default 10 s.
+	// HandlerWait is how long a connect or an event waits for a handler that is not there. Default 10 s.
 	HandlerWait time.Duration
-	// How long a handler may take nothing from a client whose reading is paused for it, before that client is closed, or
-	// the handler given up where another one of its group makes progress. Default 30 s.
+	// HandlerPatience is how long a handler may take nothing from a client whose reading is paused for it, before that
+	// client is closed, or the handler given up where another one of its group makes progress. Default 30 s.
 	HandlerPatience time.Duration
-	// How long a handler has to decide a connect. Default 5 s.
+	// DecideWithin is how long a handler has to decide a connect. Default 5 s.
 	DecideWithin time.Duration
-	// How often an idle watch is sent a bookmark. Default 10 s.
+	// BookmarkEvery is how often an idle watch is sent a bookmark. Default 10 s.
 	BookmarkEvery time.Duration
-	// How long a namespace remembers changes after its last watcher has left. Default 2 min.
+	// PresenceKeep is how long a namespace remembers changes after its last watcher has left. Default 2 min.
 	PresenceKeep time.Duration
 
-	// How long an emit on a stream, behind which others wait, may wait for room at one link, from when that became full;
-	// the link's own time is another. Default 10 s.
+	// HoldStream is how long an emit on a stream, behind which others wait, may wait for room at one link, from when
+	// that became full; the link's own time is another. Default 10 s.
 	HoldStream time.Duration
 
 	MaxPayloadBytes      int // largest payload with its attachments; default 1,000,000
@@ -60,15 +60,15 @@ type Config struct {
 	PresenceLog          int // changes that a namespace remembers for its watchers; default 16,384
 	PresenceLogBytes     int // the same in bytes; default 16 MiB
 
-	// What is remembered of sockets that are gone, in bytes, for Explain. Default 4 MiB; below zero: nothing.
+	// DepartureBytes bounds what Explain remembers of sockets that are gone. Default 4 MiB; below zero: nothing.
 	DepartureBytes int
 
 	PresenceBytes int // what is kept of sockets elsewhere, as long as they are watched here; default 64 MiB
 
-	// What the node and its edges may keep for their peers, all together. Default: a new one without a limit.
+	// Budget is what the node and its edges may keep for their peers, all together. Default: a new one without a limit.
 	Budget *Budget
 
-	// The other nodes. Default: this node is alone.
+	// Remote is the way to the other nodes. Default: this node is alone.
 	Remote Remote
 
 	// Traces what emits and events set off. Default: nothing.

@@ -32,7 +32,7 @@ type Refusal struct {
 	// NoNamespace: the namespace is not there, which clients of Socket.IO v2 are told in another form than other refusals.
 	NoNamespace bool
 
-	// What the log is told: a name of Info.Dropped, what is wrong, and the setting that changes it, if there is one.
+	// The words of the log's line: a name of Info.Dropped, the fault, and the setting that changes it, if there is one.
 	// Without a Reason there is nothing to tell.
 	Reason, Detail, Setting string
 }

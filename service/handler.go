@@ -62,7 +62,7 @@ type Handler struct {
 	ended error
 	left  *leftover // of a handler that is not open, until all its sockets are with others
 
-	// What it is told.
+	// Notices that it is told.
 	out      fifo[Notice]
 	avoided  bool   // its node is silent, or about to go
 	shedding bool   // its node was asked to give it up
@@ -76,14 +76,14 @@ type Handler struct {
 	full     bool              // too much waits that is no event
 	news     map[Origin]uint64 // Connected in out by socket, as long as nothing else of the socket stands in out
 
-	// What waits.
+	// Events that wait.
 	inbound  account // events in out, in backlogs and left over
 	backlogs map[Origin]*backlog
 	ring     fifo[*backlog] // those that a slot would serve, in turn
 	waiting  int            // events in backlogs and left over
 	waitSize int            // the same in bytes
 
-	// What it owes.
+	// Answers that it owes.
 	inFlight     map[uint64]flight
 	reply        Timing   // from when an event was given until it was answered
 	withoutAck   []uint64 // call ids in flight that want no ack, ascending; some may have been replied to

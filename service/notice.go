@@ -64,7 +64,7 @@ func (n *Notice) refuse() {
 	}
 }
 
-// What notices weigh, rather too much than too little.
+// Weights of notices, rather too much than too little.
 const (
 	noticeBytes = 256
 	socketBytes = 256

@@ -32,7 +32,7 @@ const (
 	pageSockets = 1000    // in one page
 	pageBytes   = 1 << 20 // after which a page is full, unless its watcher is a feed
 	pageWork    = 1 << 14 // sockets and rooms that are looked at while the namespace is held once
-	// How often the log may overtake a walk that is getting on, before its watcher is too slow.
+	// maxRestarts bounds how often the log overtakes a walk that is getting on, before its watcher is too slow.
 	maxRestarts = 3
 )
 

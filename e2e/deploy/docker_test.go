@@ -70,7 +70,7 @@ func TestImage(t *testing.T) {
 	if from := all[1].from; !strings.Contains(from, " golang:"+version+"-") {
 		t.Errorf("FROM %s, and go.mod wants Go %s", from, version)
 	}
-	// What npm reads beside the script that fetches the client.
+	// The files that npm reads, beside the script that fetches the client.
 	for name := range strings.Lines(output(t, "git", "-C", root, "ls-files", "cmd/foyer/web/.npmrc", "cmd/foyer/web/package*.json", "cmd/foyer/web/*.sh")) {
 		if name = strings.TrimSpace(name); !slices.Contains(strings.Fields(all[0].all("COPY")[0]), name) {
 			t.Errorf("the stage %s has no %s", all[0].from, name)
@@ -106,7 +106,7 @@ func TestImageBinary(t *testing.T) {
 	}
 	src, out := t.TempDir(), filepath.Join(t.TempDir(), "foyer")
 	copyContext(t, src)
-	// What the stage web makes, by the same script.
+	// The files that the stage web makes, by the same script.
 	npm := "cmd/foyer/web/npm"
 	if err := os.RemoveAll(filepath.Join(src, npm)); err != nil {
 		t.Fatal(err)

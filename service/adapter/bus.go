@@ -50,7 +50,7 @@ type Bus interface {
 // MinFrame is what every bus has to take: 64 KiB of items and a header.
 const MinFrame = 64<<10 + 512
 
-// What Send and SendAll answer. None of them says anything about a peer.
+// Errors of Send and SendAll. None of them says anything about a peer.
 var (
 	ErrClosed   = errors.New("the bus is closed")
 	ErrDown     = errors.New("the bus is down")

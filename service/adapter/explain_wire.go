@@ -8,7 +8,8 @@ import (
 	"foyer/service"
 )
 
-// What nodes tell each other of what operators ask: whom an emit would reach, and which handlers there are.
+// This file has the words between nodes for two questions of operators: whom an emit would reach, and which handlers
+// there are.
 
 func explainQuestion(r *service.ExplainRequest, bytes int) *clusterv1.Question {
 	return &clusterv1.Question{Ask: &clusterv1.Question_Explain{Explain: &clusterv1.Explain{

@@ -9,7 +9,7 @@ import (
 	"foyer/service"
 )
 
-// What nodes tell each other of their handlers, as generated code reads and writes it.
+// This file has what nodes tell each other of their handlers, as generated code reads and writes it.
 
 const (
 	maxRoster   = 1 << 16

@@ -24,7 +24,7 @@ type inbox struct {
 	retries bool          // it will try again what waited for others to leave
 	abroad  abroad
 
-	// What deliver uses again, of the goroutine that works.
+	// Memory that deliver uses again, owned by the goroutine that works.
 	emits    []service.Emit
 	receipts []service.Receipt
 }

@@ -12,7 +12,7 @@ import (
 	"foyer/service/payload"
 )
 
-// What passes between the owner of sockets and a handler elsewhere: notices one way, replies the other.
+// This file has the words between the owner of sockets and a handler elsewhere: notices one way, replies the other.
 
 // notices are what a handler is told on a stream.
 type notices struct {

@@ -8,7 +8,7 @@ import (
 	"foyer/service"
 )
 
-// What a Cluster is for its node: service.Remote.
+// A Cluster is the service.Remote of its node.
 
 // Publish implements service.Remote.
 func (c *Cluster) Publish(b service.Batch) service.Ticket {

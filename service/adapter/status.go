@@ -10,7 +10,7 @@ import (
 	"foyer/service"
 )
 
-// What a Cluster says of itself and of the others.
+// This file has what a Cluster says of itself and of the others.
 
 var nodeStates = [...]service.NodeState{
 	Hearsay: service.NodeSilent, Joining: service.NodeJoining, Up: service.NodeUp, Silent: service.NodeSilent,

@@ -101,7 +101,7 @@ type measure struct {
 	open  []int32 // indexes into shape of what is open now
 }
 
-// What is known of an open array or object: one byte, so that a thousand of them need no heap.
+// Bits of what is known of an open array or object: it is one byte, so that a thousand of them need no heap.
 const (
 	object    = 0x80
 	stand     = 0x40 // has "_placeholder":true
@@ -110,7 +110,7 @@ const (
 	numNobody = 0x0f // "num" is missing, no number, or of no attachment
 )
 
-// What the member means whose value comes next.
+// role is the meaning of the member whose value comes next.
 type role uint8
 
 const (

@@ -133,7 +133,7 @@ func (s *Session) readLoop(ws *wsConn) {
 	}
 }
 
-// How much may be read in one go before the rest counts as a goroutine's own work: messages, and reads of the
+// Bounds of what is read in one go, before the rest counts as a goroutine's own work: messages, and reads of the
 // connection, as frames of which no message comes are work too.
 const (
 	burst      = 64

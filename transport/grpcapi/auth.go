@@ -93,7 +93,7 @@ func callerOf(ctx context.Context) string {
 var (
 	nobody = &admission{nobody: true}
 
-	// What is wrong with the metadata "authorization", so that a backend's first call says what is to be done.
+	// Faults of the metadata "authorization", in words that say what is to be done.
 	noToken      = refuseToken("is required: send Bearer TOKEN, where TOKEN is a line of the node's --api-token-file")
 	manyTokens   = refuseToken("came more than once: send one")
 	noBearer     = refuseToken("is not of the form Bearer TOKEN, where TOKEN is a line of the node's --api-token-file")

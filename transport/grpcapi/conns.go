@@ -15,7 +15,7 @@ import (
 	"foyer/service"
 )
 
-// What a connection may cost before one of its calls has shown a token, and how long it may take over anything.
+// Bounds of what a connection may cost before one of its calls has shown a token, and of how long it may take.
 const (
 	tokenWithin     = 20 * time.Second // to show one; a call of health begins the time anew
 	requestWithin   = time.Minute      // for the whole of a message that has begun, or of a call's request

@@ -156,7 +156,7 @@ func (a *attachment) finish() {
 	a.over = true
 }
 
-// What names these streams in the log.
+// Names of these streams in the log.
 var (
 	attachMethod     = strings.TrimPrefix(foyerv1.HandlerService_Attach_FullMethodName, "/")
 	emitStreamMethod = strings.TrimPrefix(foyerv1.EmitService_EmitStream_FullMethodName, "/")

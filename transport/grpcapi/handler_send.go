@@ -10,7 +10,7 @@ import (
 	"foyer/service"
 )
 
-// What the receiver posts into the handler's queue, so that it is sent in its place among what the handler is told.
+// Posts of the receiver into the handler's queue, so that each is sent in its place among what the handler is told.
 type (
 	postedResult struct{ message *foyerv1.AttachResponse }
 	postedEnd    struct{ err error } // the stream is over once what is before it was sent

@@ -53,9 +53,9 @@ type Config struct {
 	TLS *tls.Config
 	// Words for GetInfo: transports, parsers and parts that are on.
 	Features []string
-	// How many links the node holds, for GetInfo. Default: not told.
+	// Sessions counts the links that the node holds, for GetInfo. Default: not told.
 	Sessions func() int
-	// What the edges counted, by names that the service does not use, for GetInfo. Default: not told.
+	// EdgeCounts is what the edges counted, by names that the service does not use, for GetInfo. Default: not told.
 	EdgeCounts func() map[string]int64
 	// The node has to join its cluster first: until Ready, only NodeService, health and reflection answer, and health says
 	// that nothing is served.
@@ -129,7 +129,7 @@ type Server struct {
 	cutting    atomic.Bool // Shutdown waits no longer
 	cut        atomic.Int64
 
-	// What was dropped here, for GetInfo.
+	// Drops of this package, for GetInfo.
 	invalidReplies, invalidDecisions, invalidAuth atomic.Int64
 	panics                                        atomic.Int64
 }

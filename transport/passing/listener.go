@@ -13,7 +13,7 @@ import (
 	"foyer/service"
 )
 
-// What a member says of a request that it passes: its name and proof, and the address that the request came from. They
+// Header lines of a request that a member passes: its name and proof, and the address that the request came from. They
 // are believed together.
 const (
 	memberHeader = "Foyer-Member" // NAME.PROOF

@@ -47,7 +47,7 @@ const (
 	maxNamespaceBytes = 255              // as service.MaxNameBytes
 	freeJoiningBytes  = 64 << 10         // what a packet without all of its attachments may hold beside the Budget
 	tellEvery         = 10 * time.Second // how often a kind of line about clients is logged
-	// What the connects of a link may hold while they are undecided, before its reading stops until some are decided. With
+	// Bounds of what the undecided connects of a link hold, before its reading stops until some are decided. With
 	// the largest message on top, one in hand, the headers and a few answers, a client that has joined nothing stays under
 	// 64 KiB.
 	maxPendingBytes       = 64 << 10

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// What may wait for one page. A line that is larger than maxLineBytes may still wait when no other one does.
+	// Bounds of what waits for one page. A line that is larger than maxLineBytes may still wait when no other one does.
 	maxLines     = 10_000
 	maxLineBytes = 4 << 20
-	// What goes to the hall in one request.
+	// Bounds of one request to the hall.
 	batchLines = 256
 	batchBytes = 1 << 20
 )

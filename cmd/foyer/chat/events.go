@@ -12,7 +12,7 @@ import (
 	foyerv1 "foyer/gen/foyer/v1"
 )
 
-// What browsers may send, at most.
+// Bounds of what browsers may send.
 const (
 	maxNickname = 32
 	maxRoom     = 64
@@ -20,7 +20,7 @@ const (
 	maxRooms    = 32 // of one person
 )
 
-// What goes to browsers, beside plain strings.
+// Messages to browsers, beside plain strings.
 type (
 	self struct {
 		ID       string `json:"id"`

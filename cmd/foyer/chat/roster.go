@@ -15,7 +15,7 @@ const (
 	pushPerHead = 100 * time.Microsecond // and for this much longer for each socket that is here
 )
 
-// What browsers hear of it.
+// Messages to browsers about the roster.
 type (
 	// who is in a room.
 	who struct {

@@ -59,7 +59,7 @@ func (f format) json() bool { return f.Output == "json" }
 type place struct {
 	api, ca, tokenFile string
 	tls, insecure      bool
-	// What errors call the settings: a flag, or the context that has it.
+	// Names of the settings in errors: a flag, or the context that has it.
 	apiName, caName, tokenName string
 }
 

@@ -16,12 +16,12 @@ type System struct {
 	// Set before start.
 	In       io.Reader
 	Out, Err io.Writer
-	// Whether Err is a terminal: only there it is shown that a command waits.
+	// ErrTerminal says that Err is a terminal: only there it is shown that a command waits.
 	ErrTerminal bool
 	Width       int    // of that terminal, in columns, which bounds what is shown so; 0: it is not known
 	Colour      bool   // of Out
 	Contexts    string // the file of the contexts; "": there is no place for one
-	// How the API is reached. Default: by TCP.
+	// Dial reaches the API. Default: by TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 
 	// Guarded by mu.

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// What waits to be printed, at most. What comes beyond it is left out, so that the node never waits.
+	// Bounds of what waits to be printed. The rest is left out, so that the node never waits.
 	tailItems = 1024
 	tailBytes = 16 << 20
 	// The node may have so many copies on the way to a tail.

@@ -14,7 +14,7 @@ import (
 const adminUIPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Where the page has its icons from, and where they are here.
+// Addresses of the page's icons: those that it names, and theirs here.
 const (
 	iconsElsewhere = "https://cdn.jsdelivr.net/npm/@mdi/font@latest/"
 	iconsHere      = "mdi/"

@@ -16,7 +16,7 @@ type ask struct {
 	done      chan struct{} // closed when all have answered that can
 	ended     chan struct{} // closed when nobody waits any more
 
-	// What is counted: peers that are to answer, and those that have.
+	// Counts of peers that are to answer, and of those that have.
 	expected int // -1: not known yet
 	answered int
 	lost     int              // of expected, that are gone: the most by which they were fewer

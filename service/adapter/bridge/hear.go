@@ -12,7 +12,7 @@ import (
 	"foyer/service/adapter/official"
 )
 
-// What peers and emitters ask of this node. Every node hears it, and does its own part.
+// Peers and emitters ask things of all nodes. Every node hears them, and does its own part.
 
 const (
 	collectMost   = 6 * time.Minute // more than anybody waits for acknowledgements

@@ -9,7 +9,7 @@ import (
 	"foyer/service/adapter/official"
 )
 
-// What a Bridge is for its node: service.Remote.
+// A Bridge is the service.Remote of its node.
 
 const (
 	heardWait   = 250 * time.Millisecond // how long a client that connects waits until peers are heard in its namespace

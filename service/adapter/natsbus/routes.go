@@ -61,7 +61,7 @@ func newTries(addresses []string) *tries {
 	return t
 }
 
-// What the server's log says of connections to others. The tests of refusals hold these.
+// Lines of the server's log about connections to others. The tests of refusals hold these.
 var (
 	ofRoute   = regexp.MustCompile(`^(\S+) - rid:\d+ - (.*)$`)
 	notDialed = regexp.MustCompile(`^Error trying to connect to route \(attempt \d+\): dial tcp (\S+): `)

@@ -12,7 +12,7 @@ type Kind uint8
 
 // The kinds.
 const (
-	// What a node, or an emitter, says to all.
+	// Said to all, by a node or an emitter.
 	Broadcast      Kind = iota + 1 // Payload to the sockets of the target; with Request their acks are wanted
 	Join                           // the sockets of the target join the rooms in Change
 	Leave                          // the same for leaving
@@ -25,7 +25,7 @@ const (
 	FetchRooms                     // which rooms there are; answered by Rooms. Classic only
 	FetchIDs                       // FetchSockets of old nodes; answered by IDs. Classic only
 
-	// What is answered to a request.
+	// Answers to a request.
 	Sockets
 	Reply       // to ServerSideEmit: one value in Payload, or none
 	ClientCount // to Broadcast: how many sockets got it, in Count

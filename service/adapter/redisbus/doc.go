@@ -28,7 +28,7 @@
 // since a bus has no keys: what is published at one node of a Redis Cluster is heard at all of them, and slots do not
 // matter.
 //
-// Where a life is made: at any of the addresses, which are of one Redis Cluster if there are several; or at the master
+// A life is made at any of the addresses, which are of one Redis Cluster if there are several; or at the master
 // that most of the sentinels name (find.go). A life at a server that is the master no more ends within seconds: the
 // server closes its connections, or else follow hears it from the sentinels.
 //

@@ -110,7 +110,7 @@ func TestStrangeServers(t *testing.T) {
 	}
 }
 
-// What was sent before Close is with the others, although nobody waited for it.
+// Frames that were sent before Close are with the others, although nobody waited for it.
 func TestLastWord(t *testing.T) {
 	server := startServer(t, freeport.New(t))
 	url := "redis://" + server.Addr

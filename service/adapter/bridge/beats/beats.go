@@ -32,7 +32,7 @@ const (
 	maxPeers = 512
 )
 
-// What Peers answers when it does not know.
+// Errors of Peers, when it does not know.
 var (
 	ErrUnheard = errors.New("this namespace is not heard")
 	ErrCrowd   = errors.New("more servers have said that they are there than can be counted")

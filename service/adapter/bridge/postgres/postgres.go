@@ -75,7 +75,7 @@ const (
 	recheckEvery  = 5 * time.Second
 )
 
-// What Publish and Peers answer when nothing can be said now.
+// Errors of Publish and Peers, when nothing can be said now.
 var (
 	errFull = errors.New("too much waits to be published")
 	errAway = errors.New("the PostgreSQL server is away")

@@ -170,7 +170,7 @@ func (p *plain) listeners(ctx context.Context, channels ...string) (map[string]i
 	return sum, ask(ctx, client)
 }
 
-// What Peers and Gone answer when they do not know.
+// Errors of Peers and Gone, when they do not know.
 var (
 	errLost     = errors.New("the connection that hears servers on Node is lost")
 	errSettling = errors.New("servers on Node may not be back yet")
