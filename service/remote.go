@@ -49,10 +49,10 @@ type Batch struct {
 
 // Ticket stands for a batch on its way to other nodes. Safe for concurrent use, and never called with a lock held.
 type Ticket interface {
-	// Unreached are the nodes that could not be handed the batch. It does not block.
-	Unreached() Coverage
-	// Wait returns what the others have done with an event, by its place in the batch: how many recipients it had
-	// there, and who has not answered. It blocks until all have, until ctx ends, or until the ticket's own patience
+	// Unreached are the nodes that could not be handed an event, by its place in the batch. It does not block.
+	Unreached(place int) Coverage
+	// Wait returns what the others have done with an event, by its place too: how many recipients it had there, and who
+	// has not answered. It blocks until all have, until ctx ends, or until the ticket's own patience
 	// does.
 	Wait(ctx context.Context, place int) Receipt
 }
@@ -83,11 +83,13 @@ func (ns *Namespace) handOut(run []delivery, packets []*Packet, touched *touched
 		return
 	}
 	touched.handed = true
-	unreached := ticket.Unreached()
 	for i := range run {
 		d := &run[i]
-		if d.handed = true; d.emit.Accepted && unreached.none() {
-			continue // its receipt has nothing of them
+		d.handed = true
+		if d.emit.Accepted {
+			if c := ticket.Unreached(i); c.none() {
+				continue // its receipt has nothing of them
+			}
 		}
 		d.turn.handed = &handed{ticket: ticket, place: i, emit: d.emit, receipt: d.receipt, before: d.turn.handed}
 	}
@@ -98,7 +100,7 @@ func (h *handed) await(ctx context.Context) {
 	for ; h != nil; h = h.before {
 		r := h.receipt
 		if h.emit.Accepted {
-			r.Coverage = h.ticket.Unreached()
+			r.Coverage = h.ticket.Unreached(h.place)
 			continue
 		}
 		there := h.ticket.Wait(ctx, h.place)

@@ -95,7 +95,7 @@ type fakeTicket struct {
 	released  chan struct{}
 }
 
-func (t *fakeTicket) Unreached() Coverage { return t.unreached }
+func (t *fakeTicket) Unreached(int) Coverage { return t.unreached }
 func (t *fakeTicket) Wait(ctx context.Context, _ int) Receipt {
 	select {
 	case <-t.released:

@@ -56,11 +56,11 @@ func (c *Cluster) Flush() {
 type missed []service.NodeID
 
 // Unreached implements service.Ticket.
-func (m missed) Unreached() service.Coverage { return coverageOf(m) }
+func (m missed) Unreached(int) service.Coverage { return coverageOf(m) }
 
 // Wait implements service.Ticket.
-func (m missed) Wait(context.Context, int) service.Receipt {
-	return service.Receipt{Coverage: m.Unreached()}
+func (m missed) Wait(_ context.Context, place int) service.Receipt {
+	return service.Receipt{Coverage: m.Unreached(place)}
 }
 
 // ticket is an emit on its way to others.
@@ -70,7 +70,7 @@ type ticket struct {
 }
 
 // Unreached implements service.Ticket.
-func (t *ticket) Unreached() service.Coverage { return coverageOf(t.call.handed.Missed) }
+func (t *ticket) Unreached(int) service.Coverage { return coverageOf(t.call.handed.Missed) }
 
 // Wait implements service.Ticket.
 func (t *ticket) Wait(ctx context.Context, place int) (sum service.Receipt) {

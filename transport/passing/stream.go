@@ -194,6 +194,13 @@ func (s *stream) carry(small []byte, to, from net.Conn, first []byte) {
 // copy returns what ended it; io.EOF: nothing more comes.
 func (s *stream) copy(small []byte, to, from net.Conn) error {
 	into, lent := small, []byte(nil)
+	giveBack := func() {
+		if lent != nil {
+			s.passing.buffers.giveBack(lent)
+		}
+		into, lent = small, nil
+	}
+	defer giveBack()
 	for {
 		n, err := from.Read(into)
 		if n > 0 {
@@ -201,17 +208,16 @@ func (s *stream) copy(small []byte, to, from net.Conn) error {
 				return err
 			} // else the other side is through, and only this one's end is waited for
 		}
+		if err != nil {
+			return err
+		}
 		switch full := n == len(into); {
-		case full && lent == nil:
+		case !full:
+			giveBack()
+		case lent == nil:
 			if lent = s.passing.buffers.lend(); lent != nil {
 				into = lent
 			}
-		case !full && lent != nil || err != nil && lent != nil:
-			s.passing.buffers.giveBack(lent)
-			into, lent = small, nil
-		}
-		if err != nil {
-			return err
 		}
 	}
 }

@@ -431,6 +431,26 @@ func TestClientTakesNothing(t *testing.T) {
 			t.Errorf("%d are passed, %d were slow", p.other.passing.Len(), p.other.count(countSlow))
 		}
 
+		query, session = p.open()
+		greedy := p.upgrade(query)
+		defer greedy.Close()
+		synctest.Wait()
+		session.Send(engineio.NewMessage([]byte(strings.Repeat("x", 10*smallBytes)), nil), 0)
+		session.Flush()
+		for range 3 { // it reads until the stream has a large buffer
+			if _, err := io.ReadFull(greedy.NetConn(), make([]byte, smallBytes)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := p.other.passing.buffers.lent.Load(); n != 1 {
+			t.Errorf("%d large buffers are lent to the stream", n)
+		}
+		time.Sleep(25 * time.Second)
+		if n := p.other.passing.buffers.lent.Load(); n != 0 || p.other.count(countSlow) != 2 {
+			t.Errorf("%d large buffers are lent to nobody, %d were slow", n, p.other.count(countSlow))
+		}
+
 		p.other.passing.SetSlowAfter(2 * time.Second)
 		query, session = p.open()
 		session.Send(engineio.NewMessage([]byte(strings.Repeat("x", 100_000)), nil), 0)

@@ -23,6 +23,7 @@ type ask struct {
 	told     int              // of lost, that acks know of
 	unknown  bool             // who there is could not be found out
 	over     bool             // done is closed
+	unasked  bool             // the medium did not take it; set before the call goes on
 	by       map[string]*part // what each has said, where answers have UIDs
 
 	acks     *service.Acks // nil: it is no emit
@@ -85,6 +86,18 @@ func (b *Bridge) expect(a *ask) {
 // completeLocked looks whether all have answered.
 func (a *ask) completeLocked() {
 	if a.over || a.expected < 0 || a.answered < a.expected-a.silentLocked() {
+		return
+	}
+	a.over = true
+	a.nameLocked()
+	close(a.done)
+}
+
+// unasked ends the wait for a request that the medium did not take: nobody answers it.
+func (b *Bridge) unasked(a *ask) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.unasked = true; a.over {
 		return
 	}
 	a.over = true

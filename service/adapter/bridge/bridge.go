@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"strings"
 	"sync"
@@ -76,26 +77,28 @@ func (b *Bridge) Shut() error {
 // isNode says whether a UID is that of a node of this cluster.
 func (b *Bridge) isNode(uid string) bool { return strings.HasPrefix(uid, b.cluster) }
 
-// publish hands a message to the medium; what that does not take is counted.
-func (b *Bridge) publish(m *official.Message, to string) (sent bool) {
+// publish hands a message to the medium. It says whether that has taken it, and whether it surely goes out; what is not
+// taken is counted.
+func (b *Bridge) publish(m *official.Message, to string) (taken, sure bool) {
 	if m.UID == "" {
 		m.UID = b.uid
 	}
 	err := b.medium.Publish(m, to)
-	if err != nil {
+	taken = err == nil || errors.Is(err, ErrDoubt)
+	if !taken {
 		reason := "unsent"
 		if fault, ok := err.(official.Fault); ok { //nolint:errorlint // it is one, or it is none
 			reason = unsaid + fault.Reason()
 		}
 		b.drop(reason, m.Kind, err)
 	}
-	return err == nil
+	return taken, err == nil
 }
 
-// cover adds peers to the coverage of a call. They took part and are not counted when all went out that is for them;
-// else they are not reached.
-func cover(c *service.Coverage, peers int, sent bool) {
-	if sent {
+// cover adds peers to the coverage of a call. They took part and are not counted when it is sure that all went out that
+// is for them; else they are not reached.
+func cover(c *service.Coverage, peers int, sure bool) {
+	if sure {
 		c.UncountedNodes += peers
 	} else {
 		c.UnreachableUnnamed += peers

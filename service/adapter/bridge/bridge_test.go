@@ -30,6 +30,8 @@ type air struct {
 	peers   int
 	away    bool          // nobody can be counted
 	full    bool          // nothing can be sent
+	unsaid  string        // a payload that official servers must not be sent
+	doubt   bool          // it may be lost
 	gate    chan struct{} // nobody is counted before it is closed; nil: at once
 	heard   chan struct{}
 }
@@ -44,12 +46,18 @@ func (a *air) Publish(m *official.Message, to string) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.full {
+	switch {
+	case a.full:
 		return errors.New("full")
+	case a.unsaid != "" && string(m.Payload) == a.unsaid:
+		return official.Key
 	}
 	c := *m
 	c.Names = append(c.Names, to)
 	a.said = append(a.said, &c)
+	if a.doubt {
+		return bridge.ErrDoubt
+	}
 	return nil
 }
 
@@ -333,16 +341,86 @@ func TestWhatIsNotSentReachesNoPeer(t *testing.T) {
 			},
 		}
 		for name, call := range calls {
-			for full, want := range map[bool]service.Coverage{false: {UncountedNodes: 1}, true: {UnreachableUnnamed: 1}} {
+			for fate, want := range map[string]service.Coverage{
+				"it goes out": {UncountedNodes: 1}, "nothing goes out": {UnreachableUnnamed: 1}, "it may be lost": {UnreachableUnnamed: 1},
+			} {
 				w.mu.Lock()
-				w.full = full
+				w.full, w.doubt = fate == "nothing goes out", fate == "it may be lost"
 				w.mu.Unlock()
+				w.taken()
 				got, err := call()
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.want(fmt.Sprintf("%s, nothing goes out: %t", name, full), got, want)
+				w.want(name+", "+fate, got, want)
+				if n := len(w.taken()); (n > 0) == w.full {
+					t.Errorf("%s, %s: the medium has %d messages", name, fate, n)
+				}
 			}
+		}
+	})
+}
+
+// TestOneOfManyIsNotSent: of emits that go out together, only the one that official servers must not be sent has not
+// reached peers.
+func TestOneOfManyIsNotSent(t *testing.T) {
+	inBubble(t, func(w *world) {
+		emits := make([]service.Emit, 4)
+		for i := range emits {
+			emits[i] = service.Emit{Target: every, Packet: event("/", `["e"]`), Accepted: i%2 == 1}
+		}
+		w.unsaid = `["e",{"__proto__":1}]`
+		for bad := range emits {
+			emits[bad].Packet = event("/", w.unsaid)
+			receipts := w.b.EmitBatch(w.Context(), emits)
+			if n := len(w.taken()); n != len(emits)-1 {
+				t.Errorf("peers are told %d emits", n)
+			}
+			for i := range receipts {
+				want := service.Coverage{UncountedNodes: 1}
+				if i == bad {
+					want = service.Coverage{UnreachableUnnamed: 1}
+				} else if emits[i].Accepted && receipts[i].Coverage.UncountedNodes == 0 {
+					want = service.Coverage{}
+				}
+				w.want(fmt.Sprintf("emit %d, where %d cannot be sent", i, bad), receipts[i].Coverage, want)
+			}
+			emits[bad].Packet = event("/", `["e"]`)
+		}
+	})
+}
+
+// TestNobodyIsWaitedForWhoWasNotAsked: a call whose question did not go out to peers does not wait for their answers.
+func TestNobodyIsWaitedForWhoWasNotAsked(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.peers, w.full = 2, true
+		calls := map[string]func() (service.Coverage, error){
+			"acknowledgements": func() (service.Coverage, error) {
+				a, err := w.b.CollectAcks(w.Context(), service.Emit{Target: every, Packet: event("/", `["e"]`)}, 0)
+				if err != nil {
+					return service.Coverage{}, err
+				}
+				if _, err := a.Next(w.Context()); err != io.EOF { //nolint:errorlint // it is given as it is
+					t.Errorf("somebody is waited for: %v", err)
+				}
+				a.Finish()
+				return a.Coverage(), nil
+			},
+			"sockets": func() (service.Coverage, error) {
+				page, err := w.b.Sockets(w.Context(), every, service.PageRequest{Limit: 10})
+				return page.Coverage, err
+			},
+			"replies": func() (service.Coverage, error) {
+				r, err := w.b.ServerSideEmit(w.Context(), service.ServerSideEmit{
+					Namespace: "/", Packet: event("/", `["e"]`), WantsReplies: true, Timeout: 5 * time.Second,
+				})
+				return r.Coverage, err
+			},
+		}
+		for name, call := range calls {
+			began := time.Now()
+			got, err := call()
+			w.want(name, fmt.Sprint(got.UnreachableUnnamed, got.UncountedNodes, err, time.Since(began)), "2 0 <nil> 0s")
 		}
 	})
 }

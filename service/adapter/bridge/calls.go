@@ -16,8 +16,8 @@ func (b *Bridge) tell(ctx context.Context, t *service.Target, m *official.Messag
 	if b.ours(t) || !m.SetTarget(t) {
 		return
 	}
-	sent := b.publish(m, "")
-	cover(c, b.uncounted(ctx, t.Namespace), sent)
+	_, sure := b.publish(m, "")
+	cover(c, b.uncounted(ctx, t.Namespace), sure)
 }
 
 // Join puts every socket of a target into rooms, at all nodes and peers.
@@ -70,7 +70,11 @@ func (b *Bridge) Rooms(ctx context.Context, r service.RoomsRequest) (service.Roo
 
 // fetch asks peers for the sockets of a target.
 func (b *Bridge) fetch(ctx context.Context, t *service.Target) (list []official.Socket, missing int) {
-	if b.ours(t) || b.uncounted(ctx, t.Namespace) == 0 {
+	if b.ours(t) {
+		return nil, 0
+	}
+	peers := b.uncounted(ctx, t.Namespace)
+	if peers == 0 {
 		return nil, 0
 	}
 	a := b.begin(t.Namespace, nil)
@@ -82,7 +86,9 @@ func (b *Bridge) fetch(ctx context.Context, t *service.Target) (list []official.
 	if !m.SetTarget(t) {
 		return nil, 0
 	}
-	b.publish(m, "")
+	if taken, _ := b.publish(m, ""); !taken {
+		return nil, peers
+	}
 	missing = b.await(ctx, a, fetchWait)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,7 +121,7 @@ func (b *Bridge) Sockets(ctx context.Context, t service.Target, r service.PageRe
 	for i := range list {
 		info := socketInfo(t.Namespace, &list[i])
 		if bytes += r.View.Bytes(&info); i >= maxPeerSockets || r.Bytes > 0 && bytes > r.Bytes {
-			page.Coverage.UncountedNodes += b.uncounted(ctx, t.Namespace)
+			page.Coverage.UncountedNodes += max(0, b.uncounted(ctx, t.Namespace)-missing)
 			break
 		}
 		page.Sockets = append(page.Sockets, info)
@@ -193,9 +199,9 @@ func (b *Bridge) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (
 		}
 	}
 	began := time.Now()
-	told, sent := e.Told, true
+	told, taken, sure := e.Told, true, true
 	e.Told = func() {
-		sent = b.publish(m, "")
+		taken, sure = b.publish(m, "")
 		if told != nil {
 			told()
 		}
@@ -204,8 +210,8 @@ func (b *Bridge) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (
 	if err != nil {
 		return r, err
 	}
-	if a == nil {
-		cover(&r.Coverage, b.uncounted(ctx, e.Namespace), sent)
+	if a == nil || !taken {
+		cover(&r.Coverage, b.uncounted(ctx, e.Namespace), sure)
 		return r, nil
 	}
 	missing := b.await(ctx, a, max(0, e.Timeout-time.Since(began)))

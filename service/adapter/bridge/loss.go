@@ -133,7 +133,9 @@ func (a *ask) giveUpLocked(known bool) {
 	}
 	clients, peers := 0, 0
 	if !known && a.lost == a.expected {
-		clients, peers = a.clients, a.lost-a.told // the service knows how many of them have answered
+		// The service knows how many of the recipients have answered. A peer that has never said how many it has is missing
+		// already.
+		clients, peers = a.clients, a.answered-a.told
 	}
 	for _, p := range a.by {
 		if p.gone && p.clients > p.acked {

@@ -139,6 +139,25 @@ func TestLossEndsAcknowledgements(t *testing.T) {
 	})
 }
 
+// TestLossIsToldOnce: a peer that has not said how many recipients it has is missing from then on. When all are gone, it
+// is not counted among those that go with their acknowledgements.
+func TestLossIsToldOnce(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.left(2)
+		var acks *service.Acks
+		answer, done := w.asking(func() {
+			acks, _ = w.b.CollectAcks(w.Context(), service.Emit{Target: every, Packet: event("/", `["e"]`)}, 0)
+		})
+		answer(official.Message{Kind: official.ClientCount, Count: 3})
+		<-done
+		w.left(0)
+		_, err := acks.Next(w.Context())
+		w.want("the end", err, io.EOF)
+		w.want("recipients, and peers that are missing", fmt.Sprint(acks.Matched, acks.Coverage().UnreachableUnnamed), "3 2")
+		acks.Finish()
+	})
+}
+
 // TestLossIsKnownByUID: where answers have UIDs, a peer that is gone after it has answered is not taken for the one
 // that has not, and what it has left open is given up while the recipients of others are waited for.
 func TestLossIsKnownByUID(t *testing.T) {

@@ -26,7 +26,7 @@ func (b *Bridge) Publish(x service.Batch) service.Ticket {
 	if x.Acks != nil {
 		t.ask = b.begin(x.Target.Namespace, x.Acks)
 	}
-	for _, p := range x.Packets {
+	for i, p := range x.Packets {
 		m := broadcast(p, x.Flags)
 		if !m.SetTarget(x.Target) {
 			break
@@ -34,7 +34,16 @@ func (b *Bridge) Publish(x service.Batch) service.Ticket {
 		if t.ask != nil {
 			m.Request = t.ask.id
 		}
-		t.unsent = !b.publish(m, "") || t.unsent
+		taken, sure := b.publish(m, "")
+		if !sure {
+			if t.doubtful == nil {
+				t.doubtful = make([]bool, len(x.Packets))
+			}
+			t.doubtful[i] = true
+		}
+		if t.ask != nil && !taken {
+			b.unasked(t.ask)
+		}
 	}
 	return t
 }
@@ -66,18 +75,20 @@ type ticket struct {
 	bridge    *Bridge
 	inner     service.Ticket // nil: no other node wants it
 	namespace string
-	ask       *ask // nil: nobody waits for acknowledgements
-	unsent    bool // something of it did not go out to peers
+	ask       *ask   // nil: nobody waits for acknowledgements
+	doubtful  []bool // by place: it may not have gone out to peers; nil: none is
 }
 
+func (t *ticket) sure(place int) bool { return t.doubtful == nil || !t.doubtful[place] }
+
 // Unreached implements service.Ticket.
-func (t *ticket) Unreached() (c service.Coverage) {
+func (t *ticket) Unreached(place int) (c service.Coverage) {
 	if t.inner != nil {
-		c = t.inner.Unreached()
+		c = t.inner.Unreached(place)
 	}
 	t.bridge.mu.Lock()
 	defer t.bridge.mu.Unlock()
-	cover(&c, t.bridge.countLocked(t.namespace).least(), !t.unsent)
+	cover(&c, t.bridge.countLocked(t.namespace).least(), t.sure(place))
 	return c
 }
 
@@ -86,8 +97,8 @@ func (t *ticket) Wait(ctx context.Context, place int) (sum service.Receipt) {
 	if t.inner != nil {
 		sum = t.inner.Wait(ctx, place)
 	}
-	if t.ask == nil {
-		cover(&sum.Coverage, t.bridge.uncounted(ctx, t.namespace), !t.unsent)
+	if t.ask == nil || t.ask.unasked {
+		cover(&sum.Coverage, t.bridge.uncounted(ctx, t.namespace), t.sure(place))
 		return sum
 	}
 	clients, missing := t.bridge.awaitCounts(ctx, t.ask)

@@ -30,6 +30,7 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -92,8 +93,9 @@ type Medium struct {
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
-	out outbox
-	in  inbox
+	out  outbox
+	in   inbox
+	away atomic.Bool // the server was when it was used last, to hear or to publish
 
 	mu       sync.Mutex
 	client   redis.UniversalClient

@@ -121,6 +121,7 @@ func (m *Medium) listen(first chan struct{}) {
 		if m.ctx.Err() != nil {
 			return
 		}
+		m.away.Store(true)
 		m.log.Warn("servers on Node are not heard", zap.Error(err))
 		if time.Since(began) > retryMost {
 			wait = retryWait
@@ -164,6 +165,7 @@ func (m *Medium) liveOnce(begun func()) error {
 		return err
 	}
 	m.log.Debug("servers on Node are heard", zap.String("server", address))
+	m.away.Store(false)
 	begun()
 	ended := make(chan struct{})
 	go func() {

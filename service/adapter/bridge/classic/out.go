@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/official"
 )
 
@@ -46,6 +47,9 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 	m.out.list = append(m.out.list, p)
 	m.out.bytes += p.size()
 	poke(m.out.filled)
+	if m.away.Load() {
+		return bridge.ErrDoubt
+	}
 	return nil
 }
 
@@ -96,6 +100,7 @@ func (m *Medium) publishBatch(list []published) {
 	m.out.mu.Lock()
 	m.out.bytes -= bytes
 	m.out.mu.Unlock()
+	m.away.Store(lost > 0)
 	if lost > 0 && m.ctx.Err() == nil {
 		m.count("lost", lost)
 		m.log.Warn("messages not published: servers on Node do not hear them", zap.Int("messages", lost), zap.Error(why))

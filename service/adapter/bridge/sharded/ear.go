@@ -135,6 +135,7 @@ func (m *Medium) giveUp(e *ear, err error) {
 	if gap {
 		m.dropped["gap"]++
 		m.unheard = true
+		m.away.Store(true)
 	}
 	m.mu.Unlock()
 	_ = errors.Join(e.sub.Close(), e.client.Close())

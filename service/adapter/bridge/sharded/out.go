@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/official"
 )
 
@@ -53,6 +54,9 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 	if !m.out.Put(s, s.size()) {
 		return errFull
 	}
+	if m.away.Load() {
+		return bridge.ErrDoubt
+	}
 	return nil
 }
 
@@ -96,6 +100,7 @@ func (m *Medium) publishBatch(list []said) {
 		}
 	}
 	m.out.Done(bytes)
+	m.away.Store(lost > 0)
 	if lost > 0 && m.ctx.Err() == nil {
 		m.mu.Lock()
 		m.dropped["lost"] += int64(lost)

@@ -67,6 +67,7 @@ type Medium struct {
 	out    *queue.Queue[said]
 	in     *queue.Queue[heard]
 	recent recent
+	away   atomic.Bool // a server was when it was used last, to hear or to publish
 
 	mu      sync.Mutex
 	places  map[string]*place      // guarded by mu; by channel

@@ -88,6 +88,7 @@ func (m *Medium) audit() (trouble bool) {
 	}
 	m.mu.Unlock()
 	if again {
+		m.away.Store(false)
 		m.log.Info("servers on Node are heard")
 	}
 	for _, e := range idle {

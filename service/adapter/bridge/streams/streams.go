@@ -38,6 +38,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/official"
 )
 
@@ -189,7 +190,7 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 	}
 	later := kept(message)
 	return m.writer.put(command{text: text, then: func() {
-		if m.talk.Publish(later, to) != nil {
+		if err := m.talk.Publish(later, to); err != nil && !errors.Is(err, bridge.ErrDoubt) {
 			m.count("lost", 1)
 		}
 	}})

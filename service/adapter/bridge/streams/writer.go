@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/bridge/queue"
 	"foyer/service/adapter/official"
 )
@@ -66,6 +67,7 @@ type writer struct {
 	once    sync.Once
 	began   atomic.Bool
 	waiting atomic.Int64 // commands that were put and are neither done nor lost
+	away    atomic.Bool  // the server was, when something was written last
 }
 
 func newWriter(l *link) *writer {
@@ -84,6 +86,9 @@ func (w *writer) put(c command) error {
 	if !w.out.Put(c, c.size()) {
 		w.waiting.Add(-1)
 		return errFull
+	}
+	if w.away.Load() {
+		return bridge.ErrDoubt
 	}
 	return nil
 }
@@ -131,6 +136,7 @@ func (w *writer) run() {
 			}
 			w.awaitAnswers(list[:n])
 			left := w.write(list[:n])
+			w.away.Store(len(left) > 0)
 			if list = append(left, list[n:]...); len(left) == 0 {
 				wait = retry{}
 				continue
