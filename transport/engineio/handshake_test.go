@@ -5,12 +5,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestHandshakePolling(t *testing.T) {
-	h := serveTCP(t, Config{})
+	h := serveTCP(t, Config{PingInterval: 25 * time.Second})
 	res := h.do("GET", "EIO=4&transport=polling&t=abc&x=1&x=2", nil, "User-Agent", "ua;MSIE", "Cookie", "a=b", "Authorization", "z")
 	o := parseOpen(t, res.body)
 	want := fmt.Sprintf(`0{"sid":"%s","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`, o.SID)
@@ -53,7 +54,7 @@ func TestHandshakeHeadersAll(t *testing.T) {
 }
 
 func TestHandshakeWebSocket(t *testing.T) {
-	h := serveTCP(t, Config{})
+	h := serveTCP(t, Config{PingInterval: 25 * time.Second})
 	p := h.dial("EIO=4&transport=websocket")
 	got := p.read()
 	o := parseOpen(t, got)
