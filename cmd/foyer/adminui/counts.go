@@ -2,8 +2,10 @@ package adminui
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	foyerv1 "foyer/gen/foyer/v1"
@@ -23,13 +25,8 @@ type spaceCount struct {
 	at   map[string]int // sockets by node
 }
 
-func (c *counted) names() []string {
-	list := make([]string, len(c.namespaces))
-	for i := range c.namespaces {
-		list[i] = c.namespaces[i].name
-	}
-	return list
-}
+// shown says whether pages show single sockets of it: "/" always, since it is always there.
+func (s *spaceCount) shown() bool { return s.all > 0 || s.name == "/" }
 
 // Links holds the numbers of the links of this node, and of what they have done since it started.
 type Links struct {
@@ -41,7 +38,7 @@ type Links struct {
 
 // count asks how many sockets there are. It asks Explain about an event for an empty room: the answer says for each
 // node how many sockets the event would not reach, which are all of them. A list of the sockets would cost the nodes
-// much more.
+// much more. It asks about all namespaces at once, so that a slow node holds up the look for one wait only.
 func (w *watch) count() (*counted, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -56,24 +53,33 @@ func (w *watch) count() (*counted, error) {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	for _, name := range names[:min(len(names), maxNamespaces)] {
-		x, err := foyerv1.NewSocketServiceClient(w.cfg.API).Explain(ctx, &foyerv1.ExplainRequest{
-			Target: &foyerv1.Target{Namespace: name, Rooms: []string{w.nobody}}, SampleSize: 1,
-		})
-		if err != nil {
-			return nil, err
-		}
-		s := spaceCount{name, 0, map[string]int{}}
-		for _, n := range x.GetNodes() {
-			for _, v := range n.GetVerdicts() {
-				s.at[n.GetNodeId()] += int(v.GetCount())
-			}
-			s.all += s.at[n.GetNodeId()]
-		}
-		c.namespaces = append(c.namespaces, s)
-		c.sockets += s.all
+	names = names[:min(len(names), maxNamespaces)]
+	c.namespaces = make([]spaceCount, len(names))
+	errs := make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { c.namespaces[i], errs[i] = w.countOne(ctx, name) })
 	}
-	return c, nil
+	all.Wait()
+	for i := range c.namespaces {
+		c.sockets += c.namespaces[i].all
+	}
+	return c, errors.Join(errs...)
+}
+
+// countOne asks how many sockets one namespace has.
+func (w *watch) countOne(ctx context.Context, name string) (spaceCount, error) {
+	s := spaceCount{name, 0, map[string]int{}}
+	x, err := foyerv1.NewSocketServiceClient(w.cfg.API).Explain(ctx, &foyerv1.ExplainRequest{
+		Target: &foyerv1.Target{Namespace: name, Rooms: []string{w.nobody}}, SampleSize: 1,
+	})
+	for _, n := range x.GetNodes() {
+		for _, v := range n.GetVerdicts() {
+			s.at[n.GetNodeId()] += int(v.GetCount())
+		}
+		s.all += s.at[n.GetNodeId()]
+	}
+	return s, err
 }
 
 // tellStats sends the numbers of each node to the pages. The watch knows what links do for this node only.

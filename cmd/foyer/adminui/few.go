@@ -2,6 +2,7 @@ package adminui
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	foyerv1 "foyer/gen/foyer/v1"
@@ -47,8 +48,10 @@ func (w *watch) takeWatched(namespace string, m *foyerv1.WatchResponse) {
 	case *foyerv1.WatchResponse_Synced:
 		delete(w.unsynced, namespace)
 		if len(w.unsynced) == 0 {
-			w.complete()
-			w.tellAll()
+			w.until = time.Now().Add(listsFor)
+			if w.complete(); w.bytes <= fewBytes {
+				w.tellAll()
+			}
 		}
 	case *foyerv1.WatchResponse_Events:
 		for _, e := range m.Events.GetEvents() {
@@ -131,7 +134,8 @@ func (w *watch) tellDisconnected(k key, why, at string) {
 }
 
 // complete asks for the handshake and the data of sockets at other nodes, which a snapshot of presence does not have.
-// It returns those that it has got. A node that does not answer is asked again later.
+// It returns those that it has got. It ends early when a node does not answer, which it asks again later, and when what
+// it has got is too much for single sockets.
 func (w *watch) complete() (whole []key) {
 	partial := map[string][]string{}
 	for k := range w.sockets {
@@ -140,13 +144,19 @@ func (w *watch) complete() (whole []key) {
 		}
 	}
 	for name, ids := range partial {
-		for _, s := range w.listThese(name, full, ids).sockets {
-			k := key{name, s.GetId()}
-			o, is := w.sockets[k], objectOf(s)
-			o.Data, o.dataBytes, o.Handshake, o.partial = is.Data, is.dataBytes, is.Handshake, is.partial
-			w.keep(k, o)
-			if !o.partial {
-				whole = append(whole, k)
+		for some := range slices.Chunk(ids, maxWhole) {
+			l := w.listThese(name, full, some)
+			for _, s := range l.sockets {
+				k := key{name, s.GetId()}
+				o, is := w.sockets[k], objectOf(s)
+				o.Data, o.dataBytes, o.Handshake, o.partial = is.Data, is.dataBytes, is.Handshake, is.partial
+				w.keep(k, o)
+				if !o.partial {
+					whole = append(whole, k)
+				}
+			}
+			if l.missing() || w.bytes > fewBytes {
+				return whole
 			}
 		}
 	}
@@ -161,13 +171,17 @@ func (w *watch) transports() {
 	}
 	w.bound()
 	for name, ids := range w.known() {
-		for _, s := range w.listThese(name, basic, ids).sockets {
+		l := w.listThese(name, basic, ids)
+		for _, s := range l.sockets {
 			k := key{name, s.GetId()}
 			if o := w.sockets[k]; o.Transport != s.GetTransport() {
 				o.Transport = s.GetTransport()
 				w.keep(k, o)
 				w.say("", "socket_updated", map[string]any{"id": o.ID, "nsp": name, "transport": o.Transport})
 			}
+		}
+		if l.missing() {
+			return // a slow node would hold up the look in each namespace; the next one may be the first then
 		}
 	}
 }

@@ -210,6 +210,7 @@ func openHouse(t testing.TB, node *service.Node, api grpcapi.Node, change func(*
 	t.Helper()
 	hall, err := service.New(service.Config{
 		NodeID: "hall", Namespaces: []service.NamespaceConfig{{Pattern: "/", Connect: service.ConnectHandler}, {Pattern: Namespace, Connect: service.ConnectHandler}},
+		MaxPayloadBytes: 8 << 20,
 	})
 	if err != nil {
 		t.Fatal(err)

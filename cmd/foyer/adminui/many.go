@@ -24,6 +24,7 @@ const (
 	maxReasons = 20
 	notKnown   = "not known"
 	maxIDs     = 500 // ids that one call names
+	maxWhole   = 50  // the same of sockets with their data, each of which may have 64 KiB of it
 )
 
 // sample is what the pages show when there are many sockets: some sockets of each namespace, as long as they are
@@ -139,7 +140,7 @@ func (w *watch) renew(c *counted, have map[string][]string, size int, done bool,
 
 // goOn reads the next page of a walk.
 func (w *watch) goOn(k *walk, of spaceCount, size int) {
-	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	ctx, cancel := context.WithDeadline(w.ctx, w.until)
 	defer cancel()
 	page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{
 		Target: &foyerv1.Target{Namespace: of.name, All: true}, View: foyerv1.SocketView_SOCKET_VIEW_REF, PageSize: walkPage, PageToken: k.token,
@@ -163,7 +164,7 @@ func (w *watch) goOn(k *walk, of spaceCount, size int) {
 // compareAll tells the pages what has changed of the sockets that they know, and returns those that are still
 // connected.
 func (w *watch) compareAll(now time.Time) (have map[string][]string) {
-	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	ctx, cancel := context.WithDeadline(w.ctx, w.until)
 	defer cancel()
 	have, asked, view := map[string][]string{}, 0, basic
 	if w.sample.looks++; w.sample.looks%dataEvery == 0 {
@@ -246,9 +247,12 @@ type listed struct {
 	failed      bool     // some are missing
 }
 
+// missing says whether a node has not answered, or not in time.
+func (l *listed) missing() bool { return l.failed || len(l.unreachable) > 0 }
+
 // list lists at most so many sockets of a target.
 func (w *watch) list(target *foyerv1.Target, view foyerv1.SocketView, most int) (l listed) {
-	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
+	ctx, cancel := context.WithDeadline(w.ctx, w.until)
 	defer cancel()
 	for token := ""; len(l.sockets) < most; {
 		page, err := foyerv1.NewSocketServiceClient(w.cfg.API).ListSockets(ctx, &foyerv1.ListSocketsRequest{

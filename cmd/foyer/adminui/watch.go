@@ -30,6 +30,7 @@ const (
 	maxEvents     = 200 // events of browsers that the pages are told between two looks
 	maxEventBytes = 4 << 10
 	callTimeout   = 5 * time.Second
+	listsFor      = 4 * time.Second // all lists of one look
 	maxAsked      = 64
 )
 
@@ -52,6 +53,7 @@ type watch struct {
 	unsynced  map[string]bool // those of followed whose snapshot is not complete yet
 	waiting   []string        // pages that have asked
 	looks     int
+	until     time.Time          // when lists have to end
 	stopTail  context.CancelFunc // ends the stream of copies of browsers' events; nil: there is none
 	tailed    []string           // the namespaces of that stream
 	changes   int
@@ -189,6 +191,7 @@ func (w *watch) look() {
 		return
 	}
 	now := time.Now()
+	w.until = now.Add(listsFor)
 	busy := w.changes > fewChanges
 	if busy {
 		w.calmSince = now.Add(10 * tellEvery)
@@ -205,7 +208,7 @@ func (w *watch) look() {
 		w.sample = sample{}
 	}
 	if w.few {
-		w.follow(total.names())
+		w.follow(total)
 		if w.looks++; w.looks%3 == 0 {
 			w.transports()
 		}
@@ -216,10 +219,19 @@ func (w *watch) look() {
 	w.changes, w.events = 0, 0
 }
 
-// follow opens a stream for each namespace that has none yet, and one for copies of the events of all of them.
-func (w *watch) follow(namespaces []string) {
-	for _, name := range namespaces {
-		if w.followed[name] != nil || len(w.followed) >= maxNamespaces {
+// follow opens a stream for each namespace that has sockets and no stream yet, and one for copies of the events of all
+// of them. It ends those of namespaces that have lost their last socket, so that there is room for others.
+func (w *watch) follow(c *counted) {
+	known := w.known()
+	for _, of := range c.namespaces {
+		if cancel := w.followed[of.name]; cancel != nil && !of.shown() && !w.unsynced[of.name] && known[of.name] == nil {
+			cancel()
+			delete(w.followed, of.name)
+		}
+	}
+	for _, of := range c.namespaces {
+		name := of.name
+		if w.followed[name] != nil || len(w.followed) >= maxNamespaces || !of.shown() {
 			continue
 		}
 		ctx, cancel := context.WithCancel(w.ctx)

@@ -139,8 +139,8 @@ func TestLossEndsAcknowledgements(t *testing.T) {
 	})
 }
 
-// TestLossIsToldOnce: a peer that has not said how many recipients it has is missing from then on. When all are gone, it
-// is not counted among those that go with their acknowledgements.
+// TestLossIsToldOnce: a peer that has not said how many recipients it has is missing from then on. When all are gone,
+// it is not counted among those that go with their acknowledgements.
 func TestLossIsToldOnce(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.left(2)
