@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -42,7 +43,8 @@ type Embedded struct {
 	TLS    *tls.Config
 	Logger *zap.Logger // default: none
 
-	lookup func(ctx context.Context, host string) ([]string, error) // default: the system's
+	lookup   func(ctx context.Context, host string) ([]string, error) // default: the system's
+	patience time.Duration                                            // as External's
 }
 
 const (
@@ -111,7 +113,7 @@ func Embed(c Embedded) (*Bus, error) {
 		return nil, err
 	}
 	cluster, log := orDefaults(c.Cluster, c.Logger)
-	b := newBus(c.Node, cluster, log)
+	b := newBus(c.Node, cluster, log, c.patience)
 	e, err := c.startServer(cluster, log)
 	if err != nil {
 		return nil, err
@@ -172,13 +174,13 @@ func (c *Embedded) startServer(cluster string, log *zap.Logger) (*embedded, erro
 		// What is for a node that does not read is dropped when its queue is nearly full. Without this, its sender would be
 		// made to wait, and with it all that goes to others.
 		NoFastProducerStall:   true,
-		WriteDeadline:         routeDeadline,
+		WriteDeadline:         cmp.Or(c.patience, routeDeadline),
 		ReconnectErrorReports: routeRetries, ConnectErrorReports: routeRetries,
 		Cluster: server.ClusterOpts{
 			Name: cluster, Host: host, Port: port, Advertise: c.Advertise,
 			PoolSize:       1,                               // of more, one account uses one, and the others hide that it is gone
 			ConnectRetries: routeRetries, NoAdvertise: true, // of client addresses
-			PingInterval: pingEvery,
+			PingInterval: cmp.Or(c.patience, pingEvery),
 			Compression:  server.CompressionOpts{Mode: server.CompressionOff},
 		},
 	}

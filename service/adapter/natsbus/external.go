@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
@@ -23,6 +24,8 @@ type External struct {
 	CA          string      // file of certificates that the server's has to come from; default: the system's
 	Cert, Key   string      // files by which the server knows this node
 	Logger      *zap.Logger // default: none
+
+	patience time.Duration // how long the other side may say nothing; for tests; default pingEvery
 }
 
 // Validate says all that is wrong at once.
@@ -62,7 +65,7 @@ func Connect(c External) (*Bus, error) {
 		return nil, err
 	}
 	cluster, log := orDefaults(c.Cluster, c.Logger)
-	b := newBus(c.Node, cluster, log)
+	b := newBus(c.Node, cluster, log, c.patience)
 	options := append(b.options(), nats.SetCustomDialer(dialer{b}))
 	if c.Credentials != "" {
 		options = append(options, nats.UserCredentials(c.Credentials))

@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -38,6 +39,7 @@ type Bus struct {
 	prefix string // of subjects, with its dot
 	self   service.NodeID
 	log    *zap.Logger
+	ping   time.Duration // how often the server is asked whether it is there
 	nc     *nats.Conn
 	server *embedded // nil: the server is another process
 
@@ -57,9 +59,9 @@ type Bus struct {
 	subs      []*nats.Subscription // guarded by mu
 }
 
-func newBus(node service.NodeID, cluster string, log *zap.Logger) *Bus {
+func newBus(node service.NodeID, cluster string, log *zap.Logger, patience time.Duration) *Bus {
 	return &Bus{
-		prefix: cluster + ".", self: node, log: log,
+		prefix: cluster + ".", self: node, log: log, ping: cmp.Or(patience, pingEvery),
 		changed: make(chan struct{}, 1), turned: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -78,7 +80,7 @@ func (b *Bus) options() []nats.Option {
 		nats.ReconnectJitter(retryJitter, retryJitter),
 		nats.ReconnectBufSize(-1), // nothing is kept while the server is away
 		nats.IgnoreAuthErrorAbort(),
-		nats.PingInterval(pingEvery),
+		nats.PingInterval(b.ping),
 		nats.MaxPingsOutstanding(pingsOut),
 		nats.Timeout(dialTimeout),
 		nats.ConnectHandler(turn),
