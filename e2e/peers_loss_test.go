@@ -52,7 +52,11 @@ func testPeersLost(t *testing.T, on *medium) {
 			}
 			return nil
 		})
-		if r := <-ask("question", 10*time.Second); int(r.GetSummary().GetAcked()) != sockets || r.GetSummary().GetCoverage().GetUnreachableUnnamed() != 0 {
+		r := <-ask("question", 10*time.Second)
+		for len(r.GetSummary().GetCoverage().GetUnreachable()) > 0 { // on a busy machine a node of Foyer takes its time
+			r = <-ask("question", 10*time.Second)
+		}
+		if int(r.GetSummary().GetAcked()) != sockets || r.GetSummary().GetCoverage().GetUnreachableUnnamed() != 0 {
 			t.Errorf("the answers are %v, want %d", r.GetSummary(), sockets)
 		}
 	}

@@ -20,7 +20,8 @@ async def burst(url, transports, name, namespaces, send, bytes, binary, receive,
     acked, received, last, gone = 0, 0, 0, False
     errors = []
     news = asyncio.Event()
-    sio = socketio.AsyncClient(reconnection=False)
+    # A POST waits until there is room for its events, which on a busy machine takes longer than the default of 5 s.
+    sio = socketio.AsyncClient(reconnection=False, request_timeout=PATIENCE)
 
     def wrong(what):
         if len(errors) < 10:

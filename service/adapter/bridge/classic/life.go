@@ -121,7 +121,6 @@ func (m *Medium) listen(first chan struct{}) {
 		if m.ctx.Err() != nil {
 			return
 		}
-		m.away.Store(true)
 		m.log.Warn("servers on Node are not heard", zap.Error(err))
 		if time.Since(began) > retryMost {
 			wait = retryWait
@@ -153,6 +152,7 @@ func (m *Medium) liveOnce(begun func()) error {
 	m.clustered(ctx)
 	address, err := m.where(ctx)
 	if err != nil {
+		m.away.Store(true)
 		return err
 	}
 	l := &life{Medium: m, client: m.at(address), address: address, over: make(chan struct{})}
@@ -212,6 +212,7 @@ func (m *Medium) lose(heard bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.live = false
+	m.away.Store(true)
 	m.settling = time.Now().Add(settleFor)
 	if heard && m.ctx.Err() == nil {
 		m.dropped["gap"]++

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
@@ -78,9 +79,17 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	for i := range most {
 		a.say(emit(strconv.Itoa(i)))
 	}
+	unsure := func() error {
+		m := emit(strconv.Itoa(most))
+		m.UID, m.Namespace = a.cfg.UID, "/"
+		return a.Publish(&m, "")
+	}
+	if err := unsure(); !errors.Is(err, bridge.ErrDoubt) {
+		t.Errorf("while the server is away an entry is taken with %v", err)
+	}
 	server := redistest.Start(t, port)
 	own := stranger(t, server.Addr)
-	redistest.Await(t, "what has waited", func() bool { return own.XLen(t.Context(), "socket.io").Val()+a.Dropped()["lost"] == most })
+	redistest.Await(t, "what has waited", func() bool { return own.XLen(t.Context(), "socket.io").Val()+a.Dropped()["lost"] == most+1 })
 	var last int
 	for _, e := range own.XRange(t.Context(), "socket.io", "-", "+").Val() {
 		read, fault := official.ReadEntry(entryOf(e.Values), 1<<20)
@@ -90,6 +99,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		}
 		last = n
 	}
+	redistest.Await(t, "the end of all doubt", func() bool { return unsure() == nil })
 	redistest.Await(t, "an entry", func() bool {
 		writeEmit(t, own, "socket.io", "/", "hello")
 		return len(a.came) > 0
