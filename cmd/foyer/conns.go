@@ -145,17 +145,17 @@ func (c *conn) Close() error {
 
 // admit makes room for a connection; nil: there is none.
 func (cs *conns) admit(raw *net.TCPConn) *conn {
-	key := netip.Addr{}
+	from := netip.Addr{}
 	if addr, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
-		key = hostKey(addr.AddrPort().Addr())
+		from = addr.AddrPort().Addr().Unmap().WithZone("")
 	}
 	cs.mu.Lock()
-	out, c := cs.admitLocked(raw, key)
+	out, c := cs.admitLocked(raw, from)
 	cs.mu.Unlock()
 	switch {
 	case c == nil:
 		cs.refused.Add(1)
-		cs.told.Warn("connection refused", zap.String("reason", cs.what+"_connection_refused"), zap.Stringer("address", key),
+		cs.told.Warn("connection refused", zap.String("reason", cs.what+"_connection_refused"), zap.Stringer("address", from),
 			zap.String("detail", "all connections that may be open, of all or of this address, have a request under way or are websockets; "+
 				"a proxy that --trusted-proxy names may have more than one address' share"), cs.setting())
 	case out != nil:
@@ -172,14 +172,15 @@ func (cs *conns) setting() zap.Field {
 	return zap.String("setting", fmt.Sprintf("--max-connections=%d --max-connections-per-address=%d", cs.most.Load(), cs.share.Load()))
 }
 
-func (cs *conns) admitLocked(raw *net.TCPConn, key netip.Addr) (out, c *conn) {
+func (cs *conns) admitLocked(raw *net.TCPConn, from netip.Addr) (out, c *conn) {
+	key := hostKey(from)
 	h := cs.hosts[key]
 	if h == nil {
 		h = &host{conns: cs, key: key}
 	}
 	most, share := int(cs.most.Load()), int(cs.share.Load())
 	queue, full := &cs.queue, most > 0 && cs.open >= most
-	if share > 0 && h.open >= share && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(key) }) {
+	if share > 0 && h.open >= share && !slices.ContainsFunc(cs.exempt, func(p netip.Prefix) bool { return p.Contains(from) }) {
 		queue, full = h.queue, true
 	}
 	if full {
@@ -262,8 +263,8 @@ func (cs *conns) changed(raw net.Conn, state http.ConnState) {
 	}
 }
 
+// hostKey is what an address without a zone counts as: a network of 64 bits is one client's.
 func hostKey(addr netip.Addr) netip.Addr {
-	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
 		if p, err := addr.Prefix(64); err == nil {
 			return p.Addr()

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -199,6 +200,44 @@ func TestShareOfConnections(t *testing.T) {
 				t.Errorf("%d are let in, %d refused; want %d", open, f.edgeConns.refused.Load(), tt.want)
 			}
 		})
+	}
+}
+
+// TestShareOfNetworks: a network of 64 bits has one share, and a proxy of it that is named by its address has none.
+func TestShareOfNetworks(t *testing.T) {
+	const most, share = 20, 5
+	for name, tt := range map[string]struct {
+		from, trusted string
+		want          int
+	}{
+		"a network":                       {"2001:db8::%x", "", share},
+		"a proxy by its address":          {"2001:db8::7", "2001:db8::7/128", most},
+		"its neighbour":                   {"2001:db8::8", "2001:db8::7/128", share},
+		"a proxy by its network":          {"2001:db8::%x", "2001:db8::/64", most},
+		"a proxy on this machine":         {"::1", "::1/128", most},
+		"IPv4":                            {"10.0.0.1", "", share},
+		"a proxy by IPv4":                 {"10.0.0.1", "10.0.0.1/32", most},
+		"another address of IPv4 as well": {"10.0.0.2", "10.0.0.1/32", share},
+	} {
+		var trusted []netip.Prefix
+		if tt.trusted != "" {
+			trusted = append(trusted, netip.MustParsePrefix(tt.trusted))
+		}
+		cs := newConns("edge", most, share, trusted, zap.NewNop())
+		open := 0
+		for i := range most + 5 {
+			from := tt.from
+			if strings.Contains(from, "%") {
+				from = fmt.Sprintf(from, i+1)
+			}
+			if _, c := cs.admitLocked(nil, netip.MustParseAddr(from)); c != nil {
+				c.busy.Store(true)
+				open++
+			}
+		}
+		if open != tt.want {
+			t.Errorf("%s: %d are let in, want %d", name, open, tt.want)
+		}
 	}
 }
 

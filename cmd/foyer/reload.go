@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// settle is how long after a change the files are looked at. A program that writes two files, or a long one, has done
-	// so by then.
-	settle = 500 * time.Millisecond
+	// settle is how long after the last change the files are looked at. A program that writes two files, or a long one, has
+	// done so by then. Changes that never end are looked at settleMost after the first one.
+	settle     = 500 * time.Millisecond
+	settleMost = 5 * time.Second
 	// lookEvery is how often they are looked at when nothing tells of changes, as on a network's file system.
 	lookEvery = time.Minute
 )
@@ -168,26 +169,26 @@ type reloader struct {
 func (r *reloader) run(ctx context.Context, asked <-chan os.Signal, changes <-chan struct{}) {
 	r.watch()
 	r.look(false)
-	due := time.Now().Add(lookEvery)
+	began := time.Time{} // when the first change came that was not looked at; zero: there is none
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	for {
-		wait := lookEvery
 		select {
 		case <-asked:
 			r.look(true)
 		case <-timer.C:
 			r.look(false)
-		case <-changes:
-			if time.Until(due) <= settle {
-				continue
+		case <-changes: // somebody may be writing still
+			if began.IsZero() {
+				began = time.Now()
 			}
-			wait = settle
+			timer.Reset(min(settle, settleMost-time.Since(began)))
+			continue
 		case <-ctx.Done():
 			return
 		}
-		due = time.Now().Add(wait)
-		timer.Reset(wait)
+		began = time.Time{}
+		timer.Reset(lookEvery)
 	}
 }
 

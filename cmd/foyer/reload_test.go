@@ -210,13 +210,33 @@ func testWhenFilesAreLookedAt(t *testing.T) {
 	put(t, r.tokenFile, "told\n")
 	changes <- struct{}{}
 	want("at once after a change", "since-start", 0)
-	for range 4 { // all the while there are changes
-		time.Sleep(settle / 4)
-		put(t, r.tokenFile, "told\n")
+	put(t, r.tokenFile, "half of\n")
+	for range 8 { // all the while there are changes
+		changes <- struct{}{}
+		time.Sleep(settle / 2)
+		want("while the file is written", "since-start", 0)
+	}
+	put(t, r.tokenFile, "told\n")
+	changes <- struct{}{}
+	time.Sleep(settle + time.Millisecond)
+	want("soon after the last change", "told", 1)
+
+	put(t, r.tokenFile, "never\n")
+	for began := time.Now(); time.Since(began) < settleMost; time.Sleep(settle / 2) {
+		want("as long as the changes may take", "told", 0)
 		changes <- struct{}{}
 	}
-	time.Sleep(settle + time.Millisecond)
-	want("soon after a change", "told", 1)
+	time.Sleep(time.Millisecond)
+	want("though changes do not end", "never", 1)
+
+	time.Sleep(lookEvery - settle/2) // just before the minute's look
+	want("before the look", "never", 0)
+	put(t, r.tokenFile, "late\n")
+	changes <- struct{}{}
+	time.Sleep(settle - time.Millisecond)
+	want("the minute has passed, and not the time for changes", "never", 0)
+	time.Sleep(2 * time.Millisecond)
+	want("after it", "late", 1)
 
 	put(t, r.tokenFile, "asked\n")
 	asked <- syscall.SIGHUP

@@ -2,6 +2,8 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -40,11 +42,24 @@ func (n *nodeService) Drain(r *foyerv1.DrainRequest, stream grpc.ServerStreaming
 	err = s.outlet(func() error { return d.send(stream) }, d.done, service.ErrTooSlow)
 	cancel()
 	<-d.done
-	if err != nil && s.draining.Err() != nil {
+	switch {
+	case err != nil && s.draining.Err() != nil:
 		return service.ErrDraining
+	case errors.Is(err, context.DeadlineExceeded) && stream.Context().Err() == nil: // the drain's own time is over
+		return &stillOpen{d.message(false).GetSessionsLeft()}
 	}
 	return err
 }
+
+// stillOpen is the end of a drain that has left sessions.
+type stillOpen struct{ sessions int32 }
+
+func (e *stillOpen) Error() string {
+	return fmt.Sprintf("%d sessions have not closed in time, and stay open", e.sessions)
+}
+
+// Unwrap lets it be what it is: the end of the drain's time.
+func (e *stillOpen) Unwrap() error { return context.DeadlineExceeded }
 
 // emptying is one Drain.
 type emptying struct {

@@ -65,12 +65,32 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 				"%d calls of grpc.health.v1 are under way on this connection, and no more may", most)
 		}
 	}
-	// Streams of ours are ended by the service. Nothing else would end a health watch, and GracefulStop waits for it.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.draining, cancel)()
+	// Streams of ours are ended by the service. Nothing else would end a health watch, or reflection, and GracefulStop
+	// waits for them.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.draining, func() { cancel(service.ErrDraining) })()
 	in.ctx = ctx
-	return next(srv, in)
+	if isHealth(info.FullMethod) {
+		return next(srv, in)
+	}
+	if a := admissionOf(ctx); a.valid != nil {
+		defer context.AfterFunc(a.valid, func() { cancel(errRevoked) })()
+	}
+	return s.abandon(ctx, func() error { return next(srv, in) })
+}
+
+// abandon runs a handler that waits for its client whatever its context says. When that ends, it returns without the
+// handler: by that the stream ends, and then so does the handler.
+func (s *Server) abandon(ctx context.Context, handler func() error) error {
+	ended := make(chan error, 1)
+	s.streams.Go(func() { ended <- handler() })
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // register registers a service with its unary methods as streams of one request and an answer, which is the same on the

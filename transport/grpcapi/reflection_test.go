@@ -2,12 +2,15 @@ package grpcapi
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -185,4 +188,40 @@ func TestErrorDetailsAsPublished(t *testing.T) {
 		}
 	}
 	compare(file.Messages(), published.Messages())
+}
+
+// TestReflectionEnds: a stream of reflection that asks for nothing holds up no end of the server, and ends with its
+// token.
+func TestReflectionEnds(t *testing.T) { bubble(t, testReflectionEnds) }
+
+func testReflectionEnds(t *testing.T) {
+	s, client := start(t, Config{Tokens: []string{"old", "new"}}, newFakeNode())
+	open := func(token string) grpc.BidiStreamingClient[reflectionv1.ServerReflectionRequest, reflectionv1.ServerReflectionResponse] {
+		t.Helper()
+		stream, err := reflectionv1.NewServerReflectionClient(client.conn).ServerReflectionInfo(withToken(t.Context(), token))
+		if err == nil {
+			err = stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}})
+		}
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	old, stays := open("old"), open("new")
+	if err := s.SetTokens([]string{"new"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.Recv(); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("the stream of a token that is known no more ends with %v", err)
+	}
+	began := time.Now()
+	if err := s.Shutdown(t.Context()); err != nil || time.Since(began) > 0 || s.Cut() != 0 {
+		t.Errorf("the end: %v after %v, %d were cut", err, time.Since(began), s.Cut())
+	}
+	if _, err := stays.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("the stream that was open ends with %v", err)
+	}
 }

@@ -96,6 +96,9 @@ func toStatus(err error) *status.Status {
 		if e, ok := errors.AsType[*noTime](err); ok {
 			message = e.Error()
 		}
+		if e, ok := errors.AsType[*stillOpen](err); ok {
+			message = e.Error()
+		}
 		return build(codes.DeadlineExceeded, contextReason("DEADLINE_EXCEEDED"), message)
 	}
 	if st, ok := status.FromError(err); ok { // gRPC's own services (health, reflection) speak for themselves

@@ -133,6 +133,8 @@ func serve(ctx context.Context, cfg Config) error {
 func (p *panel) run(heard <-chan *foyerv1.AttachResponse, failed <-chan error) (err error) {
 	patience := time.NewTimer(0)
 	defer patience.Stop()
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
 	for err == nil {
 		next, turn := p.attempts.next(), p.turn
 		if next == nil {
@@ -154,10 +156,21 @@ func (p *panel) run(heard <-chan *foyerv1.AttachResponse, failed <-chan error) (
 			err = p.decide(d)
 		case s := <-p.said:
 			p.tell(s)
+		case <-tick.C:
+			p.closeGone()
 		case err = <-failed:
 		}
 	}
 	return err
+}
+
+// closeGone closes the pages of operators whose password or token holds no more.
+func (p *panel) closeGone() {
+	for _, op := range p.ops {
+		if op.end != nil && !p.cfg.holds(op.account) {
+			op.end(errGone)
+		}
+	}
 }
 
 func receive(ctx context.Context, hall foyerv1.HandlerService_AttachClient, to chan<- *foyerv1.AttachResponse) error {

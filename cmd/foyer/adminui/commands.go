@@ -32,6 +32,10 @@ func (p *panel) event(e *foyerv1.Event) {
 	if op == nil || op.end == nil || op.readOnly {
 		return
 	}
+	if !p.cfg.holds(op.account) {
+		op.end(errGone)
+		return
+	}
 	c, ok := readCommand(e.GetPayload().GetEvent(), e.GetPayload().GetJson())
 	if !ok {
 		return

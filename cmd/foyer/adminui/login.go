@@ -36,10 +36,21 @@ type session struct {
 	until time.Time
 }
 
-// account says who an operator is.
+// account says who an operator is, and by what that is known.
 type account struct {
 	name     string
 	readOnly bool
+	hash     string // of the password
+	token    string // of the API, shown in the place of a password; "": none was
+}
+
+// holds says whether an operator could log in as before: with this password, or with this token.
+func (cfg *Config) holds(who account) bool {
+	if who.token != "" {
+		return cfg.Token(who.token)
+	}
+	is, ok := cfg.Users.find(who.name)
+	return ok && string(is.hash) == who.hash && (is.readOnly || cfg.ReadOnly) == who.readOnly
 }
 
 // open makes a session. When there are too many, it drops the one that ends first.
@@ -101,9 +112,10 @@ func (p *panel) look(c *foyerv1.Connect) error {
 	id, name, password, now := word("sessionId"), word("username"), word("password"), time.Now()
 	if id != "" {
 		who, ok := p.logins.known(id, now)
-		if d.who = who; ok {
+		if d.who = who; ok && p.cfg.holds(who) {
 			return p.decide(d)
 		}
+		delete(p.logins.sessions, id)
 	}
 	if password == "" {
 		d.refused = wrongCredentials
@@ -154,10 +166,10 @@ func (p *panel) check(ctx context.Context) {
 // account returns the operator with this name and password. A token of the API may stand in the place of the password.
 func (cfg *Config) account(name, password string) (who account, ok bool) {
 	if cfg.Token != nil && cfg.Token(password) {
-		return account{"a token of the API", cfg.ReadOnly}, true
+		return account{name: "a token of the API", readOnly: cfg.ReadOnly, token: password}, true
 	}
 	is, ok := cfg.Users.allows(name, password)
-	return account{name, is.readOnly || cfg.ReadOnly}, ok
+	return account{name: name, readOnly: is.readOnly || cfg.ReadOnly, hash: string(is.hash)}, ok
 }
 
 // decide answers the hall.

@@ -27,6 +27,7 @@ const ReasonSlow = "ui_operator_slow"
 var (
 	errSlow = errors.New("the page reads more slowly than there is news for it")
 	errLeft = errors.New("the page has left")
+	errGone = errors.New("its operator may not log in so any more")
 )
 
 // operator is a page that is connected, or accepted and about to connect. The goroutine of the panel owns it.
@@ -72,6 +73,9 @@ func (p *panel) attend(ctx context.Context, op *operator, id string) {
 	switch {
 	case p.ctx.Err() != nil, errors.Is(err, errLeft):
 		return
+	case errors.Is(err, errGone):
+		p.cfg.Log.Info("the page of an operator is closed", zap.String("operator", op.name), zap.String("address", op.address),
+			zap.String("detail", err.Error()))
 	case errors.Is(err, errSlow):
 		p.cfg.count(ReasonSlow)
 		p.cfg.Told.Warn("the page of an operator is closed", zap.String("reason", ReasonSlow), zap.String("address", op.address),

@@ -71,6 +71,14 @@ func nobody(cost int) []byte {
 	return fmt.Appendf(nil, "$2a$%02d$3uraepqbq6P7eCIMxRPDm.krLLN779j0BS15OEUQXsdyjvF0A5abS", cost)
 }
 
+// find returns the user of a name, if there is one now.
+func (u *Users) find(name string) (is user, ok bool) {
+	if now := u.now.Load(); now != nil {
+		is, ok = now.of[name]
+	}
+	return is, ok
+}
+
 // allows says whether a password is a user's.
 func (u *Users) allows(name, password string) (is user, ok bool) {
 	now := u.now.Load()

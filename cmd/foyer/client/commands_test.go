@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -35,6 +36,15 @@ func TestEmit(t *testing.T) {
 		h.want(Nobody, "It went to 0 sockets.\n", "foyer: the target reached nobody\n", "emit", "--all", "-n", "/none", "chat")
 		h.sys.In = strings.NewReader(" \n")
 		h.want(Usage, "", "foyer: ARGS: nothing came; no arguments are []\n", "emit", "--all", "chat", "-")
+
+		in, typed := io.Pipe() // nobody types
+		h.sys.In = in
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		if _, told, code := h.sayUntil(ctx, "emit", "--all", "chat", "-"); code != Failed || told != "foyer: interrupted\n" {
+			t.Errorf("code %d, told %q", code, told)
+		}
+		_ = typed.Close()
 	})
 }
 

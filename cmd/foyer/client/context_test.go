@@ -31,6 +31,17 @@ func TestContexts(t *testing.T) {
 	token := put(t, "token", "secret\n")
 	inHall(t, func(h *hall) {
 		h.want(Done, "", "foyer: there are no contexts yet; foyer context set NAME --api ADDR makes one\n", "context")
+		for _, text := range []string{"contexts:\n", "contexts: {}\nuse: \n"} { // as somebody has left it who edits it
+			err := os.MkdirAll(filepath.Dir(h.sys.Contexts), 0o700)
+			if err == nil {
+				err = os.WriteFile(h.sys.Contexts, []byte(text), 0o600)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			h.want(Done, "", "foyer: context x is in use\n", "context", "set", "x", "--api", "x:1")
+		}
+		h.want(Done, "", "foyer: no context is in use any more\n", "context", "rm", "x")
 		h.want(Done, "", "foyer: context prod is in use\n", "context", "set", "prod", "--api", "foyer.example:50051", "--api-ca", "/ca.pem", "--api-token-file", token)
 		h.want(Done, "", "", "context", "set", "home", "--api", "127.0.0.1:50051")
 		text, err := os.ReadFile(h.sys.Contexts)

@@ -99,6 +99,9 @@ func (s *System) readContexts() (*contexts, error) {
 	default:
 		return nil, failure(Usage, "contexts: %s: %s", s.Contexts, inYAML(err))
 	}
+	if all.Contexts == nil { // there is the key, and nothing below it
+		all.Contexts = map[string]*storedContext{}
+	}
 	for _, name := range all.names() {
 		if one := all.Contexts[name]; one == nil || one.API == "" {
 			return nil, failure(Usage, "contexts: %s: context %q has no api", s.Contexts, name)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	foyerv1 "foyer/gen/foyer/v1"
@@ -45,6 +47,9 @@ func (c *drainCommand) Run(ctx context.Context, k *kong.Context, sys *System) er
 		if err != nil {
 			if ctx.Err() != nil {
 				return failure(Partial, "interrupted: %s stay open", count(int(left.Load()), "session"))
+			}
+			if status.Code(err) == codes.DeadlineExceeded { // the drain's: this call has none
+				return failure(Partial, "the node at %s is not empty: %s", at.place.api, status.Convert(err).Message())
 			}
 			return at.explain(ctx, err)
 		}

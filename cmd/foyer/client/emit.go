@@ -66,11 +66,11 @@ func checkArgs(text string) error {
 // Run sends the event.
 func (c *emitCommand) Run(ctx context.Context, k *kong.Context, sys *System) error {
 	if c.Args == "-" {
-		text, err := io.ReadAll(io.LimitReader(sys.In, maxMessage))
+		text, err := sys.readAll(ctx)
 		if err != nil {
-			return failure(Failed, "ARGS: standard input cannot be read: %v", err)
+			return err
 		}
-		c.Args = string(text)
+		c.Args = text
 		if err := checkArgs(c.Args); err != nil {
 			return err
 		}
@@ -122,4 +122,26 @@ func dropped(n int32, why string) string {
 		copies = "copy was"
 	}
 	return fmt.Sprintf("%d %s dropped: %s", n, copies, why)
+}
+
+// readAll reads standard input to its end, or until ctx ends.
+func (s *System) readAll(ctx context.Context) (string, error) {
+	type read struct {
+		text []byte
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() { // it ends with the input, or with the process
+		text, err := io.ReadAll(io.LimitReader(s.In, maxMessage))
+		done <- read{text, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return "", failure(Failed, "ARGS: standard input cannot be read: %v", r.err)
+		}
+		return string(r.text), nil
+	case <-ctx.Done():
+		return "", failure(Failed, "interrupted")
+	}
 }

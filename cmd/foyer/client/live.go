@@ -33,6 +33,7 @@ type stream func(ctx context.Context, heard func()) error
 // keep opens a stream, and opens it again when it breaks after it had been heard. It ends without an error when ctx
 // does, or after For. An error is one that another try does not mend, or that has lasted for Retry.
 func (l *live) keep(ctx context.Context, c *caller, open stream) error {
+	all := ctx
 	switch {
 	case l.For < 0:
 		return failure(Usage, "--for: %v is below zero", l.For)
@@ -53,6 +54,8 @@ func (l *live) keep(ctx context.Context, c *caller, open stream) error {
 			ever, lost, pause = true, time.Time{}, firstPause
 		})
 		switch {
+		case ctx.Err() != nil && all.Err() == nil && !ever:
+			return failure(Unanswered, "the node at %s has not answered within %v (--for)", c.place.api, l.For)
 		case ctx.Err() != nil:
 			return nil
 		case !ever || !passes(err):

@@ -197,8 +197,21 @@ func (*hurried) Watch(_ *foyerv1.WatchRequest, stream foyerv1.PresenceService_Wa
 	return nil
 }
 
-// TestForEndsWithoutALoss: the end of --for is not taken for a connection that is lost.
+// mute is a node that takes a watch and says nothing.
+type mute struct {
+	foyerv1.UnimplementedPresenceServiceServer
+}
+
+func (*mute) Watch(_ *foyerv1.WatchRequest, stream grpc.ServerStreamingServer[foyerv1.WatchResponse]) error {
+	<-stream.Context().Done()
+	return nil
+}
+
+// TestForEndsWithoutALoss: the end of --for is not taken for a connection that is lost, nor for an answer.
 func TestForEndsWithoutALoss(t *testing.T) {
+	fake(t, func(s *grpc.Server) { foyerv1.RegisterPresenceServiceServer(s, &mute{}) }, func(h *hall) {
+		h.want(Unanswered, "", "foyer: the node at 127.0.0.1:50051 has not answered within 2s (--for)\n", "watch", "--for", "2s")
+	})
 	fake(t, func(s *grpc.Server) { foyerv1.RegisterPresenceServiceServer(s, &hurried{}) }, func(h *hall) {
 		h.want(Done, "TIME           CHANGE         SOCKET                 USER   ROOMS   WHY\n", "", "watch", "--for", "3s")
 	})
@@ -358,6 +371,20 @@ func TestDrain(t *testing.T) {
 			t.Errorf("code %d, %s", code, out)
 		}
 		h.want(Usage, "", "foyer: --window: must be between 0 and 1h0m0s\n", "drain", "--window", "2h")
+
+		h.shut()
+		h.open(grpcapi.Config{Drain: func(_ context.Context, window time.Duration, progress func(left, closed int)) error {
+			<-time.After(window)
+			progress(2, 4)
+			return context.DeadlineExceeded
+		}})
+		h.want(Partial, "", "foyer: the node at 127.0.0.1:50051 is not empty: 2 sessions have not closed in time, and stay open\n", "drain", "--window", "4s")
+		h.shut()
+		h.open(grpcapi.Config{Drain: func(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
+			progress(2, 2)
+			<-ctx.Done()
+			return ctx.Err()
+		}})
 
 		h.sys.ErrTerminal = true
 		r := h.start("drain", "--window", "40s")
