@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// settle is how long after the last change the files are looked at. A program that writes two files, or a long one, has
-	// done so by then. Changes that never end are looked at settleMost after the first one.
+	// settle is how long after the last change the files are looked at. A program that writes two files, or a long one,
+	// has done so by then. Changes that never end are looked at settleMost after the first one.
 	settle     = 500 * time.Millisecond
 	settleMost = 5 * time.Second
 	// lookEvery is how often they are looked at when nothing tells of changes, as on a network's file system.

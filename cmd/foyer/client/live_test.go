@@ -380,7 +380,7 @@ func TestDrain(t *testing.T) {
 		}})
 		h.want(Partial, "", "foyer: the node at 127.0.0.1:50051 is not empty: 2 sessions have not closed in time, and stay open\n", "drain", "--window", "4s")
 		h.shut()
-		h.open(grpcapi.Config{Drain: func(ctx context.Context, window time.Duration, progress func(left, closed int)) error {
+		h.open(grpcapi.Config{Drain: func(ctx context.Context, _ time.Duration, progress func(left, closed int)) error {
 			progress(2, 2)
 			<-ctx.Done()
 			return ctx.Err()
