@@ -84,7 +84,7 @@ func (b *Bridge) publish(m *official.Message, to string) (taken, sure bool) {
 		m.UID = b.uid
 	}
 	err := b.medium.Publish(m, to)
-	taken = err == nil || errors.Is(err, ErrDoubt)
+	taken = err == nil || errors.Is(err, official.ErrDoubt)
 	if !taken {
 		reason := "unsent"
 		if fault, ok := err.(official.Fault); ok { //nolint:errorlint // it is one, or it is none

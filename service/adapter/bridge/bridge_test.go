@@ -56,7 +56,7 @@ func (a *air) Publish(m *official.Message, to string) error {
 	c.Names = append(c.Names, to)
 	a.said = append(a.said, &c)
 	if a.doubt {
-		return bridge.ErrDoubt
+		return official.ErrDoubt
 	}
 	return nil
 }

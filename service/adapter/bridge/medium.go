@@ -2,13 +2,9 @@ package bridge
 
 import (
 	"context"
-	"errors"
 
 	"foyer/service/adapter/official"
 )
-
-// ErrDoubt says that a message goes out if the medium is back in time, which is away.
-var ErrDoubt = errors.New("the medium is away")
 
 // Medium carries messages of the official form between the servers of one Socket.IO application. All methods but Open
 // and Close are safe for concurrent use.
@@ -19,8 +15,8 @@ type Medium interface {
 	Open(each func(m *official.Message)) error
 	// Publish hands over a message. It goes out in the order of the calls, and may be lost when the medium is away. It
 	// does not block and keeps nothing of the message. to is the UID of who asked, for an answer. Errors: an
-	// official.Fault, when official servers must not be sent this, or why the medium takes nothing now. With ErrDoubt it
-	// has taken the message.
+	// official.Fault, when official servers must not be sent this, or why the medium takes nothing now. With
+	// official.ErrDoubt it has taken the message.
 	Publish(m *official.Message, to string) error
 	// Follow has this node hear a namespace, and be counted in it as one of the servers, or ends that. The channel is
 	// closed when what others say from then on is heard, or this cannot be had now. It does not block. A namespace is

@@ -75,3 +75,6 @@ func textFault(err error, other Fault) Fault {
 		return other
 	}
 }
+
+// ErrDoubt is the answer of a medium that has taken a message and is away: the message goes out if it is back in time.
+var ErrDoubt = errors.New("the medium is away")

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
@@ -30,7 +29,7 @@ func whole(t *testing.T, round string, n, other *node, peer *server) {
 		return n.times(fmt.Sprintf("/ [%q]", text)) > 0 && other.times(fmt.Sprintf("/ [%q]", text)) > 0
 	})
 	for i := range 20 {
-		if err := n.Publish(own(n, "/", fmt.Sprint(round, " ", i)), ""); err != nil && !errors.Is(err, bridge.ErrDoubt) {
+		if err := n.Publish(own(n, "/", fmt.Sprint(round, " ", i)), ""); err != nil && !errors.Is(err, official.ErrDoubt) {
 			t.Fatal(err)
 		}
 	}
@@ -79,7 +78,7 @@ func TestRedisRestarts(t *testing.T) {
 		s.Kill()
 		redistest.Await(t, "the loss", func() bool { return n.Dropped()["gap"] == int64(round+1) })
 		for i := range 50 {
-			if err := n.Publish(own(n, "/", fmt.Sprint("lost ", round, i)), ""); !errors.Is(err, bridge.ErrDoubt) {
+			if err := n.Publish(own(n, "/", fmt.Sprint("lost ", round, i)), ""); !errors.Is(err, official.ErrDoubt) {
 				t.Fatalf("while Redis is away a message is taken with %v", err)
 			}
 		}

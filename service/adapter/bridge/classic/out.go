@@ -8,7 +8,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/official"
 )
 
@@ -48,7 +47,7 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 	m.out.bytes += p.size()
 	poke(m.out.filled)
 	if m.away.Load() {
-		return bridge.ErrDoubt
+		return official.ErrDoubt
 	}
 	return nil
 }

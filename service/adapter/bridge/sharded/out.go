@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/official"
 )
 
@@ -55,7 +54,7 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 		return errFull
 	}
 	if m.away.Load() {
-		return bridge.ErrDoubt
+		return official.ErrDoubt
 	}
 	return nil
 }

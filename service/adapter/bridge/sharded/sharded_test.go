@@ -18,7 +18,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
@@ -69,7 +68,7 @@ func (n *node) publish(m official.Message, to string) {
 	if m.UID == "" {
 		m.UID = n.cfg.UID
 	}
-	if err := n.Publish(&m, to); err != nil && !errors.Is(err, bridge.ErrDoubt) {
+	if err := n.Publish(&m, to); err != nil && !errors.Is(err, official.ErrDoubt) {
 		n.t.Fatal(err)
 	}
 }
@@ -344,7 +343,7 @@ func TestRedisRestarts(t *testing.T) {
 			p.hears()
 		}
 		s.Kill()
-		redistest.Await(t, "doubt", func() bool { return errors.Is(tried(), bridge.ErrDoubt) })
+		redistest.Await(t, "doubt", func() bool { return errors.Is(tried(), official.ErrDoubt) })
 		began := time.Now()
 		s = redistest.Start(t, port)
 		next := startPeer(t, s.Addr, "socket.io#/#")

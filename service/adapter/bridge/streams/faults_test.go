@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
@@ -84,7 +83,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		m.UID, m.Namespace = a.cfg.UID, "/"
 		return a.Publish(&m, "")
 	}
-	if err := unsure(); !errors.Is(err, bridge.ErrDoubt) {
+	if err := unsure(); !errors.Is(err, official.ErrDoubt) {
 		t.Errorf("while the server is away an entry is taken with %v", err)
 	}
 	server := redistest.Start(t, port)

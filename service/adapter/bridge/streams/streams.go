@@ -38,7 +38,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/official"
 )
 
@@ -190,7 +189,7 @@ func (m *Medium) Publish(message *official.Message, to string) error {
 	}
 	later := kept(message)
 	return m.writer.put(command{text: text, then: func() {
-		if err := m.talk.Publish(later, to); err != nil && !errors.Is(err, bridge.ErrDoubt) {
+		if err := m.talk.Publish(later, to); err != nil && !errors.Is(err, official.ErrDoubt) {
 			m.count("lost", 1)
 		}
 	}})

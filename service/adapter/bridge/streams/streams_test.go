@@ -15,7 +15,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/redistest"
@@ -76,7 +75,7 @@ func (e *ear) say(m official.Message) {
 	if m.Namespace == "" {
 		m.Namespace = "/"
 	}
-	if err := e.Publish(&m, ""); err != nil && !errors.Is(err, bridge.ErrDoubt) {
+	if err := e.Publish(&m, ""); err != nil && !errors.Is(err, official.ErrDoubt) {
 		e.t.Fatal(err)
 	}
 }

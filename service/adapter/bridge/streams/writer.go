@@ -13,7 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"foyer/service/adapter/bridge"
 	"foyer/service/adapter/bridge/queue"
 	"foyer/service/adapter/official"
 )
@@ -88,7 +87,7 @@ func (w *writer) put(c command) error {
 		return errFull
 	}
 	if w.away.Load() {
-		return bridge.ErrDoubt
+		return official.ErrDoubt
 	}
 	return nil
 }
