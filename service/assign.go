@@ -255,10 +255,12 @@ func (hs *handlers) serveParkedLocked(s *Socket, h *Handler, v *view) {
 }
 
 // serveGoneLocked gives a handler what is left of a socket that has left: its events are any handler's of the owner
-// group, which is shown the socket first; and every group that knows it hears of its end. Namespace.assigning is held.
+// group, which is shown the socket first; and every group that knows it hears of its end. A handler elsewhere is shown
+// the socket in either case, since its node takes the end only of sockets that it was told of. Namespace.assigning is
+// held.
 func (hs *handlers) serveGoneLocked(s *Socket, h *Handler) {
 	known := s.knownTo(h.group)
-	shown := slices.ContainsFunc(s.parked, func(p parked) bool {
+	shown := h.at != "" && known && s.farewell != nil || slices.ContainsFunc(s.parked, func(p parked) bool {
 		return hs.viewOf(s.ns).owner(p.notice.Packet.Event) == h.group
 	})
 	if shown {

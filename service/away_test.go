@@ -449,3 +449,29 @@ func TestServerSideEventsElsewhere(t *testing.T) {
 		wantEqual(t, "not ended", r.away.hasEnded(), false)
 	})
 }
+
+// TestEndWhileNoHandlerElsewhereIsThere: what becomes of sockets while their only backend restarts at another node
+// reaches the one that comes there: those that are left, and the ends of the others.
+func TestEndWhileNoHandlerElsewhereIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		owner, other := pair(t, Config{})
+		h, r := abroad(t, owner, other, Registration{})
+		leaves, _ := connect(t, owner, "/")
+		asks, _ := connect(t, owner, "/")
+		connect(t, owner, "/")
+		wantEqual(t, "the first one", soon(t, h), []string{"connected", "connected", "connected"})
+		h.Detach()
+		r.away.Drain()
+		r.away.Detach()
+		leaves.leave(ReasonTransportClose, "", nil)
+		asks.emits("1")
+		asks.leave(ReasonPingTimeout, "", nil)
+		h, r = abroad(t, owner, other, Registration{})
+		got := soon(t, h)
+		slices.Sort(got) // those that have left come in any order
+		wantEqual(t, "the next one", got, []string{"assigned 1", "assigned 1", "assigned 1", "disconnected ping timeout", "disconnected transport close", `event ["1"]`})
+		h.Handled(1000)
+		synctest.Wait()
+		wantEqual(t, "kept", []int{len(r.visit.guests), int(h.guests.Load()), r.away.out.len(), r.away.notices.held, len(owner.handlers.parking.sockets)}, []int{1, 1, 0, 0, 0})
+	})
+}
