@@ -460,6 +460,7 @@ func TestEndWhileNoHandlerElsewhereIsThere(t *testing.T) {
 		asks, _ := connect(t, owner, "/")
 		connect(t, owner, "/")
 		wantEqual(t, "the first one", soon(t, h), []string{"connected", "connected", "connected"})
+		synctest.Wait() // the owner hears so
 		h.Detach()
 		r.away.Drain()
 		r.away.Detach()
@@ -474,4 +475,38 @@ func TestEndWhileNoHandlerElsewhereIsThere(t *testing.T) {
 		synctest.Wait()
 		wantEqual(t, "kept", []int{len(r.visit.guests), int(h.guests.Load()), r.away.out.len(), r.away.notices.held, len(owner.handlers.parking.sockets)}, []int{1, 1, 0, 0, 0})
 	})
+}
+
+// TestLostNodeWithEndsThatWait: a backend hears of the end of each socket that it was told of, when their node is lost
+// or says goodbye before the news of an end was taken; what else it had not taken is counted.
+func TestLostNodeWithEndsThatWait(t *testing.T) {
+	for _, reason := range []Reason{ReasonNodeLost, ReasonShutdown} {
+		for _, c := range []struct {
+			name  string
+			slots int
+			lost  int64 // events that were at the other node
+		}{{"in out", 10, 2}, {"in backlogs", 1, 1}} {
+			t.Run(c.name+", "+reason.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					owner, other := pair(t, Config{})
+					h, r := abroad(t, owner, other, Registration{MaxInFlight: c.slots})
+					near, _ := connect(t, other, "/")
+					ends, _ := connect(t, owner, "/")
+					connect(t, owner, "/")
+					wantEqual(t, "told", soon(t, h), []string{"connected", "connected", "connected"})
+					near.emits("near") // it has a slot
+					ends.emits("far")
+					ends.leave(ReasonTransportClose, "", nil)
+					untold, _ := connect(t, owner, "/")
+					untold.emits("of one that nobody has heard of")
+					untold.leave(ReasonTransportClose, "", nil)
+					synctest.Wait()
+					r.visit.Close(reason)
+					wantEqual(t, "told then", soon(t, h), []string{`event ["near"]`, "disconnected transport close", "disconnected " + reason.String()})
+					wantEqual(t, "lost", other.drops[dropHandlerLost].Load(), c.lost)
+					wantEqual(t, "kept", []int{h.waiting, h.waitSize, len(h.backlogs), len(h.inFlight) - 1, h.notices.held, int(h.guests.Load())}, make([]int, 6))
+				})
+			})
+		}
+	}
 }

@@ -140,15 +140,22 @@ func (v *Visit) welcome(info *SocketInfo) *guest {
 }
 
 // Close ends the visit: what the backend has not taken is forgotten, and what it still answers goes nowhere. With a
-// reason, which says that the sockets are gone, it is told of the end of each that it knows, by its name alone.
+// reason, which says that the sockets are gone, it is told of the end of each that it knows: as it was, when that waits
+// to be taken, and else by its name alone. Events that wait are lost then, as nobody gives them to another handler.
 func (v *Visit) Close(reason Reason) {
-	untold := v.h.forgetVisit(v)
+	left := v.h.forgetVisit(v)
 	if reason != ReasonNone {
 		for _, g := range v.guests {
-			if !untold[g] {
-				info := &SocketInfo{ID: g.id, Generation: g.generation, Namespace: g.namespace, NodeID: v.node}
-				v.h.part(&Notice{Kind: NoticeDisconnected, From: g, Sockets: []*SocketInfo{info}, Reason: reason})
+			info := &SocketInfo{ID: g.id, Generation: g.generation, Namespace: g.namespace, NodeID: v.node}
+			left.ends = append(left.ends, Notice{Kind: NoticeDisconnected, From: g, Sockets: []*SocketInfo{info}, Reason: reason})
+		}
+		for i := range left.ends {
+			if n := &left.ends[i]; !left.untold[n.From] {
+				v.h.part(n)
 			}
+		}
+		if !v.h.reg.Observer {
+			v.h.node.drops.add(dropHandlerLost, left.events)
 		}
 	}
 	v.h.guests.Add(-int64(len(v.guests)))
@@ -223,12 +230,32 @@ func (h *Handler) decideElsewhere(call uint64, d *Decision) bool {
 	return ok
 }
 
-// forgetVisit takes out what a visit has brought and Next has not taken, and returns the sockets that the backend was
-// never told of.
-func (h *Handler) forgetVisit(v *Visit) (untold map[Origin]bool) {
+// forgotten is what a visit had brought and Next had not taken.
+type forgotten struct {
+	untold map[Origin]bool // sockets that the backend was never told of
+	ends   []Notice        // of sockets, and of no visit any more
+	events int
+}
+
+// note keeps of a notice what is to be known of it once the visit is forgotten.
+func (f *forgotten) note(n Notice) {
+	switch n.Kind {
+	case NoticeEvent:
+		f.events++
+	case NoticeDisconnected:
+		n.visit, n.there = nil, 0
+		f.ends = append(f.ends, n)
+	}
+	for _, o := range n.fresh {
+		f.untold[o] = true
+	}
+}
+
+// forgetVisit takes out what a visit has brought and Next has not taken, and returns it.
+func (h *Handler) forgetVisit(v *Visit) forgotten {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	untold = map[Origin]bool{}
+	left := forgotten{untold: map[Origin]bool{}}
 	for there := range v.asked {
 		h.closeAskedLocked(v, there)
 	}
@@ -241,9 +268,7 @@ func (h *Handler) forgetVisit(v *Visit) (untold map[Origin]bool) {
 	for _, seq := range seqs {
 		i, _ := h.placeLocked(seq)
 		n := &h.out.items[h.out.head+i]
-		for _, o := range n.fresh {
-			untold[o] = true
-		}
+		left.note(*n)
 		if n.Kind == NoticeEvent {
 			delete(h.inFlight, n.CallID)
 			h.leaveOutLocked(n.size())
@@ -257,6 +282,7 @@ func (h *Handler) forgetVisit(v *Visit) (untold map[Origin]bool) {
 			continue
 		}
 		for _, n := range b.notices.take() {
+			left.note(n)
 			if n.Kind == NoticeEvent {
 				h.waiting--
 				h.waitSize -= n.size()
@@ -271,5 +297,5 @@ func (h *Handler) forgetVisit(v *Visit) (untold map[Origin]bool) {
 	}
 	h.refillLocked()
 	h.signal()
-	return untold
+	return left
 }
