@@ -109,10 +109,15 @@ func (c *Acks) Unreachable(node NodeID) {
 	}
 	c.restLocked(node, e, AckNodeUnreachable)
 	c.endElsewhereLocked(e)
-	if !slices.Contains(c.coverage.Unreachable, string(node)) {
-		c.coverage.Unreachable = slices.Sorted(slices.Values(append(slices.Clone(c.coverage.Unreachable), string(node))))
-	}
+	c.uncoveredLocked(string(node))
 	c.signal()
+}
+
+// uncoveredLocked adds a node to the coverage, whose list may be shared.
+func (c *Acks) uncoveredLocked(node string) {
+	if !slices.Contains(c.coverage.Unreachable, node) {
+		c.coverage.Unreachable = slices.Sorted(slices.Values(append(slices.Clone(c.coverage.Unreachable), node)))
+	}
 }
 
 // Lost says that so many recipients of servers without names will not answer, or those that are left if they are fewer,
@@ -153,11 +158,16 @@ func (c *Acks) endElsewhereLocked(e *elsewhere) {
 }
 
 // counted sets how many recipients there are, and which nodes could not be counted: nothing is taken of those any more.
+// Others may have been lost since they were counted, and stay in the coverage.
 func (c *Acks) counted(r *Receipt) {
 	c.ns.acks.mu.Lock()
 	defer c.ns.acks.mu.Unlock()
+	lost := c.coverage.Unreachable
 	c.Matched, c.coverage = r.Matched, r.Coverage
 	c.coverage.UnreachableUnnamed += c.lost
+	for _, name := range lost {
+		c.uncoveredLocked(name)
+	}
 	for _, name := range r.Coverage.Unreachable {
 		if e := c.elsewhere[NodeID(name)]; e != nil {
 			c.endElsewhereLocked(e)

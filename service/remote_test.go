@@ -379,3 +379,33 @@ func TestDeliverHereWaitsForNoLink(t *testing.T) {
 		wantEqual(t, "waited", time.Since(start), time.Duration(0))
 	})
 }
+
+// TestNodeIsLostBeforeAllAreCounted: one that has answered, and is lost while another one is awaited, is in the
+// coverage beside those that were not counted.
+func TestNodeIsLostBeforeAllAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ticket := &fakeTicket{released: make(chan struct{}), answer: Receipt{Matched: 1, Coverage: Coverage{Unreachable: []string{"slow"}}}}
+		var asked *Acks
+		remote := &fakeRemote{wants: func(b Batch) Ticket {
+			asked = b.Acks
+			asked.Asked("lost")
+			asked.Asked("slow")
+			return ticket
+		}}
+		n := newNode(t, Config{Remote: remote})
+		connect(t, n, "/")
+		got := make(chan *Acks)
+		go func() {
+			acks, _ := n.CollectAcks(t.Context(), Emit{Target: Target{Namespace: "/", All: true}, Packet: event("e")}, 0)
+			got <- acks
+		}()
+		synctest.Wait()
+		asked.Named("lost", []SocketID{"gone"}, 1)
+		asked.Unreachable("lost")
+		close(ticket.released)
+		acks := <-got
+		wantEqual(t, "coverage", acks.Coverage().Unreachable, []string{"lost", "slow"})
+		wantEqual(t, "of the ticket", ticket.answer.Coverage.Unreachable, []string{"slow"})
+		wantEqual(t, "outcomes", len(acks.Finish()), 2)
+	})
+}
