@@ -49,9 +49,10 @@ func NewBudget(bytes int64) *Budget {
 // that: nothing more is given until enough came back.
 func (b *Budget) SetLimit(bytes int64) { b.limit.Store(bytes) }
 
-// Take asks for bytes; false: the budget is spent, nothing was taken, and the refusal is counted.
+// Take asks for bytes; false: the budget is spent, nothing was taken, and the refusal is counted. Nothing is never
+// refused.
 func (b *Budget) Take(u Use, bytes int) bool {
-	if limit := b.limit.Load(); b.used.Add(int64(bytes)) > limit && limit > 0 {
+	if limit := b.limit.Load(); b.used.Add(int64(bytes)) > limit && limit > 0 && bytes > 0 {
 		b.used.Add(-int64(bytes))
 		b.refused[u].Add(1)
 		return false
@@ -63,7 +64,7 @@ func (b *Budget) Take(u Use, bytes int) bool {
 // Fits says whether Take would give so many bytes now.
 func (b *Budget) Fits(bytes int) bool {
 	limit := b.limit.Load()
-	return limit <= 0 || b.used.Load()+int64(bytes) <= limit
+	return limit <= 0 || bytes <= 0 || b.used.Load()+int64(bytes) <= limit
 }
 
 // Force takes bytes that are in memory already and cannot be refused.

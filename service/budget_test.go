@@ -39,6 +39,7 @@ func TestAnotherLimit(t *testing.T) {
 	}{
 		{100, 90, true, true},
 		{50, 1, false, false},
+		{50, 0, true, true},
 		{91, 1, true, true},
 		{91, 1, false, false},
 		{0, 1000, true, true},

@@ -372,3 +372,16 @@ func TestThousandWatchersOfABusyNamespace(t *testing.T) {
 		<-w.Done() // overtaken, and told so, though none of them reads
 	}
 }
+
+// TestWatchResumesBesideASpentBudget: a token from which nothing is missing needs no memory.
+func TestWatchResumesBesideASpentBudget(t *testing.T) {
+	n := newNode(t, Config{Budget: NewBudget(1 << 20)})
+	s, _ := connect(t, n, "/")
+	w := watch(t, n, everybody, "")
+	token := steps(t, w, 2)[1].Token
+	join(t, n, s, "r")
+	n.Budget().Force(UseOutbound, 2<<20)
+	got := steps(t, watch(t, n, everybody, token), 2)
+	wantEqual(t, "steps", []any{got[0].Reset, got[0].Synced, changes(got[1])}, []any{ResetNone, true, []string{"JOINED [r] of [r]"}})
+	wantEqual(t, "refused", n.Budget().Refused(UsePresence), int64(0))
+}
