@@ -422,3 +422,27 @@ func TestFewEventsWaitForAHandlerThatNobodyExpects(t *testing.T) {
 		wantEqual(t, "waited", waited, 3)
 	})
 }
+
+// TestPatienceEndsWithItsSocket: a socket that has left is not waited for any more, though its events wait at a handler
+// that is stuck: its link is read on and not closed, and nothing is counted.
+func TestPatienceEndsWithItsSocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{MaxQueuedEvents: 4})
+		h := attach(t, n, Registration{MaxInFlight: 1})
+		s, c := connect(t, n, "/")
+		s.emits("1", "2", "3", "4", "5")
+		wantEqual(t, "paused", c.paused(), 1)
+		s.leave(ReasonServerDisconnect, "", nil)
+		pass(2 * time.Minute)
+		wantEqual(t, "paused", c.paused(), 0)
+		wantEqual(t, "closed", c.end(), ReasonNone)
+		wantEqual(t, "counted", n.Info().Dropped["handler_slow"], int64(0))
+		got := told(t, h)
+		for range 5 {
+			h.Handled(1000)
+			got = append(got, told(t, h)...)
+		}
+		wantEqual(t, "told all the same", got[len(got)-1], "disconnected server namespace disconnect")
+		wantEqual(t, "read on once", c.paused(), 0)
+	})
+}

@@ -87,10 +87,15 @@ func (s *Socket) Release(size int) {
 	}
 	p.taken = time.Now()
 	if w.events <= p.lowEvents && w.bytes <= p.lowBytes {
-		p.timer.Stop()
-		w.pause = nil
-		s.conn.Resume()
+		s.readOnLocked(p)
 	}
+}
+
+// readOnLocked ends a pause, with share.mu held.
+func (s *Socket) readOnLocked(p *pause) {
+	p.timer.Stop()
+	s.share.pause = nil
+	s.conn.Resume()
 }
 
 // rest is how long a pause may go on without progress, and who is waited for; false: the pause is over.
@@ -99,6 +104,24 @@ func (s *Socket) rest(p *pause) (time.Duration, *Handler, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return s.ns.node.cfg.HandlerPatience - time.Since(p.taken), p.at, w.pause == p
+}
+
+// readOnWithout ends a pause for a socket that has left: other namespaces of its link must not wait for it. False: the
+// socket is there.
+func (s *Socket) readOnWithout(p *pause) bool {
+	s.mu.Lock()
+	gone := s.gone != nil
+	s.mu.Unlock()
+	if !gone {
+		return false
+	}
+	w := &s.share
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pause == p {
+		s.readOnLocked(p)
+	}
+	return true
 }
 
 // ask sets the timer of a pause that goes on.
@@ -120,7 +143,7 @@ func (hs *handlers) impatient(s *Socket, p *pause) {
 	if rest <= 0 && (h == nil || h.patient(s)) { // what is parked has its time from elsewhere, too
 		rest = patience
 	}
-	if !on || hs.closed.Load() {
+	if !on || hs.closed.Load() || s.readOnWithout(p) {
 		return
 	}
 	if rest > 0 {
