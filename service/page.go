@@ -174,13 +174,12 @@ func (n *Node) Rooms(_ context.Context, r RoomsRequest) (RoomsPage, error) {
 	if ns == nil {
 		return RoomsPage{}, nil
 	}
-	byName := func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) }
 	var list []RoomInfo
 	walked := 0
 	ns.mu.RLock()
 	for name, room := range ns.rooms {
 		// A map may be changed between two steps of a walk: what is in it throughout comes once, and each step has the
-		// lock.
+		// lock. A room that goes and is made anew meanwhile may come twice.
 		if walked++; walked%turnWork == 0 {
 			ns.mu.RUnlock()
 			ns.mu.RLock()
@@ -191,16 +190,22 @@ func (n *Node) Rooms(_ context.Context, r RoomsRequest) (RoomsPage, error) {
 		list = append(list, RoomInfo{name, len(room.members)})
 		// The list is cut now and then rather than kept sorted: each room costs a constant, and the page its own size.
 		if len(list) >= 4*(r.Limit+1) {
-			slices.SortFunc(list, byName)
-			list = list[:r.Limit+1]
+			list = firstRooms(list, r.Limit+1)
 		}
 	}
 	ns.mu.RUnlock()
-	slices.SortFunc(list, byName)
+	list = firstRooms(list, r.Limit+1)
 	page := RoomsPage{Rooms: list}
 	if len(list) > r.Limit {
 		page.Rooms = list[:r.Limit]
 		page.Next = list[r.Limit-1].Name
 	}
 	return page, nil
+}
+
+// firstRooms sorts rooms by name, each of them once, and keeps so many.
+func firstRooms(list []RoomInfo, most int) []RoomInfo {
+	slices.SortFunc(list, func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) })
+	list = slices.CompactFunc(list, func(a, b RoomInfo) bool { return a.Name == b.Name })
+	return list[:min(len(list), most)]
 }

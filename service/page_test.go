@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -72,5 +73,15 @@ func TestPlaceIsOfOneRun(t *testing.T) {
 	wantEqual(t, "in a later run", []any{anew.Sockets[0].ID, anew.Total, err}, []any{beginning.Sockets[0].ID, 0, nil})
 	if _, err := list(other, first.Next); !errors.Is(err, ErrToken) {
 		t.Errorf("at another node: %v, want %v", err, ErrToken)
+	}
+}
+
+// TestRoomIsListedOnce: one that the walk comes to twice, since it went and was made anew meanwhile, takes one place.
+func TestRoomIsListedOnce(t *testing.T) {
+	twice := []RoomInfo{{"d", 1}, {"b", 1}, {"a", 1}, {"b", 1}, {"a", 1}, {"c", 1}}
+	for most, want := range map[int][]RoomInfo{
+		1: {{"a", 1}}, 3: {{"a", 1}, {"b", 1}, {"c", 1}}, 5: {{"a", 1}, {"b", 1}, {"c", 1}, {"d", 1}},
+	} {
+		wantEqual(t, "rooms", firstRooms(slices.Clone(twice), most), want)
 	}
 }
