@@ -1,6 +1,7 @@
 package service
 
 import (
+	"container/heap"
 	"sync"
 	"time"
 )
@@ -22,15 +23,18 @@ type departures struct {
 	budget *Budget
 	most   int // bytes
 
-	mu   sync.Mutex // a leaf
-	held int        // bytes
-	by   map[string]*departed
+	mu    sync.Mutex // a leaf
+	held  int        // bytes
+	by    map[string]*departed
+	order byHeld // the one with most first: to find it among 5000 took 24 µs for each socket that went
 }
 
 // departed are those of one namespace, the oldest first.
 type departed struct {
-	list fifo[*Departure]
-	held int
+	namespace string
+	list      fifo[*Departure]
+	held      int
+	index     int // in order
 }
 
 // departureBytes is what one of them takes beside its texts, rather too much than too little, with its part of the
@@ -74,11 +78,13 @@ func (d *departures) add(info *SocketInfo, r Reason, detail string) {
 	}
 	of := d.by[info.Namespace]
 	if of == nil {
-		of = &departed{}
+		of = &departed{namespace: info.Namespace}
 		d.by[info.Namespace] = of
+		heap.Push(&d.order, of)
 	}
 	of.list.push(e)
 	of.held += bytes
+	heap.Fix(&d.order, of.index)
 	d.held += bytes
 }
 
@@ -87,15 +93,14 @@ func (d *departures) add(info *SocketInfo, r Reason, detail string) {
 func (d *departures) forgetLocked(namespace string) int {
 	of := d.by[namespace]
 	if of == nil || of.held*len(d.by) < d.held {
-		for name, other := range d.by {
-			if of == nil || other.held > of.held {
-				namespace, of = name, other
-			}
-		}
+		of = d.order[0]
 	}
 	freed := of.list.pop().bytes()
-	if of.held -= freed; of.list.len() == 0 {
-		delete(d.by, namespace)
+	if of.held -= freed; of.list.len() > 0 {
+		heap.Fix(&d.order, of.index)
+	} else {
+		heap.Remove(&d.order, of.index)
+		delete(d.by, of.namespace)
 	}
 	d.held -= freed
 	d.budget.Give(UseDepartures, freed)
@@ -131,4 +136,30 @@ func (d *departures) ofUser(namespace, user string, most int) (list []*Departure
 		}
 	}
 	return list
+}
+
+// byHeld is a heap by what they hold.
+type byHeld []*departed
+
+func (h byHeld) Len() int           { return len(h) }
+func (h byHeld) Less(i, j int) bool { return h[i].held > h[j].held }
+func (h byHeld) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push is for container/heap.
+func (h *byHeld) Push(x any) {
+	of := x.(*departed)
+	of.index = len(*h)
+	*h = append(*h, of)
+}
+
+// Pop is for container/heap.
+func (h *byHeld) Pop() any {
+	last := len(*h) - 1
+	of := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return of
 }

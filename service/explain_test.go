@@ -293,10 +293,12 @@ func TestDeparturesAreBounded(t *testing.T) {
 		s, _ := connect(t, n, fmt.Sprint("/n", i+10))
 		s.leave(ReasonTransportClose, "", nil)
 	}
-	bytes := 0
+	bytes, largest := 0, 0
 	for _, of := range n.departures.by {
 		bytes += of.held
+		largest = max(largest, of.held)
 	}
+	wantEqual(t, "who pays first", []int{n.departures.order[0].held, len(n.departures.order)}, []int{largest, len(n.departures.by)})
 	if bytes != n.departures.held || bytes > most || len(n.departures.by) < 50 {
 		t.Errorf("%d bytes in %d namespaces, counted are %d", bytes, len(n.departures.by), n.departures.held)
 	}
@@ -322,4 +324,27 @@ func TestDeparturesGiveWay(t *testing.T) {
 	s, _ := connect(t, none, "/")
 	s.leave(ReasonTransportClose, "", nil)
 	wantEqual(t, "nothing", []any{explainOne(t, none, Target{All: true}, s.ID()).Verdict, none.Budget().Used()}, []any{VerdictUnknown, int64(0)})
+}
+
+// BenchmarkDepartures: sockets go one after the other in turn in so many namespaces, of which more is remembered
+// already than may be.
+func BenchmarkDepartures(b *testing.B) {
+	for _, namespaces := range []int{1, 100, 5000} {
+		b.Run(fmt.Sprint(namespaces), func(b *testing.B) {
+			n := newNode(b, Config{})
+			infos := make([]*SocketInfo, namespaces)
+			for i := range infos {
+				infos[i] = &SocketInfo{ID: "an id of twenty bytes", Namespace: fmt.Sprint("/", i)}
+			}
+			for i := range 20_000 {
+				n.departures.add(infos[i%namespaces], ReasonTransportClose, "")
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				n.departures.add(infos[i%namespaces], ReasonTransportClose, "")
+				i++
+			}
+		})
+	}
 }
