@@ -17,14 +17,15 @@ type assignment struct {
 	handler *Handler
 }
 
-// chunkSockets is how many sockets are looked at before locks that others wait for are given back.
+// chunkSockets is how many sockets are looked at before locks that others wait for are given back. Fewer are, where
+// they are in many rooms: see pageWork.
 const chunkSockets = 1000
 
 // adoptee is a socket that comes over to a handler.
 type adoptee struct {
 	socket *Socket
-	info   *SocketInfo
-	fresh  bool // its group has not been told of it before
+	info   *SocketInfo // nil until it is described
+	fresh  bool        // its group has not been told of it before
 }
 
 // assignment is where a group stands in the socket's assignments; -1: the group was not told of it.
@@ -125,21 +126,34 @@ func (hs *handlers) walk(c *claims, want func(*Socket) bool, do func([]adoptee) 
 	}
 }
 
-// chunk looks at the next sockets from seq on.
+// chunk looks at the next sockets from seq on. They are not described yet.
 func (ns *Namespace) chunk(seq uint64, want func(*Socket) bool) (list []adoptee, next uint64, more bool) {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
-	entries := ns.order.entries[ns.order.from(seq):]
-	if more = len(entries) > chunkSockets; more {
-		next = entries[chunkSockets].seq
-		entries = entries[:chunkSockets]
-	}
-	for _, e := range entries {
+	work := 0
+	for i, e := range ns.order.entries[ns.order.from(seq):] {
+		if i == chunkSockets || work >= pageWork {
+			return list, e.seq, true
+		}
 		if e.socket != nil && want(e.socket) {
-			list = append(list, adoptee{socket: e.socket, info: e.socket.infoLocked()})
+			list = append(list, adoptee{socket: e.socket})
+			work += 1 + len(e.socket.rooms)
 		}
 	}
-	return list, next, more
+	return list, 0, false
+}
+
+// describe notes what is known of sockets of one namespace. Their rooms are sorted without its lock.
+func describe(list []adoptee) {
+	ns := list[0].socket.ns
+	ns.mu.RLock()
+	for i := range list {
+		list[i].info = list[i].socket.factsLocked()
+	}
+	ns.mu.RUnlock()
+	for i := range list {
+		slices.Sort(list[i].info.Rooms)
+	}
 }
 
 // walkGone does something to each of some sockets, of which those matter that have left, with Namespace.assigning held.
@@ -159,10 +173,14 @@ func (hs *handlers) adopt(h *Handler) {
 	g := h.group
 	free := func(s *Socket) bool { return s.handlerOf(g) == nil }
 	hs.walk(h.claims, free, func(list []adoptee) bool {
+		if h.fitness(time.Now()) == unfit {
+			return false
+		}
+		describe(list)
 		for i := range list {
 			list[i].fresh = !list[i].socket.knownTo(g)
 		}
-		if h.fitness(time.Now()) == unfit || !h.assigned(list, false) {
+		if !h.assigned(list, false) {
 			return false
 		}
 		for _, a := range list {

@@ -11,6 +11,7 @@ func (hs *handlers) handOver(h *Handler) {
 	hs.depart(h)
 	g := h.group
 	hs.walk(h.claims, func(s *Socket) bool { return s.handlerOf(g) == h }, func(list []adoptee) bool {
+		describe(list)
 		hs.moveLocked(h, list)
 		return true
 	})

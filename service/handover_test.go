@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -394,4 +395,41 @@ func TestGroupIsKeptUntilItsSocketsAreHandedOver(t *testing.T) {
 			"assigned 1", `event ["2"]`, "assigned 1", `event ["1"]`, "disconnected transport close", `event ["3"]`,
 		})
 	})
+}
+
+// TestChunksEndByTheRoomsOfTheirSockets: what is copied of sockets that come over, while others wait for locks, is
+// bounded also where each is in many rooms; and all of it comes, once, with its rooms in order.
+func TestChunksEndByTheRoomsOfTheirSockets(t *testing.T) {
+	const each, sockets = 100, 400
+	n := newNode(t, Config{})
+	crowd(t, n, sockets, func(int) []string {
+		rooms := make([]string, each)
+		for i := range rooms {
+			rooms[i] = fmt.Sprintf("room %02d", i)
+		}
+		return rooms
+	})
+	wantAll := func(h *Handler) {
+		t.Helper()
+		seen := map[SocketID]bool{}
+		for _, notice := range nowTold(t, h) {
+			rooms := 0
+			for _, s := range notice.Sockets {
+				rooms += len(s.Rooms)
+				if seen[s.ID] || len(s.Rooms) != each || !slices.IsSorted(s.Rooms) {
+					t.Fatalf("%s comes with %q, known %v", s.ID, s.Rooms, seen[s.ID])
+				}
+				seen[s.ID] = true
+			}
+			if notice.Kind == NoticeAssigned && rooms > pageWork+each {
+				t.Errorf("%d rooms come at once", rooms)
+			}
+		}
+		wantEqual(t, "sockets", len(seen), sockets)
+	}
+	first := attach(t, n, Registration{})
+	wantAll(first)
+	heir := attach(t, n, Registration{})
+	first.Drain()
+	wantAll(heir)
 }
