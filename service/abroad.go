@@ -223,13 +223,19 @@ func (h *Handler) ClaimedFor() time.Duration { return time.Since(h.claimedAt) }
 // decides who connects. More than the node may know is ignored.
 func (n *Node) Learn(pattern string, decides bool) {
 	hs := n.handlers
+	pattern = Canonical(pattern)
+	h := &Handler{node: n, reg: Registration{Namespaces: []string{pattern}, DecideConnects: decides, Group: "of another node"}}
 	var after followUps
 	hs.mu.Lock()
-	h := &Handler{node: n, reg: Registration{Namespaces: []string{Canonical(pattern)}, DecideConnects: decides, Group: "of another node"}}
-	if hs.checkNamesLocked(h) == nil {
+	_, known := hs.names.get(pattern)
+	_, decided := hs.decided.get(pattern)
+	fits := hs.checkNamesLocked(h) == nil
+	if fits {
 		hs.learnRegistrationLocked(h, &after)
 	}
 	hs.mu.Unlock()
 	after.run()
-	n.connects.serve() // some may wait for the name
+	if fits && (!known || decides && !decided) { // others tell all names again with each epoch
+		n.connects.serve() // some may wait for the name
+	}
 }

@@ -200,3 +200,21 @@ func TestNamesAreKnownEverywhere(t *testing.T) {
 		wantEqual(t, "bounded", len(n.handlers.names.exact), maxNames)
 	})
 }
+
+// TestOnlyNewNamesServeWaitingConnects: as other nodes tell all their names again with each epoch.
+func TestOnlyNewNamesServeWaitingConnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, Config{HandlerWait: time.Second})
+		n.Learn("/decided", false)
+		c := newConn()
+		n.Connect(c.request("/chat"))
+		n.handlers.mu.Lock()
+		n.handlers.learnLocked("/chat", ConnectOpen) // who is served next is let in
+		n.handlers.mu.Unlock()
+		n.Learn("/chat", false)
+		n.Learn("/decided", false)
+		wantEqual(t, "nothing is new", len(c.sockets), 0)
+		n.Learn("/decided", true)
+		wantEqual(t, "a mode is", len(c.sockets), 1)
+	})
+}
