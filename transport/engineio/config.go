@@ -38,8 +38,9 @@ type Config struct {
 	// Budget is asked for what is above 16 KiB of each queue, in steps of 64 KiB; what it refuses is as if the queue were
 	// full. Default: no such bound.
 	Budget Budget
-	// Inbound is asked for the bodies above 16 KiB of POSTs that wait because their session is paused. A session whose
-	// body it refuses is closed. Default: no such bound.
+	// Inbound is asked for the bodies above 16 KiB of POSTs that wait because their session is paused, and for what is
+	// above 64 KiB of the buffer of a message or body that is still arriving. A session that it refuses is closed.
+	// Default: no such bound.
 	Inbound Budget
 
 	// MaxSessions bounds the open sessions. A handshake over it takes the place of the oldest session that has joined

@@ -2,7 +2,6 @@ package engineio
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -120,11 +119,11 @@ func (s *Session) awaitReading(ctx context.Context, post bool) bool {
 	return true
 }
 
-// unkept is the end of a session for whose body, which has to wait, the node's budget has no room.
-func unkept(bytes int) *ending {
+// unkept is the end of a session for which the node's budget has no room: what says of what.
+func unkept(what string) *ending {
 	return &ending{
 		reason: ReasonTransportError, why: countUnkept, level: zap.WarnLevel, setting: "--memory-budget",
-		detail: fmt.Sprintf("its events wait, %d bytes, and the memory budget is spent", bytes),
+		detail: what + ", and the memory budget is spent",
 	}
 }
 

@@ -590,13 +590,18 @@ func TestPausedBodyIsCounted(t *testing.T) {
 }
 
 type bodyBudget struct {
-	mu   sync.Mutex
-	left int
+	mu    sync.Mutex
+	left  int
+	takes int
 }
+
+// used is how much is taken of a budget of so many bytes.
+func (b *bodyBudget) used(of int) int { b.mu.Lock(); defer b.mu.Unlock(); return of - b.left }
 
 func (b *bodyBudget) Take(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.takes++
 	if n > b.left {
 		return false
 	}

@@ -281,7 +281,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // without support the server's own limits hold
-	body, status, detail := readBody(w, r, s.payloadLimit(), s.dialect != eio4 && !s.jsonp())
+	body, status, detail := s.readBody(w, r)
 
 	s.mu.Lock()
 	s.body = nil
@@ -309,6 +309,9 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	case status == http.StatusRequestEntityTooLarge:
 		s.refuseTooLarge(r.ContentLength)
+		w.Header().Set("Connection", "close")
+	case status == http.StatusServiceUnavailable:
+		v = verdict{unkept(stillArriving), "1"}
 		w.Header().Set("Connection", "close")
 	default:
 		v = s.receivePayload(r.Context(), s.packets(r, body), len(body))
@@ -342,10 +345,11 @@ func isOctets(r *http.Request) bool {
 	return strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/octet-stream")
 }
 
-// readBody reads a whole body of at most limit bytes. Content-Length is not believed further than to refuse: the buffer
-// grows with what comes. Status is 200, 400 or 413. Of a body that is refused with 400 detail says what is wrong with
-// it; "" when it has not come to its end.
-func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (body []byte, status int, detail string) {
+// readBody reads a whole body within the session's limit. Content-Length is not believed further than to refuse: the
+// buffer grows with what comes. Status is 200, 400, 413, or 503 when the node's budget has no room for more of it. Of a
+// body that is refused with 400 detail says what is wrong with it; "" when it has not come to its end.
+func (s *Session) readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, detail string) {
+	limit, octets := s.payloadLimit(), s.dialect != eio4 && !s.jsonp()
 	encoding := r.Header.Get("Content-Encoding")
 	switch {
 	case isOctets(r) && !octets:
@@ -356,19 +360,34 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int, octets bool) (b
 	if r.ContentLength > int64(limit) {
 		return nil, http.StatusRequestEntityTooLarge, ""
 	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		buf.Grow(min(int(r.ContentLength), 4<<10) + bytes.MinRead)
+	in := arriving{budget: s.srv.cfg.Inbound}
+	defer in.giveBack()
+	rest := http.MaxBytesReader(w, r.Body, int64(limit))
+	announced := max(int(r.ContentLength), 0) + 1 // a byte more shows that there are no more
+	body = make([]byte, 0, min(announced, 4<<10)+bytes.MinRead)
+	for {
+		n, err := rest.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		var tooLarge *http.MaxBytesError
+		switch {
+		case err == io.EOF:
+			return body, http.StatusOK, ""
+		case errors.As(err, &tooLarge):
+			return nil, http.StatusRequestEntityTooLarge, ""
+		case err != nil:
+			return nil, http.StatusBadRequest, ""
+		case len(body) < cap(body):
+			continue
+		}
+		size := min(2*cap(body), limit+1)
+		if cap(body) < announced {
+			size = min(size, announced)
+		}
+		if !in.cover(size) {
+			return nil, http.StatusServiceUnavailable, ""
+		}
+		body = append(make([]byte, 0, size), body...)
 	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(limit)))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, http.StatusRequestEntityTooLarge, ""
-	case err != nil:
-		return nil, http.StatusBadRequest, ""
-	}
-	return buf.Bytes(), http.StatusOK, ""
 }
 
 // writePoll answers a GET with items, or with a ready body when there are none. It returns when the bytes are with the

@@ -166,6 +166,12 @@ func TestEveryReasonHasALine(t *testing.T) {
 			h.do("POST", q, strings.NewReader("4"+hello))
 			r.wantClosed(h, ReasonTransportError)
 		}},
+		{countUnkept, "session closed", "a large message is still arriving, and the memory budget is spent", "--memory-budget", Config{Inbound: &bodyBudget{}}, func(h *harness) {
+			q, r := h.openPolling()
+			r.session.Admit()
+			h.do("POST", q, strings.NewReader("4"+strings.Repeat("x", 2*arrivingFree)))
+			r.wantClosed(h, ReasonTransportError)
+		}},
 		{countBadBody, "session closed", "application/octet-stream", "", Config{}, func(h *harness) {
 			q, r := h.openPolling()
 			h.do("POST", q, strings.NewReader("4x"), "Content-Type", "application/octet-stream")

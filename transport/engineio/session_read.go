@@ -3,6 +3,7 @@ package engineio
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 
@@ -66,7 +67,7 @@ func (s *Session) receivePayload(ctx context.Context, r packetReader, bytes int)
 	for {
 		if s.paused.Load() && !kept && bytes > freeBytes && s.srv.cfg.Inbound != nil {
 			if kept = s.srv.cfg.Inbound.Take(bytes); !kept {
-				return verdict{unkept(bytes), "1"}
+				return verdict{unkept(fmt.Sprintf("its events wait, %d bytes", bytes)), "1"}
 			}
 		}
 		if !s.awaitReading(ctx, true) {
@@ -188,6 +189,8 @@ func (s *Session) readEnd(err error, announced int64) *ending {
 		return s.tooLarge(announced)
 	case errors.Is(err, errUTF8):
 		return broken(ReasonTransportError, countUTF8, "a text message is not UTF-8")
+	case errors.Is(err, errUnkept):
+		return unkept(stillArriving)
 	case errors.Is(err, errViolation):
 		return broken(ReasonTransportError, countProtocol, "%s", plain(err))
 	}

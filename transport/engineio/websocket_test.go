@@ -265,8 +265,8 @@ func TestReadAll(t *testing.T) {
 			if limit < 1 {
 				continue
 			}
-			scratch := make([]byte, 4096)
-			got, err := readAll(io.LimitReader(zeros{}, int64(n)), &scratch, limit)
+			r := &reader{scratch: make([]byte, 4096)}
+			got, err := r.readAll(io.LimitReader(zeros{}, int64(n)), limit)
 			if ok := err == nil && len(got) == n; ok != (n <= limit) {
 				t.Errorf("%d bytes, limit %d: %d, %v", n, limit, len(got), err)
 			}

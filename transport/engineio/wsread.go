@@ -20,6 +20,7 @@ var (
 	errUTF8      = errors.New("engineio: text is not UTF-8")
 	errViolation = errors.New("engineio: websocket protocol error")
 	errNothing   = errors.New("engineio: nothing to read now")
+	errUnkept    = errors.New("engineio: no memory for the rest of a message")
 )
 
 const (
@@ -48,9 +49,10 @@ type reader struct {
 	buf      *bufio.Reader // gorilla's
 	head     []byte        // bytes that were read before conn borrowed the reader
 	scratch  []byte        // for the message that is being read, so that it is allocated once, in its size
+	arriving arriving      // what scratch holds of the node's budget
 	deflate  bool
 	spent    bool // gorilla has met an error
-	violated bool // the peer broke the protocol, and was told in a close frame
+	violated bool // the peer was told in a close frame that it broke the protocol, or that there is no room for more
 
 	// of a read that does not wait
 	p     []byte
@@ -100,6 +102,7 @@ func (r *reader) rest(scratch int) {
 	if cap(r.scratch) > scratch {
 		r.scratch = make([]byte, ownBuffer)
 	}
+	r.arriving.giveBack() // what is left of the scratch is less than is asked for
 }
 
 // giveBack takes a reader back, whose buffer is empty. Unless it is spent, or its connection's own, it stands between
@@ -132,7 +135,7 @@ func (s *Server) newReader(deflate bool) *reader {
 	if deflate {
 		size = ownBuffer
 	}
-	r := &reader{srv: s, scratch: make([]byte, ownBuffer), deflate: deflate}
+	r := &reader{srv: s, scratch: make([]byte, ownBuffer), arriving: arriving{budget: s.cfg.Inbound}, deflate: deflate}
 	r.buf = bufio.NewReaderSize(r, size)
 	r.bound = r.readNow
 	r.renew()
@@ -225,10 +228,13 @@ func (r *reader) readMessage() (messageType int, data []byte, err error) {
 	if err != nil {
 		return 0, nil, r.readError(err)
 	}
-	data, err = readAll(m, &r.scratch, r.conn.limit())
+	data, err = r.readAll(m, r.conn.limit())
 	switch {
 	case errors.Is(err, errOversize):
 		r.violate(websocket.CloseMessageTooBig)
+		return 0, nil, err
+	case errors.Is(err, errUnkept):
+		r.violate(websocket.CloseTryAgainLater)
 		return 0, nil, err
 	case err != nil:
 		return 0, nil, r.readError(err)
@@ -283,22 +289,26 @@ func (r *reader) tryRead(p []byte) (int, error) {
 	return r.n, r.err
 }
 
-// readAll reads r to its end through scratch, which it may replace by a larger buffer, and returns a copy of the right
-// size.
-func readAll(r io.Reader, scratch *[]byte, limit int) ([]byte, error) {
-	buf, n := *scratch, 0
+// readAll reads m to its end through the scratch, which it may replace by a larger one, and returns a copy of the right
+// size. A large scratch stays in the node's budget until the reader rests: the next message may begin in it, and stop.
+func (r *reader) readAll(m io.Reader, limit int) ([]byte, error) {
+	n := 0
 	for {
-		if n == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
-			*scratch = buf
+		if n == len(r.scratch) {
+			if !r.arriving.cover(2 * n) {
+				return nil, errUnkept
+			}
+			larger := make([]byte, 2*n)
+			copy(larger, r.scratch)
+			r.scratch = larger
 		}
-		m, err := r.Read(buf[n:min(len(buf), limit+1)])
-		if n += m; n > limit {
+		got, err := m.Read(r.scratch[n:min(len(r.scratch), limit+1)])
+		if n += got; n > limit {
 			return nil, errOversize
 		}
 		switch {
 		case err == io.EOF:
-			return bytes.Clone(buf[:n:n]), nil
+			return bytes.Clone(r.scratch[:n:n]), nil
 		case err != nil:
 			return nil, err
 		}
