@@ -22,6 +22,7 @@ type halt struct {
 	told      bool          // the log has heard that the link was slowed
 	getting   bool          // a GET waits for the link's rate
 	byAddress bool          // it was the rate of all links of its address that was met last
+	since     time.Duration // when the pause began that holds now, or the last one did
 	rateAt    time.Duration // when the link's rate allows for more; zero: it does, and no pause is for it. See rate.go
 }
 
@@ -148,6 +149,7 @@ func (s *Session) endPostLocked() {
 // pauseHeartbeatLocked keeps the client's side of the heartbeat going by the clock alone.
 func (s *Session) pauseHeartbeatLocked() {
 	now := s.srv.now()
+	s.haltLocked().since = now
 	switch {
 	case s.dialect != eio4:
 		// A client of version 3 waits PingTimeout for the answer to a ping which may lie unread: it is answered unseen. It
@@ -159,17 +161,19 @@ func (s *Session) pauseHeartbeatLocked() {
 	s.armLocked(now)
 }
 
-// resumeHeartbeatLocked gives the client its whole time for what may lie unread.
+// resumeHeartbeatLocked gives the client the time that it had left when the pause began, or all of it for what is
+// awaited since then. It does not begin anew: a client may have itself paused again and again.
 func (s *Session) resumeHeartbeatLocked() {
 	now := s.srv.now()
 	if s.dialect != eio4 {
 		s.pingAt = 0
 	}
+	paused := now - s.halt.since
 	if s.pongAt != 0 {
-		s.pongAt, s.extended = now+s.pongWait(), s.dialect != eio4
+		s.pongAt = min(s.pongAt+paused, now+s.pongWait())
 	}
 	if s.probeAt != 0 {
-		s.probeAt = now + s.srv.cfg.UpgradeTimeout
+		s.probeAt = min(s.probeAt+paused, now+s.srv.cfg.UpgradeTimeout)
 	}
 	s.armLocked(now)
 }
@@ -188,6 +192,8 @@ func (s *Session) beatLocked(now time.Duration) {
 	case s.pongAt != 0 && !paused:
 		s.pingAt = 0 // the pong sets it
 		return
+	case s.pongAt != 0: // still awaited, when reading goes on
+		s.pingAt = now + s.srv.cfg.PingInterval
 	default:
 		// The pong is awaited from now on even if no GET is there to take the ping: a client that stopped polling is gone.
 		s.pingAt, s.pongAt, s.extended = now+s.srv.cfg.PingInterval, now+s.srv.cfg.PingTimeout, false

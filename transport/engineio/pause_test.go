@@ -370,6 +370,82 @@ func TestPausedHeartbeatOfVersion3(t *testing.T) {
 	})
 }
 
+// A client that has itself paused again and again has no more time for a pong, or for an upgrade, than any other: the
+// pauses do not count, and nothing begins anew after them.
+func TestPausesDoNotRenewDeadlines(t *testing.T) {
+	const each, between = 500 * time.Millisecond, 4500 * time.Millisecond // pauses, and what is read
+	for _, tc := range []struct {
+		name   string
+		cfg    Config
+		open   func(h *harness) *recorder
+		ends   func(h *harness, r *recorder) bool
+		unread time.Duration // without the pauses
+	}{
+		{"pong", Config{}, func(h *harness) *recorder { _, r := h.openReading("EIO=4&transport=websocket"); return r }, closed, 45 * time.Second},
+		{"pong, with messages", Config{}, func(h *harness) *recorder {
+			p, r := h.openReading("EIO=4&transport=websocket")
+			go func() {
+				for p.conn.WriteMessage(websocket.TextMessage, []byte("4x")) == nil {
+					time.Sleep(500 * time.Millisecond)
+				}
+			}()
+			return r
+		}, closed, 45 * time.Second},
+		{"ping of version 3", Config{AllowEIO3: true}, func(h *harness) *recorder {
+			_, r := h.openReading("EIO=3&transport=websocket")
+			return r
+		}, closed, 45 * time.Second},
+		{"upgrade", Config{PingInterval: time.Hour}, func(h *harness) *recorder {
+			q, r := h.openPolling()
+			h.probe(q)
+			return r
+		}, func(h *harness, _ *recorder) bool { return h.srv.Stats()["upgrade_timeout"] == 1 }, 10 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, tc.cfg, func(h *harness) {
+				r := tc.open(h)
+				r.session.Admit()
+				start := time.Now()
+				time.Sleep(time.Second) // no pause begins or ends when something is due
+				var paused time.Duration
+				for !tc.ends(h, r) && time.Since(start) < 5*time.Minute {
+					r.session.Pause()
+					time.Sleep(each)
+					r.session.Resume()
+					paused += each
+					for end := time.Now().Add(between); time.Now().Before(end) && !tc.ends(h, r); {
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+				// Pings go on during a pause, so what is awaited may be so for a pause less.
+				if got := time.Since(start) - paused; got < tc.unread-10*each || got > tc.unread+each {
+					t.Errorf("ends after %v without the pauses, want about %v", got, tc.unread)
+				}
+				r.session.Close(ReasonForcedClose)
+				time.Sleep(2 * time.Second) // the clients hear of it
+			})
+		})
+	}
+}
+
+func closed(_ *harness, r *recorder) bool { return r.session.isClosed() }
+
+// openReading makes a websocket session whose client reads and says nothing.
+func (h *harness) openReading(query string) (*peer, *recorder) {
+	h.Helper()
+	p := h.dial(query)
+	parseOpen(h, p.read())
+	go func() {
+		for {
+			if _, _, err := p.conn.ReadMessage(); err != nil {
+				_ = p.conn.Close()
+				return
+			}
+		}
+	}()
+	return p, h.last()
+}
+
 // A POST is answered when all of it was taken, whatever GETs and closes there are meanwhile.
 func TestPausedPost(t *testing.T) {
 	post := func(h *harness, ctx context.Context, q string, body string) <-chan response {

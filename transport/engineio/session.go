@@ -83,7 +83,7 @@ type Session struct {
 	shunned   *ending       // a body that was refused, after which its client goes; nil: none
 	body      *http.ResponseController
 	probe     *wsConn
-	halt      *halt         // see pause.go; nil before the first pause that needs it
+	halt      *halt         // see pause.go; nil before the first pause
 	fullAt    time.Duration // when the link's bucket will be full
 
 	// set before start

@@ -144,7 +144,7 @@ func (s *Session) finishUpgrade(ws *wsConn) (took time.Duration, ok bool) {
 		s.mu.Unlock()
 		return 0, false
 	}
-	took = s.srv.now() - s.probeAt + s.srv.cfg.UpgradeTimeout // since the probe's request, or since a pause
+	took = s.srv.now() - s.probeAt + s.srv.cfg.UpgradeTimeout // since the probe's request, without the pauses
 	s.dropProbeLocked()
 	s.tellAllLocked()
 	s.websocket, s.ws = true, ws
