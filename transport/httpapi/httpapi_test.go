@@ -270,7 +270,9 @@ func TestForms(t *testing.T) {
 		"a deep JSON":                {emit, `{"payload":{"values":` + strings.Repeat("[", 900), nil, 400, "INVALID_FIELD"},
 		"a flag that is none":        {watch, "\x01\x00\x00\x00\x02{}", []string{"Content-Type", "application/connect+json"}, 200, `"error"`},
 		"a length that lies":         {watch, "\x00\xff\xff\xff\xff{}", []string{"Content-Type", "application/connect+json"}, 200, `"error"`},
-		"no time for it":             {"/foyer.v1.EmitService/EmitWithAck", hi, []string{"Connect-Timeout-Ms", "-1"}, 400, ""},
+		"no time for it":             {"/foyer.v1.EmitService/EmitWithAck", hi, []string{"Connect-Timeout-Ms", "-1"}, 400, "INVALID_FIELD"},
+		"no time for lines":          {watch, `{"all":true}`, []string{"Connect-Timeout-Ms", "1s"}, 400, "INVALID_FIELD"},
+		"no time for a stream":       {watch, string(envelope([]byte("{}"))), []string{"Content-Type", "application/connect+json", "Connect-Timeout-Ms", "1s"}, 200, "INVALID_FIELD"},
 	} {
 		w := ask(s, tc.path, tc.body, tc.headers...)
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.want) {
@@ -523,6 +525,18 @@ func TestLinesCutAnywhere(t *testing.T) {
 		if w.Body.String() != want || w.Code != http.StatusOK {
 			t.Fatalf("cut at %d: %d %s", i, w.Code, w.Body)
 		}
+	}
+}
+
+// TestLinesOfNoStream: an answer that is no stream has its status and its text.
+func TestLinesOfNoStream(t *testing.T) {
+	w := httptest.NewRecorder()
+	l := &lines{ResponseWriter: w}
+	http.Error(l, "a header is wrong", http.StatusBadRequest)
+	l.Flush()
+	l.end()
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "a header is wrong") {
+		t.Errorf("%d %q", w.Code, w.Body)
 	}
 }
 

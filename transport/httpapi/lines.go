@@ -15,6 +15,7 @@ import (
 type lines struct {
 	http.ResponseWriter
 	begun   bool
+	other   bool   // the answer is no stream: it has failed before there was one
 	pending []byte // of an envelope that has not come whole
 }
 
@@ -22,11 +23,21 @@ const endOfStream = 2 // the flag of Connect's last envelope
 
 func (l *lines) Unwrap() http.ResponseWriter { return l.ResponseWriter }
 
-// WriteHeader waits for what comes first.
-func (l *lines) WriteHeader(int) {}
+// WriteHeader waits for what comes first. Streams of Connect have 200 however they end, so an answer of another status
+// is none, and passes as it is.
+func (l *lines) WriteHeader(code int) {
+	if code < http.StatusBadRequest || l.begun {
+		return
+	}
+	l.begun, l.other = true, true
+	l.ResponseWriter.WriteHeader(code)
+}
 
 // Write implements io.Writer.
 func (l *lines) Write(p []byte) (int, error) {
+	if l.other {
+		return l.ResponseWriter.Write(p)
+	}
 	l.pending = append(l.pending, p...)
 	for len(l.pending) >= envelopeBytes {
 		size := int64(binary.BigEndian.Uint32(l.pending[1:]))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -224,6 +225,11 @@ func (s *Server) prepare(r *http.Request) (m *method, plain bool, err error) {
 	}
 	if v, ok := r.Header["Connect-Protocol-Version"]; ok && (len(v) != 1 || v[0] != "1") {
 		return nil, false, invalid("Connect-Protocol-Version is 1, if it is there")
+	}
+	if v := r.Header.Get("Connect-Timeout-Ms"); v != "" {
+		if ms, err := strconv.ParseInt(v, 10, 64); err != nil || ms < 0 {
+			return nil, false, invalid("Connect-Timeout-Ms is a number of milliseconds, and this one is %.20q", v)
+		}
 	}
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	kind = strings.ToLower(strings.TrimSpace(kind))
