@@ -98,7 +98,8 @@ type Config struct {
 	Unknown func(sid string, w http.ResponseWriter, r *http.Request) (why string)
 
 	// Upgraded is told how long each upgrade took, from the probe's request to the client's last word, on any goroutine.
-	// It does not block. Default: nobody is.
+	// It hears nothing of an upgrade that ends after its session has begun to close. It does not block. Default: nobody
+	// is told.
 	Upgraded func(took time.Duration)
 
 	// Crash is called with a panic of a request's handler and its stack, on its goroutine, with locks possibly held. It

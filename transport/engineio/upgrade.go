@@ -97,7 +97,7 @@ func (s *Session) probeLoop(r *reader) bool {
 				}
 			case "5":
 				if took, ok := s.finishUpgrade(ws); ok {
-					if s.srv.cfg.Upgraded != nil {
+					if took != unknown && s.srv.cfg.Upgraded != nil {
 						s.srv.cfg.Upgraded(took)
 					}
 					return true
@@ -135,6 +135,10 @@ func (s *Session) heardProbe(ws *wsConn) bool {
 	return true
 }
 
+// unknown is how long an upgrade took that ended after its session had begun to close, which waits for it by another
+// deadline.
+const unknown = time.Duration(-1)
+
 // finishUpgrade makes ws the transport. From here on, the holder of the token ends what it is writing and then writes
 // to the websocket. If nobody holds it, finishUpgrade writes. What was queued between the probe and now goes out with
 // that, in order. Nothing waits for the next message or ping.
@@ -144,7 +148,10 @@ func (s *Session) finishUpgrade(ws *wsConn) (took time.Duration, ok bool) {
 		s.mu.Unlock()
 		return 0, false
 	}
-	took = s.srv.now() - s.probeAt + s.srv.cfg.UpgradeTimeout // since the probe's request, without the pauses
+	took = unknown
+	if s.probeAt != 0 {
+		took = s.srv.now() - s.probeAt + s.srv.cfg.UpgradeTimeout // since the probe's request, without the pauses
+	}
 	s.dropProbeLocked()
 	s.tellAllLocked()
 	s.websocket, s.ws = true, ws

@@ -6,8 +6,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 )
 
@@ -336,5 +338,35 @@ func TestCloseMeetsUpgrade(t *testing.T) {
 			p.wantClose(websocket.CloseNoStatusReceived)
 			r.wantClosed(h, tt.reason)
 		})
+	}
+}
+
+// Upgraded hears how long an upgrade took, and nothing of one that ends while its session closes.
+func TestUpgradesAreTimed(t *testing.T) {
+	for _, closing := range []bool{false, true} {
+		var took []time.Duration
+		inBubble(t, Config{Upgraded: func(d time.Duration) { took = append(took, d) }}, func(h *harness) {
+			q, r := h.openPolling()
+			time.Sleep(5 * time.Second)
+			p := h.probe(q)
+			p.write("2probe")
+			p.want("3probe")
+			time.Sleep(3 * time.Second)
+			if closing {
+				r.session.Close(ReasonForcedClose)
+			}
+			p.write("5")
+			synctest.Wait()
+			if got := r.session.Transport(); got != "websocket" {
+				t.Errorf("%q", got)
+			}
+		})
+		want := []time.Duration{3 * time.Second}
+		if closing {
+			want = nil
+		}
+		if diff := cmp.Diff(took, want); diff != "" {
+			t.Errorf("closing %v: %s", closing, diff)
+		}
 	}
 }
