@@ -231,18 +231,20 @@ func (s *Session) Send(m *Message, f Flags) Outcome {
 
 // Close ends the session: it takes no more messages, writes what is queued, closes the transport, then the Receiver
 // hears Closed(r). It does not wait for any of that. The flush is bounded: 10 s on WebSocket; on polling one more GET
-// within 30 s fetches it. With ReasonSlow nothing is flushed. Only the first reason counts.
-func (s *Session) Close(r Reason) {
+// within 30 s fetches it. With ReasonSlow nothing is flushed. Only the first reason counts; first says whether this is
+// it.
+func (s *Session) Close(r Reason) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != stateOpen {
-		return
-	}
-	if r == ReasonSlow {
+	switch {
+	case s.state != stateOpen:
+		return false
+	case r == ReasonSlow:
 		s.failLocked(endOf(r))
-		return
+	default:
+		s.closeLocked(endOf(r))
 	}
-	s.closeLocked(endOf(r))
+	return true
 }
 
 func (s *Session) pushLocked(m *Message, f Flags) {

@@ -90,9 +90,9 @@ func (s *fakeSession) Flush() {
 	s.unsent = 0
 }
 
-func (s *fakeSession) Close(r engineio.Reason) {
+func (s *fakeSession) Close(r engineio.Reason) (first bool) {
 	s.mu.Lock()
-	first := s.closed == ""
+	first = s.closed == ""
 	if first {
 		s.closed = r
 	}
@@ -100,6 +100,7 @@ func (s *fakeSession) Close(r engineio.Reason) {
 	if first {
 		s.note("session closed: %s", r)
 	}
+	return first
 }
 
 func (s *fakeSession) isClosed() bool {

@@ -121,8 +121,7 @@ func (l *Link) lookAtProgress() {
 	rest := timeout - time.Duration(l.server.clock()-l.progress)*time.Millisecond
 	late := false
 	switch {
-	case l.timer == nil: // the link has ended
-	case !l.awaits:
+	case l.ended.Load(), !l.awaits:
 		l.timer = nil
 	case rest > 0:
 		l.timer.Reset(min(rest, timeout/looks))

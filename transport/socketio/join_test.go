@@ -86,6 +86,42 @@ func TestFaultsAreToldNowAndThen(t *testing.T) {
 
 const twoHoles = `["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`
 
+// TestTimersOfClosingLinks: a link that is closing for one reason is not told to close for another, while its client
+// has time for the rest of what is queued.
+func TestTimersOfClosingLinks(t *testing.T) {
+	attachment := func(h *fakeHall, l *Link) {
+		h.accept = func(string) bool { return true }
+		l.Message([]byte(`0`), false)
+		l.Message([]byte(`52-`+twoHoles), false)
+	}
+	for _, tc := range []struct {
+		name  string
+		begin func(h *fakeHall, l *Link)
+		end   func(l *Link)
+	}{
+		{"the service closes it, an attachment is awaited", attachment, func(l *Link) { l.Close(service.ReasonHandlerSlow) }},
+		{"the node drains, an attachment is awaited", attachment, func(l *Link) { l.session.Close(engineio.ReasonShutdown) }},
+		{"the node drains, nothing is joined", func(*fakeHall, *Link) {}, func(l *Link) { l.session.Close(engineio.ReasonShutdown) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				core, lines := observer.New(zapcore.InfoLevel)
+				h, l, _ := newLink(t, Config{Logger: zap.New(core)}, nil)
+				tc.begin(h, l)
+				tc.end(l)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				counts := l.server.Counters()
+				if counts[faultAttachmentTimeout.String()]+counts[faultConnectTimeout.String()] != 0 || lines.Len() != 0 {
+					t.Errorf("counters %v, lines %v", counts, lines.All())
+				}
+				l.Closed(engineio.ReasonShutdown, "")
+				wantNothingHeld(t, h, l)
+			})
+		})
+	}
+}
+
 // TestAttachmentTimeout: the rest of a packet that was begun has to come, whatever else the client does. What it is
 // given the time for is each next attachment, and a link that is paused has all of it.
 func TestAttachmentTimeout(t *testing.T) {

@@ -205,16 +205,21 @@ func escaped(token []byte) bool {
 	return false
 }
 
-// fail closes the link because of what its client sent. Its sockets hear of it before this returns.
+// fail closes the link because of what its client sent. Its sockets hear of it before this returns. A link whose
+// session is ending already does so for another reason, which is told with that end.
 func (l *Link) fail(f fault, detail, setting string) {
-	l.server.counters.add(f)
-	l.tellClosed(f, detail, setting)
-	l.end(detail)
+	if l.end(detail) {
+		l.server.counters.add(f)
+		l.tellClosed(f, detail, setting)
+	}
 }
 
-func (l *Link) end(detail string) {
-	l.session.Close(engineio.ReasonForcedClose) // transport first
-	l.release(service.ReasonForcedClose, detail)
+// end closes the link, unless its session is ending already.
+func (l *Link) end(detail string) (first bool) {
+	if first = l.session.Close(engineio.ReasonForcedClose); first { // transport first
+		l.release(service.ReasonForcedClose, detail)
+	}
+	return first
 }
 
 // expire closes a link that has joined nothing in time.

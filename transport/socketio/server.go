@@ -42,7 +42,7 @@ type session interface {
 	Resume()
 	Paused() bool
 	Charge(n int)
-	Close(r engineio.Reason)
+	Close(r engineio.Reason) (first bool)
 }
 
 var _ session = (*engineio.Session)(nil)
