@@ -49,6 +49,9 @@ func (s *Session) tick() {
 		s.tickClosing(now)
 		return
 	}
+	if p := s.press; p != nil && due(p.slowAt, now) && s.heldBackLocked() {
+		p.slowAt = now + s.srv.slowAfter()
+	}
 	paused := s.paused.Load()
 	late := due(s.pongAt, now) && !paused
 	if late || s.press != nil && due(s.press.slowAt, now) {

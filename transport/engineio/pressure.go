@@ -88,12 +88,15 @@ func (s *Session) expectLocked(p *pressure, now time.Duration) {
 		return
 	}
 	since := now
-	if s.blocked || !s.websocket && s.poll == nil && !s.token {
+	if s.blocked || !s.websocket && s.poll == nil && !s.token && !s.heldBackLocked() {
 		since = s.takenAt
 	}
 	p.slowAt = max(since+s.srv.slowAfter(), 1) // never zero, which is none
 	s.armLocked(now)
 }
+
+// heldBackLocked says whether the client has asked for what waits, and the server has its GET wait for the rate.
+func (s *Session) heldBackLocked() bool { return !s.websocket && s.gettingLocked() }
 
 // tookLocked notes that the peer has taken something.
 func (s *Session) tookLocked() {

@@ -175,6 +175,58 @@ func TestGetsWaitForTheRate(t *testing.T) {
 	})
 }
 
+// A client whose GET the server holds back for the rate is not slow, whether something did not fit before the GET came
+// or meanwhile. It is once it does not ask.
+func TestGetsThatWaitForTheRateAreNotSlow(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		idle time.Duration // nothing is there to take
+		run  func(fill func(), get func() response)
+	}{
+		{"full before", 0, func(fill func(), get func() response) {
+			fill()
+			time.Sleep(9 * time.Second)
+			get()
+		}},
+		{"full meanwhile", time.Minute, func(fill func(), get func() response) {
+			time.AfterFunc(time.Second, fill)
+			get()
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, Config{MessageRate: 1, MessageBurst: 5, PingInterval: time.Hour, QueueBytes: 1000}, func(h *harness) {
+				q, r := h.openPolling()
+				s := r.session
+				s.Admit()
+				time.Sleep(tc.idle)
+				s.Charge(6 + 40)
+				m := NewMessage(make([]byte, 500), nil)
+				tc.run(func() {
+					if a, b := s.Send(m, 0), s.Send(m, 0); a != Queued || b != Full {
+						t.Errorf("%v, %v", a, b)
+					}
+				}, func() response {
+					start := time.Now()
+					res := h.do("GET", q, nil)
+					if res.status != 200 || len(res.body) != 501 || time.Since(start) < 30*time.Second {
+						t.Errorf("%d, %d bytes after %v", res.status, len(res.body), time.Since(start))
+					}
+					return res
+				})
+				synctest.Wait() // for the end of what served the GET
+				if s.isClosed() {
+					t.Error("closed")
+					return
+				}
+				s.Send(m, 0)
+				s.Send(m, 0)
+				time.Sleep(11 * time.Second)
+				r.wantClosed(t, ReasonSlow)
+			})
+		})
+	}
+}
+
 // A probe waits for the rate; one more meanwhile is refused without a handshake.
 func TestProbesWaitForTheRate(t *testing.T) {
 	inBubble(t, Config{MessageRate: 1, MessageBurst: 20}, func(h *harness) {
