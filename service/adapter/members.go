@@ -284,6 +284,9 @@ func (p *Peers) hearNamesake(f *frame, now time.Duration) {
 
 // refuse ends this node: another one has its name.
 func (p *Peers) refuse(address string) {
+	if p.over { // one frame may say so more than once
+		return
+	}
 	p.over, p.outbox = true, nil
 	p.upper.Refused(address)
 }

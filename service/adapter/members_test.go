@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	clusterv1 "foyer/gen/foyer/cluster/v1"
 	"foyer/service"
 )
 
@@ -294,4 +295,41 @@ func TestAnAnswerIsNotAnswered(t *testing.T) {
 	s.run(s.now + 10*time.Second) // the earlier runs are lost by then
 	a.wantState(t, "BBBB", Up)
 	b.wantState(t, "AAAA", Up)
+}
+
+// refusals counts how often a node is told that another one has its name.
+type refusals struct {
+	deaf
+	n int
+}
+
+func (r *refusals) Refused(string) { r.n++ }
+
+// TestANodeIsRefusedOnce, however often one frame says that another one has its name.
+func TestANodeIsRefusedOnce(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		stage clusterv1.Stage // of the node
+		from  service.Incarnation
+		hello *clusterv1.Hello
+	}{
+		{"two later runs in one hello", clusterv1.Stage_STAGE_UP, service.Incarnation{Node: "BBBB", Run: 1}, &clusterv1.Hello{
+			Members: []*clusterv1.Known{{Name: "AAAA", Run: 200}, {Name: "AAAA", Run: 300}},
+		}},
+		{"a joiner that slept hears its namesake's answer", clusterv1.Stage_STAGE_JOINING, service.Incarnation{Node: "AAAA", Run: 50}, &clusterv1.Hello{
+			Stage: clusterv1.Stage_STAGE_UP, Members: []*clusterv1.Known{{Name: "AAAA", Run: 100}},
+		}},
+	} {
+		upper := &refusals{}
+		p, err := New(Config{Self: service.Incarnation{Node: "AAAA", Run: 100}}, upper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Start(0)
+		p.stage = c.stage
+		c.hello.Cluster, c.hello.Count, c.hello.WireFrom, c.hello.WireTo = "foyer", 1, uint32(wireFrom), uint32(wireTo)
+		if p.Receive(3*p.cfg.Lease, p.keys.helloFrame(&header{from: c.from}, c.hello)); upper.n != 1 {
+			t.Errorf("%s: it is refused %d times", c.name, upper.n)
+		}
+	}
 }

@@ -46,8 +46,8 @@ func (p *Peers) hearFrame(f *frame, now time.Duration) Drop {
 		p.settle(m, now)
 		return DropRun
 	}
-	mine := func() bool { return f.ackEpoch == m.out.epoch && m.out.stage != outClosed }
-	if mine() && f.ack > m.out.sent {
+	mine := f.ackEpoch == m.out.epoch && m.out.stage != outClosed
+	if mine && f.ack > m.out.sent {
 		return DropUnreadable
 	}
 	var drop Drop
@@ -57,7 +57,7 @@ func (p *Peers) hearFrame(f *frame, now time.Duration) Drop {
 		}
 	}
 	switch {
-	case !mine(): // what was heard may have ended the epoch that the ack is of
+	case !mine || f.ackEpoch != m.out.epoch: // what was heard may have ended the epoch that the ack is of
 	case f.over:
 		p.reopen(m, EndOver, now)
 	default:

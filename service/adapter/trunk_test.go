@@ -189,6 +189,21 @@ func TestWhatIsHeardEndsTheEpochOfItsAck(t *testing.T) {
 	}
 }
 
+// TestAnAckIsOfAnEpochThatWas: a frame that makes this node open an epoch may carry an ack of that very epoch, which
+// nobody can have heard. It has no effect.
+func TestAnAckIsOfAnEpochThatWas(t *testing.T) {
+	s, a, b := pair(t)
+	m := a.p.member("BBBB")
+	h := header{
+		version: wireTo, from: b.id, to: a.id, epoch: b.p.member("AAAA").out.epoch + 1, seq: 1, last: 1, ackEpoch: a.p.epochs + 1, ack: 2,
+	}
+	s.strays = s.now // so that the simulator allows an epoch which nobody has forgotten to end
+	a.p.Receive(s.now, a.p.keys.appendFrame(nil, &h, [][]byte{openItem}))
+	if m.out.epoch != h.ackEpoch || m.out.stage != outOpening || m.out.base != 0 {
+		t.Errorf("epoch %d, stage %d, %d frames are heard", m.out.epoch, m.out.stage, m.out.base)
+	}
+}
+
 // TestALargeItemGoesInParts, also with others around it.
 func TestALargeItemGoesInParts(t *testing.T) {
 	s, a, b := pair(t)
