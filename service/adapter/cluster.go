@@ -264,7 +264,10 @@ func (u upper) Room(from Member, bytes int) bool {
 	return in == nil || in.bytes+bytes <= u.peers.cfg.Window
 }
 
-func (u upper) Began(from Member) { u.push(from, told{began: true}) }
+func (u upper) Began(from Member) {
+	u.loseMine(from)
+	u.push(from, told{began: true})
+}
 
 func (u upper) Heard(from Member, it *item) {
 	switch {
@@ -292,6 +295,9 @@ func (u upper) Risen(term uint64) { u.Rise(term) }
 func (u upper) Changed(m Member) {
 	if !m.State.Reachable() || m.State == Silent {
 		u.calls.lose(m.Node)
+	}
+	if !m.State.Reachable() {
+		u.loseMine(m)
 	}
 	u.push(m, told{changed: true})
 }

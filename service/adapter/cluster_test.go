@@ -504,6 +504,51 @@ func TestAcksOfALostNode(t *testing.T) {
 	})
 }
 
+// TestAcksOutliveAnEpoch: the way to a node is full and news ends its epoch, while clients there have not answered what
+// they were asked before. Their answers come, by the way back, which is as it was.
+func TestAcksOutliveAnEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := emptyCluster(t, 7)
+		for _, name := range abc[:2] {
+			c.start(name, service.Config{}, adapter.Config{Window: 16 << 10, MaxFrame: 4 << 10, Lease: 30 * time.Second})
+		}
+		c.settle()
+		own, _ := c.connect("AAAA", "/")
+		s, l := c.connect("BBBB", "/")
+		acks, err := c.nodes["AAAA"].CollectAcks(t.Context(), service.Emit{
+			Target: service.Target{Namespace: "/", Rooms: []string{string(s.ID())}}, Packet: event(`["q"]`),
+		}, 0)
+		if err != nil || acks.Matched != 1 {
+			t.Fatal(acks, err)
+		}
+		var id int64
+		fmt.Sscanf(l.take()[0], "%d", &id)
+		epochs := c.nodes["AAAA"].Epochs()
+		c.faults.Cut("AAAA", "BBBB")
+		for range 200 { // until the window is full
+			c.nodes["AAAA"].EmitBatch(t.Context(), []service.Emit{{
+				Target: service.Target{Namespace: "/", All: true}, Packet: event(`["x","` + strings.Repeat("x", 100) + `"]`), Accepted: true,
+			}})
+		}
+		for i := range 9 { // news finds no room
+			c.join("AAAA", own, fmt.Sprint("r", i))
+			synctest.Wait()
+		}
+		want(t, "epochs that began", c.nodes["AAAA"].Epochs()-epochs, 1)
+		c.faults.Heal("AAAA", "BBBB")
+		c.pass(2 * time.Second)
+		c.nodes["BBBB"].Receive(s, &service.Packet{Kind: service.KindAck, Namespace: "/", AckID: id, Payload: []byte(`[1]`)})
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		list, err := acks.Next(ctx)
+		if err != nil || len(list) != 1 || list[0].Failure != service.AckOK {
+			t.Errorf("%+v, %v", list, err)
+		}
+		want(t, "coverage", len(acks.Coverage().Unreachable), 0)
+		acks.Finish()
+	})
+}
+
 // TestUnreachableNodes: a node that does not answer is named, nobody waits for a silent one, and answers that came are
 // given.
 func TestUnreachableNodes(t *testing.T) {

@@ -93,23 +93,33 @@ func (c *Cluster) hearAcks(from Member, m *clusterv1.Acks) {
 	}
 }
 
-// loseAcks ends what a run of a node was asked for, and what it has asked for.
-func (c *Cluster) loseAcks(of Member) {
-	c.mu.Lock()
+// loseMine ends what a node was asked for until now, of which it may have told what is lost. It is called with the mutex
+// held: what the node is asked for after this, or another run of it, is not concerned.
+func (c *Cluster) loseMine(of Member) {
 	var lost []*collecting
 	for _, k := range c.collect.mine {
 		if slices.Contains(k.asked, of.Node) {
 			lost = append(lost, k)
 		}
 	}
+	if len(lost) == 0 {
+		return
+	}
+	c.push(of, told{do: func() { // behind what it has told before
+		for _, k := range lost {
+			k.acks.Unreachable(of.Node)
+		}
+	}})
+}
+
+// loseTheirs ends what a run of a node has asked for.
+func (c *Cluster) loseTheirs(of Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for their, stop := range c.collect.theirs {
 		if their.from == of.Incarnation {
 			stop()
 		}
-	}
-	c.mu.Unlock()
-	for _, k := range lost {
-		k.acks.Unreachable(of.Node)
 	}
 }
 

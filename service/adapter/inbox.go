@@ -206,7 +206,7 @@ func (c *Cluster) hear(in *inbox, t *told) {
 		c.log.Log(level, "member "+t.from.State.String(), zap.String("node", string(t.from.Node)), zap.Uint64("run", t.from.Run),
 			zap.Uint64("term", t.from.Term), zap.String("address", t.from.Address))
 		if !t.from.State.Reachable() {
-			c.loseAcks(t.from)
+			c.loseTheirs(t.from)
 			c.losePresence(t.from)
 		}
 		c.handlersChanged(in, t.from)
@@ -217,8 +217,7 @@ func (c *Cluster) hear(in *inbox, t *told) {
 		c.handlersOver(in)
 	case t.ended:
 		c.closeFeeds(t.from.Node) // it follows again when it hears of the next epoch
-	case t.began:
-		c.loseAcks(t.from)
+	case t.began: // what it has asked for goes on: the way to it is another one
 		c.closeFeeds(t.from.Node) // it tells anew what it follows
 	case t.item.follow != nil:
 		c.hearFollow(t.from, t.item.follow)
