@@ -52,9 +52,7 @@ func (c *Cluster) hearHandlers(in *inbox, from Member, n *clusterv1.HandlerNews)
 			}
 		}
 	case *clusterv1.HandlerNews_Claim:
-		if len(a.claims) < maxTheirs {
-			c.judge(in, makeTheirs(k.Claim))
-		}
+		c.hearClaim(in, k.Claim)
 	case *clusterv1.HandlerNews_Unclaimed:
 		c.dropClaim(a, k.Unclaimed)
 	case *clusterv1.HandlerNews_Registered:
@@ -87,6 +85,16 @@ func (c *Cluster) hearHandlers(in *inbox, from Member, n *clusterv1.HandlerNews)
 		if t := a.streams[k.UnknownStream]; t != nil {
 			c.restart(in, t)
 		}
+	}
+}
+
+func (c *Cluster) hearClaim(in *inbox, m *clusterv1.Registration) {
+	a := &in.abroad
+	switch t := a.claims[m.GetNumber()]; {
+	case t != nil && t.agreed: // it is told again, and what was promised is taken back once
+		c.say(a.from, t.number, nil)
+	case t == nil && len(a.claims) < maxTheirs:
+		c.judge(in, makeTheirs(m))
 	}
 }
 

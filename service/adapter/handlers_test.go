@@ -321,6 +321,51 @@ func TestSecondClaimIsRefusedElsewhere(t *testing.T) {
 	})
 }
 
+// TestAClaimThatIsToldTwiceIsPromisedOnce: the way by which a claim was told begins anew before its ack comes, so that it
+// is told again. When its handler has come and gone, another group may have what it claimed.
+func TestAClaimThatIsToldTwiceIsPromisedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := emptyCluster(t, 7)
+		for _, name := range abc[:2] {
+			c.start(name, service.Config{}, adapter.Config{Window: 16 << 10, MaxFrame: 4 << 10, Lease: 30 * time.Second})
+		}
+		c.settle()
+		own, _ := c.connect("AAAA", "/")
+		c.connect("BBBB", "/")
+		c.pass(time.Second)
+		epochs := c.nodes["AAAA"].Epochs()
+		c.faults.Cut("BBBB", "AAAA") // acks and verdicts are lost
+		var b *backend
+		attached := make(chan error)
+		go func() {
+			var err error
+			b, _, err = c.tryAttach("AAAA", service.Registration{Group: "first"}, nil)
+			attached <- err
+		}()
+		synctest.Wait()
+		for range 200 { // until the window is full
+			c.nodes["AAAA"].EmitBatch(t.Context(), []service.Emit{{
+				Target: service.Target{Namespace: "/", All: true}, Packet: event(`["x","` + strings.Repeat("x", 100) + `"]`), Accepted: true,
+			}})
+		}
+		for i := range 9 { // news finds no room
+			c.join("AAAA", own, fmt.Sprint("r", i))
+			synctest.Wait()
+		}
+		want(t, "epochs that began", c.nodes["AAAA"].Epochs()-epochs, 1)
+		c.heal()
+		if err := <-attached; err != nil {
+			t.Fatal(err)
+		}
+		c.pass(time.Second)
+		b.leave()
+		c.pass(time.Second)
+		if _, coverage, err := c.tryAttach("BBBB", service.Registration{Group: "second"}, nil); err != nil {
+			t.Errorf("%v, %v", coverage, err)
+		}
+	})
+}
+
 // TestRivalClaims: a thousand times two backends of different groups claim the same at two nodes at one time: one of
 // them has it, and the other one is refused.
 func TestRivalClaims(t *testing.T) {

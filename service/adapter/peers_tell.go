@@ -69,18 +69,18 @@ func (p *Peers) tellState(o *out) []byte {
 }
 
 // Tell tells one node, or with "" all, what it has to hear, and is lost only with what the node knows at all: what
-// finds no room ends the epoch, with its emits, and is told in the next one. False: one was asked for, and is not
-// there.
+// finds no room ends the epoch, with its emits, and is told in the next one, though facts alone may fill the window by
+// then: no state says it once more. False: one was asked for, and is not there.
 func (p *Peers) Tell(now time.Duration, to service.NodeID, item []byte) (told bool) {
 	for _, m := range p.members {
 		if !m.State.Reachable() || to != "" && to != m.Node || len(item) == 0 || len(item) > MaxItem {
 			continue
 		}
-		told = m.out.fact(item)
-		if !told {
+		told = true
+		if !m.out.fact(item) {
 			p.reopen(m, EndFull, now)
 			m.out.full = true
-			told = m.out.fact(item)
+			m.out.addFact(item)
 		}
 	}
 	return told

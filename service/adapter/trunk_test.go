@@ -164,6 +164,20 @@ func TestNewsEndsTheEpochOfAFullWindow(t *testing.T) {
 	}
 }
 
+// TestWhatIsToldOnceIsKept, also when what outlives the epoch fills the window by itself.
+func TestWhatIsToldOnceIsKept(t *testing.T) {
+	s, a, b := pair(t)
+	for given := true; given; {
+		given, _ = a.p.Fact(b.id, make([]byte, 500))
+	}
+	item := make([]byte, 501)
+	told := a.p.Tell(s.now, "", item)
+	kept := slices.ContainsFunc(a.p.member("BBBB").out.waiting, func(it outItem) bool { return bytes.Equal(it.fact, item) })
+	if epoch := a.p.member("BBBB").out.epoch; !told || !kept || epoch != 2 {
+		t.Errorf("told: %t, kept: %t, in epoch %d", told, kept, epoch)
+	}
+}
+
 // TestWhatIsHeardEndsTheEpochOfItsAck: a frame that begins an epoch is answered with news. Where that finds a full
 // window, the epoch ends that the frame has an ack of, and the ack says nothing of the next one.
 func TestWhatIsHeardEndsTheEpochOfItsAck(t *testing.T) {
