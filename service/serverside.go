@@ -19,7 +19,8 @@ type ServerSideEmit struct {
 	// WantsReplies waits for one reply of every other server, for Timeout at the most; with First, for one reply of any.
 	WantsReplies, First bool
 	Timeout             time.Duration
-	Trace               *Trace // what has caused it; nil: nothing that is recorded
+	Silent              []NodeID // nodes that are not heard: their handlers are told, and nobody waits for them
+	Trace               *Trace   // what has caused it; nil: nothing that is recorded
 	// Told is called once everybody has been told, before replies are waited for; nil: nobody wants to know.
 	Told func()
 }
@@ -68,13 +69,15 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	missed := n.handlers.awaitPromised(ctx, &e)
 	call := &serverCall{done: make(chan struct{}), first: e.First}
 	to := n.handlers.servers(&e)
-	call.missing = len(to)
+	told := func(h *Handler) bool { return !e.WantsReplies || slices.Contains(e.Silent, h.at) }
+	asked := slices.DeleteFunc(slices.Clone(to), told)
+	call.missing = len(asked)
 	for _, h := range to {
 		notice := Notice{Kind: NoticeServerSide, Namespace: e.Namespace, Packet: e.Packet, FromNode: n.id, Trace: step}
-		if e.WantsReplies {
-			h.askServer(notice, call)
-		} else {
+		if told(h) {
 			h.tellServer(notice)
+		} else {
+			h.askServer(notice, call)
 		}
 	}
 	if e.Told != nil {
@@ -82,7 +85,7 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	}
 	r := ServerSideResult{Matched: len(to), Coverage: missed}
 	step.Set(attribute.Int("foyer.matched", r.Matched))
-	if !e.WantsReplies || len(to) == 0 {
+	if len(asked) == 0 {
 		return r, nil
 	}
 	timer := time.NewTimer(e.Timeout)
@@ -92,7 +95,7 @@ func (n *Node) ServerSideEmit(ctx context.Context, e ServerSideEmit) (ServerSide
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	for _, h := range to {
+	for _, h := range asked {
 		h.forgetServer(call)
 	}
 	call.mu.Lock()
@@ -130,6 +133,10 @@ func (hs *handlers) awaitPromised(ctx context.Context, e *ServerSideEmit) (misse
 		case <-p.over:
 			continue
 		default:
+		}
+		if slices.Contains(e.Silent, p.of) {
+			missed.Unreachable = append(missed.Unreachable, string(p.of))
+			continue
 		}
 		select {
 		case <-p.over:

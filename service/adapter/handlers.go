@@ -237,11 +237,15 @@ func (hs *handlers) tellNames(left int) (item []byte, rest int) {
 }
 
 // ServerSideEmit sends an event to the handlers of all nodes that asked for it. The coverage names the nodes whose
-// handlers nobody knows, and those that are silent and have some.
+// handlers nobody knows, and those that are silent and have some: these hear it when they are back, and their replies
+// are not waited for.
 func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (service.ServerSideResult, error) {
 	var missed []service.NodeID
 	c.mu.Lock()
 	for _, m := range c.peers.Members() {
+		if m.State == Silent {
+			e.Silent = append(e.Silent, m.Node)
+		}
 		if !m.State.Reachable() || m.State == Silent && c.hearsServers(m.Node) {
 			missed = append(missed, m.Node)
 		}

@@ -620,6 +620,31 @@ func TestServerSideEmitOverNodes(t *testing.T) {
 	})
 }
 
+// TestServerSideEmitWaitsForNoSilentNode: it is named, nobody waits for the replies of its handlers, attached or about to
+// be, and they hear the event when it is back.
+func TestServerSideEmitWaitsForNoSilentNode(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		b := c.attach("BBBB", service.Registration{ID: "b", ServerSideEvents: true}, nil)
+		c.attach("CCCC", service.Registration{ID: "c", ServerSideEvents: true}, nil)
+		c.pass(time.Second)
+		c.faults.Cut("CCCC", "BBBB") // whose word on the next one does not come
+		go func() {
+			_, _, _ = c.tryAttach("BBBB", service.Registration{ID: "late", Group: "late", Observer: true, ServerSideEvents: true}, nil)
+		}()
+		synctest.Wait()
+		c.faults.Cut("BBBB", "AAAA")
+		c.faults.Cut("AAAA", "BBBB")
+		c.pass(3 * time.Second)
+		e := service.ServerSideEmit{Namespace: "/", Packet: event(`["server",1]`), WantsReplies: true, Timeout: time.Minute}
+		start := time.Now()
+		r, err := c.nodes["AAAA"].ServerSideEmit(t.Context(), e)
+		want(t, "while it is silent", fmt.Sprint(r.Matched, len(r.Replies), r.Coverage, err, time.Since(start)), "2 1 {[BBBB] 0 0} <nil> 0s")
+		c.heal()
+		c.pass(3 * time.Second)
+		want(t, "when it is back", b.take(), []string{`server AAAA ["server",1]`})
+	})
+}
+
 // TestServerSideEmitAfterAttaching: once a handler is attached at one node, a server-side event of another reaches it,
 // whose news of it is still on the way. One that is about to be attached for longer is waited for, and its node is
 // named.
