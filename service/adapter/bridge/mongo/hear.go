@@ -113,7 +113,7 @@ func (m *Medium) say(namespace string, kind official.Kind) {
 	}
 }
 
-// tidy gives namespaces back that nobody uses any more, until Close.
+// tidy gives namespaces back, until Close.
 func (m *Medium) tidy() {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
@@ -123,11 +123,16 @@ func (m *Medium) tidy() {
 			return
 		case <-tick.C:
 		}
-		m.begins.Lock()
-		for _, namespace := range m.unused() {
-			m.beats.End(namespace)
-		}
-		m.begins.Unlock()
+		m.giveBack()
+	}
+}
+
+// giveBack has beats forget namespaces that nobody uses any more.
+func (m *Medium) giveBack() {
+	m.begins.Lock()
+	defer m.begins.Unlock()
+	for _, namespace := range m.unused() {
+		m.beats.End(namespace)
 	}
 }
 

@@ -69,6 +69,8 @@ func (m *Medium) prepare(l *life) error {
 
 // begin makes a life the one that messages go by.
 func (m *Medium) begin(l *life) {
+	m.begins.Lock()
+	defer m.begins.Unlock()
 	m.mu.Lock()
 	m.life = l
 	var list []string

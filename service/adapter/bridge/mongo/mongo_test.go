@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"foyer/service/adapter/bridge"
+	"foyer/service/adapter/bridge/beats"
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/mongodb"
 	"foyer/service/adapter/mongodb/mongodbtest"
@@ -438,5 +440,42 @@ func TestHearings(t *testing.T) {
 	}
 	if m.hears("/wanted") {
 		t.Error("it hears where nobody counts it")
+	}
+}
+
+// TestGivenBackWhileALifeBegins: beats know only of namespaces that are heard. There are many, so that some are given
+// back before beats are told of them.
+func TestGivenBackWhileALifeBegins(t *testing.T) {
+	url, err := mongodb.ParseURL("mongodb://127.0.0.1:1/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := New(Config{URL: url, Collection: name, UID: "foyer:foyer:AAAA", Ours: "foyer:foyer:"})
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprint("/", i))
+	}
+	for range 20 {
+		for _, namespace := range names {
+			m.Follow(namespace, true)
+			m.Follow(namespace, false)
+		}
+		var both sync.WaitGroup
+		both.Go(func() { m.begin(&life{}) })
+		both.Go(func() {
+			for m.now() == nil {
+				runtime.Gosched()
+			}
+			m.giveBack()
+		})
+		both.Wait()
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		for _, namespace := range names {
+			if _, err := m.beats.Peers(ctx, namespace); !errors.Is(err, beats.ErrUnheard) {
+				t.Fatalf("%s is heard: %v", namespace, err)
+			}
+		}
+		m.life = nil
 	}
 }

@@ -179,31 +179,22 @@ func channelsOf(list []*hearing) []string {
 	return channels
 }
 
-// begin makes a life the one that messages go by, and says Hello wherever this node listens.
+// begin makes a life the one that messages go by. Its goroutines begin after that.
 func (m *Medium) begin(l *life) {
-	var list, end []*hearing
 	m.mu.Lock()
-	if isClosed(l.over) {
-		m.mu.Unlock()
-		return
-	}
+	defer m.mu.Unlock()
 	m.life = l
 	for _, h := range m.hearings {
 		switch {
 		case h.is:
-			list = append(list, h)
+			l.begun = append(l.begun, h)
 		case h.wanted(): // it came meanwhile
 			m.changeLocked(h)
 		default:
 			m.forgetLocked(h)
-			end = append(end, h)
+			l.given = append(l.given, h.namespace)
 		}
 	}
-	m.mu.Unlock()
-	for _, h := range end {
-		m.beats.End(h.namespace)
-	}
-	m.greetIn(list)
 }
 
 // ends notes that a life is over: what waits is lost, and callers that wait to hear are told.

@@ -35,6 +35,10 @@ type life struct {
 	echoed         atomic.Int64 // when something of this node's own came back, in nanoseconds since the epoch
 	waits          bool         // guarded by Medium.mu: sub is read, and a change has to wake it
 
+	// Set before the goroutines begin.
+	begun []*hearing // those that were listened to from the beginning
+	given []string   // namespaces that nobody wants any more
+
 	closing atomic.Bool
 	quiet   chan struct{} // closed when closing and all is published
 
@@ -66,10 +70,10 @@ func (m *Medium) open() (*life, error) {
 		return nil, pgdial.Judge(err)
 	}
 	l.echoed.Store(time.Now().UnixNano())
+	m.begin(l)
 	for _, run := range []func() error{l.hear, l.publish, l.probe, l.clean} {
 		l.ended.Go(func() { l.end(run()) })
 	}
-	m.begin(l)
 	return l, nil
 }
 
@@ -211,9 +215,14 @@ func (l *life) finish() {
 	}
 }
 
-// hear takes what comes, by notified, and says to the server what is to come.
+// hear takes what comes, by notified, and says to the server what is to come. It alone tells beats where this node
+// listens, so that they hear of each beginning and end in the order in which the server does.
 func (l *life) hear() error {
 	m := l.medium
+	for _, namespace := range l.given {
+		m.beats.End(namespace)
+	}
+	m.greetIn(l.begun)
 	for {
 		m.mu.Lock()
 		changes := m.changes

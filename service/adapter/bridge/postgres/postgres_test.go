@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"foyer/service/adapter/bridge/beats"
 	"foyer/service/adapter/bridge/queue"
 	"foyer/service/adapter/official"
 	"foyer/service/adapter/pgdial"
@@ -162,7 +164,7 @@ func TestOneServer(t *testing.T) {
 	server := pgtest.New(t)
 	for name, test := range map[string]func(t *testing.T, server *pgtest.Server){
 		"Order": testOrder, "Peers": testPeers, "Asked": testAsked, "Forms": testForms, "Names": testNames, "Bounds": testBounds, "Table": testTable,
-		"OldRows": testOldRows,
+		"OldRows": testOldRows, "GivenBack": testGivenBack,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}
@@ -413,6 +415,51 @@ func testOldRows(t *testing.T, server *pgtest.Server) {
 	}
 	if left := server.Do("SELECT payload FROM old_rows"); !slices.Equal(left, []string{`\x79`}) {
 		t.Errorf("%q are left", left)
+	}
+}
+
+func (e *ear) away() bool {
+	e.Medium.mu.Lock()
+	defer e.Medium.mu.Unlock()
+	return e.life == nil
+}
+
+// A namespace that is given back while a life begins is heard no more, and nothing is said there any more. There are many,
+// so that some are given back before they are greeted.
+func testGivenBack(t *testing.T, server *pgtest.Server) {
+	e := newEar(t, server.URL("postgres", ""), "given", "AAAA")
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprint("/", i))
+		e.Follow(names[i], true)
+	}
+	given := make(chan struct{})
+	go func() {
+		defer close(given)
+		for e.away() && t.Context().Err() == nil {
+			runtime.Gosched()
+		}
+		for _, name := range names {
+			e.Follow(name, false)
+		}
+	}()
+	if err := e.Open(e.take); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	<-given
+	await(t, "the end of all", func() bool {
+		e.Medium.mu.Lock()
+		defer e.Medium.mu.Unlock()
+		return len(e.hearings) == 0
+	})
+	e.follows("/last") // all that was before is done
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for _, name := range names {
+		if _, err := e.beats.Peers(ctx, name); !errors.Is(err, beats.ErrUnheard) {
+			t.Fatalf("%s is heard: %v", name, err)
+		}
 	}
 }
 
