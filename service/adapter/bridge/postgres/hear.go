@@ -135,12 +135,12 @@ func (l *life) change(changes []*hearing) error {
 	m.mu.Lock()
 	for _, h := range changes {
 		switch h.waiting = false; {
-		case h.wanted() == h.is:
-		case h.is:
+		case !h.wanted(): // the server may never have heard of it
 			h.is = false
+			h.confirm()
 			m.forgetLocked(h)
 			end = append(end, h)
-		default:
+		case !h.is:
 			h.is = true
 			begin = append(begin, h)
 		}

@@ -164,7 +164,7 @@ func TestOneServer(t *testing.T) {
 	server := pgtest.New(t)
 	for name, test := range map[string]func(t *testing.T, server *pgtest.Server){
 		"Order": testOrder, "Peers": testPeers, "Asked": testAsked, "Forms": testForms, "Names": testNames, "Bounds": testBounds, "Table": testTable,
-		"OldRows": testOldRows, "GivenBack": testGivenBack,
+		"OldRows": testOldRows, "GivenBack": testGivenBack, "NeverHeard": testNeverHeard,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}
@@ -459,6 +459,27 @@ func testGivenBack(t *testing.T, server *pgtest.Server) {
 	for _, name := range names {
 		if _, err := e.beats.Peers(ctx, name); !errors.Is(err, beats.ErrUnheard) {
 			t.Fatalf("%s is heard: %v", name, err)
+		}
+	}
+}
+
+// A namespace that is given back before the server was told of it is forgotten, and whoever waits for it is told. There
+// are many, so that some are given back in time.
+func testNeverHeard(t *testing.T, server *pgtest.Server) {
+	e := hear(t, server.URL("postgres", ""), "never", "AAAA")
+	var waits []<-chan struct{}
+	for i := range 1000 {
+		waits = append(waits, e.Follow(fmt.Sprint("/", i), true))
+		e.Follow(fmt.Sprint("/", i), false)
+	}
+	await(t, "the end of all", func() bool {
+		e.Medium.mu.Lock()
+		defer e.Medium.mu.Unlock()
+		return len(e.hearings) == 0
+	})
+	for i, wait := range waits {
+		if !isClosed(wait) {
+			t.Fatalf("namespace %d is still waited for", i)
 		}
 	}
 }
