@@ -88,15 +88,15 @@ func (r *reader) run() {
 	}
 }
 
-// wanted forgets the reader when nobody wants it: the next one to follow a namespace of the stream makes a new one.
+// wanted forgets the reader when nobody wants it: the next one to follow a namespace of the stream makes a new one. As
+// long as somebody does it is known, at the end of the medium too, where a namespace may still be given back.
 func (r *reader) wanted() bool {
 	r.medium.mu.Lock()
 	defer r.medium.mu.Unlock()
-	if r.namespaces == 0 || r.medium.ctx.Err() != nil {
+	if r.namespaces == 0 {
 		delete(r.medium.readers, r.stream)
-		return false
 	}
-	return true
+	return r.namespaces > 0 && r.medium.ctx.Err() == nil
 }
 
 // step reads what comes next, and waits for it.

@@ -138,6 +138,22 @@ func writeEmit(t testing.TB, c redis.Cmdable, stream, namespace, event string) {
 	write(t, c, stream, "uid", "aaaabbbbccccdddd", "nsp", namespace, "type", "3", "data", emitData(event))
 }
 
+// TestANamespaceIsGivenBackAtTheEnd: the reader of its stream has ended with the medium by then.
+func TestANamespaceIsGivenBackAtTheEnd(t *testing.T) {
+	m := New(Config{Addresses: []string{"127.0.0.1:1"}, UID: "foyer:c:AAAA", Ours: "foyer:c:"})
+	r := &reader{medium: m, stream: m.stream("/"), namespaces: 1}
+	m.readers[r.stream] = r
+	m.spaces["/"] = &space{is: true, heard: make(chan struct{})}
+	defer func() { _ = errors.Join(m.talk.Close(), m.disconnect()) }()
+	m.cancel()
+	if r.wanted() {
+		t.Error("the reader goes on")
+	}
+	if err := m.settle("/"); err != nil || r.namespaces != 0 {
+		t.Errorf("%d namespaces of the stream are followed, %v", r.namespaces, err)
+	}
+}
+
 // TestWhatGoesWhere: what has no answer goes into the stream, in the order in which it was said, and nothing else does.
 // A peer hears it, and nodes of the same cluster pass it over.
 func TestWhatGoesWhere(t *testing.T) {
