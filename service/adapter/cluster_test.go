@@ -305,6 +305,24 @@ func TestEmitOverNodes(t *testing.T) {
 	})
 }
 
+// TestEventLargerThanAWindow: it arrives.
+func TestEventLargerThanAWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := emptyCluster(t, 7)
+		for _, name := range abc[:2] {
+			c.start(name, service.Config{}, adapter.Config{Window: 16 << 10, MaxFrame: 4 << 10})
+		}
+		c.settle()
+		_, l := c.connect("BBBB", "/")
+		c.pass(time.Second)
+		large := `["e","` + strings.Repeat("x", 100<<10) + `"]`
+		want(t, "receipt", c.emit("AAAA", service.Target{All: true}, large), service.Receipt{Matched: 1, Enqueued: 1})
+		if got := l.take(); len(got) != 1 || got[0] != large {
+			t.Errorf("%d events arrive", len(got))
+		}
+	})
+}
+
 // TestJoinIsHeard: when a join was answered, an emit at any node reaches the socket.
 func TestJoinIsHeard(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {

@@ -20,7 +20,7 @@ type Config struct {
 	Version string        // of Foyer
 	Address string        // of the peer listener
 	Lease   time.Duration // default: 5 s
-	// Window is how many bytes without an ack are kept for a peer. Default: 16 MiB.
+	// Window is how many bytes without an ack are kept for a peer. An item that is larger goes alone. Default: 16 MiB.
 	Window int
 	// MaxFrame is the largest frame that the bus takes, in bytes. Default: 64 KiB of items and a header.
 	MaxFrame int

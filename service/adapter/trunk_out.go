@@ -121,10 +121,11 @@ func (o *out) close(keep bool) (lost int) {
 	return lost
 }
 
-// room says whether an item finds room in the window.
+// room says whether an item finds room in the window. Where there is nothing else each does: one that is larger than
+// the window would never go.
 func (o *out) room(item []byte) bool {
 	parts := 1 + len(item)/o.partData()
-	return o.bytes+len(item)+parts*(itemWeight+partOverhead) <= o.window
+	return o.bytes == 0 || o.bytes+len(item)+parts*(itemWeight+partOverhead) <= o.window
 }
 
 func (o *out) partData() int { return o.maxItem - partOverhead }
@@ -135,7 +136,7 @@ func (o *out) emit(item []byte) bool {
 		return false
 	}
 	if !o.room(item) {
-		o.full = o.bytes > 0 // else it would never be less
+		o.full = true
 		return false
 	}
 	o.add(item, true, false)

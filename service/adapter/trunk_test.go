@@ -245,6 +245,30 @@ func TestALargeItemGoesInParts(t *testing.T) {
 	}
 }
 
+// TestAnItemLargerThanTheWindowGoesAlone, whatever it is: when nothing else is on its way.
+func TestAnItemLargerThanTheWindowGoesAlone(t *testing.T) {
+	for name, give := range map[string]func(*out, []byte) bool{"emit": (*out).emit, "news": (*out).news, "fact": (*out).fact, "feed": (*out).feed} {
+		o := out{window: simWindow, maxItem: simFrame - frameOverhead - itemHead}
+		heard := func() {
+			for {
+				f, seq, _ := o.next(0, func(*out) []byte { return nil })
+				if f == nil {
+					return
+				}
+				o.acked(seq, false, 0)
+			}
+		}
+		o.open(1, 0)
+		heard()
+		large := make([]byte, 2*simWindow)
+		first, second := give(&o, large), give(&o, large)
+		heard()
+		if third := give(&o, large); !first || second || !third {
+			t.Errorf("%s: it goes: %t, with another one before it: %t, behind that: %t", name, first, second, third)
+		}
+	}
+}
+
 // TestRoomsAreTold: a plus at once; a minus within a second, and not when the room is back.
 func TestRoomsAreTold(t *testing.T) {
 	s, a, b := pair(t)
