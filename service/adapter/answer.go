@@ -45,6 +45,7 @@ func (c *Cluster) take(in *inbox, from Member, q *clusterv1.Question) {
 		c.give(from, answerItem(a))
 		c.mu.Lock()
 		in.asked--
+		c.forgetInbox(in)
 		c.mu.Unlock()
 	})
 }

@@ -2,6 +2,8 @@ package adapter
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	clusterv1 "foyer/gen/foyer/cluster/v1"
 	"foyer/service"
@@ -12,6 +14,13 @@ func (c *Cluster) Epochs() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return int(c.peers.epochs)
+}
+
+// Inboxes are the names of nodes that this one keeps an inbox of.
+func (c *Cluster) Inboxes() []service.NodeID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.inboxes))
 }
 
 // Wire has a node speak these versions of the wire.

@@ -93,11 +93,20 @@ func (c *Cluster) next(in *inbox) []told {
 		c.mu.Lock()
 	}
 	if in.working = len(in.list) > 0 && c.context.Err() == nil; !in.working {
+		c.forgetInbox(in)
 		return nil
 	}
 	list := in.list
 	in.list, in.spare = in.spare, nil
 	return list
+}
+
+// forgetInbox lets an inbox go whose member is gone, when nothing is to be done for it any more, with the mutex held.
+// Names are random where nobody sets them: each node that is replaced leaves another one.
+func (c *Cluster) forgetInbox(in *inbox) {
+	if !in.working && in.asked == 0 && c.inboxes[in.of] == in && c.peers.State(in.of) == Gone {
+		delete(c.inboxes, in.of)
+	}
 }
 
 // work does what is in an inbox.

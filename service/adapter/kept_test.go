@@ -1,10 +1,12 @@
 package adapter_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"foyer/service"
+	"foyer/service/adapter"
 )
 
 // TestNothingIsKeptOfWhoHasGone: clients, backends and calls come and go, and then each node keeps what it kept before.
@@ -31,6 +33,32 @@ func TestNothingIsKeptOfWhoHasGone(t *testing.T) {
 		}
 		for _, name := range abc {
 			want(t, "kept by "+string(name), kept(name), before[name])
+		}
+	})
+}
+
+// TestNoInboxIsKeptOfANodeThatHasGone: nodes come and go under other names, in good order or not, while they are asked
+// and have handlers.
+func TestNoInboxIsKeptOfANodeThatHasGone(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		for i := range 3 {
+			name := service.NodeID(fmt.Sprint("DDD", i))
+			c.start(name, service.Config{}, adapter.Config{})
+			c.attach(name, service.Registration{}, nil)
+			s, _ := c.connect(name, "/")
+			c.emit(name, service.Target{All: true}, `["x"]`)
+			c.join(name, s, "room")
+			c.pass(time.Second)
+			want(t, "meanwhile", fmt.Sprint(c.nodes["AAAA"].Inboxes()), fmt.Sprintf("[BBBB CCCC %s]", name))
+			if i == 1 {
+				for _, other := range abc {
+					c.faults.Cut(name, other)
+				}
+				c.pass(10 * time.Second)
+			}
+			c.stop(name)
+			c.pass(2 * time.Minute)
+			want(t, "then", fmt.Sprint(c.nodes["AAAA"].Inboxes()), "[BBBB CCCC]")
 		}
 	})
 }
