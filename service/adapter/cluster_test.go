@@ -616,6 +616,32 @@ func TestUnreachableNodes(t *testing.T) {
 	})
 }
 
+// TestNobodyWaitsForASilentNodeToHear of a room or of a client: it is in the coverage of a join, also when it becomes
+// silent meanwhile.
+func TestNobodyWaitsForASilentNodeToHear(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		s, _ := c.connect("AAAA", "/")
+		me := service.Target{Namespace: "/", Rooms: []string{string(s.ID())}}
+		c.cut("AAAA", "BBBB")
+		c.cut("CCCC", "BBBB")
+		c.pass(1500 * time.Millisecond)
+		for i, most := range []time.Duration{900 * time.Millisecond, 0} {
+			start := time.Now()
+			n, coverage, err := c.nodes["AAAA"].Join(t.Context(), me, []string{fmt.Sprint("room", i)})
+			want(t, "join", fmt.Sprint(n, coverage, err), "1 {[BBBB] 0 0} <nil>")
+			if took := time.Since(start); took > most {
+				t.Errorf("join %d takes %v", i, took)
+			}
+		}
+		start := time.Now()
+		c.connect("CCCC", "/")
+		want(t, "a client is let in after", time.Since(start), 0)
+		c.heal()
+		c.settle()
+		want(t, "emit", c.emit("BBBB", service.Target{Rooms: []string{"room1"}}, `["x"]`).Enqueued, 1)
+	})
+}
+
 // TestNameTaken: the second of a name does not start.
 func TestNameTaken(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {

@@ -120,3 +120,8 @@ func (p *Peers) Unheard(marks []Mark) []Mark {
 		return m == nil || m.Run != k.to.Run || !m.State.Reachable() || m.out.heard >= k.number
 	})
 }
+
+// Awaited says whether any of the marks, of those that Unheard has left, is to be waited for: a silent member is not.
+func (p *Peers) Awaited(marks []Mark) bool {
+	return slices.ContainsFunc(marks, func(k Mark) bool { return p.State(k.to.Node) != Silent })
+}

@@ -167,13 +167,13 @@ type marked struct {
 	then  func(unheard []service.NodeID) // called with the mutex held
 }
 
-// mark calls then when the others, but for one, have heard all that there is to know now, or have had so much time:
-// with those that have not.
+// mark calls then when the others, but for one, have heard all that there is to know now, or are silent, or have had so
+// much time: with those that have not heard it.
 func (c *Cluster) mark(now, most time.Duration, except service.NodeID, then func(unheard []service.NodeID)) {
 	marks := c.peers.Unheard(c.peers.Marks(now))
 	marks = slices.DeleteFunc(marks, func(k Mark) bool { return k.to.Node == except })
-	if len(marks) == 0 {
-		then(nil)
+	if !c.peers.Awaited(marks) {
+		then(nodesOf(marks))
 		return
 	}
 	m := &marked{marks, now + most, then}
@@ -188,19 +188,22 @@ func (c *Cluster) resolve(now time.Duration) {
 	kept := c.marks[:0]
 	c.marksDue = never
 	for _, m := range c.marks {
-		if m.marks = c.peers.Unheard(m.marks); len(m.marks) > 0 && now < m.until {
+		if m.marks = c.peers.Unheard(m.marks); now < m.until && c.peers.Awaited(m.marks) {
 			kept = append(kept, m)
 			c.marksDue = min(c.marksDue, m.until)
 			continue
 		}
-		var unheard []service.NodeID
-		for _, k := range m.marks {
-			unheard = append(unheard, k.to.Node)
-		}
-		m.then(unheard)
+		m.then(nodesOf(m.marks))
 	}
 	clear(c.marks[len(kept):])
 	c.marks = kept
+}
+
+func nodesOf(marks []Mark) (nodes []service.NodeID) {
+	for _, k := range marks {
+		nodes = append(nodes, k.to.Node)
+	}
+	return nodes
 }
 
 // telling is the wait until the others, but for one, have heard of what has changed here: joinWait at the most.
