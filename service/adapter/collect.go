@@ -93,8 +93,8 @@ func (c *Cluster) hearAcks(from Member, m *clusterv1.Acks) {
 	}
 }
 
-// loseMine ends what a node was asked for until now, of which it may have told what is lost. It is called with the mutex
-// held: what the node is asked for after this, or another run of it, is not concerned.
+// loseMine ends what a node was asked for until now, of which it may have told what is lost. It is called with the
+// mutex held: what the node is asked for after this, or another run of it, is not concerned.
 func (c *Cluster) loseMine(of Member) {
 	var lost []*collecting
 	for _, k := range c.collect.mine {

@@ -48,10 +48,10 @@ func testOnlyWhatWasAskedBeforeIsLost(t *testing.T) {
 			c.collect.begin(a, number, []service.NodeID{"BBBB"})
 			return a
 		}
-		before, after := asked(1), (*service.Acks)(nil)
+		before := asked(1)
 		c.mu.Lock()
 		happens(upper{c})
-		after = asked(2)
+		after := asked(2)
 		c.mu.Unlock()
 		synctest.Wait()
 		if got := before.Coverage().Unreachable; len(got) != 1 {

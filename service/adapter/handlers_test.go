@@ -321,8 +321,8 @@ func TestSecondClaimIsRefusedElsewhere(t *testing.T) {
 	})
 }
 
-// TestAClaimThatIsToldTwiceIsPromisedOnce: the way by which a claim was told begins anew before its ack comes, so that it
-// is told again. When its handler has come and gone, another group may have what it claimed.
+// TestAClaimThatIsToldTwiceIsPromisedOnce: the way by which a claim was told begins anew before its ack comes, so that
+// it is told again. When its handler has come and gone, another group may have what it claimed.
 func TestAClaimThatIsToldTwiceIsPromisedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := emptyCluster(t, 7)
@@ -620,8 +620,8 @@ func TestServerSideEmitOverNodes(t *testing.T) {
 	})
 }
 
-// TestServerSideEmitWaitsForNoSilentNode: it is named, nobody waits for the replies of its handlers, attached or about to
-// be, and they hear the event when it is back.
+// TestServerSideEmitWaitsForNoSilentNode: it is named, nobody waits for the replies of its handlers, attached or about
+// to be, and they hear the event when it is back.
 func TestServerSideEmitWaitsForNoSilentNode(t *testing.T) {
 	bubble(t, abc, func(t *testing.T, c *cluster) {
 		b := c.attach("BBBB", service.Registration{ID: "b", ServerSideEvents: true}, nil)

@@ -424,8 +424,8 @@ func (e *ear) away() bool {
 	return e.life == nil
 }
 
-// A namespace that is given back while a life begins is heard no more, and nothing is said there any more. There are many,
-// so that some are given back before they are greeted.
+// A namespace that is given back while a life begins is heard no more, and nothing is said there any more. There are
+// many, so that some are given back before they are greeted.
 func testGivenBack(t *testing.T, server *pgtest.Server) {
 	e := newEar(t, server.URL("postgres", ""), "given", "AAAA")
 	var names []string
