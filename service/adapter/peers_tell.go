@@ -70,17 +70,20 @@ func (p *Peers) tellState(o *out) []byte {
 
 // Tell tells one node, or with "" all, what it has to hear, and is lost only with what the node knows at all: what
 // finds no room ends the epoch, with its emits, and is told in the next one, though facts alone may fill the window by
-// then: no state says it once more. False: one was asked for, and is not there.
+// then: no state says it once more. They may fill it twice, and what comes beyond that is lost. False: one was asked
+// for, and is not there.
 func (p *Peers) Tell(now time.Duration, to service.NodeID, item []byte) (told bool) {
 	for _, m := range p.members {
 		if !m.State.Reachable() || to != "" && to != m.Node || len(item) == 0 || len(item) > MaxItem {
 			continue
 		}
-		told = true
-		if !m.out.fact(item) {
+		told = m.out.fact(item)
+		if !told {
 			p.reopen(m, EndFull, now)
 			m.out.full = true
-			m.out.addFact(item)
+			if told = m.out.bytes <= 2*m.out.window; told {
+				m.out.addFact(item)
+			}
 		}
 	}
 	return told
