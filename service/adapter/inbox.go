@@ -22,9 +22,11 @@ type inbox struct {
 	wake    chan struct{} // 1: there is more
 	tells   bool          // of handlers
 	retries bool          // it will try again what waited for others to leave
-	abroad  abroad
+	theirs  int           // handlers in abroad, as the goroutine that works has left them
+	visits  int           // likewise
 
-	// Memory that deliver uses again, owned by the goroutine that works.
+	// Owned by the goroutine that works; deliver uses the memory of the lists again.
+	abroad   abroad
 	emits    []service.Emit
 	receipts []service.Receipt
 }
@@ -83,6 +85,7 @@ func (c *Cluster) add(in *inbox, t told) {
 func (c *Cluster) next(in *inbox) []told {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	in.theirs, in.visits = len(in.abroad.theirs), len(in.abroad.visits)
 	for len(in.list) == 0 && c.context.Err() == nil && c.peers.State(in.of).Reachable() {
 		in.idle = true
 		c.mu.Unlock()

@@ -116,8 +116,8 @@ func (c *Cluster) keptLocked(kept map[string]int64) {
 	for _, in := range c.inboxes {
 		kept["cluster_inbox_bytes"] += int64(in.bytes)
 		kept["cluster_questions"] += int64(in.asked)
-		kept["cluster_handlers_elsewhere"] += int64(len(in.abroad.theirs))
-		kept["cluster_visits"] += int64(len(in.abroad.visits))
+		kept["cluster_handlers_elsewhere"] += int64(in.theirs)
+		kept["cluster_visits"] += int64(in.visits)
 	}
 	for _, of := range c.feeds.of {
 		kept["cluster_feeds"] += int64(len(of))
