@@ -258,8 +258,9 @@ func sendsAtOnce(column string, bytes, send int) int {
 // TestBurstsFromClients: the stock clients emit much in one tick, to handlers that take it at once, slowly, or not for
 // a while.
 func TestBurstsFromClients(t *testing.T) {
-	// A handler that has never been there may be on its way for so long after the node's start.
-	f := startFoyer(t, "--log-level=info", "--namespaces=/b-*", "--handler-wait=60s")
+	// A handler that has never been there may be on its way for so long after the node's start. On a busy machine the test
+	// takes longer than a session without a client is kept.
+	f := startFoyer(t, "--log-level=info", "--namespaces=/b-*", "--handler-wait=60s", "--ping-timeout=90s")
 	columns(t, f, func(t *testing.T, column string, c *burstClient) {
 		t.Run("no handler yet", func(t *testing.T) {
 			beginsBeforeItsHandler(t, f, c, burst{Name: "no handler", Namespaces: []string{"/b-" + column + "-late"}, Send: 3000, Bytes: 10})
