@@ -13,7 +13,7 @@ type Use uint8
 // The uses of the node's memory.
 const (
 	UseOutbound   Use = iota // what waits to be sent to links
-	UseInbound               // events that wait for handlers, messages of clients and requests of backends whose end has not come
+	UseInbound               // events that wait for handlers, and what is still arriving of clients and backends
 	UsePresence              // the logs of namespaces, and snapshots on their way to watchers
 	UseNotices               // what handlers have not taken yet, beside events
 	UseAcks                  // acknowledgements that their callers have not taken yet

@@ -26,7 +26,7 @@ type departures struct {
 	mu    sync.Mutex // a leaf
 	held  int        // bytes
 	by    map[string]*departed
-	order byHeld // the one with most first: to find it among 5000 took 24 µs for each socket that went
+	order most[*departed] // to find the first among 5000 took 24 µs for each socket that went
 }
 
 // departed are those of one namespace, the oldest first.
@@ -138,28 +138,5 @@ func (d *departures) ofUser(namespace, user string, most int) (list []*Departure
 	return list
 }
 
-// byHeld is a heap by what they hold.
-type byHeld []*departed
-
-func (h byHeld) Len() int           { return len(h) }
-func (h byHeld) Less(i, j int) bool { return h[i].held > h[j].held }
-func (h byHeld) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push is for container/heap.
-func (h *byHeld) Push(x any) {
-	of := x.(*departed)
-	of.index = len(*h)
-	*h = append(*h, of)
-}
-
-// Pop is for container/heap.
-func (h *byHeld) Pop() any {
-	last := len(*h) - 1
-	of := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return of
-}
+func (of *departed) has() int      { return of.held }
+func (of *departed) stands(at int) { of.index = at }

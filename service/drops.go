@@ -14,7 +14,7 @@ const (
 	dropClosing                     // an emit, for a socket whose link was closing
 	dropHandlerAbsent               // an event that no handler came for
 	dropHandlerSlow                 // a link that its handler took nothing from for too long
-	dropHandlerLost                 // an event with a handler that left, or waiting when its node was lost, or a server-side one not taken
+	dropHandlerLost                 // an event with a handler that left, or whose own node did; a server-side one not taken
 	dropObserver                    // a copy for an observer that is too slow, or has ended
 	dropHandlerTooSlow              // a handler that did not read, or made no progress while others of its group did
 	dropReplyUnknown                // a reply to no event

@@ -10,7 +10,7 @@ import (
 // When all places are taken, a newcomer gets the place of the oldest of the address that has most.
 type seats struct {
 	by    map[string]*asker
-	order askers // the one with most first
+	order most[*asker]
 	total int
 }
 
@@ -70,31 +70,8 @@ func (c *seats) of(address string) int {
 // oldestOfMost is who has to go for a newcomer.
 func (c *seats) oldestOfMost() *pending { return c.order[0].waiting.Front().Value.(*pending) }
 
-// askers are a heap by what they have waiting.
-type askers []*asker
-
-func (h askers) Len() int           { return len(h) }
-func (h askers) Less(i, j int) bool { return h[i].waiting.Len() > h[j].waiting.Len() }
-func (h askers) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push is for container/heap.
-func (h *askers) Push(x any) {
-	a := x.(*asker)
-	a.index = len(*h)
-	*h = append(*h, a)
-}
-
-// Pop is for container/heap.
-func (h *askers) Pop() any {
-	last := len(*h) - 1
-	a := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return a
-}
+func (a *asker) has() int      { return a.waiting.Len() }
+func (a *asker) stands(at int) { a.index = at }
 
 // neighbourhood is what counts as one address: of IPv6 a network of 64 bits, as one client may have all of it.
 func neighbourhood(address string) string {

@@ -541,18 +541,8 @@ func TestAcksOutliveAnEpoch(t *testing.T) {
 		}
 		var id int64
 		fmt.Sscanf(l.take()[0], "%d", &id)
-		epochs := c.nodes["AAAA"].Epochs()
 		c.faults.Cut("AAAA", "BBBB")
-		for range 200 { // until the window is full
-			c.nodes["AAAA"].EmitBatch(t.Context(), []service.Emit{{
-				Target: service.Target{Namespace: "/", All: true}, Packet: event(`["x","` + strings.Repeat("x", 100) + `"]`), Accepted: true,
-			}})
-		}
-		for i := range 9 { // news finds no room
-			c.join("AAAA", own, fmt.Sprint("r", i))
-			synctest.Wait()
-		}
-		want(t, "epochs that began", c.nodes["AAAA"].Epochs()-epochs, 1)
+		c.overfill("AAAA", own)
 		c.faults.Heal("AAAA", "BBBB")
 		c.pass(2 * time.Second)
 		c.nodes["BBBB"].Receive(s, &service.Packet{Kind: service.KindAck, Namespace: "/", AckID: id, Payload: []byte(`[1]`)})

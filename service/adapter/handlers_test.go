@@ -138,6 +138,22 @@ func (c *cluster) send(at service.NodeID, s *service.Socket, ack int64, text str
 	c.nodes[at].Receive(s, p)
 }
 
+// overfill fills the windows of a node, which is cut off from another, until news of rooms ends an epoch.
+func (c *cluster) overfill(at service.NodeID, own *service.Socket) {
+	c.Helper()
+	epochs := c.nodes[at].Epochs()
+	for range 200 {
+		c.nodes[at].EmitBatch(c.Context(), []service.Emit{{
+			Target: service.Target{Namespace: "/", All: true}, Packet: event(`["x","` + strings.Repeat("x", 100) + `"]`), Accepted: true,
+		}})
+	}
+	for i := range 9 {
+		c.join(at, own, fmt.Sprint("r", i))
+		synctest.Wait()
+	}
+	want(c, "epochs that began", c.nodes[at].Epochs()-epochs, 1)
+}
+
 func (c *cluster) join(at service.NodeID, s *service.Socket, room string) {
 	_, _, err := c.nodes[at].Node.Join(c.Context(), service.Target{Namespace: "/", Rooms: []string{string(s.ID())}}, []string{room})
 	if err != nil {
@@ -333,7 +349,6 @@ func TestAClaimThatIsToldTwiceIsPromisedOnce(t *testing.T) {
 		own, _ := c.connect("AAAA", "/")
 		c.connect("BBBB", "/")
 		c.pass(time.Second)
-		epochs := c.nodes["AAAA"].Epochs()
 		c.faults.Cut("BBBB", "AAAA") // acks and verdicts are lost
 		var b *backend
 		attached := make(chan error)
@@ -343,16 +358,7 @@ func TestAClaimThatIsToldTwiceIsPromisedOnce(t *testing.T) {
 			attached <- err
 		}()
 		synctest.Wait()
-		for range 200 { // until the window is full
-			c.nodes["AAAA"].EmitBatch(t.Context(), []service.Emit{{
-				Target: service.Target{Namespace: "/", All: true}, Packet: event(`["x","` + strings.Repeat("x", 100) + `"]`), Accepted: true,
-			}})
-		}
-		for i := range 9 { // news finds no room
-			c.join("AAAA", own, fmt.Sprint("r", i))
-			synctest.Wait()
-		}
-		want(t, "epochs that began", c.nodes["AAAA"].Epochs()-epochs, 1)
+		c.overfill("AAAA", own)
 		c.heal()
 		if err := <-attached; err != nil {
 			t.Fatal(err)

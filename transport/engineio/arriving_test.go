@@ -38,8 +38,8 @@ func (h *harness) begin(transport, text string) (c net.Conn, r *recorder, end []
 	return c, r, all[len(all)-100:]
 }
 
-// What clients have begun to send and not finished is in the node's budget, all of it together: those for whom there is
-// no room are closed, and only they.
+// TestMessagesThatAreStillArrivingAreCounted: the node's budget has all messages together that have begun and not come
+// to their end. A client whose message finds no room is closed, and no other one.
 func TestMessagesThatAreStillArrivingAreCounted(t *testing.T) {
 	const links, budget = 40, 8 << 20
 	for _, transport := range []string{"websocket", "polling"} {

@@ -36,7 +36,7 @@ const (
 	countQueueFull    // messages that did not fit into a queue at first
 	countUnsent       // messages that were queued when their session or connection ended
 	countLinkSlowed   // pauses of links that were over their rate, or over that of their address
-	countUnkept       // sessions closed because the budget refused a POST that had to wait, or a message that was still arriving
+	countUnkept       // sessions closed because the budget refused a POST that had to wait, or a message on its way
 	countBadBody      // POSTs of a kind that is not served; their sessions are closed
 	countersLen
 
