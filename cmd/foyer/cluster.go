@@ -174,8 +174,9 @@ func (f *foyer) openPassing() (err error) {
 		return nil
 	}
 	where := func(node service.NodeID) (passing.Member, bool) {
-		m, heard, ok := f.cluster.Member(node)
-		return passing.Member{Address: m.Address, Heard: heard, Leaving: m.State == adapter.Leaving}, ok && m.State.Reachable() && m.Address != ""
+		m, ok := f.cluster.Member(node)
+		return passing.Member{Address: m.Address, Silent: m.State == adapter.Silent, Leaving: m.State == adapter.Leaving},
+			ok && m.State.Reachable() && m.Address != ""
 	}
 	f.passing, err = passing.New(passing.Config{
 		Self: f.self.Node, Key: f.clusterKey, Where: where, TLS: f.memberTLS(), Most: f.files.passed, SlowAfter: f.s.SlowAfter, Told: f.told,

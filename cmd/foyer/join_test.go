@@ -245,8 +245,8 @@ func TestAnyNodeServesASession(t *testing.T) {
 				defer f.close()
 			}
 			eventually(t, "the nodes know each other", func() bool {
-				_, _, there := first.cluster.Member("BBBB")
-				_, _, here := second.cluster.Member("AAAA")
+				_, there := first.cluster.Member("BBBB")
+				_, here := second.cluster.Member("AAAA")
 				return there && here
 			})
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -122,15 +122,15 @@ func (c *Cluster) Members() []Member {
 	return c.peers.Members()
 }
 
-// Member is another node as this one sees it, and when it was last heard of; false: there is none of that name.
-func (c *Cluster) Member(name service.NodeID) (m Member, heard time.Time, ok bool) {
+// Member is another node as this one sees it; false: there is none of that name.
+func (c *Cluster) Member(name service.NodeID) (m Member, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := c.peers.member(name)
 	if known == nil || known.State == Gone {
-		return Member{}, time.Time{}, false
+		return Member{}, false
 	}
-	return known.Member, c.began.Add(known.heard), true
+	return known.Member, true
 }
 
 // Depart tells the others that this node is about to go: they give it nothing new.

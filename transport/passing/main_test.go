@@ -172,10 +172,19 @@ func (c *cluster) put(name service.NodeID, address string) {
 
 // leave has all know that a member is about to end.
 func (c *cluster) leave(name service.NodeID) {
+	c.turns(name, func(m *Member) { m.Leaving = true })
+}
+
+// miss has all know that a member's heartbeats do not come.
+func (c *cluster) miss(name service.NodeID) {
+	c.turns(name, func(m *Member) { m.Silent = true })
+}
+
+func (c *cluster) turns(name service.NodeID, turn func(*Member)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.members[name]
-	m.Leaving = true
+	turn(&m)
 	c.members[name] = m
 }
 

@@ -25,9 +25,8 @@ type Config struct {
 	// Key is the cluster's. A program that knows it can make sids, and is a member to the peer listeners. Without a key
 	// everybody can, and is: that is for nodes on one machine, and for members that know each other by certificates.
 	Key []byte
-	// Where says where a member's peer listener is and when the member was last heard of. False: it is no member, or
-	// there is no way to it. It is called with every request that is passed, from any goroutine, and does not block.
-	// Required.
+	// Where says where a member's peer listener is and how the member is. False: it is no member, or there is no way to
+	// it. It is called with every request that is passed, from any goroutine, and does not block. Required.
 	Where func(service.NodeID) (Member, bool)
 	// TLS is for both sides of the connections between members, each of which demands a certificate of the other.
 	// Default: none, on a network that is trusted.
@@ -35,7 +34,8 @@ type Config struct {
 
 	// Most is how many requests and streams may be passed at once. Default 10,000.
 	Most int
-	// Patience is how long a member may take for its first word on a request, its connection included. Default 1 s.
+	// Patience is how long a member may take for its first word on a request, its connection included. It begins anew for
+	// one that is not silent. Default 1 s.
 	Patience time.Duration
 	// SlowAfter is how long a client may take nothing at all of what is passed to it. Default 10 s.
 	SlowAfter time.Duration
@@ -46,9 +46,9 @@ type Config struct {
 
 // Member is where the sessions of a node are to be had.
 type Member struct {
-	Address string    // host:port of its peer listener
-	Heard   time.Time // when this node last heard of it
-	Leaving bool      // it is about to end
+	Address string // host:port of its peer listener
+	Silent  bool   // the cluster has missed its heartbeats
+	Leaving bool   // it is about to end
 }
 
 // Validate reports everything that is wrong with the Config, joined.
@@ -92,10 +92,6 @@ const (
 	idleFor       = 30 * time.Second
 	drainRound    = 100 * time.Millisecond
 	lingerTimeout = time.Second // for what comes when the other side has ended
-
-	// A member that was heard of within so many times Patience is slow. Its heartbeats come once a second, and on a busy
-	// machine a little later: with once Patience a moment without a processor ended the sessions of its polling clients.
-	heardPatience = 2
 )
 
 // Passing is the way from one node to the sessions of the others, and from theirs to its own. Safe for concurrent use.

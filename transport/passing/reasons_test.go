@@ -115,7 +115,7 @@ func TestWhyNot(t *testing.T) {
 		}{
 			{func() {}, query + "x", "no node of this cluster"},
 			{func() { p.other.passing.dial = refused }, query, "its node bbbb cannot be asked: refused"},
-			{func() { p.freeze() }, query, "its node bbbb has said nothing in 1s"},
+			{func() { p.freeze(); p.miss("bbbb") }, query, "its node bbbb has said nothing in 1s"},
 			{func() { p.lose("bbbb") }, query, "its node bbbb is no member"},
 			{func() { p.other.passing.cfg.Most = 0; p.put("bbbb", "owner:1") }, query, "as many requests as it may, which are 0"},
 		} {

@@ -66,7 +66,7 @@ func (b *Bridge) ours(t *service.Target) bool {
 	if owner == b.ID() {
 		return true
 	}
-	_, _, known := b.Member(owner)
+	_, known := b.Member(owner)
 	return known
 }
 
