@@ -20,7 +20,7 @@ import (
 //
 // A poll may wait for a message as long as it likes, so a late answer is no bad sign. The member therefore sends a word
 // of its own, status 102, when an answer takes longer than earlyAfter. A node that has heard nothing after Patience
-// gives up, unless the cluster hears of the member: then the member is slow and not silent, and is given the time again.
+// gives up, unless the cluster hears of the member: then the member is slow, not silent, and is given the time again.
 type request struct {
 	context.Context
 

@@ -252,8 +252,8 @@ func (p *pair) freeze() {
 	p.closeLater(frozen)
 }
 
-// TestSilentOwner: a node that does not answer and has no heartbeats costs a second, whatever is asked for, and whether it takes the
-// connection or not.
+// TestSilentOwner: a node that does not answer and has no heartbeats costs a second, whatever is asked for, and whether
+// it takes the connection or not.
 func TestSilentOwner(t *testing.T) {
 	for name, silence := range map[string]func(p *pair){
 		"frozen": (*pair).freeze,
