@@ -21,12 +21,13 @@
 // so at once when the sid is forged, or when its node is no member, was lost or refuses the connection. It answers so
 // after Config.Patience when that node says nothing. An answer that takes its time, as that of a poll does, is
 // announced by an informational status 102 (listener.go). A member whose heartbeats the cluster hears is slow, not
-// silent: a moment without a processor must not end the sessions of its polling clients. While requests or streams are
-// under way, this node looks once a second whether their members are still there, and ends those of a lost one. A poll
-// may wait for longer than the node that passes it is there. Its client would then lose a session that is well, at
-// another node. So when a member that has passed a poll is about to leave, the session's node answers that poll with
-// nothing, and the client's next poll comes by another node. A node that has ended its own part does not answer at all:
-// a balancer then asks another one.
+// silent: a moment without a processor must not end the sessions of its polling clients. It has thirty times Patience,
+// since its heartbeats prove the cluster's part of it alone. While requests or streams are under way, this node looks
+// once a second whether their members are still there, and ends those of a lost one. A poll may wait for longer than
+// the node that passes it is there. Its client would then lose a session that is well, at another node. So when a
+// member that has passed a poll is about to leave, the session's node answers that poll with nothing, and the client's
+// next poll comes by another node. A node that has ended its own part does not answer at all: a balancer then asks
+// another one.
 //
 // # Members
 //

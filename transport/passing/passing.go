@@ -35,7 +35,7 @@ type Config struct {
 	// Most is how many requests and streams may be passed at once. Default 10,000.
 	Most int
 	// Patience is how long a member may take for its first word on a request, its connection included. It begins anew for
-	// one that is not silent. Default 1 s.
+	// one that is not silent, up to 30 times. Default 1 s.
 	Patience time.Duration
 	// SlowAfter is how long a client may take nothing at all of what is passed to it. Default 10 s.
 	SlowAfter time.Duration
@@ -92,6 +92,7 @@ const (
 	idleFor       = 30 * time.Second
 	drainRound    = 100 * time.Millisecond
 	lingerTimeout = time.Second // for what comes when the other side has ended
+	mostRounds    = 30          // of Config.Patience, for a member that is not silent
 )
 
 // Passing is the way from one node to the sessions of the others, and from theirs to its own. Safe for concurrent use.
@@ -222,7 +223,7 @@ func (p *Passing) failure(q *request, err error) string {
 	case !ended:
 		return p.refuse(countFailed, fmt.Sprintf("its node %s cannot be asked: %v", q.to, err))
 	case counter(why) == countSilent:
-		return p.refuse(countSilent, fmt.Sprintf("its node %s has said nothing in %v", q.to, p.cfg.Patience))
+		return p.refuse(countSilent, fmt.Sprintf("its node %s has said nothing in %v", q.to, q.waited()))
 	case counter(why) == countGone:
 		return p.refuse(countGone, "its node "+string(q.to)+" was lost")
 	}

@@ -20,7 +20,8 @@ import (
 //
 // A poll may wait for a message as long as it likes, so a late answer is no bad sign. The member therefore sends a word
 // of its own, status 102, when an answer takes longer than earlyAfter. A node that has heard nothing after Patience
-// gives up, unless the cluster hears of the member: then the member is slow, not silent, and is given the time again.
+// gives up, unless the cluster hears of the member: then the member is slow, not silent, and is given the time again,
+// mostRounds times at most.
 type request struct {
 	context.Context
 
@@ -29,9 +30,11 @@ type request struct {
 	at      string
 	cancel  context.CancelCauseFunc
 
-	mu    sync.Mutex
-	timer *time.Timer // of the first word; guarded by mu, as is heard
-	heard bool
+	mu        sync.Mutex
+	timer     *time.Timer // of the first word; guarded by mu, as are the following
+	heard     bool
+	suspended bool
+	rounds    int // how often the timer has fired since the last await
 }
 
 func (q *request) member() service.NodeID { return q.to }
@@ -42,6 +45,7 @@ func (q *request) end(why counter) { q.cancel(ended(why)) }
 func (q *request) await() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.suspended, q.rounds = false, 0
 	switch {
 	case q.heard:
 	case q.timer == nil:
@@ -54,6 +58,7 @@ func (q *request) await() {
 // suspend stops it until the next await.
 func (q *request) suspend() {
 	q.mu.Lock()
+	q.suspended = true
 	q.timer.Stop()
 	q.mu.Unlock()
 }
@@ -70,15 +75,22 @@ func (q *request) hear() {
 func (q *request) quiet() {
 	m, ok := q.passing.cfg.Where(q.to)
 	q.mu.Lock()
-	heard := q.heard
-	q.mu.Unlock()
-	switch {
-	case heard:
-	case ok && !m.Silent:
-		q.await()
-	default:
+	defer q.mu.Unlock()
+	if q.heard || q.suspended { // the timer had fired before it was stopped
+		return
+	}
+	if q.rounds++; ok && !m.Silent && q.rounds < mostRounds {
+		q.timer.Reset(q.passing.cfg.Patience)
+	} else {
 		q.end(countSilent)
 	}
+}
+
+// waited is how long the member has said nothing.
+func (q *request) waited() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return time.Duration(q.rounds) * q.passing.cfg.Patience
 }
 
 // passRequest passes a poll or a POST on, and its answer back. All is done on this goroutine: net/http's Transport,

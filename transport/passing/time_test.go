@@ -293,16 +293,23 @@ func TestSilentOwner(t *testing.T) {
 }
 
 // TestSlowOwnerIsNotSilent: a node whose heartbeats come is waited for, though it has no time to answer, until they do
-// not come any more.
+// not come any more, and not for ever.
 func TestSlowOwnerIsNotSilent(t *testing.T) {
-	inBubble(t, func(p *pair) {
-		query, _ := p.open()
-		p.freeze()
-		time.AfterFunc(5500*time.Millisecond, func() { p.miss("bbbb") })
-		if res, took := p.ask(http.MethodGet, query, nil); res.body != unknownSession || took != 6*time.Second {
-			t.Errorf("%v after %v", res, took)
-		}
-	})
+	for name, tt := range map[string]struct{ missAfter, want time.Duration }{
+		"until it is silent": {5500 * time.Millisecond, 6 * time.Second},
+		"not for ever":       {time.Hour, mostRounds * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(p *pair) {
+				query, _ := p.open()
+				p.freeze()
+				defer time.AfterFunc(tt.missAfter, func() { p.miss("bbbb") }).Stop()
+				if res, took := p.ask(http.MethodGet, query, nil); res.body != unknownSession || took != tt.want {
+					t.Errorf("%v after %v, want %v", res, took, tt.want)
+				}
+			})
+		})
+	}
 }
 
 // TestPollWaits: a poll waits at its session's node as long as it likes; so does a POST of a session that is paused.
