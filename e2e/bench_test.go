@@ -75,6 +75,12 @@ func TestBench(t *testing.T) {
 		check := func(t *testing.T, args ...string) {
 			t.Helper()
 			r := bench(t, args...)
+			for range 4 { // on a busy machine the server may do nothing for as long as is measured
+				if r["deliveries"] != 0.0 {
+					break
+				}
+				r = bench(t, args...)
+			}
 			keys := append(s.more, "deliveries", "per_second", "lost", "duplicated", "server_cpu_us_per_op", "p50_ms", "p99_ms", "max_ms")
 			for _, key := range keys {
 				if _, ok := r[key].(float64); !ok {

@@ -441,7 +441,8 @@ func (c *chaos) checkWatchers(dead []int) {
 	}
 }
 
-// checkLoss looks at how a watcher was told that a node is lost, and that it is back unless it is dead.
+// checkLoss looks at how a watcher was told that a node is lost, and that it is back unless it is dead. On a busy
+// machine that node may be lost more than once, and is back each time.
 func (c *chaos) checkLoss(w *chaosWatcher, node int, dead bool) {
 	back := 1
 	if dead {
@@ -455,7 +456,7 @@ func (c *chaos) checkLoss(w *chaosWatcher, node int, dead bool) {
 		if story == nil {
 			story = &socketStory{}
 		}
-		if story.lost != 1 || story.ended != 1 || story.connected != back {
+		if story.lost == 0 || story.ended != story.lost || story.connected != story.lost-1+back {
 			c.t.Errorf("%s was told of a client of %s, which it was to lose: %+v", w.name, c.names[node], *story)
 		}
 	}

@@ -350,7 +350,7 @@ func testEIO3Disconnects(t *testing.T, s *eio3Stage, o opts) {
 func TestEIO3Heartbeat(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			s := setEIO3Stage(t, "--ping-interval=300ms", "--ping-timeout=500ms")
+			s := setEIO3Stage(t, "--ping-interval=300ms", "--ping-timeout=5s")
 			c, id := s.connect(t, "/", quick.with(transport.opts))
 			began := time.Now()
 			eventually(t, func() error {

@@ -54,6 +54,10 @@ func atCalls(names string, id func(name string) string) string {
 // streamsAt is where handlers attach whose calls go to an address, and nodesAt what is looked at as one node there.
 var streamsAt, nodesAt sync.Map
 
+// asOneLease is of nodes that are looked at as one: a node that has no processor for two seconds, on a busy machine, is
+// not silent then.
+const asOneLease = "--cluster-lease=30s"
+
 // startAsOne starts nodes that are looked at as one. Of an address that is no free one, --edge is the front's, and
 // --api that of the node which takes the calls.
 func startAsOne(t testing.TB, n int, args ...string) *foyer {
@@ -65,7 +69,7 @@ func startAsOne(t testing.TB, n int, args ...string) *foyer {
 		m.names = append(m.names, string(rune('A'+i))+"nod")
 		own := []string{
 			"--cluster=embedded", "--cluster-listen=" + listen[i], "--cluster-routes=" + strings.Join(listen, ","), "--node-id=" + m.names[i],
-			"--cluster-lease=30s", // a node that has no processor for two seconds, on a busy machine, is not silent
+			asOneLease,
 		}
 		for _, arg := range args {
 			name, address, _ := strings.Cut(arg, "=")

@@ -106,7 +106,7 @@ func TestStopAnytime(t *testing.T) {
 func TestHeartbeat(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			f := startFoyer(t, "--ping-interval=300ms", "--ping-timeout=500ms")
+			f := startFoyer(t, "--ping-interval=300ms", "--ping-timeout=5s")
 			b := attach(t, f.api, &foyerv1.Register{Namespaces: []string{"/"}}, nil)
 			p := startPuppets(t)
 			c, id := p.connect(t, f.url(), "/", quick.with(transport.opts))

@@ -141,7 +141,7 @@ const passAll = `
 // TestSessionsOnAnyNode: behind a balancer that knows nothing of sessions, stock clients work whatever way they come
 // in, and no session is lost.
 func TestSessionsOnAnyNode(t *testing.T) {
-	nodes := startMembers(t, "AAAA", "BBBB", "CCCC")
+	nodes := startMembersWith(t, []string{"AAAA", "BBBB", "CCCC"}, asOneLease)
 	for _, n := range nodes {
 		attach(t, n.api, &foyerv1.Register{Namespaces: []string{"/"}, Group: "e2e", Local: true}, nil)
 	}
@@ -206,7 +206,7 @@ func TestSessionsOnAnyNode(t *testing.T) {
 func TestClientsOverNodes(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport.name, func(t *testing.T) {
-			nodes := startMembersWith(t, []string{"AAAA", "BBBB", "CCCC"}, "--max-payload=100000")
+			nodes := startMembersWith(t, []string{"AAAA", "BBBB", "CCCC"}, "--max-payload=100000", asOneLease)
 			all := &foyer{process: nodes[1].process, edge: strings.TrimPrefix(roundRobin(t, nodes), "http://"), api: nodes[1].api, admin: nodes[1].admin}
 			setStageAt(t, all).test(t, transport.name, transport.ends, quick.with(transport.opts))
 		})

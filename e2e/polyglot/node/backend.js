@@ -26,10 +26,10 @@ const rows = {
 
 	"socket.emit(question, ack)": async ({ sender }, event) => outcomes(await sender.emitWithAck(event, "?")),
 	"socket.timeout(5000).emit": async ({ sender }, event) => outcomes(await sender.timeout(300).emitWithAck(event)),
-	"io.timeout(1000).emit(hi, acks)": async ({ io }, event) => outcomes(await io.to(["room1", "room2"]).timeout(1000).emitWithAck(event, 7)),
+	"io.timeout(1000).emit(hi, acks)": async ({ io }, event) => outcomes(await io.to(["room1", "room2"]).timeout(4000).emitWithAck(event, 7)),
 	"the same by CollectAcks": async ({ io }, event) => {
 		const got = { outcomes: [], order: "" };
-		await io.to(["room1", "room2"]).timeout(1000).collectAcks((m) => {
+		await io.to(["room1", "room2"]).timeout(4000).collectAcks((m) => {
 			got.order += m.message[0];
 			if (m.message === "started") got.started = m.started.matched;
 			if (m.message === "outcome") got.outcomes.push(m.outcome);

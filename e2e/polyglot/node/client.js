@@ -128,7 +128,7 @@ const checks = {
 		assert.equal(await socket.timeout(5000).emitWithAck("in time", 1), 1);
 	},
 	async "retries"() {
-		const socket = await connected("/", { retries: 5, ackTimeout: 250 });
+		const socket = await connected("/", { retries: 100, ackTimeout: 250 });
 		assert.equal(await socket.emitWithAck("flaky", `${socket.id} ${way}`), "at last");
 	},
 	async "volatile"() {

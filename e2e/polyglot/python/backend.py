@@ -83,7 +83,7 @@ class Rows:
                 got = await sender.itself.timeout(0.3).emit_with_ack(event)
                 return outcomes(got.outcomes, got.summary)
             case "io.timeout(1000).emit(hi, acks)":
-                got = await io.to("room1", "room2").timeout(1).emit_with_ack(event, 7)
+                got = await io.to("room1", "room2").timeout(4).emit_with_ack(event, 7)
                 return outcomes(got.outcomes, got.summary)
             case "the same by CollectAcks":
                 return await self.collect(event)
@@ -111,7 +111,7 @@ class Rows:
 
     async def collect(self, event):
         order, got, started, summary = "", [], None, None
-        async for m in self.io.to("room1", "room2").timeout(1).collect_acks(event, 7):
+        async for m in self.io.to("room1", "room2").timeout(4).collect_acks(event, 7):
             step = m.WhichOneof("message")
             order += step[0]
             if step == "started":
