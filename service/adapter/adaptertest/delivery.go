@@ -237,6 +237,7 @@ func testStrangers(t *testing.T, c Cluster) {
 		if err := strange.Receive(func(frame []byte) { t.Errorf("another cluster has got %q", frame) }); err != nil {
 			t.Fatal(err)
 		}
+		awaitUp(t, strange, true)
 		foreign := []byte("of another cluster")
 		mustSend(t, func() error { return a.bus.Send("BBBB", []byte("for B")) })
 		mustSend(t, func() error { return strange.Send("AAAA", foreign) })

@@ -135,15 +135,18 @@ func TestUnusable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b, err := Connect(Config{Node: "AAAA", Cluster: test.cluster, URL: test.url})
+			for deadline := time.Now().Add(patience); err == nil && test.want != "" && time.Now().Before(deadline); { // a server that is slow is no error
+				b.Close()
+				b, err = Connect(Config{Node: "AAAA", Cluster: test.cluster, URL: test.url})
+			}
 			switch {
 			case err == nil:
-				if up := b.Up(); !up {
-					t.Error("the bus is not up")
-				}
-				b.Close()
 				if test.want != "" {
 					t.Errorf("it is taken, want an error about %q", test.want)
+				} else {
+					await(t, "the bus", b.Up)
 				}
+				b.Close()
 			case test.want == "" || !strings.Contains(err.Error(), test.want) || strings.ContainsAny(err.Error(), "\r\n") || strings.Contains(err.Error(), "p:/@"):
 				t.Errorf("got %v, want one line about %q", err, test.want)
 			}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -122,7 +123,7 @@ func Judge(err error) error {
 	var host x509.HostnameError
 	switch {
 	case errors.As(err, &answer) && (answer.HasErrorCode(codeWrongUser) || answer.HasErrorCode(codeAtlas)),
-		strings.Contains(err.Error(), "auth error"):
+		strings.Contains(err.Error(), "auth error") && !passing(err):
 		return &Refusal{fmt.Errorf("the user and password of the URL are not taken: %w", short(err))}
 	case errors.As(err, &answer) && answer.HasErrorCode(codeUnauthorized):
 		return &Refusal{fmt.Errorf("the server does not let this user do what Foyer needs, which is the role readWrite on the database: %w", short(err))}
@@ -132,6 +133,13 @@ func Judge(err error) error {
 		return &Refusal{fmt.Errorf("TLS: %w", short(err))}
 	}
 	return short(err)
+}
+
+// passing says whether an error is of the way to the server, and not its answer. The driver says "auth error" for both.
+func passing(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // short is what a server has said, without all that the driver says around it, in one line.

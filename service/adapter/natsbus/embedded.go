@@ -45,6 +45,7 @@ type Embedded struct {
 
 	lookup   func(ctx context.Context, host string) ([]string, error) // default: the system's
 	patience time.Duration                                            // as External's
+	settles  time.Duration                                            // if it is more than settleTimeout and closeTimeout, in place of them
 }
 
 const (
@@ -103,6 +104,7 @@ type embedded struct {
 	user    *url.Userinfo   // by which servers know each other
 	log     *serverLog
 	finder  *finder
+	settles time.Duration
 	done    chan struct{}
 	ended   sync.WaitGroup
 }
@@ -148,7 +150,7 @@ func (p inProcess) InProcessConn() (net.Conn, error) {
 }
 
 func (c *Embedded) startServer(cluster string, log *zap.Logger) (*embedded, error) {
-	e := &embedded{log: &serverLog{log: log.Named("nats"), failed: make(chan string, 1)}, done: make(chan struct{})}
+	e := &embedded{log: &serverLog{log: log.Named("nats"), failed: make(chan string, 1)}, settles: c.settles, done: make(chan struct{})}
 	e.finder = newFinder(c, log)
 	addresses := e.finder.find()
 	e.log.tries = newTries(addresses)

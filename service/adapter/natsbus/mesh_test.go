@@ -260,7 +260,7 @@ func TestKeys(t *testing.T) {
 		log, logs := testLog()
 		c := with("CCCC", key, at)
 		c.Logger = log
-		stranger := refused(t, embed(t, c))
+		stranger := refused(t, embed(t, patient(c)))
 		await(t, "a refusal", func() bool { return logs.FilterLevelExact(1).Len() > 0 })
 		_ = a.SendAll([]byte("secret"))
 		_ = stranger.SendAll([]byte("strange"))
@@ -289,7 +289,7 @@ func TestTLS(t *testing.T) {
 	whole(t, a, b)
 
 	for name, files := range map[string]*tls.Config{"of another CA": theirs.member(t, theirs), "that trusts ours": theirs.member(t, ours), "none": nil} {
-		stranger := refused(t, embed(t, with("CCCC", files, at)))
+		stranger := refused(t, embed(t, patient(with("CCCC", files, at))))
 		for range 20 {
 			_ = stranger.SendAll([]byte("strange"))
 			_ = a.SendAll([]byte("secret"))
@@ -340,7 +340,7 @@ func TestRefused(t *testing.T) {
 					here.Listen = freeAddress(t)
 					here.Routes[1] = here.Listen
 				}
-				b := embed(t, here)
+				b := embed(t, patient(here))
 				err := b.Receive(func([]byte) {})
 				if !errors.Is(err, c.want) {
 					t.Errorf("%s: got %v, want %v", others, err, c.want)
@@ -359,7 +359,7 @@ func TestRefused(t *testing.T) {
 			f := listen(t, embed(t, friend))
 			here := meshConfig("BBBB", at, f.RouteAddr().String())
 			c.here(&here)
-			if err := embed(t, here).Receive(func([]byte) {}); err != nil {
+			if err := embed(t, patient(here)).Receive(func([]byte) {}); err != nil {
 				t.Errorf("with a friend: %v", err)
 			}
 		})
@@ -385,7 +385,7 @@ func freeAddress(t *testing.T) string {
 func TestFirstWords(t *testing.T) {
 	a := listen(t, embed(t, meshConfig("AAAA")))
 	for i := range 20 {
-		b := listen(t, embed(t, meshConfig("BBBB", a.RouteAddr().String())))
+		b := listen(t, embed(t, patient(meshConfig("BBBB", a.RouteAddr().String()))))
 		word := fmt.Sprint("first ", i)
 		if err := b.SendAll([]byte(word)); err != nil {
 			t.Fatal(err)
@@ -398,14 +398,19 @@ func TestFirstWords(t *testing.T) {
 // What a node sends just before it closes its bus is heard, as long as the others are there.
 func TestLastWords(t *testing.T) {
 	a := listen(t, embed(t, meshConfig("AAAA")))
-	for i := range 20 {
-		b := listen(t, embed(t, meshConfig("BBBB", a.RouteAddr().String())))
+	for i := 0; i < 20; {
+		b := listen(t, embed(t, patient(meshConfig("BBBB", a.RouteAddr().String()))))
 		word := fmt.Sprint("last ", i)
 		if err := b.SendAll([]byte(word)); err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		b.Close()
+		if time.Since(began) >= lastTimeout { // the machine is too busy: what the server does not take in time is lost
+			continue
+		}
 		await(t, word, func() bool { return a.has(word) })
+		i++
 	}
 }
 

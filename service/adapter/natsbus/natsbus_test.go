@@ -34,6 +34,12 @@ func meshConfig(name service.NodeID, routes ...string) Embedded {
 	return Embedded{Node: name, Listen: "127.0.0.1:0", Routes: routes}
 }
 
+// patient is for tests whose nodes must know whether the others take them, however busy the machine is.
+func patient(c Embedded) Embedded {
+	c.settles = time.Minute
+	return c
+}
+
 func embed(t *testing.T, c Embedded) *Bus {
 	t.Helper()
 	b, err := Embed(c)

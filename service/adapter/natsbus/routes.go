@@ -35,7 +35,7 @@ const (
 	closeTimeout = 4 * time.Second
 	settleStep   = 5 * time.Millisecond
 	// askTimeout is how long somebody may wait for a certificate until that is believed.
-	askTimeout = 300 * time.Millisecond
+	askTimeout = time.Second
 )
 
 // tries are what has become of the server's tries to connect to the addresses that it was given at its start. The
@@ -189,7 +189,7 @@ func (e *embedded) settle(subject string) error {
 			refused, there = nil, false
 		}
 		passed := time.Since(began)
-		if all && !waits || passed >= closeTimeout || passed >= settleTimeout && !there {
+		if all && !waits || passed >= max(closeTimeout, e.settles) || passed >= max(settleTimeout, e.settles) && !there {
 			return refused
 		}
 		select {

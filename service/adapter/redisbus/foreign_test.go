@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"foyer/service/adapter/freeport"
 	"foyer/service/adapter/lives"
@@ -115,7 +116,7 @@ func TestLastWord(t *testing.T) {
 	server := startServer(t, freeport.New(t))
 	url := "redis://" + server.Addr
 	e := newEar(t, connect(t, Config{Node: "EEEE", URL: url}))
-	for i := range 10 {
+	for i := 0; i < 10; {
 		b := connect(t, Config{Node: "AAAA", URL: url})
 		large := make([]byte, lives.MaxFrame)
 		for range 30 {
@@ -127,7 +128,12 @@ func TestLastWord(t *testing.T) {
 		if err := b.SendAll([]byte(word)); err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		b.Close()
+		if time.Since(began) >= time.Second { // the machine is too busy: what the server does not take in time is lost
+			continue
+		}
 		await(t, "a last word", func() bool { return e.has(word) })
+		i++
 	}
 }

@@ -29,7 +29,7 @@ func StartCluster(tb testing.TB, replicas int) *Cluster {
 	c := &Cluster{tb: tb}
 	for i := range Masters * (1 + replicas) {
 		between := freeport.New(tb) // where its servers meet
-		s := Start(tb, freeport.New(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", between,
+		s := Start(tb, freeport.New(tb), "--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--cluster-port", between,
 			"--repl-diskless-sync-delay", "0")
 		admin := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DisableIdentity: true})
 		tb.Cleanup(func() { _ = admin.Close() })

