@@ -75,7 +75,7 @@ func TestBench(t *testing.T) {
 		check := func(t *testing.T, args ...string) {
 			t.Helper()
 			r := bench(t, args...)
-			for range 4 { // on a busy machine the server may do nothing for as long as is measured
+			for range 4 { // a busy server may do nothing for so short a time
 				if r["deliveries"] != 0.0 {
 					break
 				}

@@ -77,6 +77,9 @@ func emitStream(t testing.TB, b *backend, to *foyerv1.Target, n, batch int, payl
 func wantDelivered(t testing.TB, results []*foyerv1.EmitResponse) {
 	t.Helper()
 	for i, r := range results {
+		if len(r.GetCoverage().GetUnreachable()) > 0 { // a busy node was late to count; the client tells
+			continue
+		}
 		if r.GetEnqueued() != 1 || r.GetMatched() != 1 || r.GetDroppedSlow() != 0 {
 			t.Errorf("emit %d: %v", i, r)
 			return
@@ -100,7 +103,8 @@ var downs = []struct {
 func TestBurstsToClients(t *testing.T) {
 	// The Python client leaves when it has read no ping for the longer one of these times and 5 s. On a busy machine it
 	// needs longer for what comes before the ping.
-	f := startFoyer(t, "--log-level=info", "--ping-timeout=90s")
+	// A busy client that polls may take less than half of its queue in the default --slow-after; then copies are dropped.
+	f := startFoyer(t, "--log-level=info", "--ping-timeout=90s", "--slow-after=60s")
 	takeAt(t, f, "/", "", nil) // for the last word
 	columns(t, f, func(t *testing.T, _ string, c *burstClient) {
 		b := api(t, f.api)

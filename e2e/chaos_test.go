@@ -138,7 +138,7 @@ func (c *chaos) reach(each int) {
 				if err != nil || r.GetMatched() != 1 {
 					c.t.Fatalf("join: %v, %v", r, err)
 				}
-				if missing := r.GetCoverage().GetUnreachable(); len(missing) > 0 { // on a busy machine a node takes its time
+				if missing := r.GetCoverage().GetUnreachable(); len(missing) > 0 { // a busy node may be late
 					return fmt.Errorf("%v have not heard of it", missing)
 				}
 				return nil
@@ -152,7 +152,7 @@ func (c *chaos) reach(each int) {
 func (c *chaos) emit(ctx context.Context, at, stream int, rooms ...string) {
 	for seq := 0; ctx.Err() == nil; seq++ {
 		e := &chaosEmit{at: at, stream: stream, seq: seq, room: rooms[seq%len(rooms)], call: c.now()}
-		within, stop := context.WithTimeout(context.Background(), patience)
+		within, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		e.receipt, e.err = foyerv1.NewEmitServiceClient(c.node(at).conn).Emit(within, &foyerv1.EmitRequest{
 			Target: &foyerv1.Target{Rooms: []string{e.room}}, Payload: &foyerv1.Payload{Event: "chaos", Args: &foyerv1.Payload_Json{Json: fmt.Sprintf("[%d,%d]", stream, seq)}},
 		})

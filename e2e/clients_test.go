@@ -426,9 +426,8 @@ func (b *backend) mustEmitWith(t testing.TB, to *foyerv1.Target, o *foyerv1.Emit
 	if err != nil {
 		t.Fatalf("emit %s: %v", event, err)
 	}
-	if missing := r.GetCoverage().GetUnreachable(); len(missing) > 0 { // on a busy machine a node takes its time; the clients tell whether it had this
-		t.Logf("emit %s: %v are not counted", event, missing)
-		return
+	if len(r.GetCoverage().GetUnreachable()) > 0 && r.GetMatched() < matched { // a busy node was late to count; its clients tell
+		matched = r.GetMatched()
 	}
 	if r.Matched == nil || r.GetMatched() != matched || r.GetEnqueued()+r.GetDroppedVolatile()+r.GetDroppedSlow() != matched {
 		t.Errorf("emit %s: got %v, want matched %d and its sum", event, r, matched)
@@ -439,7 +438,7 @@ func (b *backend) join(t testing.TB, namespace, id string, rooms ...string) {
 	t.Helper()
 	eventually(t, func() error {
 		r, err := b.rooms.JoinRooms(t.Context(), &foyerv1.JoinRoomsRequest{Target: &foyerv1.Target{Namespace: namespace, Rooms: []string{id}}, Rooms: rooms})
-		if err == nil && len(r.GetCoverage().GetUnreachable()) > 0 { // on a busy machine a node takes its time
+		if err == nil && len(r.GetCoverage().GetUnreachable()) > 0 { // a busy node may be late
 			return fmt.Errorf("join %v: %v", rooms, r)
 		}
 		if err != nil || r.GetMatched() != 1 {
@@ -517,18 +516,24 @@ func testEmitWithAck(t *testing.T, s *stage, o opts) {
 		for _, outcome := range r.GetOutcomes() {
 			got[outcome.GetSocketId()] = outcome
 		}
+		if len(r.GetSummary().GetCoverage().GetUnreachable()) > 0 { // a busy node was late
+			return nil
+		}
 		if sum := r.GetSummary(); sum.GetMatched() != 2 || len(got) != 2 {
 			t.Fatalf("got %v, want two outcomes", r)
 		}
 		return got
 	}
 	got := ask("q", patience)
+	for tries := 0; got == nil && tries < 10; tries++ {
+		got = ask("q", patience)
+	}
 	if got[aID].GetArgs().GetJson() != `["yes",1]` || got[bID].GetArgs().GetJson() != `[]` {
 		t.Errorf("got %v", got)
 	}
 	b.answers("mute", nil)
 	got = nil
-	for timeout := 300 * time.Millisecond; got[aID].GetArgs() == nil && timeout < patience; timeout *= 4 { // a busy machine takes its time
+	for timeout := 300 * time.Millisecond; got[aID].GetArgs() == nil && timeout < patience; timeout *= 4 { // a busy client may be late
 		got = ask("mute", timeout)
 	}
 	if got[aID].GetArgs() == nil || got[bID].GetFailure() != foyerv1.AckFailure_ACK_FAILURE_TIMEOUT {

@@ -104,7 +104,19 @@ func crosses(t testing.TB, nodes []*foyer) {
 		c, id := p.connect(t, at.url(), "/", opts{})
 		for j, from := range nodes {
 			event := fmt.Sprintf("from %d to %d", j, i)
-			api(t, from.api).mustEmit(t, &foyerv1.Target{Rooms: []string{id}}, 1, event)
+			eventually(t, func() error { // a node that is lost for a moment is sent nothing
+				event += "."
+				r, err := api(t, from.api).emits.Emit(t.Context(), &foyerv1.EmitRequest{Target: &foyerv1.Target{Rooms: []string{id}}, Payload: say(event)})
+				switch {
+				case err != nil:
+					t.Fatal(err)
+				case len(r.GetCoverage().GetUnreachable()) > 0:
+					return fmt.Errorf("emit %s: %v", event, r)
+				case r.GetMatched() != 1 || r.GetEnqueued() != 1:
+					t.Errorf("emit %s: got %v", event, r)
+				}
+				return nil
+			})
 			c.event(event)
 		}
 	}

@@ -54,8 +54,7 @@ func atCalls(names string, id func(name string) string) string {
 // streamsAt is where handlers attach whose calls go to an address, and nodesAt what is looked at as one node there.
 var streamsAt, nodesAt sync.Map
 
-// asOneLease is of nodes that are looked at as one: a node that has no processor for two seconds, on a busy machine, is
-// not silent then.
+// asOneLease is for nodes that a test takes for one. With the default lease a busy node is silent after two seconds.
 const asOneLease = "--cluster-lease=30s"
 
 // startAsOne starts nodes that are looked at as one. Of an address that is no free one, --edge is the front's, and

@@ -166,7 +166,7 @@ func TestCostOfPassing(t *testing.T) {
 		turns, rounds, streams = 20, 500, 1500
 	}
 	needFiles(t, 3*streams)
-	nodes := startMembersWith(t, []string{"AAAA", "BBBB"}, "--log-level=info", "--handler-wait=1ms", "--message-rate=-1", "--address-message-rate=-1")
+	nodes := startMembersWith(t, []string{"AAAA", "BBBB"}, asOneLease, "--log-level=info", "--handler-wait=1ms", "--message-rate=-1", "--address-message-rate=-1")
 	owner, other := nodes[0], nodes[1]
 
 	// A round is a POST and the GET that brings its answer; no backend has a part in it.

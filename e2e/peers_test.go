@@ -113,7 +113,7 @@ func startMixed(t *testing.T, on *medium) *mixed {
 	m := &mixed{medium: on, t: t, url: on.serve(t), puppets: startPuppets(t), heard: newFeed[string]()}
 	m.peer = startPeer(t, on, m.url)
 	for _, name := range nodeNames[1:3] {
-		m.nodes = append(m.nodes, startFoyer(t, append([]string{"--node-id=" + name, "--cluster-lease=3s"}, on.flags(m.url)...)...))
+		m.nodes = append(m.nodes, startFoyer(t, append([]string{"--node-id=" + name, asOneLease}, on.flags(m.url)...)...))
 	}
 	awaitUp(t, m.nodes, nodeNames[1:3]...)
 	for _, f := range m.nodes {

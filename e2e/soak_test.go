@@ -98,7 +98,8 @@ func (s *soaker) emit(ctx context.Context, r *soakRoom, how int) {
 			s.fault("emit: %v", err)
 			return
 		}
-		if int(got.GetEnqueued()) != len(r.in) {
+		late := len(got.GetCoverage().GetUnreachable()) > 0 // a busy node is; its clients tell
+		if n := int(got.GetEnqueued()); n > len(r.in) || n < len(r.in) && !late {
 			s.fault("%s has %d members, and %d went to: %v", r.name, len(r.in), r.seq, got)
 		}
 		r.seq++

@@ -280,7 +280,7 @@ func upgradeOnce(h *harness, rnd *rand.Rand) {
 }
 
 func TestThousandHalfOpenUpgrades(t *testing.T) {
-	h := serveTCP(t, Config{})
+	h := serveTCP(t, Config{UpgradeTimeout: time.Hour})
 	const n = 1000
 	peers := make([]*peer, n)
 	queries := make([]string, n)

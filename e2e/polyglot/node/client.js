@@ -91,7 +91,7 @@ const checks = {
 		const socket = await connected();
 		socket.on("question", (a, b, ack) => ack("answer", a + b, null));
 		assert.deepEqual(await socket.emitWithAck("ask", "question", 5000, 1, 2), ["answer", 3, null]);
-		assert.equal(await socket.emitWithAck("ask", "nobody listens", 200), "ACK_FAILURE_TIMEOUT");
+		assert.equal(await socket.emitWithAck("ask", "nobody listens", 1000), "ACK_FAILURE_TIMEOUT");
 	},
 	async binary() {
 		const socket = await connected();

@@ -1,6 +1,7 @@
 package mongobus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -99,9 +100,7 @@ func TestServerRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	adaptertest.Frozen(t, "BBBB", a, b)
-	if a.Lost() == 0 {
-		t.Error("no frame is counted as lost")
-	}
+	await(t, "the count of what is lost", func() bool { return a.Lost() > 0 })
 	if err := s.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -134,19 +133,17 @@ func TestUnusable(t *testing.T) {
 		{"not capped", "mongodb://enough:" + password + "@" + s.Addr + source, "large", "the collection large.frames is there and is not capped"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b, err := Connect(Config{Node: "AAAA", Cluster: test.cluster, URL: test.url})
-			for deadline := time.Now().Add(patience); err == nil && test.want != "" && time.Now().Before(deadline); { // a server that is slow is no error
-				b.Close()
-				b, err = Connect(Config{Node: "AAAA", Cluster: test.cluster, URL: test.url})
-			}
-			switch {
-			case err == nil:
-				if test.want != "" {
-					t.Errorf("it is taken, want an error about %q", test.want)
-				} else {
-					await(t, "the bus", b.Up)
+			var err error
+			await(t, cmp.Or(test.want, "a bus that is up"), func() bool { // a server that is slow refuses nothing
+				var b *Bus
+				if b, err = Connect(Config{Node: "AAAA", Cluster: test.cluster, URL: test.url}); err != nil {
+					return true
 				}
-				b.Close()
+				defer b.Close()
+				return test.want == "" && b.Up()
+			})
+			switch {
+			case err == nil && test.want == "":
 			case test.want == "" || !strings.Contains(err.Error(), test.want) || strings.ContainsAny(err.Error(), "\r\n") || strings.Contains(err.Error(), "p:/@"):
 				t.Errorf("got %v, want one line about %q", err, test.want)
 			}

@@ -135,7 +135,7 @@ func Judge(err error) error {
 	return short(err)
 }
 
-// passing says whether an error is of the way to the server, and not its answer. The driver says "auth error" for both.
+// passing says whether a server could not answer. The driver calls that an "auth error", too.
 func passing(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) ||

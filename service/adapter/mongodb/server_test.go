@@ -11,8 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// TestJudge: what a server answers while a user is looked at is a refusal; a server that does not answer then is away,
-// and nothing is wrong with the password.
+// TestJudge: a server that says no to a user refuses it. One that does not answer is away, whatever it was asked.
 func TestJudge(t *testing.T) {
 	for _, test := range []struct {
 		err     error

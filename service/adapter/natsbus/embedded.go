@@ -45,7 +45,7 @@ type Embedded struct {
 
 	lookup   func(ctx context.Context, host string) ([]string, error) // default: the system's
 	patience time.Duration                                            // as External's
-	settles  time.Duration                                            // if it is more than settleTimeout and closeTimeout, in place of them
+	settles  time.Duration                                            // least time to settle; for tests
 }
 
 const (

@@ -34,7 +34,7 @@ func meshConfig(name service.NodeID, routes ...string) Embedded {
 	return Embedded{Node: name, Listen: "127.0.0.1:0", Routes: routes}
 }
 
-// patient is for tests whose nodes must know whether the others take them, however busy the machine is.
+// patient is a node that waits until it knows whether the others take it, however busy they are.
 func patient(c Embedded) Embedded {
 	c.settles = time.Minute
 	return c

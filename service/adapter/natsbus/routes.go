@@ -117,20 +117,29 @@ func (t *tries) note(line string) (address string, fault error) {
 // one. One that wants none speaks first, so it is about to end; what closes at once is a proxy, and nobody is behind
 // it.
 func (t *tries) ask() {
+	var asking sync.WaitGroup
 	for _, address := range t.mutes() {
-		conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(context.Background(), "tcp", address)
-		if err == nil {
-			_ = conn.SetReadDeadline(time.Now().Add(askTimeout))
-			_, err = conn.Read(make([]byte, 1))
-			conn.Close()
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
-		}
-		t.mu.Lock()
-		t.of[address].over = true
-		t.mu.Unlock()
+		asking.Go(func() {
+			if !silent(address) {
+				t.mu.Lock()
+				t.of[address].over = true
+				t.mu.Unlock()
+			}
+		})
 	}
+	asking.Wait()
+}
+
+// silent says whether somebody at an address takes a connection and waits for this node to speak first.
+func silent(address string) bool {
+	conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(context.Background(), "tcp", address)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(askTimeout))
+	_, err = conn.Read(make([]byte, 1))
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // mutes are the addresses that are to be asked, each once.
@@ -188,8 +197,11 @@ func (e *embedded) settle(subject string) error {
 		if len(taken) > 0 {
 			refused, there = nil, false
 		}
-		passed := time.Since(began)
-		if all && !waits || passed >= max(closeTimeout, e.settles) || passed >= max(settleTimeout, e.settles) && !there {
+		most := settleTimeout
+		if there {
+			most = closeTimeout
+		}
+		if all && !waits || time.Since(began) >= max(most, e.settles) {
 			return refused
 		}
 		select {

@@ -38,7 +38,7 @@ func TestForeignMessages(t *testing.T) {
 				t.Fatal(err)
 			}
 			if limit == "pubsub 0 0 0" {
-				await(t, "a loss", func() bool { return b.Lost() == lost+1 })
+				await(t, "a loss", func() bool { return b.Lost() > lost })
 			}
 			b.hears(t, a, "after")
 			runtime.ReadMemStats(&after)
@@ -116,7 +116,10 @@ func TestLastWord(t *testing.T) {
 	server := startServer(t, freeport.New(t))
 	url := "redis://" + server.Addr
 	e := newEar(t, connect(t, Config{Node: "EEEE", URL: url}))
-	for i := 0; i < 10; {
+	for i, tries := 0, 0; i < 10; tries++ {
+		if tries == 100 {
+			t.Fatal("no last word goes out in time")
+		}
 		b := connect(t, Config{Node: "AAAA", URL: url})
 		large := make([]byte, lives.MaxFrame)
 		for range 30 {
@@ -130,7 +133,7 @@ func TestLastWord(t *testing.T) {
 		}
 		began := time.Now()
 		b.Close()
-		if time.Since(began) >= time.Second { // the machine is too busy: what the server does not take in time is lost
+		if time.Since(began) >= time.Second { // Close waits no longer, and a busy server may not have all
 			continue
 		}
 		await(t, "a last word", func() bool { return e.has(word) })

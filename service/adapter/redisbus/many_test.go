@@ -149,7 +149,7 @@ func TestSentinel(t *testing.T) {
 		_, err := admin.Write(appendCommand(nil, "SENTINEL", "ckquorum", "mymaster"))
 		return err == nil && admin.ok() == nil && asked(t, admin, "SENTINEL", "replicas", "mymaster") > 0
 	})
-	for i, at := range sentinels { // before, a master that a busy machine does not let run is not to be left
+	for i, at := range sentinels { // until now a busy master was not to be left
 		admin := dialClient(t, at)
 		if i == 2 {
 			admin.do("AUTH", "secret")

@@ -110,14 +110,6 @@ func (w *readyWriter) text() string {
 	return w.told.String()
 }
 
-// Refused is why a server does not take something. Where it takes longer to say so than that waits, it is tried again.
-func Refused(try func() error) (err error) {
-	for deadline := time.Now().Add(Patience); err == nil && time.Now().Before(deadline); {
-		err = try()
-	}
-	return err
-}
-
 // Await waits until something holds that has no event.
 func Await(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()

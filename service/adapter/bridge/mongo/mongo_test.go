@@ -340,9 +340,10 @@ func testFrozen(t *testing.T, port string, server *mongodbtest.Server) {
 	s.Follow("/", true)
 	s.insert(broadcast(peer, "before"))
 	s.wants("before")
-	say := func(text string) error {
-		return s.Publish(&official.Message{Kind: official.Broadcast, UID: "foyer:foyer:AAAA", Namespace: "/", Payload: fmt.Appendf(nil, `[%q]`, text)}, "")
+	message := func(payload string, attachments ...[]byte) *official.Message {
+		return &official.Message{Kind: official.Broadcast, UID: "foyer:foyer:AAAA", Namespace: "/", Payload: []byte(payload), Attachments: attachments}
 	}
+	say := func(text string) error { return s.Publish(message(fmt.Sprintf(`[%q]`, text)), "") }
 	signal := func(what os.Signal) {
 		if err := server.Process.Signal(what); err != nil {
 			t.Fatal(err)
@@ -350,8 +351,8 @@ func testFrozen(t *testing.T, port string, server *mongodbtest.Server) {
 	}
 	signal(syscall.SIGSTOP)
 	defer signal(syscall.SIGCONT)
-	large := strings.Repeat("x", outBytes) // the second finds no room, however busy this machine is until the server is found out
-	s.await("the bound", func() bool { return errors.Is(say(large), errFull) })
+	large := message(`["large",{"_placeholder":true,"num":0}]`, make([]byte, outBytes)) // a second one finds no room
+	s.await("the bound", func() bool { return errors.Is(s.Publish(large, ""), errFull) })
 	s.await("a loss", func() bool { return s.Dropped()["lost"] > 0 })
 	signal(syscall.SIGCONT)
 	s.await("the server", func() bool { return s.now() != nil && say("again") == nil })
@@ -399,7 +400,7 @@ func testRefused(t *testing.T, port string) {
 			t.Fatal(err)
 		}
 		var err error
-		s.await("a refusal", func() bool { // a server that is slow is no error
+		s.await("a refusal", func() bool { // a server that is slow refuses nothing
 			m := s.medium()
 			defer m.Close()
 			err = m.Open(func(*official.Message) {})

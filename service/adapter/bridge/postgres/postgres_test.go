@@ -530,7 +530,7 @@ func TestServerRestarts(t *testing.T) {
 		whole()
 		t.Logf("whole %v after the server's start", time.Since(began))
 	}
-	if n := a.Dropped()["connection_lost"]; n < 2 { // a busy machine may lose one more
+	if n := a.Dropped()["connection_lost"]; n < 2 || n > 4 { // a busy server may be lost once more
 		t.Errorf("%d losses are counted", n)
 	}
 	// One that is frozen is found out; what waits is lost, and more is refused.
@@ -538,7 +538,7 @@ func TestServerRestarts(t *testing.T) {
 	large := official.Message{
 		Kind: official.Broadcast, UID: a.cfg.UID, Namespace: "/", Payload: []byte(`["large",{"_placeholder":true,"num":0}]`), Attachments: [][]byte{make([]byte, outBytes)},
 	}
-	full := false // the second finds no room, however busy this machine is until the server is found out
+	full := false // a second one finds no room
 	await(t, "the end", func() bool {
 		err := a.Publish(&large, "")
 		full = full || errors.Is(err, errFull)

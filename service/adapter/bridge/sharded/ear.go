@@ -147,7 +147,7 @@ func (m *Medium) giveUp(e *ear, err error) {
 // ask has a server say that a channel is subscribed to. It is asked for one channel at a time, since those of one
 // command have to be of one slot.
 func (m *Medium) ask(e *ear, channel string) error {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	err := e.sub.SSubscribe(ctx, channel)
 	if err != nil {
@@ -158,7 +158,7 @@ func (m *Medium) ask(e *ear, channel string) error {
 
 // leave ends a subscription.
 func (m *Medium) leave(e *ear, channel string) {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	if err := e.sub.SUnsubscribe(ctx, channel); err != nil {
 		m.giveUp(e, err)

@@ -13,7 +13,7 @@ import (
 // greet returns an error when the server lacks a command that this medium needs, or when this user may not use it. A
 // server that cannot be reached now is no error.
 func (m *Medium) greet() error {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	m.reload(ctx)
 	for _, step := range []struct {

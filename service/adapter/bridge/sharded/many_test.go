@@ -77,18 +77,15 @@ func (c *crowd) whole(what string) {
 			p.SPublish(c.t.Context(), "socket.io#/#"+n.cfg.UID+"#", answer)
 		})
 		mine := fmt.Sprintf("%s from node %d", what, i)
-		redistest.Await(c.t, mine, func() bool { // what has no answer for too long is lost
-			n.publish(broadcast(mine), "")
-			for {
-				got, err := sub.ReceiveTimeout(c.t.Context(), time.Second)
-				if err != nil {
-					return false
-				}
-				if message, ok := got.(*redis.Message); ok && strings.Contains(message.Payload, mine) {
-					return true
-				}
+		n.publish(broadcast(mine), "")
+		for heard := false; !heard; {
+			got, err := sub.ReceiveTimeout(c.t.Context(), redistest.Patience)
+			if err != nil {
+				c.t.Fatalf("%s is not heard: %v", mine, err)
 			}
-		})
+			message, ok := got.(*redis.Message)
+			heard = ok && strings.Contains(message.Payload, mine)
+		}
 		n.wantPeers(1)
 	}
 	channels := len(c.rooms) + 1 + 1 + 2 // rooms, namespace, marker, answers
@@ -173,16 +170,15 @@ func (c *crowd) moveUnderLoad(channel string) {
 		}
 		return n
 	}
-	before, already := published(), c.nodes[0].Dropped()["lost"]
+	before := published()
 	for i := range messages {
 		c.nodes[0].publish(broadcast(fmt.Sprint(i)), "")
 		if i%(messages/2) == messages/4 {
 			c.move(channel)
 		}
 	}
-	lost := func() int { return int(c.nodes[0].Dropped()["lost"] - already) } // a busy machine may not answer in time
-	redistest.Await(c.t, "that all was published", func() bool { return published()+lost() >= before+messages })
-	if got := published() - before; got > messages || lost() > messages/2 {
+	redistest.Await(c.t, "that all was published", func() bool { return published() >= before+messages })
+	if got := published() - before; got != messages || c.nodes[0].Dropped()["lost"] != 0 {
 		c.t.Errorf("%d of %d messages were published, %v dropped", got, messages, c.nodes[0].Dropped())
 	}
 }
@@ -308,7 +304,7 @@ func TestSentinel(t *testing.T) {
 		return err == nil && len(replicas) == 1 && admin.CkQuorum(t.Context(), "mymaster").Err() == nil
 	})
 
-	for _, at := range sentinels { // before, a master that a busy machine does not let run is not to be left
+	for _, at := range sentinels { // until now a busy master was not to be left
 		admin := redis.NewClient(&redis.Options{Addr: at, DisableIdentity: true})
 		if err := admin.Do(t.Context(), "SENTINEL", "SET", "mymaster", "down-after-milliseconds", "1000").Err(); err != nil {
 			t.Fatal(err)

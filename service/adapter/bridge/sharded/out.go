@@ -138,7 +138,7 @@ func (m *Medium) pause(d time.Duration) {
 // publishOnce publishes messages at their servers, at each in their order. It returns those that a server has not taken
 // since their slot is another's by now, and how many are lost: what has no answer may have been published.
 func (m *Medium) publishOnce(list []said) (moved []said, lost int, why error) {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	parts := map[*redis.Client][]sending{}
 	for _, s := range list {

@@ -41,7 +41,7 @@ func (m *Medium) client(address string) *redis.Client { return redis.NewClient(m
 func (m *Medium) options(address string) *redis.Options {
 	return &redis.Options{
 		Addr: address, Username: m.cfg.User, Password: m.cfg.Password, Dialer: m.dialer.Dial, OnConnect: sayName, MaxRetries: -1, PoolSize: 4,
-		DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
+		DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: m.cfg.callTimeout, WriteTimeout: m.cfg.callTimeout, ContextTimeoutEnabled: true,
 		DisableIdentity: true,
 	}
 }
@@ -109,7 +109,7 @@ func (m *Medium) everywhere(ctx context.Context, do func(context.Context, *redis
 func (m *Medium) reload(ctx context.Context) {
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
-	ctx, stop := context.WithTimeout(ctx, callTimeout)
+	ctx, stop := context.WithTimeout(ctx, m.cfg.callTimeout)
 	defer stop()
 	s := m.servers.Load()
 	switch {

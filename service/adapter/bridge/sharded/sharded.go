@@ -32,6 +32,8 @@ type Config struct {
 	Marker   string // what the channels of the cluster's own begin with; no # and no brace in it
 	MaxBytes int    // largest message that is read; default 16 MiB
 	Logger   *zap.Logger
+
+	callTimeout time.Duration // how long Redis may take to answer; for tests; default callWait
 }
 
 const (
@@ -39,7 +41,7 @@ const (
 	outBytes    = 8 << 20  // that wait to be published; more are refused
 	inBytes     = 32 << 20 // that wait for the bridge; more are dropped
 	batchMost   = 512      // messages that are published before answers are waited for
-	callTimeout = 2 * time.Second
+	callWait    = 2 * time.Second
 	dialTimeout = 2 * time.Second
 )
 
@@ -86,6 +88,9 @@ type Medium struct {
 func New(c Config) *Medium {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = maxBytes
+	}
+	if c.callTimeout == 0 {
+		c.callTimeout = callWait
 	}
 	if c.Append == nil {
 		c.Append = official.AppendSharded

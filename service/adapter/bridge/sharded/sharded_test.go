@@ -1,6 +1,7 @@
 package sharded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type node struct {
 func startNode(t *testing.T, name string, c Config) *node {
 	t.Helper()
 	c.UID, c.Ours, c.Marker = "foyer:c:"+name, "foyer:c:", "c"
+	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience) // what a busy server answers late is not lost
 	n := &node{New(c), t, make(chan *official.Message, 10_000)}
 	if err := n.Open(func(m *official.Message) { n.heard <- m }); err != nil {
 		t.Fatal(err)
@@ -352,8 +354,8 @@ func TestRedisRestarts(t *testing.T) {
 		n.hears("back")
 		t.Logf("whole %v after Redis was killed", time.Since(began))
 		redistest.Await(t, "the end of all doubt", func() bool { return tried() == nil })
-		if got := n.Dropped()["gap"]; got < round+1 { // a connection that a busy machine is late to look after is one more
-			t.Errorf("%d gaps are told of, want at least %d", got, round+1)
+		if got := n.Dropped()["gap"]; got < round+1 || got > 2*(round+1) { // a busy server may be given up once more
+			t.Errorf("%d gaps are told of, want about %d", got, round+1)
 		}
 		close(stop)
 		<-ended
@@ -420,6 +422,7 @@ func TestPeersMayBeAboutToComeBack(t *testing.T) {
 func TestFrozenRedis(t *testing.T) {
 	t.Parallel()
 	s, c := startOne(t)
+	c.callTimeout = callWait
 	n := startNode(t, "AAAA", c)
 	n.follow("/")
 	n.room("/", "r")

@@ -52,7 +52,7 @@ func (m *Medium) audit() (trouble bool) {
 	trouble, m.trouble = m.trouble, false
 	m.mu.Unlock()
 	m.reload(m.ctx)
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	_, err := m.at(ctx, m.names.Main("/"))
 	known := err == nil         // and then at does not block
@@ -107,7 +107,7 @@ func (m *Medium) check(e *ear, p *place) {
 	if m.ask(e, p.channel) != nil || p.kind != answers {
 		return
 	}
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	counts, err := e.server.PubSubShardNumSub(ctx, p.channel).Result()
 	if err == nil && counts[p.channel] == 0 {
@@ -140,7 +140,7 @@ func (m *Medium) change() {
 
 // settle makes the subscription to a channel what it is to be. failed are servers that cannot be reached now.
 func (m *Medium) settle(p *place, failed map[*redis.Client]bool) {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	server, err := m.at(ctx, p.channel)
 

@@ -29,7 +29,7 @@ func refusal(attempts ...attempt) error {
 
 // check looks whether the server lets this node do what it will have to with streams.
 func (m *Medium) check() error {
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	m.lookAgain(ctx)
 	stream := m.stream("/")
@@ -51,7 +51,7 @@ func (m *Medium) check() error {
 
 // check looks whether the server lets this node do what it will have to with channels. Nobody but this node hears them.
 func (p *plain) check() error {
-	ctx, stop := context.WithTimeout(p.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(p.ctx, p.cfg.callTimeout)
 	defer stop()
 	p.lookAgain(ctx)
 	answers, marker := p.names.Node("/", p.cfg.UID), p.marker(p.cfg.UID)
@@ -68,7 +68,7 @@ func (p *plain) check() error {
 			if err := sub.Subscribe(ctx, answers, marker); err != nil {
 				return err
 			}
-			_, err := sub.ReceiveTimeout(ctx, callTimeout)
+			_, err := sub.ReceiveTimeout(ctx, p.cfg.callTimeout)
 			return err
 		}},
 	)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	callTimeout = 3 * time.Second
+	callWait    = 3 * time.Second
 	dialTimeout = 2 * time.Second
 	retryLeast  = 100 * time.Millisecond
 	retryMost   = 2 * time.Second
@@ -73,7 +73,7 @@ func (l *link) connect(connections int, cluster bool) redis.UniversalClient {
 		IsClusterMode: cluster, MasterName: c.Master, Username: c.User, Password: c.Password, SentinelUsername: sentinel(c.User), SentinelPassword: sentinel(c.Password),
 		Dialer: l.dialer.Dial, ClientName: "foyer-official",
 		MaxRetries: -1, MaxRedirects: -1, // what has no answer may have been done
-		PoolSize: connections, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: callTimeout, WriteTimeout: callTimeout, ContextTimeoutEnabled: true,
+		PoolSize: connections, DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: c.callTimeout, WriteTimeout: c.callTimeout, ContextTimeoutEnabled: true,
 		DisableIdentity: true,
 	})
 }
@@ -148,7 +148,7 @@ func (l *link) lookAgain(ctx context.Context) {
 	if !ok || l.cfg.Master != "" {
 		return
 	}
-	ctx, stop := context.WithTimeout(ctx, callTimeout)
+	ctx, stop := context.WithTimeout(ctx, l.cfg.callTimeout)
 	defer stop()
 	info, err := one.Info(ctx, "cluster").Result() // a user that may not ask has to be told of several servers
 	if err != nil || !strings.Contains(info, "cluster_enabled:1") {

@@ -70,7 +70,7 @@ func (p *plain) moved() bool {
 	if !ok {
 		return false
 	}
-	ctx, stop := context.WithTimeout(p.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(p.ctx, p.cfg.callTimeout)
 	defer stop()
 	cluster.ReloadState(ctx) // which is known the next time; the library does so each minute
 	master, err := cluster.MasterForKey(ctx, p.marker(p.cfg.UID))

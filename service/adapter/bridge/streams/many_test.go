@@ -157,7 +157,7 @@ func TestSentinel(t *testing.T) {
 	a.say(emit("first"))
 	peer.hears("first")
 	redistest.Await(t, "the first entry at the replica", func() bool { return at(replica).XLen(t.Context(), "socket.io").Val() == 1 })
-	// Before, a master that a busy machine does not let run is not to be left.
+	// Until now a busy master was not to be left.
 	if err := stranger(t, sentinel.Addr).Do(t.Context(), "SENTINEL", "SET", "mymaster", "down-after-milliseconds", "1000").Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -316,7 +316,7 @@ func (p *plain) subscribe(on bool, channels []string) {
 	if len(channels) == 0 || sub == nil {
 		return
 	}
-	ctx, stop := context.WithTimeout(p.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(p.ctx, p.cfg.callTimeout)
 	defer stop()
 	change := sub.Unsubscribe
 	if on {

@@ -48,7 +48,7 @@ func (m *Medium) readFrom(stream string) error {
 	if r != nil {
 		return nil
 	}
-	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 	defer stop()
 	r = &reader{medium: m, stream: stream, namespaces: 1, most: readMost}
 	is, err := r.look(ctx)
@@ -101,7 +101,7 @@ func (r *reader) wanted() bool {
 
 // step reads what comes next, and waits for it.
 func (r *reader) step() error {
-	ctx, stop := context.WithTimeout(r.medium.ctx, blockFor+callTimeout)
+	ctx, stop := context.WithTimeout(r.medium.ctx, blockFor+r.medium.cfg.callTimeout)
 	defer stop()
 	at, err := server(ctx, r.medium.reading(), r.stream)
 	if err != nil {

@@ -35,6 +35,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -62,6 +63,8 @@ type Config struct {
 
 	// Talk carries what is not put into a stream, as option useShardedPubSub says. nil: by Pub/Sub without shards.
 	Talk Talk
+
+	callTimeout time.Duration // how long Redis may take to answer; for tests; default callWait
 }
 
 // Talk is what a Medium asks of what carries questions and answers. It is a bridge.Medium itself, and a bridge.Roll.
@@ -115,6 +118,9 @@ func New(c Config) *Medium {
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = maxBytes
+	}
+	if c.callTimeout == 0 {
+		c.callTimeout = callWait
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

@@ -238,7 +238,7 @@ func (w *writer) write(list []command) (left []command) {
 
 // writeToMaster is writeTo for commands of one key.
 func (w *writer) writeToMaster(list []command) (left []command) {
-	ctx, stop := context.WithTimeout(w.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(w.ctx, w.cfg.callTimeout)
 	defer stop()
 	at, err := server(ctx, w.client(), list[0].key)
 	if err != nil {
@@ -248,7 +248,7 @@ func (w *writer) writeToMaster(list []command) (left []command) {
 }
 
 func (w *writer) writeTo(pipelined func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error), list []command) (left []command) {
-	ctx, stop := context.WithTimeout(w.ctx, callTimeout)
+	ctx, stop := context.WithTimeout(w.ctx, w.cfg.callTimeout)
 	defer stop()
 	answers, err := pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range list {

@@ -220,7 +220,7 @@ public final class Client {
 		Socket socket = connected();
 		socket.on("question", args -> ((Ack) args[2]).call("answer", (Integer) args[0] + (Integer) args[1], JSONObject.NULL));
 		same(ask(socket, "ask", "question", 5000, 1, 2), new Object[] {new Object[] {"answer", 3, null}});
-		same(ask(socket, "ask", "nobody listens", 200), new Object[] {"ACK_FAILURE_TIMEOUT"});
+		same(ask(socket, "ask", "nobody listens", 1000), new Object[] {"ACK_FAILURE_TIMEOUT"});
 	}
 
 	private static void binary() throws Exception {
