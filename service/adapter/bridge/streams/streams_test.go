@@ -46,7 +46,7 @@ func open(t testing.TB, name string, c Config) *ear {
 	c.UID = c.Ours + node
 	core, logged := observer.New(zap.InfoLevel)
 	c.Logger = zap.New(core)
-	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience) // what a busy server answers late is not lost
+	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // what a busy server answers late is not lost
 	e := &ear{Medium: New(c), t: t, came: make(chan *official.Message, 100_000), logged: logged}
 	t.Cleanup(func() { _ = e.Close() })
 	if err := e.Open(func(m *official.Message) {
