@@ -45,7 +45,9 @@ func exampleFoyer(t testing.TB, args ...string) *foyer {
 	if err := os.WriteFile(file, []byte(exampleToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startFoyer(t, append([]string{"--api-token-file=" + file, "--namespaces=/example", "--connect=/example=handler"}, args...)...)
+	own := []string{"--api-token-file=" + file, "--namespaces=/example", "--connect=/example=handler"}
+	own = append(own, "--handler-wait=60s") // a busy machine may start a JVM in more than the default
+	return startFoyer(t, append(own, args...)...)
 }
 
 // example is one that runs.
