@@ -1,6 +1,7 @@
 package classic
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,6 +43,7 @@ func open(t *testing.T, c Config) *node {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	c.Logger = zap.New(core)
+	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // what a busy server answers late is not lost
 	n := &node{Medium: New(c), logs: logs, heard: map[string]int{}}
 	n.opens(t)
 	return n
@@ -105,7 +107,7 @@ func (s *server) serve(namespace string) {
 	}
 	var ended sync.WaitGroup
 	ended.Go(func() {
-		for message := range sub.Channel() {
+		for message := range sub.Channel(redis.WithChannelHealthCheckInterval(0)) { // a busy server is not left
 			m, fault := official.ReadClassicBroadcast(namespace, []byte(message.Payload), maxBytes)
 			if fault == 0 {
 				s.mu.Lock()
@@ -149,9 +151,21 @@ func own(n *node, namespace, text string) *official.Message {
 	return m
 }
 
+// follow follows a namespace, and waits until it is heard.
 func follow(t *testing.T, n *node, namespace string) {
 	t.Helper()
+	n.lives(t)
 	<-n.Follow(namespace, true)
+}
+
+// lives awaits that it hears Redis.
+func (n *node) lives(t *testing.T) {
+	t.Helper()
+	redistest.Await(t, "a connection", func() bool {
+		n.Medium.mu.Lock()
+		defer n.Medium.mu.Unlock()
+		return n.live
+	})
 }
 
 // TestNamesThatArePatterns: a namespace whose name means something in a pattern is heard, and no other one with it.
@@ -251,6 +265,8 @@ func TestAnswersToOthers(t *testing.T) {
 	s := redistest.Start(t, freeport.New(t))
 	a, b := open(t, config("AAAA", s.Addr)), open(t, config("BBBB", s.Addr))
 	peer := dialServer(t, s.Addr)
+	a.lives(t)
+	b.lives(t)
 	for _, m := range []*official.Message{
 		{Kind: official.Reply, Namespace: "/", Request: "abcdef", Payload: []byte(`"a peer's"`)},
 		{Kind: official.Reply, Namespace: "/", Request: a.cfg.UID + ":1", Payload: []byte(`"mine"`)},
