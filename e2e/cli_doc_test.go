@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,9 +27,18 @@ func TestCommandLinePage(t *testing.T) {
 			}
 		}
 	}
+	// On a busy machine something may not answer in the time that the page gives it: then a second text is run.
+	printsOrElse := func(text, second string, wanted ...string) {
+		t.Helper()
+		out, code := term.start(text).ends(t)
+		if code != 0 || slices.ContainsFunc(wanted, func(want string) bool { return !strings.Contains(out, want) }) {
+			prints(second, wanted...)
+		}
+	}
 	term.run("bin/foyer join --all lobby")
 	prints(d.next("sh", "foyer sockets"), "SOCKET  ", id, "websocket", "SOCKETS   ROOM\n      1   lobby")
-	prints(d.next("sh", "foyer join"), "1 socket joined news.", "It went to 1 socket.", id, `["yes"]`, "1 of 1 socket answered, within 5.0s.")
+	join := d.next("sh", "foyer join")
+	printsOrElse(join, join, "1 socket joined news.", "It went to 1 socket.", id, `["yes"]`, "1 of 1 socket answered, within 5.0s.")
 	if got := ann.event("chat"); len(got) != 2 || got[0] != "hello" {
 		t.Errorf("the client heard %v", got)
 	}
@@ -44,7 +54,8 @@ func TestCommandLinePage(t *testing.T) {
 	ann.emit("typing", "secret")
 	tail.prints(t, `["secret"]`)
 	prints(d.next("sh", "foyer explain"), "1 of 1 socket that the target means would get it.")
-	prints(d.next("sh", "foyer watch"), "here           "+id, "TIME  ")
+	ends := d.next("sh", "foyer watch")
+	printsOrElse(ends, strings.ReplaceAll(ends, "--for 1s", "--for 15s"), "here           "+id, "TIME  ")
 	prints(d.next("sh", "-o json"), `{"id":"`+id+`"`)
 	prints(d.next("sh", "foyer context"), "*   here      "+term.url("127.0.0.1:50051"), "news")
 	prints(d.next("sh", "completion bash")+"\ncomplete -p foyer", "_foyer")

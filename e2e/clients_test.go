@@ -227,7 +227,8 @@ func testBinary(t *testing.T, s *stage, o opts) {
 	t.Run("emit with ack", func(t *testing.T) {
 		c.t = t
 		r, err := s.b.emits.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{
-			Target: &foyerv1.Target{Rooms: []string{id}},
+			Target:  &foyerv1.Target{Rooms: []string{id}},
+			Timeout: durationpb.New(patience),
 			Payload: &foyerv1.Payload{
 				Event:       "from backend",
 				Args:        &foyerv1.Payload_Json{Json: `[{"_placeholder":true,"num":1},"and",{"b":{"_placeholder":true,"num":0}}]`},
@@ -294,7 +295,7 @@ func testAcks(t *testing.T, s *stage, o opts) {
 	if got := c.askWith(map[string]any{"timeout": 200}, "silent", 1); got.Err != "operation has timed out" {
 		t.Errorf("got %q, want a timeout", got.Err)
 	}
-	if got := c.askWith(map[string]any{"timeout": 5000}, "echo", 1); got.Err != "" || len(got.Args) != 1 {
+	if got := c.askWith(map[string]any{"timeout": patience.Milliseconds()}, "echo", 1); got.Err != "" || len(got.Args) != 1 {
 		t.Errorf("got %+v, want an acknowledgement in time", got)
 	}
 	late := c.later(nil, "silent", 2) // one that is not answered holds up nobody
@@ -312,7 +313,7 @@ func testAcks(t *testing.T, s *stage, o opts) {
 func testDecisions(t *testing.T, s *stage, o opts) {
 	t.Run("accepted with rooms", func(t *testing.T) {
 		c, id := s.p.connect(t, s.f.url(), "/", o.with(opts{"auth": map[string]any{"rooms": []string{"vip", "door"}, "user": "u1"}}))
-		r, err := s.b.sockets.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: id, View: foyerv1.SocketView_SOCKET_VIEW_FULL})
+		r, err := s.b.socket(t, &foyerv1.GetSocketRequest{SocketId: id, View: foyerv1.SocketView_SOCKET_VIEW_FULL})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -389,7 +390,7 @@ func testNamespaces(t *testing.T, s *stage, o opts) {
 		}
 	}
 	session := func(namespace, id string) string {
-		r, err := s.b.sockets.GetSocket(t.Context(), &foyerv1.GetSocketRequest{Namespace: namespace, SocketId: id})
+		r, err := s.b.socket(t, &foyerv1.GetSocketRequest{Namespace: namespace, SocketId: id})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -432,6 +433,23 @@ func (b *backend) mustEmitWith(t testing.TB, to *foyerv1.Target, o *foyerv1.Emit
 	if r.Matched == nil || r.GetMatched() != matched || r.GetEnqueued()+r.GetDroppedVolatile()+r.GetDroppedSlow() != matched {
 		t.Errorf("emit %s: got %v, want matched %d and its sum", event, r, matched)
 	}
+}
+
+// late says whether a busy node was late to count one socket, and so whether one may be missing.
+func late(matched int32, c *foyerv1.Coverage) bool {
+	return matched == 0 && len(c.GetUnreachable()) > 0
+}
+
+// socket is GetSocket, which is asked again while the node of the socket is late.
+func (b *backend) socket(t testing.TB, request *foyerv1.GetSocketRequest) (r *foyerv1.GetSocketResponse, err error) {
+	t.Helper()
+	eventually(t, func() error {
+		if r, err = b.sockets.GetSocket(t.Context(), request); status.Code(err) == codes.Unavailable {
+			return err
+		}
+		return nil
+	})
+	return r, err
 }
 
 func (b *backend) join(t testing.TB, namespace, id string, rooms ...string) {
@@ -586,7 +604,7 @@ func testServerDisconnects(t *testing.T, s *stage, o opts) {
 			r, err := s.b.sockets.DisconnectSockets(t.Context(), &foyerv1.DisconnectSocketsRequest{
 				Target: &foyerv1.Target{Rooms: []string{id}}, Mode: tt.mode,
 			})
-			if err != nil || r.GetMatched() != 1 {
+			if err != nil || r.GetMatched() != 1 && !late(r.GetMatched(), r.GetCoverage()) {
 				t.Fatalf("got %v, %v", r, err)
 			}
 			check := func(c *client, id string, want *outcome) {
@@ -633,7 +651,7 @@ func testClientDisconnects(t *testing.T, s *stage, o opts) {
 	if diff := cmp.Diff([]string{"r1", "r2"}, got.GetSocket().GetRooms()); diff != "" {
 		t.Errorf("rooms: want -, got +:\n%s", diff)
 	}
-	if _, err := s.b.sockets.GetSocket(t.Context(), &foyerv1.GetSocketRequest{SocketId: id}); status.Code(err) != codes.NotFound {
+	if _, err := s.b.socket(t, &foyerv1.GetSocketRequest{SocketId: id}); status.Code(err) != codes.NotFound {
 		t.Errorf("got %v, want NOT_FOUND", err)
 	}
 }
@@ -641,20 +659,23 @@ func testClientDisconnects(t *testing.T, s *stage, o opts) {
 // A volatile event is for clients that can take it now; it is either there or counted as dropped, and holds up nothing.
 func testVolatile(t *testing.T, s *stage, o opts) {
 	c, id := s.p.connect(t, s.f.url(), "/", o)
-	dropped := int32(0)
+	dropped, unknown := 0, 0
 	const n = 50
 	for i := range n {
 		r, err := s.b.emits.Emit(t.Context(), &foyerv1.EmitRequest{
 			Target: &foyerv1.Target{Rooms: []string{id}}, Payload: say("tick", i), Options: &foyerv1.EmitOptions{Volatile: true},
 		})
-		if err != nil || r.GetMatched() != 1 || r.GetEnqueued()+r.GetDroppedVolatile() != 1 {
+		switch {
+		case err == nil && late(r.GetMatched(), r.GetCoverage()):
+			unknown++
+		case err != nil || r.GetMatched() != 1 || r.GetEnqueued()+r.GetDroppedVolatile() != 1:
 			t.Fatalf("got %v, %v", r, err)
 		}
-		dropped += r.GetDroppedVolatile()
+		dropped += int(r.GetDroppedVolatile())
 	}
 	c.settle()
-	if got := c.count("tick"); got != n-int(dropped) {
-		t.Errorf("got %d of %d, but %d were said to be dropped", got, n, dropped)
+	if got := c.count("tick"); got > n-dropped || got < n-dropped-unknown {
+		t.Errorf("got %d of %d, but %d were said to be dropped, and of %d nothing was said", got, n, dropped, unknown)
 	}
 	c.emitWith(map[string]any{"volatile": true}, "from client volatile", 1)
 	s.b.event(t, "from client volatile")

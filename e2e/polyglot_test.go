@@ -176,8 +176,8 @@ func TestStockClients(t *testing.T) {
 	for _, language := range languages {
 		t.Run("backend on "+language, func(t *testing.T) {
 			// Java's client stops reading at the server's close frame and hears of the end by its heartbeat only, as it does
-			// from the official server: let that be soon.
-			f := startFoyer(t, "--ping-interval=2s", "--ping-timeout=3s")
+			// from the official server: let that be soon, and yet give a busy machine its time.
+			f := startFoyer(t, "--ping-interval=500ms", "--ping-timeout=6s")
 			startForeign(t, language, f.api, "")
 			for _, client := range stockClients {
 				for _, transport := range transports {

@@ -69,8 +69,7 @@ func (term *terminal) start(text string) *job {
 func (term *terminal) run(text string) string {
 	term.t.Helper()
 	j := term.start(text)
-	code := j.exit(term.t, 8*patience)
-	out := strings.Join(j.out.all(), "\n")
+	out, code := j.ends(term.t)
 	if code != 0 {
 		term.t.Fatalf("code %d of\n%s\n%s\n%s", code, text, out, j.tail(30))
 	}
@@ -113,6 +112,13 @@ func (j *job) stop() {
 		_ = syscall.Kill(-j.cmd.Process.Pid, syscall.SIGKILL)
 		<-j.done
 	}
+}
+
+// ends waits for its end, and returns what it has printed and its exit code.
+func (j *job) ends(t testing.TB) (out string, code int) {
+	t.Helper()
+	code = j.exit(t, 8*patience)
+	return strings.Join(j.out.all(), "\n"), code
 }
 
 // crash ends all of it without a word.

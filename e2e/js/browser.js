@@ -91,6 +91,19 @@ async function says(page, text) {
 	await page.click("#send");
 }
 
+// types enters a text until another page shows this notice. To say that one is typing is volatile, and may be lost:
+// then the text is entered once more, after a time in which the page would not say it again.
+async function types(page, text, other, notice) {
+	for (let tries = 5; ; tries--) {
+		await page.locator("#message-input").pressSequentially(text);
+		try {
+			return await other.locator("#typing", { hasText: notice }).waitFor({ timeout: tries > 1 ? 3000 : patience });
+		} catch (err) {
+			if (tries <= 1) throw err;
+		}
+	}
+}
+
 // sees waits for a message in the open room.
 const sees = (page, who, text) =>
 	page
@@ -119,4 +132,4 @@ function equal(got, want, what) {
 	if (JSON.stringify(got) !== JSON.stringify(want)) throw new Error(`${what}: got ${JSON.stringify(got)}, want ${JSON.stringify(want)}`);
 }
 
-module.exports = { use, quiet, menu, rename, says, sees, goTo, notice, focused, equal, desk, phone, patience };
+module.exports = { use, quiet, menu, rename, says, types, sees, goTo, notice, focused, equal, desk, phone, patience };

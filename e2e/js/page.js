@@ -3,7 +3,7 @@
 "use strict";
 
 const { execFileSync } = require("child_process");
-const { use, quiet, menu, rename, says, sees, desk, phone, patience } = require("./browser.js");
+const { use, quiet, menu, rename, says, types, sees, desk, phone, patience } = require("./browser.js");
 
 const settings = JSON.parse(process.argv[2]);
 const { api } = settings;
@@ -23,8 +23,7 @@ use(settings, async ({ open, shot, step, troubles }) => {
 		}
 	});
 	await step("typing is shown, to the other", async () => {
-		await ann.locator("#message-input").pressSequentially("Hello B", { delay: 20 });
-		await bob.locator("#typing", { hasText: "Ann is typing" }).waitFor();
+		await types(ann, "Hello B", bob, "Ann is typing");
 		if ((await ann.locator("#typing").textContent()) !== "") throw new Error("Ann is told that she is typing");
 	});
 	await step("they chat", async () => {

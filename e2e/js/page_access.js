@@ -1,7 +1,7 @@
 // The page for those who have no mouse, see little or nothing, or hold a small screen. argv, JSON: {url, api, shots}.
 "use strict";
 
-const { use, quiet, menu, rename, says, sees, goTo, focused, equal, desk, phone } = require("./browser.js");
+const { use, quiet, menu, rename, says, types, sees, goTo, focused, equal, desk, phone } = require("./browser.js");
 
 const settings = JSON.parse(process.argv[2]);
 const small = { viewport: { width: 320, height: 568 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
@@ -160,8 +160,7 @@ use(settings, async ({ open, shot, step, troubles }) => {
 		await sees(bob, wide, "WWW");
 		await rename(ann, "M".repeat(32)); // the notice has two wide names
 		await bob.locator("#log [data-notice]", { hasText: "is now called" }).waitFor();
-		await ann.locator("#message-input").pressSequentially("W".repeat(80));
-		await bob.locator("#typing", { hasText: "is typing" }).waitFor();
+		await types(ann, "W".repeat(80), bob, "is typing");
 		for (const [name, page] of Object.entries({ desk: ann, phone: bob, small: kim })) {
 			for (const size of ["100%", "200%"]) {
 				await page.evaluate((size) => (document.documentElement.style.fontSize = size), size);
