@@ -60,7 +60,7 @@ func (b *Bus) open(ctx context.Context, in *lives.Inbox) (lives.Life, error) {
 	l := &life{bus: b, in: in, server: server, coll: server.Collection(b.name), tag: b.out.begin(), heard: map[numbers]int64{}}
 	l.Begin(ctx, 1, errSplit, func(error) { in.Lose(b.out.end()) })
 	l.Run(l.write, l.hear, l.probe)
-	if err := l.Whole(mongodb.AnswerTimeout); err != nil {
+	if err := l.Whole(b.callTimeout); err != nil {
 		_ = l.Bury()
 		return nil, mongodb.Judge(err)
 	}
@@ -70,7 +70,7 @@ func (b *Bus) open(ctx context.Context, in *lives.Inbox) (lives.Life, error) {
 
 // prepare makes the collection, if it is not there.
 func (b *Bus) prepare(ctx context.Context, server *mongodb.Server) error {
-	ctx, stop := context.WithTimeout(ctx, mongodb.AnswerTimeout)
+	ctx, stop := context.WithTimeout(ctx, b.callTimeout)
 	defer stop()
 	if err := server.MakeCapped(ctx, b.name, b.bytes); err != nil {
 		return err
@@ -95,7 +95,7 @@ func (l *life) Drained() <-chan struct{} { return l.bus.out.emptied() }
 
 func (l *life) write() error {
 	lost, err := l.bus.out.write(l.Context, func(list []pack) error {
-		ctx, stop := context.WithTimeout(l.Context, mongodb.AnswerTimeout)
+		ctx, stop := context.WithTimeout(l.Context, l.bus.callTimeout)
 		defer stop()
 		documents := make([]any, len(list))
 		for i := range list {
@@ -160,7 +160,7 @@ const closeTimeout = 100 * time.Millisecond
 
 // mark inserts a document without frames, and returns the time that it was given.
 func (l *life) mark() (id bson.ObjectID, at bson.Timestamp, err error) {
-	ctx, stop := context.WithTimeout(l.Context, mongodb.AnswerTimeout)
+	ctx, stop := context.WithTimeout(l.Context, l.bus.callTimeout)
 	defer stop()
 	id = bson.NewObjectID()
 	p := pack{to: []service.NodeID{l.bus.self}}

@@ -156,8 +156,8 @@ func TestBehind(t *testing.T) {
 	s := mongodbtest.Start(t, freeport.New(t), t.TempDir())
 	log, logs := testLog()
 	url := "mongodb://" + s.Addr + "/foyer"
-	a := connect(t, Config{Node: "AAAA", URL: url, bytes: 1 << 20})
-	b := newEar(t, connect(t, Config{Node: "BBBB", URL: url, bytes: 1 << 20, Logger: log}))
+	a := connect(t, Config{Node: "AAAA", URL: url, bytes: 1 << 20, callTimeout: callTimeout})
+	b := newEar(t, connect(t, Config{Node: "BBBB", URL: url, bytes: 1 << 20, Logger: log, callTimeout: callTimeout}))
 	b.hears(t, a, "first")
 	// More than the collection keeps comes by one command, which no reader can be amid.
 	collection := client(t, url).Collection("foyer.frames")

@@ -1,6 +1,7 @@
 package mongobus
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"sync/atomic"
@@ -32,7 +33,8 @@ type Config struct {
 	TLS    func() (*tls.Config, error)
 	Logger *zap.Logger // default: none
 
-	bytes int64 // of the collection; default cappedBytes
+	bytes       int64         // of the collection; default cappedBytes
+	callTimeout time.Duration // how long MongoDB may take to answer; for tests; default mongodb.AnswerTimeout
 }
 
 // Validate says all that is wrong at once.
@@ -52,6 +54,8 @@ type Bus struct {
 	server mongodb.Config
 	log    *zap.Logger
 	out    *outbox
+
+	callTimeout time.Duration
 
 	now    atomic.Pointer[life] // for tests
 	refuse atomic.Bool          // set by tests: no life can begin
@@ -73,8 +77,9 @@ func Connect(c Config) (*Bus, error) {
 		c.bytes = cappedBytes
 	}
 	b := &Bus{
-		self: c.Node, name: c.Cluster + ".frames", bytes: c.bytes, log: c.Logger, server: mongodb.Config{Name: "foyer-" + string(c.Node), TLS: c.TLS},
-		out: newOutbox(),
+		self: c.Node, name: c.Cluster + ".frames", bytes: c.bytes, log: c.Logger, out: newOutbox(),
+		server:      mongodb.Config{Name: "foyer-" + string(c.Node), TLS: c.TLS, Timeout: c.callTimeout},
+		callTimeout: cmp.Or(c.callTimeout, mongodb.AnswerTimeout),
 	}
 	b.server.URL, _ = mongodb.ParseURL(c.URL) // it was validated
 	refused := func(err error) bool {

@@ -35,6 +35,9 @@ func connect(tb testing.TB, c Config) *Bus {
 	return b
 }
 
+// callTimeout lets a busy server answer late: a life that is given up loses what is on its way.
+const callTimeout = patience / 4
+
 // testBytes is how much the collection keeps: the test server looks through all of it for each thing that it gives out.
 const testBytes = 4 << 20
 
@@ -70,10 +73,10 @@ func TestBus(t *testing.T) {
 		stranger := sync.OnceValue(func() *mongo.Database { return client(t, url) })
 		return adaptertest.Cluster{
 			Open: func(node service.NodeID) adapter.Bus {
-				return connect(t, Config{Node: node, Cluster: name, URL: url, bytes: testBytes})
+				return connect(t, Config{Node: node, Cluster: name, URL: url, bytes: testBytes, callTimeout: callTimeout})
 			},
 			Stranger: func(node service.NodeID) adapter.Bus {
-				return connect(t, Config{Node: node, Cluster: name + "x", URL: url})
+				return connect(t, Config{Node: node, Cluster: name + "x", URL: url, callTimeout: callTimeout})
 			},
 			Ordered: true, Whole: true, Flood: 2 << 20, // the test server is slow
 			Forge: func(to service.NodeID, frame []byte) {

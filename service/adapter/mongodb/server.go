@@ -1,6 +1,7 @@
 package mongodb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -34,6 +35,9 @@ type Config struct {
 	Name string // what the server is told of this client, for people
 	// TLS makes the settings of each new client, where the URL wants TLS. nil: what the URL says.
 	TLS func() (*tls.Config, error)
+	// Timeout is how long the server may take to be reached, and as long again to answer. Default: dialTimeout and
+	// AnswerTimeout. It is for tests.
+	Timeout time.Duration
 }
 
 // Refusal is why a server does not do, and will not by itself.
@@ -64,7 +68,8 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		}
 		o.SetTLSConfig(config)
 	}
-	o.SetAppName(c.Name).SetServerSelectionTimeout(dialTimeout).SetConnectTimeout(dialTimeout)
+	dial := cmp.Or(c.Timeout, dialTimeout) // the driver gives a server up that answers none of its questions for twice that
+	o.SetAppName(c.Name).SetServerSelectionTimeout(dial).SetConnectTimeout(dial)
 	o.SetRetryWrites(false).SetRetryReads(false) // the code that writes knows better what may be written again
 	o.SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Local())
 	o.SetWriteConcern(&writeconcern.WriteConcern{W: 1})
@@ -73,7 +78,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		return nil, &Refusal{c.URL.safe(err)}
 	}
 	s := &Server{Database: client.Database(c.URL.Database)}
-	ctx, stop := context.WithTimeout(ctx, dialTimeout+AnswerTimeout)
+	ctx, stop := context.WithTimeout(ctx, dial+cmp.Or(c.Timeout, AnswerTimeout))
 	defer stop()
 	var is struct {
 		SetName string `bson:"setName"`

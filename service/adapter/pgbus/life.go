@@ -52,7 +52,7 @@ func (b *Bus) open(ctx context.Context, in *lives.Inbox) (lives.Life, error) {
 	_ = b.out.publish(b.all, "", nil)
 	_ = b.out.publish(b.own, "", nil)
 	l.Run(l.hear, l.write, l.probe)
-	if err := l.Whole(answerTimeout); err != nil {
+	if err := l.Whole(b.callTimeout); err != nil {
 		if _ = l.Bury(); errors.Is(err, errSplit) {
 			return nil, err
 		}
@@ -69,7 +69,7 @@ func (l *life) greet() (err error) {
 	if l.sub, err = b.server.Dial(l.Context, pgdial.Options{Name: name + " listens", Notified: l.notified}); err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeout(l.Context, answerTimeout)
+	ctx, stop := context.WithTimeout(l.Context, b.callTimeout)
 	defer stop()
 	if err := l.sub.Do(ctx, "LISTEN "+pgdial.Quote(b.all)+"; LISTEN "+pgdial.Quote(b.own)); err != nil {
 		return err
@@ -145,7 +145,7 @@ func (l *life) write() error {
 		case <-b.out.filled:
 		}
 		for x := b.out.take(); x != nil; x = b.out.take() {
-			ctx, stop := context.WithTimeout(l.Context, answerTimeout)
+			ctx, stop := context.WithTimeout(l.Context, b.callTimeout)
 			err := l.pub.Notify(ctx, &x.Batch)
 			stop()
 			if err != nil {

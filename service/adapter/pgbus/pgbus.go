@@ -1,6 +1,7 @@
 package pgbus
 
 import (
+	"cmp"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,8 @@ type Config struct {
 	Cluster string // first part of all channels; default "foyer"
 	URL     string // as pgdial.ParseURL takes it
 	Logger  *zap.Logger
+
+	callTimeout time.Duration // how long PostgreSQL may take to answer; for tests; default answerTimeout
 }
 
 // Validate says all that is wrong at once.
@@ -42,6 +45,7 @@ type Bus struct {
 	all, own, to string // channels: for all, for this node, and what those of nodes begin with
 	self         service.NodeID
 	server       *pgdial.Server
+	callTimeout  time.Duration
 	out          *outbox
 
 	now    atomic.Pointer[life] // for tests
@@ -62,7 +66,7 @@ func Connect(c Config) (*Bus, error) {
 		c.Cluster = "foyer"
 	}
 	b := &Bus{all: c.Cluster + ".all", to: c.Cluster + ".to.", self: c.Node, server: server, out: newOutbox()}
-	b.own = b.to + string(c.Node)
+	b.own, b.callTimeout = b.to+string(c.Node), cmp.Or(c.callTimeout, answerTimeout)
 	b.Bus, err = lives.Connect(lives.Config{Open: b.open, Refused: pgdial.Refused, Send: b.send, Log: c.Logger})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package pgbus
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -37,6 +38,7 @@ func TestOneServer(t *testing.T) {
 
 func connect(tb testing.TB, c Config) *Bus {
 	tb.Helper()
+	c.callTimeout = cmp.Or(c.callTimeout, pgtest.Patience/4) // what a busy server answers late is not lost
 	b, err := Connect(c)
 	if err != nil {
 		tb.Fatal(err)
@@ -198,13 +200,17 @@ func testUnusable(t *testing.T, server *pgtest.Server) {
 		{"no PostgreSQL, and TLS perhaps", "postgres://u:p@" + stranger + "/d", "does not speak as PostgreSQL does"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b, err := Connect(Config{Node: "AAAA", URL: test.url})
+			var err error
+			await(t, cmp.Or(test.want, "a bus that is up"), func() bool { // a server that is slow refuses nothing
+				var b *Bus
+				if b, err = Connect(Config{Node: "AAAA", URL: test.url}); err != nil {
+					return true
+				}
+				defer b.Close()
+				return b.Up()
+			})
 			switch {
 			case err == nil:
-				if !b.Up() {
-					t.Error("the bus is not up")
-				}
-				b.Close()
 				if test.want != "" {
 					t.Errorf("it is taken, want an error about %q", test.want)
 				}
@@ -251,7 +257,7 @@ func TestServerRestarts(t *testing.T) {
 	s.Do("CREATE ROLE foyer LOGIN PASSWORD 'p'")
 	s.Kill()
 	url := s.URL("foyer", "p")
-	a := newEar(t, connect(t, Config{Node: "AAAA", URL: url, Logger: log}))
+	a := newEar(t, connect(t, Config{Node: "AAAA", URL: url, Logger: log, callTimeout: answerTimeout}))
 	if a.Up() || logs.FilterMessage("bus not reached yet").Len() != 1 {
 		t.Errorf("the bus is up: %v, without a server; it has told %v", a.Up(), logs.All())
 	}
@@ -260,7 +266,7 @@ func TestServerRestarts(t *testing.T) {
 	}
 	s.Run()
 	await(t, "the bus", a.Up)
-	b := newEar(t, connect(t, Config{Node: "BBBB", URL: url}))
+	b := newEar(t, connect(t, Config{Node: "BBBB", URL: url, callTimeout: answerTimeout}))
 	whole := func(round string) {
 		t.Helper()
 		await(t, "the bus", func() bool { return a.Up() && b.Up() })

@@ -21,10 +21,13 @@ type conn struct {
 }
 
 // awake is a connection that is broken when nothing comes for a while. Something comes: it is asked again and again.
-type awake struct{ net.Conn }
+type awake struct {
+	net.Conn
+	most time.Duration // without anything
+}
 
 func (a awake) Read(p []byte) (int, error) {
-	if err := a.SetReadDeadline(time.Now().Add(silentFor)); err != nil {
+	if err := a.SetReadDeadline(time.Now().Add(a.most)); err != nil {
 		return 0, err
 	}
 	return a.Conn.Read(p)
@@ -60,7 +63,7 @@ func judge(err error) error {
 	return &refusal{err}
 }
 
-// dial makes a connection to an address and enters there. It waits for dialTimeout and some answerTimeouts at most.
+// dial makes a connection to an address and enters there. It waits for dialTimeout and some callTimeouts at most.
 func (b *Bus) dial(ctx context.Context, address, host string, enter func(c *conn) error) (*conn, error) {
 	if b.refuse.Load() {
 		return nil, net.ErrClosed
@@ -72,7 +75,7 @@ func (b *Bus) dial(ctx context.Context, address, host string, enter func(c *conn
 	c := &conn{Conn: nc}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
-	if err = nc.SetDeadline(time.Now().Add(answerTimeout)); err == nil {
+	if err = nc.SetDeadline(time.Now().Add(b.callTimeout)); err == nil {
 		err = b.secure(ctx, c, host)
 	}
 	if err == nil {
@@ -104,7 +107,7 @@ func (b *Bus) secure(ctx context.Context, c *conn, host string) error {
 		}
 		c.Conn = secure
 	}
-	c.reader = newReader(awake{c.Conn})
+	c.reader = newReader(awake{c.Conn, b.callTimeout})
 	return nil
 }
 

@@ -99,7 +99,7 @@ func (b *Bus) openAt(ctx context.Context, in *lives.Inbox, address string) (*lif
 	l.Begin(ctx, bothWays, errSplit, l.breaks)
 	b.out.begin()
 	l.Run(l.hear, l.read, l.probe, l.follow, func() error { return b.out.write(l.pub, l.Over()) })
-	if err := l.Whole(answerTimeout); err != nil {
+	if err := l.Whole(b.callTimeout); err != nil {
 		_ = l.Bury()
 		return nil, judge(err)
 	}
@@ -109,7 +109,7 @@ func (b *Bus) openAt(ctx context.Context, in *lives.Inbox, address string) (*lif
 // greet subscribes, and publishes what is to come back. Both say whether this user may.
 func (l *life) greet() error {
 	b := l.bus
-	deadline := time.Now().Add(answerTimeout)
+	deadline := time.Now().Add(b.callTimeout)
 	if err := errors.Join(l.sub.SetWriteDeadline(deadline), l.pub.SetWriteDeadline(deadline)); err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func ordered(t *testing.T, from, to *Bus) {
 // Several servers that are no Redis Cluster are refused: nodes at them would be apart.
 func TestNoRedisCluster(t *testing.T) {
 	one, other := startServer(t, freeport.New(t)), startServer(t, freeport.New(t))
-	_, err := Connect(Config{Node: "AAAA", URL: "redis://" + one.Addr + "," + other.Addr})
+	_, err := Connect(Config{Node: "AAAA", URL: "redis://" + one.Addr + "," + other.Addr, callTimeout: callTimeout})
 	if err == nil || !strings.Contains(err.Error(), "this one is of no Redis Cluster") {
 		t.Errorf("got %v, want that these are no Redis Cluster", err)
 	}
@@ -128,10 +128,10 @@ func TestSentinel(t *testing.T) {
 		}
 		sentinels = append(sentinels, startSentinel(t, freeport.New(t), file).Addr)
 	}
-	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + sentinels[0] + "/other"}); err == nil || !strings.Contains(err.Error(), `it knows no master of the name "other"`) {
+	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + sentinels[0] + "/other", callTimeout: callTimeout}); err == nil || !strings.Contains(err.Error(), `it knows no master of the name "other"`) {
 		t.Errorf("got %v, want that the name is not known", err)
 	}
-	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + master.Addr + "/mymaster"}); !errors.As(err, new(*refusal)) {
+	if _, err := Connect(Config{Node: "AAAA", URL: "redis+sentinel://" + master.Addr + "/mymaster", callTimeout: callTimeout}); !errors.As(err, new(*refusal)) {
 		t.Errorf("got %v, want that this is no sentinel", err)
 	}
 	url := "redis+sentinel://:secret@" + strings.Join(sentinels, ",") + "/mymaster"

@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"sync/atomic"
@@ -14,9 +15,8 @@ import (
 
 const (
 	dialTimeout   = 2 * time.Second
-	answerTimeout = 5 * time.Second
+	answerTimeout = 5 * time.Second // without anything of the server a connection counts as broken then
 	probeEvery    = time.Second
-	silentFor     = 5 * time.Second // then a connection counts as broken
 	recheckEvery  = 5 * time.Second // of where the master is
 
 	// MaxName is how long the name of a cluster may be.
@@ -32,6 +32,8 @@ type Config struct {
 	CA        string      // file of certificates that the server's has to come from; default: the system's
 	Cert, Key string      // files by which the server knows this node
 	Logger    *zap.Logger // default: none
+
+	callTimeout time.Duration // how long Redis may take to answer; for tests; default answerTimeout
 }
 
 // Validate says all that is wrong at once.
@@ -57,6 +59,7 @@ type Bus struct {
 	files        Files
 	log          *zap.Logger
 	out          *outbox
+	callTimeout  time.Duration
 
 	now    atomic.Pointer[life] // for tests
 	refuse atomic.Bool          // set by tests: no connection can be made
@@ -80,7 +83,7 @@ func Connect(c Config) (*Bus, error) {
 	}
 	b := &Bus{
 		all: c.Cluster + ".all", to: c.Cluster + ".to.", self: c.Node, servers: servers, log: c.Logger,
-		out: &outbox{filled: make(chan struct{}, 1)},
+		out: &outbox{filled: make(chan struct{}, 1)}, callTimeout: cmp.Or(c.callTimeout, answerTimeout),
 	}
 	b.own = b.to + string(c.Node)
 	b.heads.all, b.heads.one, b.heads.own = head(b.all), head(b.to+anyName), head(b.own)

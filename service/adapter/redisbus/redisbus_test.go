@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = redistest.Patience
 
+// callTimeout lets a busy server answer late: a connection that is given up loses what is on it.
+const callTimeout = patience / 4
+
 type process = redistest.Server
 
 var (
@@ -37,6 +41,7 @@ var (
 
 func connect(tb testing.TB, c Config) *Bus {
 	tb.Helper()
+	c.callTimeout = cmp.Or(c.callTimeout, callTimeout)
 	b, err := Connect(c)
 	if err != nil {
 		tb.Fatal(err)
@@ -225,7 +230,7 @@ func TestUnusable(t *testing.T) {
 		{"no TLS", "rediss://" + stranger, "does not speak TLS"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b, err := Connect(Config{Node: "AAAA", URL: test.url})
+			b, err := Connect(Config{Node: "AAAA", URL: test.url, callTimeout: callTimeout})
 			switch {
 			case err == nil:
 				if !b.Up() {
@@ -275,7 +280,7 @@ func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	port := freeport.New(t)
 	log, logs := testLog()
-	a := newEar(t, connect(t, Config{Node: "AAAA", URL: "redis://127.0.0.1:" + port, Logger: log}))
+	a := newEar(t, connect(t, Config{Node: "AAAA", URL: "redis://127.0.0.1:" + port, Logger: log, callTimeout: answerTimeout}))
 	if a.Up() || logs.FilterMessage("bus not reached yet").Len() != 1 {
 		t.Errorf("the bus is up: %v, without a server; it has told %v", a.Up(), logs.All())
 	}
@@ -284,7 +289,7 @@ func TestServerRestarts(t *testing.T) {
 	}
 	s := startServer(t, port)
 	await(t, "the bus", a.Up)
-	b := newEar(t, connect(t, Config{Node: "BBBB", URL: "redis://127.0.0.1:" + port}))
+	b := newEar(t, connect(t, Config{Node: "BBBB", URL: "redis://127.0.0.1:" + port, callTimeout: answerTimeout}))
 	whole := func(round string) {
 		t.Helper()
 		await(t, "the bus", func() bool { return a.Up() && b.Up() })

@@ -1,6 +1,7 @@
 package redisbus
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -95,12 +96,12 @@ func TestTLS(t *testing.T) {
 		{"a node without a certificate", Config{URL: "rediss://" + secure, CA: a.file}, "certificate"},
 		{"a node of another authority", Config{URL: "rediss://" + secure, CA: a.file, Cert: otherCert, Key: otherKey}, "certificate"},
 		{"no TLS where it is wanted", Config{URL: "redis://" + secure}, "rediss://"},
-		{"TLS where there is none", Config{URL: "rediss://" + plain.Addr, CA: a.file}, "TLS"},
+		{"TLS where there is none", Config{URL: "rediss://" + plain.Addr, CA: a.file, callTimeout: answerTimeout}, "TLS"},
 		{"no file", Config{URL: "rediss://" + secure, CA: a.file + "x"}, "no such file"},
 		{"a key in place of a CA", Config{URL: "rediss://" + secure, CA: key}, "there is no certificate in"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.config.Node = "AAAA"
+			test.config.Node, test.config.callTimeout = "AAAA", cmp.Or(test.config.callTimeout, callTimeout)
 			log, logs := testLog()
 			test.config.Logger = log
 			b, err := Connect(test.config)
