@@ -42,7 +42,7 @@ func (m *Medium) open() (*life, error) {
 }
 
 func (m *Medium) prepare(l *life) error {
-	ctx, stop := context.WithTimeout(l.ctx, mongodb.AnswerTimeout)
+	ctx, stop := context.WithTimeout(l.ctx, m.cfg.callTimeout)
 	defer stop()
 	is, err := l.server.Look(ctx, m.cfg.Collection)
 	if err != nil {

@@ -1,6 +1,7 @@
 package mongo
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,6 +28,8 @@ type Config struct {
 	Ours       string // what the UIDs of all nodes of the cluster begin with
 	MaxBytes   int    // largest message that is read; default 16 MiB
 	Logger     *zap.Logger
+
+	callTimeout time.Duration // how long MongoDB may take to answer; for tests; default mongodb.AnswerTimeout
 }
 
 const (
@@ -80,9 +83,10 @@ func New(c Config) *Medium {
 		c.Logger = zap.NewNop()
 	}
 	m := &Medium{
-		cfg: c, mine: c.UID + ":", log: c.Logger, server: mongodb.Config{URL: c.URL, TLS: c.TLS, Name: "foyer-official"},
+		cfg: c, mine: c.UID + ":", log: c.Logger, server: mongodb.Config{URL: c.URL, TLS: c.TLS, Name: "foyer-official", Timeout: c.callTimeout},
 		out: queue.New[saying](outBytes), in: queue.New[came](inBytes), hearings: map[string]*hearing{}, dropped: map[string]int64{},
 	}
+	m.cfg.callTimeout = cmp.Or(c.callTimeout, mongodb.AnswerTimeout)
 	m.beats = beats.New(beats.Config{Self: c.UID, Ours: c.Ours, Say: m.say})
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m

@@ -68,8 +68,9 @@ const (
 type stage struct {
 	*testing.T
 	*Medium
-	db  *driver.Database
-	url string
+	db          *driver.Database
+	url         string
+	callTimeout time.Duration
 
 	mu  sync.Mutex
 	got []string
@@ -78,7 +79,7 @@ type stage struct {
 // newStage begins with a collection that a function has made, and no medium.
 func newStage(t *testing.T, port, database string, prepare func(db *driver.Database) error) *stage {
 	t.Helper()
-	s := &stage{T: t, url: "mongodb://127.0.0.1:" + port + "/" + database}
+	s := &stage{T: t, url: "mongodb://127.0.0.1:" + port + "/" + database, callTimeout: patience / 4} // what a busy server answers late is not lost
 	client, err := driver.Connect(options.Client().ApplyURI(s.url))
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +100,7 @@ func (s *stage) medium() *Medium {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return New(Config{URL: url, Collection: name, UID: "foyer:foyer:AAAA", Ours: "foyer:foyer:", MaxBytes: 1 << 20})
+	return New(Config{URL: url, Collection: name, UID: "foyer:foyer:AAAA", Ours: "foyer:foyer:", MaxBytes: 1 << 20, callTimeout: s.callTimeout})
 }
 
 // open has the medium hear.
@@ -336,7 +337,9 @@ func testRepeatsNothing(t *testing.T, port string) {
 // are given up after a time. Afterwards this node hears servers on Node again, and its own documents are inserted once
 // and in order.
 func testFrozen(t *testing.T, port string, server *mongodbtest.Server) {
-	s := newStage(t, port, "frozen", capped(64<<20)).open() // what was on its way when it froze takes nothing away
+	s := newStage(t, port, "frozen", capped(64<<20)) // what was on its way when it froze takes nothing away
+	s.callTimeout = 0                                // the loss comes soon
+	s.open()
 	s.Follow("/", true)
 	s.insert(broadcast(peer, "before"))
 	s.wants("before")

@@ -107,7 +107,7 @@ func (m *Medium) insert(list []saying) {
 			for i := range list {
 				documents[i] = list[i].doc
 			}
-			ctx, stop := context.WithTimeout(m.ctx, mongodb.AnswerTimeout)
+			ctx, stop := context.WithTimeout(m.ctx, m.cfg.callTimeout)
 			_, err := l.coll.InsertMany(ctx, documents)
 			stop()
 			if err == nil {

@@ -130,7 +130,7 @@ const markNamespace = "/foyer.mark"
 
 // openTail begins behind what was read, if that is still there, or at the present.
 func (m *Medium) openTail(l *life) (reader, error) {
-	ctx, stop := context.WithTimeout(l.ctx, mongodb.AnswerTimeout)
+	ctx, stop := context.WithTimeout(l.ctx, m.cfg.callTimeout)
 	defer stop()
 	t := &tail{m: m, after: m.place.last}
 	id := bson.NewObjectID()

@@ -149,7 +149,7 @@ func (l *life) change(changes []*hearing) error {
 	for _, h := range end {
 		m.beats.End(h.namespace)
 	}
-	ctx, stop := context.WithTimeout(l.ctx, answerTimeout)
+	ctx, stop := context.WithTimeout(l.ctx, m.cfg.callTimeout)
 	defer stop()
 	if err := l.listen(ctx, "UNLISTEN", channelsOf(end)); err != nil {
 		return err

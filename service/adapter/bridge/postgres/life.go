@@ -80,7 +80,7 @@ func (m *Medium) open() (*life, error) {
 // greet makes the connections, looks at the table, and listens.
 func (l *life) greet() (err error) {
 	m := l.medium
-	ctx, stop := context.WithTimeout(l.ctx, 2*answerTimeout)
+	ctx, stop := context.WithTimeout(l.ctx, 2*m.cfg.callTimeout)
 	defer stop()
 	for _, c := range []struct {
 		conn *(*pgdial.Conn)

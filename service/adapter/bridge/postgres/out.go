@@ -113,7 +113,7 @@ func (l *life) batch(x *pgdial.Batch, list []saying) (n int, err error) {
 		n++
 	}
 	list = list[:n]
-	ctx, stop := context.WithTimeout(l.ctx, answerTimeout)
+	ctx, stop := context.WithTimeout(l.ctx, l.medium.cfg.callTimeout)
 	defer stop()
 	if rows > 0 {
 		if err := l.attach(ctx, list); err != nil {
@@ -223,7 +223,7 @@ func (l *life) attach(ctx context.Context, list []saying) error {
 
 // await waits until answers would be heard, or for a while.
 func (l *life) await(heard <-chan struct{}) {
-	late := time.NewTimer(listenWait)
+	late := time.NewTimer(l.medium.cfg.listenWait)
 	defer late.Stop()
 	select {
 	case <-heard:

@@ -29,6 +29,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -52,6 +53,9 @@ type Config struct {
 	Ours     string // what the UIDs of all nodes of the cluster begin with
 	MaxBytes int    // largest message that is read; default 16 MiB
 	Logger   *zap.Logger
+
+	callTimeout time.Duration // how long PostgreSQL may take to answer; for tests; default answerTimeout
+	listenWait  time.Duration // as the constant; for tests
 }
 
 const (
@@ -116,6 +120,7 @@ func New(c Config) (*Medium, error) {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = maxBytes
 	}
+	c.callTimeout, c.listenWait = cmp.Or(c.callTimeout, answerTimeout), cmp.Or(c.listenWait, listenWait)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}

@@ -166,7 +166,7 @@ func (l *life) fetch(row int64) (payload []byte, tooLarge bool, err error) {
 func (l *life) looking(do func(ctx context.Context) error) error {
 	l.lookMu.Lock()
 	defer l.lookMu.Unlock()
-	ctx, stop := context.WithTimeout(l.ctx, answerTimeout)
+	ctx, stop := context.WithTimeout(l.ctx, l.medium.cfg.callTimeout)
 	defer stop()
 	return do(ctx)
 }
