@@ -26,7 +26,13 @@ func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, ite
 	var encoded []byte
 	var wire uint64 // that it is encoded for
 	for _, m := range p.members {
-		if m.State == Gone || m.in.told && !p.wants(m, t) {
+		if m.State == Gone {
+			continue
+		}
+		if m.in.told && !p.wants(m, t) {
+			if p.doubts(m, t) {
+				to.Missed = append(to.Missed, m.Node)
+			}
 			continue
 		}
 		if m.State.Reachable() && m.wire != wire {
@@ -67,7 +73,7 @@ func (p *Peers) Wanting(t *service.Target) []Member {
 	p.hash(t)
 	var list []Member
 	for _, m := range p.members {
-		if m.State != Gone && (!m.in.told || p.wants(m, t)) {
+		if m.State != Gone && (!m.in.told || p.wants(m, t) || p.doubts(m, t)) {
 			list = append(list, m.Member)
 		}
 	}
@@ -131,6 +137,18 @@ func (p *Peers) wants(m *member, t *service.Target) bool {
 	return m.rooms.wants(p.hashes) || slices.ContainsFunc(t.Rooms, func(room string) bool {
 		return len(room) == socketIDLen && room[:4] == string(m.Node)
 	})
+}
+
+// doubts says whether a member that has told all may have got sockets for a target since then: it is silent, so that
+// this node does not hear of them. A socket's id names its node, and so no other one is in doubt.
+func (p *Peers) doubts(m *member, t *service.Target) bool {
+	return m.State == Silent && (t.All || slices.ContainsFunc(t.Rooms, func(room string) bool {
+		if len(room) != socketIDLen {
+			return true
+		}
+		owner := service.NodeID(room[:4])
+		return owner != p.self.Node && p.member(owner) == nil
+	}))
 }
 
 // socketIDLen is the length of a socket's id, which begins with the name of its node.

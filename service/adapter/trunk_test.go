@@ -297,6 +297,41 @@ func TestRoomsAreTold(t *testing.T) {
 	}
 }
 
+// TestSilentIsNamed: a node that is not heard may have got sockets for any target, but for the sockets of others. It is
+// named, and is given only what is for rooms that it has told.
+func TestSilentIsNamed(t *testing.T) {
+	s, a, b := pair(t)
+	target := func(rooms ...string) *service.Target { return &service.Target{Namespace: "/", Rooms: rooms} }
+	for _, state := range []State{Up, Silent, Up} {
+		s.cutBoth(a, b, state == Silent)
+		s.run(s.now + 3500*time.Millisecond)
+		a.wantState(t, "BBBB", state)
+		silent := state == Silent
+		for _, c := range []struct {
+			to            *service.Target
+			missed, given bool // while it is silent
+		}{
+			{&service.Target{Namespace: "/", All: true}, false, true}, // told
+			{&service.Target{Namespace: "/other", All: true}, true, false},
+			{target("new"), true, false},
+			{target("new", "AAAA3456789012345678"), true, false},
+			{target("BBBB3456789012345678"), false, true},
+			{target("AAAA3456789012345678"), false, false},
+			{target("CCCC3456789012345678"), true, false}, // no node: it is a room
+		} {
+			to := a.p.Publish(s.now, c.to, false, func(uint64) []byte { return AppendEmit(nil, &Emit{Target: *c.to}) })
+			wanted := slices.ContainsFunc(a.p.Wanting(c.to), func(m Member) bool { return m.Node == "BBBB" })
+			missed, held, given := len(to.Missed) == 1, len(to.Silent) == 1, len(to.Given) == 1
+			if missed != (silent && c.missed) || held != (silent && c.given) || given != (!silent && c.given) {
+				t.Errorf("%v, to %+v: %+v", state, c.to, to)
+			}
+			if wanted != (missed || held || given) {
+				t.Errorf("%v, to %+v: wanted: %v", state, c.to, wanted)
+			}
+		}
+	}
+}
+
 // TestMarksAreHeard: a join is waited for until its news is heard; without news nobody waits.
 func TestMarksAreHeard(t *testing.T) {
 	s, a, b := pair(t)
