@@ -237,8 +237,8 @@ func (hs *handlers) tellNames(left int) (item []byte, rest int) {
 }
 
 // ServerSideEmit sends an event to the handlers of all nodes that asked for it. The coverage names the nodes whose
-// handlers nobody knows, and those that are silent and have some: these hear it when they are back, and their replies
-// are not waited for.
+// handlers nobody knows, and those that are silent: these may have got handlers since. Handlers there that are known
+// hear it when their node is back, and their replies are not waited for.
 func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) (service.ServerSideResult, error) {
 	var missed []service.NodeID
 	c.mu.Lock()
@@ -246,7 +246,7 @@ func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) 
 		if m.State == Silent {
 			e.Silent = append(e.Silent, m.Node)
 		}
-		if !m.State.Reachable() || m.State == Silent && c.hearsServers(m.Node) {
+		if m.State == Silent || !m.State.Reachable() {
 			missed = append(missed, m.Node)
 		}
 	}
@@ -257,13 +257,4 @@ func (c *Cluster) ServerSideEmit(ctx context.Context, e service.ServerSideEmit) 
 	}
 	r.Coverage = coverageOf(missed)
 	return r, err
-}
-
-func (c *Cluster) hearsServers(node service.NodeID) bool {
-	for h, s := range c.streams {
-		if s.to.Node == node && h.Registration().ServerSideEvents {
-			return true
-		}
-	}
-	return false
 }

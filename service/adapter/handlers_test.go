@@ -651,6 +651,20 @@ func TestServerSideEmitWaitsForNoSilentNode(t *testing.T) {
 	})
 }
 
+// TestServerSideEmitNamesSilentNode: one that has told of no handler may have got one since.
+func TestServerSideEmitNamesSilentNode(t *testing.T) {
+	bubble(t, abc, func(t *testing.T, c *cluster) {
+		c.attach("CCCC", service.Registration{ID: "c", ServerSideEvents: true}, nil)
+		c.pass(time.Second)
+		for _, wanted := range []string{"{1 [] {[] 0 0}} <nil>", "{1 [] {[BBBB] 0 0}} <nil>"} {
+			r, err := c.nodes["AAAA"].ServerSideEmit(t.Context(), service.ServerSideEmit{Namespace: "/", Packet: event(`["server",1]`)})
+			want(t, "the answer", fmt.Sprint(r, err), wanted)
+			c.cut("AAAA", "BBBB")
+			c.pass(3 * time.Second)
+		}
+	})
+}
+
 // TestServerSideEmitAfterAttaching: once a handler is attached at one node, a server-side event of another reaches it,
 // whose news of it is still on the way. One that is about to be attached for longer is waited for, and its node is
 // named.
