@@ -102,7 +102,7 @@ type chaosChange struct {
 	named        []string // the nodes that its answer does not speak for; nil when it is not sure: all
 }
 
-// unheard says whether a node that is not the socket's own may have nothing of a join when it has been answered.
+// unheard says whether a node, other than the socket's own, may not have heard of a join that was answered.
 func (x *chaosChange) unheard(node, owner string) bool {
 	return x.in && !x.sure && (len(x.named) == 0 || slices.Contains(x.named, owner) || slices.Contains(x.named, node))
 }

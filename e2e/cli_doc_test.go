@@ -27,7 +27,7 @@ func TestCommandLinePage(t *testing.T) {
 			}
 		}
 	}
-	// On a busy machine something may not answer in the time that the page gives it: then a second text is run.
+	// On a busy machine a command may get no answer in the time that the page gives it. Then the second text runs.
 	printsOrElse := func(text, second string, wanted ...string) {
 		t.Helper()
 		out, code := term.start(text).ends(t)

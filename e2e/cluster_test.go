@@ -289,7 +289,8 @@ func TestClusterRefuses(t *testing.T) {
 				if err != nil {
 					break
 				}
-				// Who answers too late, as on a busy machine, is not there for a node that starts. It may have taken its name.
+				// The running node answered too late, as on a busy machine. So the new one did not see it, and
+				// joined. It may hold the name now, so both start again.
 				f.crash()
 				node.crash()
 				node = startFoyer(whole, flags[0]...)

@@ -54,7 +54,7 @@ func TestDrainByCall(t *testing.T) {
 	least := int32(clients)
 	last, err := drain()
 	for tries := 0; status.Code(err) == codes.DeadlineExceeded && tries < 5; tries++ {
-		least = 0 // clients of a busy machine were late, and stayed open: the second call counts those alone
+		least = 0 // some clients of a busy machine are still open, and the next call counts only those
 		last, err = drain()
 	}
 	if err != nil {

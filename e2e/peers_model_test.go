@@ -390,8 +390,8 @@ func (m *model) met(d *deed) (n [2]int) {
 }
 
 // call does a deed by the API. Its answer has to count the sockets of Foyer, unless it says that somebody has not
-// answered in time, as on a machine that is busy with something else. What changes sockets is done again then: it is
-// for none that it was not for before.
+// answered in time, as on a machine that is busy with something else. A deed that changes sockets is repeated then:
+// it meets no socket that it did not meet before.
 func (m *model) call(d *deed, met [2]int) error {
 	for tries := 0; ; tries++ {
 		matched, whole, err := m.callOnce(d)

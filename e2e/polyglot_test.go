@@ -176,7 +176,7 @@ func TestStockClients(t *testing.T) {
 	for _, language := range languages {
 		t.Run("backend on "+language, func(t *testing.T) {
 			// Java's client stops reading at the server's close frame and hears of the end by its heartbeat only, as it does
-			// from the official server: let that be soon, and yet give a busy machine its time.
+			// from the official server. So pings come often, and a busy machine has 6 s to answer.
 			f := startFoyer(t, "--ping-interval=500ms", "--ping-timeout=6s")
 			startForeign(t, language, f.api, "")
 			for _, client := range stockClients {

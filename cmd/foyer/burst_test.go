@@ -251,6 +251,24 @@ func socketID(t testing.TB, answer string) string {
 	return sid.SID
 }
 
+// request returns the body of an answer. A status other than 200 is an error.
+func request(ctx context.Context, client *http.Client, method, url, body string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return string(text), err
+}
+
 // polling connects a client that does not poll yet.
 func (s *stack) polling() *browser {
 	s.Helper()
@@ -258,20 +276,7 @@ func (s *stack) polling() *browser {
 	s.Cleanup(client.CloseIdleConnections)
 	url := s.edge.URL + "/socket.io/?EIO=4&transport=polling"
 	ask := func(method, body string) (string, error) {
-		req, err := http.NewRequestWithContext(s.ctx, method, url, strings.NewReader(body))
-		if err != nil {
-			return "", err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = errors.New(resp.Status)
-		}
-		return string(text), err
+		return request(s.ctx, client, method, url, body)
 	}
 	must := func(text string, err error) string {
 		if err != nil {

@@ -367,7 +367,7 @@ func TestNoWaitWithoutEnd(t *testing.T) {
 				}
 			}
 		}
-		// One that is not answered for as long as it may owe has been late itself, as on a busy machine: then another one is.
+		// A client without an answer for longer than the deadline was late itself, as on a busy machine. Another one tries.
 		letsIn := func(to net.Listener, request string) bool {
 			for range 20 {
 				began := time.Now()
@@ -458,8 +458,8 @@ func TestWhoNeverJoinsIsGone(t *testing.T) {
 }
 
 // TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed. A client that waits for us may wait, and use
-// the connection again. The poll waits longer than the deadlines, which may be too short for a busy machine: then it is
-// tried again with long ones.
+// the connection again. The poll waits longer than the deadlines. They may be too short for a busy machine, so the second
+// try has long ones.
 func TestLongPollIsNoWaitForBytes(t *testing.T) {
 	if err := pollLong(t, time.Second, "2500ms"); err != nil {
 		t.Log(err)
@@ -476,17 +476,7 @@ func pollLong(t *testing.T, wait time.Duration, pingInterval string) error {
 	defer client.CloseIdleConnections()
 	url := "http://" + f.edgeListener.Addr().String() + "/socket.io/?EIO=4&transport=polling"
 	ask := func(method, query, body string) (string, error) {
-		req, err := http.NewRequestWithContext(t.Context(), method, url+query, strings.NewReader(body))
-		if err != nil {
-			return "", err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		return string(text), err
+		return request(t.Context(), client, method, url+query, body)
 	}
 	open, err := ask(http.MethodGet, "", "")
 	if err != nil {

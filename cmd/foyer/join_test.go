@@ -133,8 +133,8 @@ func TestNotReadyBeforeItHasJoined(t *testing.T) {
 	second.drain()
 }
 
-// joinsLate is how often a test starts anew when a node has joined that is to be refused: who answers too late, as on a
-// busy machine, is not there for a node that starts.
+// joinsLate is how often a test starts anew when a node has joined that should be refused. On a busy machine the first
+// node may answer too late, so that the new one does not see it.
 const joinsLate = 5
 
 // TestSecondOfAName: it does not start, and says where the first one is.

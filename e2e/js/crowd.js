@@ -47,7 +47,7 @@ function wrong(kind, detail) {
 
 // When this process, or what the canary talks to, was last found late.
 let lateAt = -Infinity;
-let busyAt = -Infinity; // it was this process
+let busyAt = -Infinity; // when this process itself was
 let canaryAt = Infinity; // when the canary asked; it waits for an answer
 let tick = now();
 setInterval(() => {
@@ -55,7 +55,7 @@ setInterval(() => {
 	tick = now();
 }, 20);
 
-// look finds out whether they are late now. A process that gets a processor again may hear packets before its interval.
+// look notes whether they are late now. A process that was late may hear packets before its interval runs.
 function look() {
 	const lag = now() - tick - 20;
 	total.slowestLag = Math.max(total.slowestLag, Math.round(lag));
@@ -239,7 +239,7 @@ class Client {
 		for (const what of old.splice(0)) wrong("released", `client ${this.index}: ${what}, with a ping that ended ${Math.round(silence)} ms of silence`);
 	}
 
-	// in says whether it is connected and through its upgrade: both of this link, as it may have come again.
+	// in says whether it is connected, and through its upgrade.
 	get in() {
 		return this.socket.connected && this.socket.io.engine?.transport?.name === "websocket";
 	}
@@ -291,8 +291,8 @@ async function arrive() {
 	let due = began;
 	for (let i = 0; i < wanted; i++) {
 		if (due > now()) await new Promise((resolve) => setTimeout(resolve, due - now()));
-		// A machine that is busy with something else has fewer come in a second: what they say must not wait here for so long
-		// that the server, which has heard nothing for 10 s, ends their connections.
+		// Fewer come in while this process is late, as on a busy machine. Otherwise their connections say nothing for
+		// more than 10 s, and the server ends them.
 		await until(() => now() - busyAt > 250, 100);
 		all.push(new Client(i));
 		due = Math.max(due + 1000 / perSecond, now());

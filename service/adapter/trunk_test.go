@@ -317,7 +317,7 @@ func TestSilentIsNamed(t *testing.T) {
 			{target("new", "AAAA3456789012345678"), true, false},
 			{target("BBBB3456789012345678"), false, true},
 			{target("AAAA3456789012345678"), false, false},
-			{target("CCCC3456789012345678"), true, false}, // no node: it is a room
+			{target("CCCC3456789012345678"), true, false}, // CCCC is no node, so this is a room
 		} {
 			to := a.p.Publish(s.now, c.to, false, func(uint64) []byte { return AppendEmit(nil, &Emit{Target: *c.to}) })
 			wanted := slices.ContainsFunc(a.p.Wanting(c.to), func(m Member) bool { return m.Node == "BBBB" })

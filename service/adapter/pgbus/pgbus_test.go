@@ -38,7 +38,7 @@ func TestOneServer(t *testing.T) {
 
 func connect(tb testing.TB, c Config) *Bus {
 	tb.Helper()
-	c.callTimeout = cmp.Or(c.callTimeout, pgtest.Patience/4) // what a busy server answers late is not lost
+	c.callTimeout = cmp.Or(c.callTimeout, pgtest.Patience/4) // a busy server may answer late
 	b, err := Connect(c)
 	if err != nil {
 		tb.Fatal(err)
@@ -201,7 +201,7 @@ func testUnusable(t *testing.T, server *pgtest.Server) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var err error
-			await(t, cmp.Or(test.want, "a bus that is up"), func() bool { // a server that is slow refuses nothing
+			await(t, cmp.Or(test.want, "a bus that is up"), func() bool { // a slow server may not have answered yet
 				var b *Bus
 				if b, err = Connect(Config{Node: "AAAA", URL: test.url}); err != nil {
 					return true

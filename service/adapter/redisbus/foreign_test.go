@@ -66,7 +66,7 @@ func TestSplit(t *testing.T) {
 		}()
 		_, _ = io.Copy(c, to)
 	})
-	await(t, "a line about what does not come back", func() bool { // servers that are slow do not come so far
+	await(t, "a line about what does not come back", func() bool { // with slow servers it may fail earlier
 		log, logs := testLog()
 		b := connect(t, Config{Node: "AAAA", URL: "redis://" + either, Logger: log, callTimeout: answerTimeout})
 		defer b.Close()

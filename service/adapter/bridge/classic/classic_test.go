@@ -43,7 +43,7 @@ func open(t *testing.T, c Config) *node {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	c.Logger = zap.New(core)
-	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // what a busy server answers late is not lost
+	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // a busy server may answer late
 	n := &node{Medium: New(c), logs: logs, heard: map[string]int{}}
 	n.opens(t)
 	return n
@@ -107,7 +107,8 @@ func (s *server) serve(namespace string) {
 	}
 	var ended sync.WaitGroup
 	ended.Go(func() {
-		for message := range sub.Channel(redis.WithChannelHealthCheckInterval(0)) { // a busy server is not left
+		// A health check would leave a busy server.
+		for message := range sub.Channel(redis.WithChannelHealthCheckInterval(0)) {
 			m, fault := official.ReadClassicBroadcast(namespace, []byte(message.Payload), maxBytes)
 			if fault == 0 {
 				s.mu.Lock()

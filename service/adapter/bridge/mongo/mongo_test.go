@@ -79,7 +79,8 @@ type stage struct {
 // newStage begins with a collection that a function has made, and no medium.
 func newStage(t *testing.T, port, database string, prepare func(db *driver.Database) error) *stage {
 	t.Helper()
-	s := &stage{T: t, url: "mongodb://127.0.0.1:" + port + "/" + database, callTimeout: patience / 4} // what a busy server answers late is not lost
+	// A busy server may answer late.
+	s := &stage{T: t, url: "mongodb://127.0.0.1:" + port + "/" + database, callTimeout: patience / 4}
 	client, err := driver.Connect(options.Client().ApplyURI(s.url))
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,7 @@ func newEar(tb testing.TB, url, cluster, node string, more ...func(c *Config)) *
 	}
 	core, logs := observer.New(zap.InfoLevel)
 	c := Config{Server: server, UID: "foyer:" + cluster + ":" + node, Ours: "foyer:" + cluster + ":", Logger: zap.New(core)}
-	c.callTimeout, c.listenWait = pgtest.Patience/4, pgtest.Patience/4 // what a busy server answers late is not lost
+	c.callTimeout, c.listenWait = pgtest.Patience/4, pgtest.Patience/4 // a busy server may answer late
 	for _, change := range more {
 		change(&c)
 	}
@@ -398,7 +398,7 @@ func testTable(t *testing.T, server *pgtest.Server) {
 		"mine": "this user may not do with the table mine what Foyer needs", "other": "the table other is another one", "theirs.new_one": "",
 	} {
 		var err error
-		await(t, cmp.Or(want, "a table that is made"), func() bool { // a server that is slow refuses nothing
+		await(t, cmp.Or(want, "a table that is made"), func() bool { // a slow server may not have answered yet
 			e := newEar(t, url, "table", "AAAA", func(c *Config) { c.Table = table })
 			defer e.Close()
 			err = e.Open(e.take)
@@ -517,7 +517,7 @@ func TestServerRestarts(t *testing.T) {
 		t.Helper()
 		losses := int64(-1)
 		await(t, "the last event", func() bool {
-			// What was said is lost with the connection of a busy server; then more is said.
+			// A busy server may lose a connection, and the events on it. The test sends new ones after each loss.
 			if n := a.Dropped()["connection_lost"] + b.Dropped()["connection_lost"]; n != losses {
 				losses = n
 				a.wantPeers("/", 1)

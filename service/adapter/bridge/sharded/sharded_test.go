@@ -39,7 +39,7 @@ type node struct {
 func startNode(t *testing.T, name string, c Config) *node {
 	t.Helper()
 	c.UID, c.Ours, c.Marker = "foyer:c:"+name, "foyer:c:", "c"
-	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // what a busy server answers late is not lost
+	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // a busy server may answer late
 	n := &node{New(c), t, make(chan *official.Message, 10_000)}
 	if err := n.Open(func(m *official.Message) { n.heard <- m }); err != nil {
 		t.Fatal(err)

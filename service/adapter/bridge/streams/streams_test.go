@@ -46,7 +46,7 @@ func open(t testing.TB, name string, c Config) *ear {
 	c.UID = c.Ours + node
 	core, logged := observer.New(zap.InfoLevel)
 	c.Logger = zap.New(core)
-	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // what a busy server answers late is not lost
+	c.callTimeout = cmp.Or(c.callTimeout, redistest.Patience/4) // a busy server may answer late
 	e := &ear{Medium: New(c), t: t, came: make(chan *official.Message, 100_000), logged: logged}
 	t.Cleanup(func() { _ = e.Close() })
 	if err := e.Open(func(m *official.Message) {
@@ -232,7 +232,7 @@ func TestAnswersComeHome(t *testing.T) {
 	b.follow("/chat")
 	a.say(official.Message{Kind: official.FetchSockets, Namespace: "/chat", Request: "q"})
 	q := peer.next()
-	redistest.Await(t, "the answer", func() bool { // the question may be earlier than what hears answers
+	redistest.Await(t, "the answer", func() bool { // the node may not listen for answers yet
 		if err := peer.Publish(&official.Message{Kind: official.Sockets, UID: peer.cfg.UID, Namespace: "/chat", Request: q.Request}, q.UID); err != nil && !errors.Is(err, official.ErrDoubt) {
 			t.Fatal(err)
 		}
