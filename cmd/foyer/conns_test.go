@@ -458,8 +458,8 @@ func TestWhoNeverJoinsIsGone(t *testing.T) {
 }
 
 // TestLongPollIsNoWaitForBytes: the deadlines are for bytes that are owed. A client that waits for us may wait, and use
-// the connection again. The poll waits longer than the deadlines. They may be too short for a busy machine, so the second
-// try has long ones.
+// the connection again. The poll waits longer than the deadlines. They may be too short for a busy machine, so the
+// second try has long ones.
 func TestLongPollIsNoWaitForBytes(t *testing.T) {
 	if err := pollLong(t, time.Second, "2500ms"); err != nil {
 		t.Log(err)

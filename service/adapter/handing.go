@@ -16,8 +16,8 @@ type Handed struct {
 
 // Publish gives an item that is for a target to the trunks of all who have told of sockets for it, or have not told all
 // yet. A silent member that has not told of any is named, and given nothing. The item is made when it is wanted, for a
-// version of the wire; one of more than MaxItem bytes, or none, can be given to nobody. It goes out at the next Flush, in
-// one frame with what came before.
+// version of the wire; one of more than MaxItem bytes, or none, can be given to nobody. It goes out at the next Flush,
+// in one frame with what came before.
 func (p *Peers) Publish(now time.Duration, t *service.Target, volatile bool, item func(wire uint64) []byte) (to Handed) {
 	if len(p.members) == 0 {
 		return to

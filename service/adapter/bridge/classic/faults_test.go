@@ -37,16 +37,15 @@ func whole(t *testing.T, round string, n, other *node, peer *server) {
 			t.Fatal(err)
 		}
 	}
-	came := func(name string) int {
-		return strings.Count(strings.Join(peer.all(), ""), `["`+round+name)
-	}
+	came := func(all []string, name string) int { return strings.Count(strings.Join(all, ""), `["`+round+name) }
 	tries := 0
 	redistest.Await(t, "the end of all doubt", func() bool {
 		tries++
-		return n.Publish(own(n, "/", fmt.Sprint(round, " is over, ", tries)), "") == nil && came(" is over, ") > 0
+		return n.Publish(own(n, "/", fmt.Sprint(round, " is over, ", tries)), "") == nil && came(peer.all(), " is over, ") > 0
 	})
 	lost = n.Dropped()["lost"] - lost
-	if got := came(" ") - came(" is over, "); got > events || got < events-int(lost) {
+	all := peer.all()
+	if got := came(all, " ") - came(all, " is over, "); got > events || got < events-int(lost) {
 		t.Errorf("%s: %d of %d events came, and %d are counted as lost", round, got, events, lost)
 	}
 }
